@@ -1,0 +1,138 @@
+"""The interface that the trainer sees: a unified policy and the trajectories it makes.
+
+A trajectory carries all that replaying it needs, so that what was sampled is what is scored: temperature,
+guidance and the branch of the log-probs are read from the trajectory, never again from settings.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+Modality = Literal["text", "image"]
+LogProbBranch = Literal["guided", "conditional"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTrajectory:
+    """One sampled answer o to (image, question). All tensors live on the CPU.
+
+    tokens: [T] sampled ids; the end-of-sequence id is among them when the answer finished.
+    log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
+    prompt_ids: [P] the unpadded prompt, image placeholders expanded.
+    pixel_values: [C, H, W] the understanding image, preprocessed, or None for text-only questions.
+    """
+
+    modality: Literal["text"] = "text"
+    tokens: Tensor
+    log_probs: Tensor
+    prompt_ids: Tensor
+    pixel_values: Tensor | None
+    temperature: float
+    finished: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTrajectory:
+    """One sampled picture, as the policy's discrete image tokens. All tensors live on the CPU.
+
+    tokens: [T] sampled codebook ids in the order they were set.
+    log_probs: [T] float32, of the branch named by ``branch``.
+    prompt_ids: [P] the unpadded conditional prompt, begin-of-image included.
+    guidance: g of logits u + g (c - u); 1 means that no unconditional branch exists.
+    branch: "guided" scores the guided logits that sampled; "conditional" the conditional logits alone.
+    """
+
+    modality: Literal["image"] = "image"
+    tokens: Tensor
+    log_probs: Tensor
+    prompt_ids: Tensor
+    temperature: float
+    guidance: float
+    branch: LogProbBranch
+
+
+Trajectory = TextTrajectory | ImageTrajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryLogProbs:
+    """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask 1 = real token."""
+
+    values: Tensor
+    mask: Tensor
+
+
+class UnifiedPolicy(ABC):
+    """One model that answers questions about images and draws images from prompts."""
+
+    name: str
+    module: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @abstractmethod
+    def sample_text(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        *,
+        rollouts: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+    ) -> list[list[TextTrajectory]]:
+        """Sample ``rollouts`` answers to each (image, question); the outer list follows the questions.
+
+        temperature 0 is greedy. The draw depends on ``seed`` and on the index in the call alone, not on how
+        rows were batched.
+        """
+
+    @abstractmethod
+    def sample_images(
+        self,
+        prompts: Sequence[str],
+        *,
+        rollouts: int,
+        temperature: float,
+        guidance: float,
+        branch: LogProbBranch,
+        seed: int,
+    ) -> list[list[ImageTrajectory]]:
+        """Sample ``rollouts`` pictures of each prompt; the outer list follows the prompts."""
+
+    @abstractmethod
+    def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
+        """The pictures that image trajectories stand for, as RGB."""
+
+    @abstractmethod
+    def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
+        """Teacher-forced log pi(o_t | q, o_<t) of the trajectories, in their order, with gradient.
+
+        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and branch.
+        """
+
+    @abstractmethod
+    def image_features(self, images: Sequence[Image.Image]) -> Tensor:
+        """Pooled features of the understanding vision tower, [N, D] float32 on the CPU, not normalised."""
+
+    @abstractmethod
+    def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
+        """Freeze all but the named parts and return the named parameters that train.
+
+        Raises ValueError naming the parts this policy has when one is unknown.
+        """
+
+    @abstractmethod
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights, configuration, tokenizer and processor files that plain ``transformers`` loads."""
