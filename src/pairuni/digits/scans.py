@@ -1,0 +1,64 @@
+"""The 1,797 handwritten digits that scikit-learn ships, and who may see which of them.
+
+Four groups that never cross: two halves for training (the policy learns from both; the reward detector reads
+the first half only, the evaluation detector the second only), and the held-out scans of every evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ScanGroup = Literal["train", "reward", "evaluation", "held-out"]
+
+GLYPH = 13
+"""Height and width in pixels of a scan once enlarged for a picture."""
+
+_SPLIT_SEED = 2510_25682
+_HELD_OUT = 397
+
+
+@dataclass(frozen=True)
+class Scans:
+    """One group. glyphs: [N, GLYPH, GLYPH] ink in [0, 1]; digits: [N]; ids: [N] rows of the source."""
+
+    glyphs: NDArray[np.float32]
+    digits: NDArray[np.int64]
+    ids: NDArray[np.int64]
+
+    def of_digit(self, digit: int) -> NDArray[np.int64]:
+        """Positions in this group of all scans of one digit."""
+        return np.flatnonzero(self.digits == digit)
+
+
+@cache
+def _source() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """All scans enlarged to [1797, GLYPH, GLYPH], and their digits."""
+    data = load_digits()
+    glyphs = [
+        np.asarray(Image.fromarray(scan.astype(np.float32)).resize((GLYPH, GLYPH), Image.Resampling.BICUBIC))
+        for scan in data.images
+    ]
+    return np.clip(np.stack(glyphs) / 16.0, 0.0, 1.0).astype(np.float32), data.target.astype(np.int64)
+
+
+@cache
+def load_scans(group: ScanGroup) -> Scans:
+    """The scans of ``group``; "train" is "reward" and "evaluation" together."""
+    glyphs, digits = _source()
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(digits))
+    held_out, train = order[:_HELD_OUT], order[_HELD_OUT:]
+    ids = {
+        "held-out": held_out,
+        "train": train,
+        "reward": train[: len(train) // 2],
+        "evaluation": train[len(train) // 2 :],
+    }[group]
+    ids = np.sort(ids)
+    return Scans(glyphs[ids], digits[ids], ids.astype(np.int64))
