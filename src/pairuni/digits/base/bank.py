@@ -1,4 +1,4 @@
-"""A bank of training pictures, seen once by the frozen tower and tokenizer, that the language model learns from."""
+"""A bank of training pictures, seen once by the frozen tower and tokenizer, for the language model."""
 
 from __future__ import annotations
 

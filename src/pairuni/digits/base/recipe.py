@@ -66,7 +66,8 @@ def pretrain(
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
     """Run the recipe; ``out`` ends as a folder that plain ``transformers`` loads.
 
-    Weights after each stage lie under ``out.parent / (out.name + "-stages")``; stages found there are not run again.
+    Weights after each stage lie beside ``out`` in a folder with ``-stages`` after its name; a stage found
+    there is not run again.
     """
     kept = out.with_name(f"{out.name}-stages")
     kept.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Stage 3: the language model learns both tasks from the bank, from one thing upwards.
 
-Describing whole pictures comes before questions, and open answers before option letters: questions alone leave
-colours at chance for a long time.
+Describing whole pictures comes before questions, and open answers before option letters: questions alone
+leave colours at chance for a long time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ UNCONDITIONAL = 0.12
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the curriculum. describe, choose: shares of text examples that describe, that choose a letter."""
+    """A stretch of the curriculum: pictures of at most ``things`` things.
+
+    describe: share of text examples that describe the picture; choose: share of questions with options.
+    """
 
     name: str
     steps: int
@@ -80,7 +83,8 @@ def text_loss(
     features: Tensor,
     image: int,
 ) -> Tensor:
-    """Cross-entropy of the answers given the tower's features [N, patches, width]; right-padded, so no mask."""
+    """Cross-entropy of the answers given the tower's features [N, patches, width]."""
+    # Padding on the right of a causal model changes nothing to its left, so no mask is needed.
     longest = max(len(ids) for ids, _ in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     targets = torch.full((len(examples), longest), -100)

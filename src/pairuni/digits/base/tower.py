@@ -17,7 +17,7 @@ NOTHING = 10
 
 
 class PlaceReader(nn.Module):
-    """The tower with a head that reads digit and colour off the patches of each place; the head is thrown away."""
+    """The tower with a throw-away head that reads digit and colour off the patches of each place."""
 
     def __init__(self, tower: nn.Module, width: int) -> None:
         super().__init__()

@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.models.janus.modeling_janus import JanusVQVAE
 
 from pairuni.digits.base.data import scene_batches
 from pairuni.digits.base.schedule import Report, one_cycle
 
 
-def quantise(vqmodel: nn.Module, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def quantise(vqmodel: JanusVQVAE, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes by cosine, as Janus-Pro's tokenizer was trained: both sides L2-normalised.
 
-    Returns the continuous unit vectors and their nearest codes, both [N, h, w, d], and the code ids [N, h, w].
+    Returns the continuous unit vectors and their nearest codes, both [N, h, w, d], and the ids [N, h, w].
     """
     latent = vqmodel.quant_conv(vqmodel.encoder(pixel_values)).permute(0, 2, 3, 1)
     latent = F.normalize(latent, dim=-1)
@@ -23,12 +24,12 @@ def quantise(vqmodel: nn.Module, pixel_values: Tensor) -> tuple[Tensor, Tensor, 
     return latent, codebook[ids], ids
 
 
-def reconstruct(vqmodel: nn.Module, codes: Tensor) -> Tensor:
+def reconstruct(vqmodel: JanusVQVAE, codes: Tensor) -> Tensor:
     """Pixel values [N, 3, S, S] of codes [N, h, w, d]."""
     return vqmodel.decoder(vqmodel.post_quant_conv(codes.permute(0, 3, 1, 2)))
 
 
-def train_vq(vqmodel: nn.Module, *, steps: int, batch: int, seed: int, report: Report) -> None:
+def train_vq(vqmodel: JanusVQVAE, *, steps: int, batch: int, seed: int, report: Report) -> None:
     """Train the tokenizer in place; its codebook ends with unit rows."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
