@@ -1,0 +1,347 @@
+"""Typed settings: TOML recipes and dotted overrides. Imports no torch.
+
+Unknown keys and impossible values fail here, before anything loads. Where the paper (arXiv:2510.25682)
+gives a value, the default is that value and the field says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Pairing = Literal[
+    "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
+]
+PairWeight = Literal["sqrt", "linear", "none"]
+TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
+LogProbBranchName = Literal["guided", "conditional"]
+
+UserPath = Annotated[Path, Field(strict=False)]
+"""A path written as a string in TOML, relative to the working directory."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict, unknown keys refused; attribute docstrings are descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class PolicySettings(Settings):
+    """The unified model that is trained."""
+
+    model: str = Field(default="tiny", min_length=1)
+    """A shipped name ("tiny"), a folder, or a hub id such as deepseek-community/Janus-Pro-1B."""
+    trains: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
+    """Parts that train; vision towers and VQ stay frozen unless named."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; auto is bfloat16 where the device has it, else float32."""
+    device: str = Field(default="auto", min_length=1)
+    """auto, cpu, cuda or cuda:N."""
+
+
+class DataSettings(Settings):
+    """The pairs, and how the two sides are put together."""
+
+    pairs: UserPath
+    """PairUG file: JSONL or parquet."""
+    pairing: Pairing = "pairug"
+    """Which pairs to train on; the other values are the paper's ablations."""
+    budget: int | None = Field(default=None, ge=1)
+    """Number of pairs to keep, drawn by seed; none keeps all (paper: 16,320)."""
+
+
+class RolloutSettings(Settings):
+    """How trajectories are sampled."""
+
+    understanding: int = Field(default=8, ge=2)
+    """K_u, answers a question (paper: 8 for 1B, 4 for 7B)."""
+    generation: int = Field(default=8, ge=2)
+    """K_g, pictures a prompt (paper: 8 for 1B, 4 for 7B)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of both tasks (paper: 1.0)."""
+    guidance: float = Field(default=5.0, ge=1)
+    """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
+    branch: LogProbBranchName = "guided"
+    """Image log-probs of the guided logits that sampled, or of the conditional logits (paper: not stated)."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest answer in tokens (paper: not stated)."""
+
+
+class RewardSettings(Settings):
+    """Names of rewards: a short name, or "package.module:Class" of your own."""
+
+    understanding: str = Field(default="accuracy", min_length=1)
+    """Reward of answers (paper: 1 if the extracted answer equals the truth, else 0)."""
+    generation: str = Field(default="digits", min_length=1)
+    """Reward of pictures (paper: HPSv2)."""
+
+
+class PairGRPOSettings(Settings):
+    """The update (paper section 2.2)."""
+
+    steps: int = Field(default=1200, ge=1)
+    """Number of rollout-and-update steps (paper: at most 1200)."""
+    pairs_per_step: int = Field(default=2, ge=1)
+    """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches of pairs whose gradients are summed into one update (paper: not stated)."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Trajectories per forward pass; none takes all at once. Does not change the gradient."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW's learning rate after warm-up (paper: 1e-6)."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0 (paper: not stated)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay (paper: not stated)."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global L2 norm (paper: not stated)."""
+    pair_weight: PairWeight = "sqrt"
+    """w_p of a retrieved pair from its similarity (paper: sqrt; linear and none are ablations)."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """The ratio is clipped below 1 - clip_low (paper: not stated; 0.2 is customary)."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """The ratio is clipped above 1 + clip_high (paper: not stated; 0.2 is customary)."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the frozen reference (paper: 0)."""
+    token_reduction: TokenReduction = "sequence-mean"
+    """How token losses become one loss (paper: not stated; mean of sequence means is customary)."""
+    understanding_weight: float = Field(default=1.0, ge=0)
+    """Factor on the understanding loss (paper: 1)."""
+    generation_weight: float = Field(default=1.0, ge=0)
+    """Factor on the generation loss (paper: 1)."""
+    std_guard: float = Field(default=1e-4, ge=0)
+    """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
+
+
+class EvaluationSettings(Settings):
+    """Held-out evaluation during training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates only where the command asks for it."""
+
+
+class CheckpointSettings(Settings):
+    """Checkpoints, from which a run resumes."""
+
+    every: int = Field(default=100, ge=0)
+    """Steps between checkpoints; 0 writes none until the end."""
+    keep: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+
+class LoggingSettings(Settings):
+    """What a run writes down besides one line of metrics a step."""
+
+    samples_every: int = Field(default=10, ge=0)
+    """Steps between saved pictures and answers; 0 saves none."""
+
+
+class RunSettings(Settings):
+    """Everything that decides a training run."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seeds data order, rollouts and initialisation."""
+    policy: PolicySettings = PolicySettings()
+    data: DataSettings
+    rollout: RolloutSettings = RolloutSettings()
+    reward: RewardSettings = RewardSettings()
+    pairgrpo: PairGRPOSettings = PairGRPOSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[str] = ()) -> S:
+    """Settings from a TOML recipe, then dotted overrides: ``["--pairgrpo.learning-rate", "2e-6"]``.
+
+    Keys may be written with hyphens or underscores, an override as two words or as ``--key=value``.
+    Raises FileNotFoundError when the recipe is missing and ValueError, one sentence a mistake, naming the
+    key, the value given and what is allowed.
+    """
+    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(recipe))
+    given = _parse_overrides(cls, overrides)
+    for path, value in given.items():
+        table = values
+        for part in path[:-1]:
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                inner = table[part] = {}
+            table = inner
+        table[path[-1]] = value
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        sentences = []
+        for details in error.errors(include_url=False):
+            loc = tuple(str(part) for part in details["loc"])
+            key = ".".join(part for part in loc if not part.isdigit())
+            if loc in given:
+                where = "--" + key.replace("_", "-")
+            else:
+                where = f"{recipe}: {key}" if recipe is not None and details["type"] != "missing" else key
+            sentences.append(_sentence(cls, where, key, dict(details)))
+        raise ValueError("\n".join(sentences)) from None
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as TOML, which ``load_settings`` reads back to an equal object; None is left out."""
+    lines: list[str] = []
+    _write_table(settings.model_dump(mode="json"), (), lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def setting_keys(cls: type[Settings]) -> dict[str, Any]:
+    """Every dotted key of a settings class with its annotation."""
+    keys: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            keys.update({f"{name}.{key}": inner for key, inner in setting_keys(annotation).items()})
+        else:
+            keys[name] = annotation
+    return keys
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe; a recipe is a TOML file such as recipes/demo.toml")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def _normalise(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace("-", "_"): _normalise(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+    }
+
+
+def _parse_overrides(cls: type[Settings], words: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    keys = setting_keys(cls)
+    given: dict[tuple[str, ...], Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise ValueError(f"{word!r} is not a setting; write settings as --section.key value")
+        flag, equals, text = word.partition("=")
+        key = flag[2:].replace("-", "_")
+        if key not in keys:
+            raise ValueError(_unknown(cls, flag, key))
+        if not equals:
+            if not rest:
+                raise ValueError(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE")
+            text = rest.pop(0)
+        given[tuple(key.split("."))] = _parse_value(keys[key], text)
+    return given
+
+
+def _parse_value(annotation: Any, text: str) -> Any:
+    """The value that ``text`` stands for in a field of this type; what does not parse stays a string."""
+    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    if type(None) in options and text.lower() in {"none", "null"}:
+        return None
+    wanted = {typing.get_origin(option) or option for option in options}
+    if list in wanted and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",")]
+    if wanted & {int, float, bool, list}:
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in {typing.Union, types.UnionType}
+
+
+def _unknown(cls: type[Settings], where: str, key: str) -> str:
+    keys = setting_keys(cls)
+    section, _, leaf = key.rpartition(".")
+    siblings = [known for known in keys if section and known.rpartition(".")[0] == section]
+    leaves = {known.rpartition(".")[2] for known in siblings or keys}
+    names = [leaf] if leaf in leaves else difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.7)
+    close = [known for known in siblings or keys if known.rpartition(".")[2] in names]
+    if not close and siblings:
+        close = [known for known in keys if known.rpartition(".")[2] == leaf]
+    if close:
+        hint = f"did you mean {' or '.join(close[:3])}?"
+    else:
+        tops = dict.fromkeys(known.partition(".")[0] for known in keys)
+        hint = f"known: {', '.join(siblings or tops)}"
+    return f"{where} is not a setting; {hint}"
+
+
+_TYPE_WORDS = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "path_type": "must be a path",
+    "finite_number": "must be a finite number",
+    "model_type": "must be a table",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def _sentence(cls: type[Settings], where: str, key: str, details: dict[str, Any]) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(cls, where, key)
+    if kind == "missing":
+        inner = [known for known in setting_keys(cls) if known.startswith(key + ".")]
+        key = inner[0] if inner else key
+        return f"{key} is required; set it in the recipe or with --{key.replace('_', '-')} VALUE"
+    if kind == "literal_error":
+        allowed = f"must be one of {context['expected'].replace(' or ', ', ')}"
+    elif kind in _TYPE_WORDS:
+        allowed = _TYPE_WORDS[kind]
+    else:
+        message = details["msg"].removeprefix("Value error, ")
+        allowed = message.replace("Input should be", "must be", 1)
+    return f"{where} is {details['input']!r}, but {allowed}"
+
+
+def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    if path and len(tables) < len(table):
+        lines += ["", f"[{'.'.join(path)}]"]
+    for key, value in table.items():
+        if key not in tables and value is not None:
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in tables.items():
+        _write_table(value, (*path, key), lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
