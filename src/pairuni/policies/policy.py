@@ -119,7 +119,8 @@ class UnifiedPolicy(ABC):
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
         """Teacher-forced log pi(o_t | q, o_<t) of the trajectories, in their order, with gradient.
 
-        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and branch.
+        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and
+        branch.
         """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Janus and Janus-Pro (arXiv:2501.17811)."""

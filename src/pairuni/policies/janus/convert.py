@@ -1,0 +1,164 @@
+"""``pairuni convert``: the transformers layout and the original layout, both ways, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import GenerationConfig, JanusConfig, JanusProcessor
+
+from pairuni.policies.files import written_aside
+from pairuni.policies.janus.layout import Layout, config_to_original, to_original, to_transformers
+from pairuni.policies.janus.loading import (
+    check_tensors,
+    complete_generation_config,
+    load_processor,
+    parse_config,
+    read_config,
+    read_tensors,
+    untie,
+)
+from pairuni.policies.janus.prompts import CHAT_TEMPLATE, JanusPrompts
+
+UNUSED_FILE = "original_unused.safetensors"
+"""Where the transformers layout keeps the original tensors that no forward pass reads, for the way back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionReport:
+    """What a conversion did. tensors and parameters count those of the model.
+
+    set_aside: original tensors that the model never reads, kept in ``original_unused.safetensors``.
+    absent: whether the original layout was written without them, because the source never had them.
+    """
+
+    source_layout: Layout
+    target_layout: Layout
+    tensors: int
+    parameters: int
+    set_aside: tuple[str, ...]
+    absent: bool
+
+
+def convert_checkpoint(source: Path, target: Path, layout: Layout) -> ConversionReport:
+    """Write the checkpoint in ``source`` to the new folder ``target`` in the other layout, dtypes unchanged.
+
+    Raises ValueError when the source is not a complete Janus checkpoint, already has the layout, or when the
+    target folder holds anything.
+    """
+    if layout not in ("transformers", "original"):
+        raise ValueError(f"The layout {layout!r} is unknown; choose 'transformers' or 'original'.")
+    raw, found = read_config(source)
+    if found == layout:
+        raise ValueError(f"{source} already has the {layout} layout; nothing was written.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is not an empty folder; choose another target.")
+    processor = load_processor(source, found)
+    config = parse_config(raw, found, processor)
+    tensors = read_tensors(source)
+    unused: dict[str, Tensor] = {}
+    if found == "original":
+        tensors, unused = to_transformers(tensors)
+    elif (source / UNUSED_FILE).is_file():
+        unused = load_file(source / UNUSED_FILE)
+    untie(config, tensors)
+    check_tensors(tensors, config, source)
+    with written_aside(target) as folder:
+        if layout == "transformers":
+            _write_transformers(folder, config, processor, tensors, unused)
+        else:
+            _write_original(folder, config, processor, {**to_original(tensors), **unused})
+    return ConversionReport(
+        source_layout=found,
+        target_layout=layout,
+        tensors=len(tensors),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        set_aside=tuple(sorted(unused)),
+        absent=layout == "original" and not unused,
+    )
+
+
+def _write_transformers(
+    folder: Path,
+    config: JanusConfig,
+    processor: JanusProcessor,
+    tensors: dict[str, Tensor],
+    unused: dict[str, Tensor],
+) -> None:
+    generation = GenerationConfig(guidance_scale=5.0)
+    complete_generation_config(generation, JanusPrompts(processor))
+    config.save_pretrained(folder)
+    generation.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    _save(tensors, folder)
+    if unused:
+        save_file({name: tensor.contiguous() for name, tensor in unused.items()}, folder / UNUSED_FILE)
+
+
+def _write_original(
+    folder: Path, config: JanusConfig, processor: JanusProcessor, tensors: dict[str, Tensor]
+) -> None:
+    pictures, tokenizer = processor.image_processor, processor.tokenizer
+    _write_json(folder / "config.json", config_to_original(config))
+    special = {
+        "bos_token": tokenizer.bos_token,
+        "eos_token": tokenizer.eos_token,
+        "pad_token": tokenizer.pad_token,
+    }
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    _write_json(folder / "special_tokens_map.json", special)
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            **special,
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "legacy": True,
+            "model_max_length": min(tokenizer.model_max_length, config.text_config.max_position_embeddings),
+            "tokenizer_class": "LlamaTokenizerFast",
+        },
+    )
+    _write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "VLMImageProcessor",
+            "processor_class": "VLChatProcessor",
+            "background_color": list(pictures.background_color),
+            "do_normalize": pictures.do_normalize,
+            "image_mean": list(pictures.image_mean),
+            "image_size": pictures.size["height"],
+            "image_std": list(pictures.image_std),
+            "min_size": pictures.min_size,
+            "rescale_factor": pictures.rescale_factor,
+        },
+    )
+    settings: dict[str, Any] = {
+        "processor_class": "VLChatProcessor",
+        "add_special_token": False,
+        "ignore_id": -100,
+        "image_tag": processor.image_token,
+        "mask_prompt": True,
+        "num_image_tokens": processor.num_image_tokens,
+        "sft_format": "deepseek",
+    }
+    if not processor.use_default_system_prompt:
+        settings["use_default_system_prompt"] = False
+    _write_json(folder / "processor_config.json", settings)
+    if processor.chat_template != CHAT_TEMPLATE:
+        (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
+    _save(tensors, folder)
+
+
+def _save(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, folder)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,97 @@
+"""Which policy a checkpoint needs. A new model family adds one line to ``POLICIES``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from pairuni.policies.policy import UnifiedPolicy
+
+POLICIES = {
+    "janus": "pairuni.policies.janus.policy:load_janus",
+    "multi_modality": "pairuni.policies.janus.policy:load_janus",
+}
+"""model_type -> "module:function" of (folder, *, name, device, dtype), imported when needed."""
+
+SHIPPED = {"tiny": "tiny-janus"}
+"""Policies inside the package: name -> folder under ``pairuni/assets``."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_HUB_FILES = ["*.json", "*.jinja", "*.model", "*.safetensors", "pytorch_model*.bin"]
+
+
+def load_policy(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> UnifiedPolicy:
+    """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
+
+    device "auto" is CUDA where there is one; dtype "auto" is bfloat16 on CUDA where it has it, else float32.
+    Raises ValueError with one sentence when the checkpoint is missing, incomplete or of an unknown kind.
+    """
+    folder = resolve(name_or_path)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} names no model_type; restore the file.") from error
+    if model_type not in POLICIES:
+        raise ValueError(
+            f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
+        )
+    module, _, attribute = POLICIES[model_type].partition(":")
+    chosen = _device(device)
+    load = getattr(importlib.import_module(module), attribute)
+    policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=_dtype(dtype, chosen))
+    return policy
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The folder of a policy: shipped, local, or downloaded from the hub."""
+    if name_or_path in SHIPPED:
+        folder = Path(str(resources.files("pairuni") / "assets" / SHIPPED[str(name_or_path)]))
+        if not folder.is_dir():
+            raise ValueError(
+                f"This installation lacks the shipped policy {name_or_path!r}; install pairuni again."
+            )
+        return folder
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(name_or_path)
+    if isinstance(name_or_path, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
+        )
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"There is no folder {name}, and the hub did not give it ({reason}).") from error
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"The device {device!r} is unknown; choose auto, cpu, cuda or cuda:N.") from error
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in _DTYPES:
+        raise ValueError(f"The dtype {dtype!r} is unknown; choose auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
