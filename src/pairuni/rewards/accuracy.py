@@ -1,0 +1,63 @@
+"""Reward of answers: 1 if the extracted answer equals the truth, else 0 (arXiv:2510.25682 section 2.2)."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+from pairuni.records import Annotation
+from pairuni.rewards.answers import chosen_letters, final_answer, normalise, numbers, parse_options, stated
+
+_LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:is|are|see) ")
+
+
+def answers_match(question: str, truth: str, reply: str) -> bool:
+    """Whether a reply gives the true answer to a question.
+
+    Exact comparison comes first; a question with options (or a truth that is one letter) is then decided by
+    the option chosen, and a reply that names two is wrong; open answers are compared as words, or as numbers
+    where the truth is a number and the reply names just one.
+    """
+    given = final_answer(reply)
+    if not given:
+        return False
+    if given == truth.strip():
+        return True
+    options = parse_options(question)
+    if not options and re.fullmatch(r"\W*[A-Z]\W*", truth):
+        options = dict.fromkeys(string.ascii_uppercase[:10], "")
+    true_letter = chosen_letters(truth, options) if options else set()
+    if len(true_letter) == 1:
+        return chosen_letters(given, options) == true_letter
+    return _open_match(truth, given)
+
+
+def _open_match(truth: str, given: str) -> bool:
+    wanted = normalise(truth)
+    for text in (given, stated(given)):
+        plain = normalise(text)
+        if wanted in {plain, _LEAD_IN.sub("", plain)}:
+            return True
+    if wanted in {"yes", "no"}:
+        said = [word for word in normalise(stated(given)).split() if word in {"yes", "no"}]
+        return said[:1] == [wanted] and len(set(said)) == 1
+    true_numbers = numbers(truth)
+    if len(true_numbers) == 1 and len(wanted.split()) <= 2:
+        return set(numbers(stated(given))) == set(true_numbers)
+    return False
+
+
+class AccuracyReward:
+    """1.0 for each right answer, 0.0 for each wrong one."""
+
+    name = "accuracy"
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
+        """One score a sample; raises ValueError when records and samples differ in number."""
+        if len(records) != len(samples):
+            raise ValueError(f"{len(records)} records but {len(samples)} answers to score")
+        return [
+            float(answers_match(record.question, record.answer, sample))
+            for record, sample in zip(records, samples, strict=True)
+        ]

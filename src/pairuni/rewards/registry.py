@@ -1,0 +1,41 @@
+"""Rewards by name: a short name, or "package.module:Class" of one's own; loaded only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from pairuni.rewards.reward import ImageReward, TextReward
+
+TEXT_REWARDS = {"accuracy": "pairuni.rewards.accuracy:AccuracyReward"}
+IMAGE_REWARDS = {"digits": "pairuni.digits.reward:DigitsReward"}
+
+
+def text_reward(name: str) -> TextReward:
+    """The understanding reward of this name. Raises ValueError naming the known ones."""
+    return cast(TextReward, _make(name, TEXT_REWARDS, "understanding"))
+
+
+def image_reward(name: str) -> ImageReward:
+    """The generation reward of this name. Raises ValueError naming the known ones."""
+    return cast(ImageReward, _make(name, IMAGE_REWARDS, "generation"))
+
+
+def _make(name: str, known: dict[str, str], task: str) -> object:
+    location = known.get(name, name)
+    module_name, colon, attribute = location.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(
+            f"no {task} reward is called {name!r}; known: {', '.join(known)}, "
+            "or package.module:Class of your own"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the reward's own module lacks a dependency: that error names it
+        raise ValueError(f"the {task} reward {name!r} names the module {module_name}, not found") from None
+    made = getattr(module, attribute, None)
+    if not callable(made):
+        raise ValueError(f"the {task} reward {name!r}: {module_name} has no class {attribute}")
+    return made()
