@@ -1,0 +1,165 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pairuni.config import RunSettings, Settings, load_settings, setting_keys, to_toml
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('seed = 3\n[data]\npairs = "a/b.jsonl"\n[pairgrpo]\nlearning-rate = 2e-6\n')
+    return path
+
+
+def message(recipe: Path | None, *overrides: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        load_settings(RunSettings, recipe, overrides)
+    return str(caught.value)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_papers_values_are_the_defaults(recipe: Path) -> None:
+    settings = load_settings(RunSettings, recipe)
+    assert (settings.seed, settings.data.pairs) == (3, Path("a/b.jsonl"))
+    assert settings.pairgrpo.learning_rate == 2e-6  # a key with a hyphen
+    defaults = load_settings(RunSettings, None, ["--data.pairs", "x"])
+    assert (defaults.rollout.understanding, defaults.rollout.guidance) == (8, 5.0)
+    assert (defaults.pairgrpo.learning_rate, defaults.pairgrpo.beta) == (1e-6, 0.0)
+    assert (defaults.pairgrpo.pairs_per_step, defaults.pairgrpo.steps) == (2, 1200)
+
+
+@pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "demo"])
+def test_every_recipe_loads(name: str) -> None:
+    settings = load_settings(RunSettings, RECIPES / f"{name}.toml")
+    if name.startswith("janus"):
+        assert settings.rollout.generation == (8 if name.endswith("1b") else 4)
+        assert settings.pairgrpo.pairs_per_step * settings.pairgrpo.gradient_accumulation == 16
+
+
+def test_no_recipe_is_untested() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b", "demo"}
+    for path in RECIPES.glob("janus*.toml"):
+        load_settings(RunSettings, path)
+
+
+def test_overrides(recipe: Path) -> None:
+    words = ["--pairgrpo.learning-rate", "3e-6", "--pairgrpo.pair_weight=linear", "--data.budget", "12"]
+    words += ["--policy.trains", "language_model,aligner", "--policy.device", "0", "--seed=9"]
+    settings = load_settings(RunSettings, recipe, words)
+    assert settings.pairgrpo.learning_rate == 3e-6
+    assert settings.pairgrpo.pair_weight == "linear"
+    assert settings.data.budget == 12
+    assert settings.policy.trains == ["language_model", "aligner"]
+    assert settings.policy.device == "0"  # a string field keeps a number's text
+    assert settings.seed == 9
+    listed = load_settings(RunSettings, recipe, ["--policy.trains", '["aligner"]'])
+    assert listed.policy.trains == ["aligner"]
+
+
+def test_none_undoes_a_recipe(tmp_path: Path) -> None:
+    path = written(tmp_path, '[data]\npairs = "x"\nbudget = 5\n')
+    assert load_settings(RunSettings, path).data.budget == 5
+    assert load_settings(RunSettings, path, ["--data.budget", "none"]).data.budget is None
+
+
+def test_round_trip(recipe: Path, tmp_path: Path) -> None:
+    words = [
+        "--data.pairs",
+        'odd "name" é\\😀.jsonl',
+        "--pairgrpo.micro-batch",
+        "4",
+        "--pairgrpo.beta",
+        "1e-7",
+    ]
+    settings = load_settings(RunSettings, recipe, words)
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(settings), encoding="utf-8")
+    assert load_settings(RunSettings, path) == settings
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--pairgrpo.learning-rat", "1"], "did you mean pairgrpo.learning_rate?"),
+        (["--learning-rate", "1"], "did you mean pairgrpo.learning_rate?"),
+        (["--rollot.temprature", "1"], "did you mean rollout.temperature?"),
+        (["--zzz", "1"], "known: seed, policy, data, rollout, reward"),
+        (["--pairgrpo.steps", "many"], "--pairgrpo.steps is 'many', but must be a whole number"),
+        (["--pairgrpo.steps", "1.5"], "--pairgrpo.steps is 1.5, but must be a whole number"),
+        (["--pairgrpo.steps", "true"], "--pairgrpo.steps is True, but must be a whole number"),
+        (["--pairgrpo.steps", "0"], "--pairgrpo.steps is 0, but must be greater than or equal to 1"),
+        (["--rollout.understanding", "1"], "is 1, but must be greater than or equal to 2"),
+        (["--rollout.temperature", "0"], "must be greater than 0"),
+        (["--rollout.guidance", "0.5"], "must be greater than or equal to 1"),
+        (["--pairgrpo.clip-low", "1"], "--pairgrpo.clip-low is 1, but must be less than 1"),
+        (["--pairgrpo.beta", "nan"], "must be a finite number"),
+        (["--data.pairing", "pairs"], "is 'pairs', but must be one of 'pairug', 'random', 'unpaired'"),
+        (["--policy.trains", "[]"], "must not be empty"),
+        (["--seed"], "--seed needs a value"),
+        (["seed", "1"], "'seed' is not a setting"),
+    ],
+)
+def test_bad_overrides(recipe: Path, words: list[str], expected: str) -> None:
+    said = message(recipe, *words)
+    assert expected in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed = ", "bad.toml is not valid TOML"),
+        (
+            '[data]\npairs = "x"\n[pairgrpo]\nsteps = "8"\n',
+            "bad.toml: pairgrpo.steps is '8', but must be a whole",
+        ),
+        (
+            '[data]\npairs = "x"\nshuffle = true\n',
+            "bad.toml: data.shuffle is not a setting; known: data.pairs",
+        ),
+        ("[data]\npairs = 3\n", "bad.toml: data.pairs is 3, but must be a path"),
+        ('policy = "tiny"\n[data]\npairs = "x"\n', "bad.toml: policy is 'tiny', but must be a table"),
+        ("seed = 1\n", "data.pairs is required; set it in the recipe or with --data.pairs VALUE"),
+        (
+            '[data]\npairs = "x"\n[policy]\ntrains = ["a", 2]\n',
+            "bad.toml: policy.trains is 2, but must be a string",
+        ),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in message(written(tmp_path, text))
+
+
+def test_every_mistake_is_told(tmp_path: Path) -> None:
+    said = message(written(tmp_path, 'seed = -1\n[data]\npairs = "x"\n[pairgrpo]\nstep = 3\n'))
+    assert len(said.splitlines()) == 2
+
+
+def test_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such recipe"):
+        load_settings(RunSettings, tmp_path / "none.toml")
+
+
+def test_settings_are_frozen_and_described(recipe: Path) -> None:
+    settings = load_settings(RunSettings, recipe)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 1  # type: ignore[misc]
+    sections: list[type[Settings]] = [RunSettings, *(type(v) for _, v in settings if isinstance(v, Settings))]
+    for section in sections[1:]:
+        assert all(field.description for field in section.model_fields.values()), section
+    assert "pairgrpo.std_guard" in setting_keys(RunSettings)
+
+
+def test_imports_no_torch() -> None:
+    code = "import sys, pairuni.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
