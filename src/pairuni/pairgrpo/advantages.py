@@ -1,0 +1,39 @@
+"""Group advantages and pair weights (arXiv:2510.25682, section 2.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pairuni.config import PairWeight
+
+
+def groups_without_spread(rewards: Tensor) -> Tensor:
+    """[G] bool: groups whose rewards [G, K] are all equal, and which therefore teach nothing."""
+    return rewards.amax(dim=-1) == rewards.amin(dim=-1)
+
+
+def group_advantages(rewards: Tensor, std_guard: float = 1e-4) -> Tensor:
+    """A = (r - mean) / (std + std_guard) within each group; rewards and result [G, K].
+
+    std is the sample standard deviation (K - 1), as in TRL. A group without spread gets exactly 0, which the
+    guard alone would not give: the mean of equal floats may differ from them in the last bit. Raises
+    ValueError when K < 2.
+    """
+    if rewards.shape[-1] < 2:
+        raise ValueError(f"a group needs at least 2 rollouts to have an advantage, got {rewards.shape[-1]}")
+    centred = rewards - rewards.mean(dim=-1, keepdim=True)
+    scale = rewards.std(dim=-1, keepdim=True) + std_guard
+    flat = groups_without_spread(rewards).unsqueeze(-1)
+    return torch.where(flat, 0.0, centred / torch.where(flat, 1.0, scale))
+
+
+def pair_weight(similarity: Tensor, mode: PairWeight = "sqrt") -> Tensor:
+    """w_p of pairs with cosine similarity [P] in [0, 1]; an aligned pair has similarity 1 and weight 1."""
+    if mode == "sqrt":
+        return similarity.sqrt()
+    if mode == "linear":
+        return similarity.clone()
+    if mode == "none":
+        return torch.ones_like(similarity)
+    raise ValueError(f"unknown pair weight {mode!r}; choose sqrt, linear or none")

@@ -1,0 +1,106 @@
+"""The PairGRPO objective (arXiv:2510.25682, section 2.2) as pure functions of log-probs.
+
+Shapes: N trajectories of one task, T tokens, right-padded; mask 1 = real token.
+
+Both tasks are normalised on their own, then weighted: one picture has hundreds of tokens and would drown the
+answers under a common token mean. The normalisers (``trajectory_coefficients``) are computed once over the
+whole batch, so that cutting it into micro-batches does not change the gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pairuni.config import TokenReduction
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """What the loss of some trajectories of one task is made of.
+
+    log_probs, old_log_probs, mask: [N, T]; advantages: [N], pair weight included; coefficients: [N], see
+    ``trajectory_coefficients``; reference_log_probs: [N, T], needed when beta > 0. Only log_probs carries a
+    gradient.
+    """
+
+    log_probs: Tensor
+    old_log_probs: Tensor
+    mask: Tensor
+    advantages: Tensor
+    coefficients: Tensor
+    reference_log_probs: Tensor | None = None
+
+
+def importance_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
+    """[N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs hold."""
+    return torch.where(mask.bool(), log_probs - old_log_probs, 0.0).exp()
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
+    """min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A); ratio [N, T], advantage [N]."""
+    advantage = advantage.unsqueeze(-1)
+    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
+    return torch.minimum(ratio * advantage, clipped * advantage)
+
+
+def k3_kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+    """k3 estimate of KL(pi_theta || pi_ref) a token: exp(d) - d - 1 with d = ref - log_probs; [N, T]."""
+    difference = reference_log_probs - log_probs
+    return difference.exp() - difference - 1.0
+
+
+def clip_fractions(
+    ratio: Tensor, advantage: Tensor, mask: Tensor, clip_low: float, clip_high: float
+) -> tuple[Tensor, Tensor]:
+    """Numbers of tokens (scalars) that the lower and the upper clip keep from the gradient."""
+    sign = advantage.unsqueeze(-1)
+    low = (ratio < 1.0 - clip_low) & (sign < 0) & mask.bool()
+    high = (ratio > 1.0 + clip_high) & (sign > 0) & mask.bool()
+    return low.sum(), high.sum()
+
+
+def trajectory_coefficients(lengths: Tensor, mode: TokenReduction) -> Tensor:
+    """[N] what each token of a trajectory weighs in its task's loss; lengths [N] over the *whole* batch.
+
+    "sequence-mean": mean over a trajectory's tokens, then over trajectories, 1 / (N T_i).
+    "token-mean": mean over all tokens of the task, 1 / sum T_i.
+    "sequence-sum": sum over tokens, mean over trajectories, 1 / N, as the paper's equation is written.
+    """
+    count = len(lengths)
+    lengths = lengths.to(torch.float64)
+    if mode == "sequence-mean":
+        return 1.0 / (count * lengths)
+    if mode == "token-mean":
+        return (1.0 / lengths.sum()).expand(count)
+    if mode == "sequence-sum":
+        return torch.full_like(lengths, 1.0 / count)
+    raise ValueError(f"unknown token reduction {mode!r}; choose sequence-mean, token-mean or sequence-sum")
+
+
+def weighted_token_sum(values: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+    """Scalar: sum over real tokens of values [N, T] times their trajectory's coefficient [N]."""
+    kept = torch.where(mask.bool(), values, 0.0)
+    return (kept.sum(dim=-1) * coefficients.to(kept)).sum()
+
+
+def reduce_tokens(values: Tensor, mask: Tensor, mode: TokenReduction = "sequence-mean") -> Tensor:
+    """Scalar reduction of per-token values [N, T] of one whole task batch."""
+    return weighted_token_sum(values, mask, trajectory_coefficients(mask.sum(dim=-1), mode))
+
+
+def pairgrpo_loss(terms: LossTerms, *, clip_low: float, clip_high: float, beta: float) -> Tensor:
+    """Scalar: minus (clipped surrogate - beta KL), reduced over the terms' tokens.
+
+    The loss of a step is the sum of this over both tasks' micro-batches, each times its task's weight.
+    """
+    ratio = importance_ratio(terms.log_probs, terms.old_log_probs, terms.mask)
+    objective = clipped_surrogate(ratio, terms.advantages.to(ratio), clip_low, clip_high)
+    if beta > 0.0:
+        assert terms.reference_log_probs is not None, "beta > 0 needs reference log-probs"
+        real = terms.mask.bool()
+        kl = k3_kl(torch.where(real, terms.log_probs, 0.0), torch.where(real, terms.reference_log_probs, 0.0))
+        objective = objective - beta * kl
+    return -weighted_token_sum(objective, terms.mask, terms.coefficients)

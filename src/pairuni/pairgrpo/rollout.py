@@ -1,0 +1,207 @@
+"""Rollouts of a batch of pairs: trajectories, rewards and advantages of both tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pairuni.config import PairWeight, RolloutSettings
+from pairuni.pairgrpo.advantages import group_advantages, pair_weight
+from pairuni.policies.policy import Trajectory, UnifiedPolicy
+from pairuni.records import Annotation, UGPair
+from pairuni.rewards.reward import ImageReward, TextReward
+from pairuni.training.seeding import derive_seed
+
+Task = Literal["understanding", "generation"]
+TASKS: tuple[Task, Task] = ("understanding", "generation")
+
+
+class RewardError(RuntimeError):
+    """A reward raised, or gave something that is no score; names the reward and the record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewards:
+    """The reward of each task."""
+
+    understanding: TextReward
+    generation: ImageReward
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRollouts:
+    """P groups of K trajectories of one task; trajectories and samples are pair-major, P K of them.
+
+    samples: answers or pictures; rewards, advantages: [P, K] float64, the pair weight not yet applied.
+    """
+
+    trajectories: Sequence[Trajectory]
+    samples: Sequence[Any]
+    rewards: Tensor
+    advantages: Tensor
+
+    @property
+    def group_size(self) -> int:
+        return self.rewards.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """[P K] numbers of sampled tokens."""
+        return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutBatch:
+    """All that one step learns from. weights: [P] float64 pair weights w_p."""
+
+    pairs: Sequence[UGPair]
+    weights: Tensor
+    understanding: TaskRollouts
+    generation: TaskRollouts
+
+    def task(self, task: Task) -> TaskRollouts:
+        return self.understanding if task == "understanding" else self.generation
+
+    def weighted_advantages(self, task: Task) -> Tensor:
+        """[P K] w_p A, in the order of the task's trajectories (arXiv:2510.25682, section 2.2)."""
+        return (self.weights.unsqueeze(-1) * self.task(task).advantages).flatten()
+
+    @classmethod
+    def join(cls, batches: Sequence[RolloutBatch]) -> RolloutBatch:
+        """One batch of all the pairs: accumulating gradients over batches is learning from their union."""
+        tasks = {
+            task: TaskRollouts(
+                trajectories=[t for batch in batches for t in batch.task(task).trajectories],
+                samples=[s for batch in batches for s in batch.task(task).samples],
+                rewards=torch.cat([batch.task(task).rewards for batch in batches]),
+                advantages=torch.cat([batch.task(task).advantages for batch in batches]),
+            )
+            for task in TASKS
+        }
+        return cls(
+            pairs=[pair for batch in batches for pair in batch.pairs],
+            weights=torch.cat([batch.weights for batch in batches]),
+            understanding=tasks["understanding"],
+            generation=tasks["generation"],
+        )
+
+
+def rollout_batch(
+    policy: UnifiedPolicy,
+    pairs: Sequence[UGPair],
+    rollout: RolloutSettings,
+    rewards: Rewards,
+    *,
+    seed: int,
+    image_folder: Path,
+    pair_weight_mode: PairWeight = "sqrt",
+    std_guard: float = 1e-4,
+) -> RolloutBatch:
+    """Sample K_u answers and K_g pictures for each pair, score them and form the advantages.
+
+    image_folder: what the pairs' image paths are relative to. Raises ValueError when an image does not open,
+    RewardError when a reward fails.
+    """
+    questions = [pair.understand_ann for pair in pairs]
+    prompts = [pair.generate_ann for pair in pairs]
+    with torch.no_grad():
+        answers = policy.sample_text(
+            [open_image(image_folder / record.image_path) for record in questions],
+            [record.question for record in questions],
+            rollouts=rollout.understanding,
+            temperature=rollout.temperature,
+            max_new_tokens=rollout.max_new_tokens,
+            seed=derive_seed(seed, 0),
+        )
+        drawings = policy.sample_images(
+            [record.prompt for record in prompts],
+            rollouts=rollout.generation,
+            temperature=rollout.temperature,
+            guidance=rollout.guidance,
+            branch=rollout.branch,
+            seed=derive_seed(seed, 1),
+        )
+        texts = [trajectory for group in answers for trajectory in group]
+        images = [trajectory for group in drawings for trajectory in group]
+        pictures = policy.decode_images(images)
+    similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
+    return RolloutBatch(
+        pairs=list(pairs),
+        weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
+        understanding=_scored(
+            texts, [t.text for t in texts], questions, rewards.understanding, rollout.understanding, std_guard
+        ),
+        generation=_scored(images, pictures, prompts, rewards.generation, rollout.generation, std_guard),
+    )
+
+
+def open_image(path: Path) -> Image.Image:
+    """The picture as RGB, wholly read. Raises ValueError naming a file that is missing or broken."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"the image {path} does not open ({error}); run `pairuni pairs check`") from error
+
+
+def _scored(
+    trajectories: Sequence[Trajectory],
+    samples: Sequence[Any],
+    records: Sequence[Annotation],
+    reward: TextReward | ImageReward,
+    group_size: int,
+    std_guard: float,
+) -> TaskRollouts:
+    repeated = [record for record in records for _ in range(group_size)]
+    scores = torch.tensor(_score(reward, repeated, samples), dtype=torch.float64)
+    scores = scores.view(len(records), group_size)
+    return TaskRollouts(
+        trajectories=trajectories,
+        samples=samples,
+        rewards=scores,
+        advantages=group_advantages(scores, std_guard),
+    )
+
+
+def _score(
+    reward: TextReward | ImageReward, records: Sequence[Annotation], samples: Sequence[Any]
+) -> list[float]:
+    call: Callable[[Sequence[Annotation], Sequence[Any]], list[float]] = reward
+    try:
+        scores = [float(score) for score in call(records, samples)]
+    except (
+        Exception
+    ) as error:  # a reward is the user's code: whatever it raises must reach them with its record
+        culprit = _first_failing(call, records, samples)
+        place = "a batch, though on no sample alone" if culprit is None else _name(culprit)
+        raise RewardError(f"reward {reward.name!r} failed on {place}: {error!r}") from error
+    if len(scores) != len(samples):
+        raise RewardError(f"reward {reward.name!r} gave {len(scores)} scores for {len(samples)} samples")
+    for record, score in zip(records, scores, strict=True):
+        if not math.isfinite(score):
+            raise RewardError(f"reward {reward.name!r} gave {score} for {_name(record)}")
+    return scores
+
+
+def _first_failing(
+    call: Callable[[Sequence[Annotation], Sequence[Any]], list[float]],
+    records: Sequence[Annotation],
+    samples: Sequence[Any],
+) -> Annotation | None:
+    for record, sample in zip(records, samples, strict=True):
+        try:
+            call([record], [sample])
+        except Exception:  # the search for the record that made the batch fail
+            return record
+    return None
+
+
+def _name(record: Annotation) -> str:
+    return f"{record.image_path} (prompt {record.prompt!r}, question {record.question!r})"

@@ -1,0 +1,146 @@
+"""What a run says while it goes: metrics.jsonl, an optional tracker, a progress line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+
+class Tracker(Protocol):
+    """Where metrics go besides metrics.jsonl (trackio, wandb, tensorboard, ...)."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+
+class MetricsLog:
+    """Append-only file of one JSON object a line, each with a ``step``: metrics.jsonl and its like."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one line, flushed. Numbers that JSON lacks (nan, inf) become null."""
+        line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole lines. A last line that a kill cut in half is left out; any other bad line raises."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        rows = []
+        for number, line in enumerate(lines[:-1], start=1):  # the last has no line end: empty, or cut in half
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{self.path}, line {number}: not JSON ({error})") from error
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Drop lines after ``step``, and a half-written last line: what a resumed run will write again."""
+        if not self.path.exists():
+            return
+        kept = [row for row in self.rows() if row["step"] <= step]
+        aside = self.path.with_name(f".{self.path.name}.partial")
+        aside.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
+        )
+        os.replace(aside, self.path)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Progress:
+    """Steps done, rate and time left: a live bar on a terminal, a plain line now and then elsewhere.
+
+    with Progress("train", total=100) as progress: ... progress.advance(status="reward 0.61")
+    """
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        total: int,
+        start: int = 0,
+        unit: str = "steps",
+        every_seconds: float = 15.0,
+        console: Console | None = None,
+    ) -> None:
+        self._description = description
+        self._total = total
+        self._start = self._done = start
+        self._unit = unit
+        self._every = every_seconds
+        self._console = console or Console(stderr=True)
+        self._began = self._said = time.monotonic()
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Self:
+        self._began = self._said = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[status]}"),
+                console=self._console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self._description, total=self._total, completed=self._start, status=""
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def done(self) -> int:
+        return self._done
+
+    def advance(self, count: int = 1, *, status: str = "") -> None:
+        """Count ``count`` more units as done and show ``status`` beside rate and ETA."""
+        self._done += count
+        now = time.monotonic()
+        status = f"{self._speed(now)} {status}".rstrip()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, status=status)
+        elif now - self._said >= self._every or self._done >= self._total:
+            self._said = now
+            line = f"{self._description}: {self._done}/{self._total} {self._unit}, {status}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _speed(self, now: float) -> str:
+        done = self._done - self._start
+        seconds = max(now - self._began, 1e-9)
+        rate = done / seconds
+        left = (self._total - self._done) / rate if rate > 0 else math.inf
+        shown = f"{rate:.2f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.2f} {self._unit}/min"
+        return f"{shown}, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

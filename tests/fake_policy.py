@@ -1,0 +1,191 @@
+"""A unified policy small enough to check by hand: a table of logits an (prompt, position, previous token).
+
+Exact log-probs, answers of varying length that end in EOS, guided pictures of four cells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pairuni.policies.policy import (
+    ImageTrajectory,
+    LogProbBranch,
+    TextTrajectory,
+    Trajectory,
+    TrajectoryLogProbs,
+    UnifiedPolicy,
+)
+
+EOS = 0
+WORDS = ["", "A", "B", "C", "D"]
+COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)]
+CONTEXTS = 7
+PICTURE_TOKENS = 4
+
+
+class FakeTables(nn.Module):
+    def __init__(self, dtype: torch.dtype, spread: float) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(5)
+
+        def table(tokens: int) -> nn.Parameter:
+            values = torch.randn(CONTEXTS, tokens + 1, tokens, generator=draw, dtype=torch.float64)
+            return nn.Parameter((spread * values).to(dtype))
+
+        self.words = table(len(WORDS))
+        self.cells = table(len(COLOURS))
+        self.shared = nn.Parameter(torch.ones(1, dtype=dtype))
+        self.frozen = nn.Parameter(torch.ones(3, dtype=dtype))
+
+
+class FakePolicy(UnifiedPolicy):
+    """Row 0 of each table is the unconditional prompt; ``shared`` scales both tasks' logits."""
+
+    name = "fake"
+
+    def __init__(self, dtype: torch.dtype = torch.float32, spread: float = 0.5) -> None:
+        self.module: FakeTables = FakeTables(dtype, spread)
+        self.replays = 0
+
+    def _logits(self, table: Tensor, context: int, previous: int) -> Tensor:
+        return self.module.shared * table[context, previous]
+
+    def _step(self, trajectory_kind: str, context: int, previous: int, guidance: float) -> Tensor:
+        if trajectory_kind == "text":
+            return self._logits(self.module.words, context, previous)
+        conditional = self._logits(self.module.cells, context, previous)
+        unconditional = self._logits(self.module.cells, 0, previous)
+        return unconditional + guidance * (conditional - unconditional)
+
+    def sample_text(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        *,
+        rollouts: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+    ) -> list[list[TextTrajectory]]:
+        groups = []
+        for index, (image, question) in enumerate(zip(images, questions, strict=True)):
+            assert image.mode == "RGB"
+            prompt = torch.tensor(list(question.encode()))
+            group = []
+            for rollout in range(rollouts):
+                draw = torch.Generator().manual_seed(seed + 1000 * index + rollout)
+                tokens, log_probs = self._sample("text", prompt, temperature, 1.0, max_new_tokens, draw)
+                group.append(
+                    TextTrajectory(
+                        tokens=tokens,
+                        log_probs=log_probs,
+                        prompt_ids=prompt,
+                        pixel_values=None,
+                        temperature=temperature,
+                        finished=bool(tokens[-1] == EOS),
+                        text="".join(WORDS[token] for token in tokens.tolist()),
+                    )
+                )
+            groups.append(group)
+        return groups
+
+    def sample_images(
+        self,
+        prompts: Sequence[str],
+        *,
+        rollouts: int,
+        temperature: float,
+        guidance: float,
+        branch: LogProbBranch,
+        seed: int,
+    ) -> list[list[ImageTrajectory]]:
+        groups = []
+        for index, text in enumerate(prompts):
+            prompt = torch.tensor(list(text.encode()))
+            group = []
+            for rollout in range(rollouts):
+                draw = torch.Generator().manual_seed(seed + 1000 * index + rollout)
+                tokens, log_probs = self._sample("image", prompt, temperature, guidance, PICTURE_TOKENS, draw)
+                trajectory = ImageTrajectory(
+                    tokens=tokens,
+                    log_probs=log_probs,
+                    prompt_ids=prompt,
+                    temperature=temperature,
+                    guidance=guidance,
+                    branch=branch,
+                )
+                group.append(trajectory)
+            groups.append(group)
+        return groups
+
+    @torch.no_grad()
+    def _sample(
+        self,
+        kind: str,
+        prompt: Tensor,
+        temperature: float,
+        guidance: float,
+        longest: int,
+        draw: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        tokens: list[int] = []
+        log_probs: list[Tensor] = []
+        while len(tokens) < longest and (kind == "image" or EOS not in tokens):
+            previous = tokens[-1] + 1 if tokens else 0
+            scores = self._step(kind, _context(prompt), previous, guidance) / temperature
+            distribution = scores.float().log_softmax(dim=-1)
+            tokens.append(int(torch.multinomial(distribution.exp(), 1, generator=draw)))
+            log_probs.append(distribution[tokens[-1]])
+        return torch.tensor(tokens), torch.stack(log_probs)
+
+    def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
+        pictures = []
+        for trajectory in trajectories:
+            picture = Image.new("RGB", (2, 2))
+            picture.putdata([COLOURS[token] for token in trajectory.tokens.tolist()])
+            pictures.append(picture)
+        return pictures
+
+    def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
+        self.replays += 1
+        longest = max(len(trajectory.tokens) for trajectory in trajectories)
+        rows, mask = [], torch.zeros(len(trajectories), longest)
+        for row, trajectory in enumerate(trajectories):
+            guidance = 1.0
+            if isinstance(trajectory, ImageTrajectory) and trajectory.branch == "guided":
+                guidance = trajectory.guidance
+            previous, values = 0, []
+            for token in trajectory.tokens.tolist():
+                scores = self._step(trajectory.modality, _context(trajectory.prompt_ids), previous, guidance)
+                values.append((scores / trajectory.temperature).log_softmax(dim=-1)[token])
+                previous = token + 1
+            mask[row, : len(values)] = 1
+            # a policy may leave anything in its padding
+            padding = torch.full((longest - len(values),), -3.0, dtype=values[0].dtype)
+            rows.append(torch.cat([torch.stack(values), padding]))
+        return TrajectoryLogProbs(values=torch.stack(rows), mask=mask)
+
+    def image_features(self, images: Sequence[Image.Image]) -> Tensor:
+        return torch.stack([torch.tensor(image.resize((1, 1)).getpixel((0, 0))).float() for image in images])
+
+    def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
+        if unknown := set(parts) - {"language_model", "aligner", "generation_head"}:
+            raise ValueError(f"no part {sorted(unknown)[0]!r}")
+        self.module.frozen.requires_grad_(False)
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(dict(self.module.state_dict()), folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"model_type": self.name}))
+
+
+def _context(prompt: Tensor) -> int:
+    return 1 + int(prompt.sum()) % (CONTEXTS - 1)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from pairuni.pairgrpo.objective import (
+    LossTerms,
+    clip_fractions,
+    clipped_surrogate,
+    importance_ratio,
+    k3_kl,
+    pairgrpo_loss,
+    reduce_tokens,
+    trajectory_coefficients,
+)
+
+MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+
+
+def test_clip_is_asymmetric_and_one_sided() -> None:
+    ratio = torch.tensor([[0.5, 1.0, 1.25, 2.0]], dtype=torch.float64, requires_grad=True)
+    gain = clipped_surrogate(ratio, torch.tensor([2.0], dtype=torch.float64), 0.1, 0.3)
+    assert gain[0].tolist() == pytest.approx([1.0, 2.0, 2.5, 2.6])  # capped above at 1.3, never below
+    gain.sum().backward()
+    assert ratio.grad is not None
+    assert ratio.grad[0].tolist() == pytest.approx([2.0, 2.0, 2.0, 0.0])
+    loss = clipped_surrogate(ratio, torch.tensor([-2.0], dtype=torch.float64), 0.1, 0.3)
+    assert loss[0].tolist() == pytest.approx([-1.8, -2.0, -2.5, -4.0])  # capped below at 0.9, never above
+
+
+def test_clip_fractions_count_what_the_gradient_loses() -> None:
+    ratio = torch.tensor([[0.5, 0.85, 1.4], [0.5, 9.0, 9.0]])
+    low, high = clip_fractions(ratio, torch.tensor([-1.0, 1.0]), MASK, 0.2, 0.3)
+    assert (int(low), int(high)) == (1, 0)
+    low, high = clip_fractions(ratio, torch.tensor([1.0, -1.0]), MASK, 0.2, 0.3)
+    assert (int(low), int(high)) == (1, 1)
+
+
+def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
+    log_probs = torch.tensor([[-1.0, -2.0]], dtype=torch.float64)
+    assert k3_kl(log_probs, log_probs).tolist() == [[0.0, 0.0]]
+    assert k3_kl(log_probs, log_probs + 0.5)[0].tolist() == pytest.approx([0.1487212707, 0.1487212707])
+    assert (k3_kl(log_probs, log_probs - 0.5) > 0).all()
+
+
+def test_k3_estimates_the_divergence() -> None:
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
+    exact = (p * (p / q).log()).sum()
+    assert float((p * k3_kl(p.log(), q.log())).sum()) == pytest.approx(float(exact))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("sequence-mean", (2.0 + 10.0) / 2), ("token-mean", 16.0 / 4), ("sequence-sum", 16.0 / 2)],
+)
+def test_reductions_by_hand(mode: str, expected: float) -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 99.0, 99.0]])
+    assert float(reduce_tokens(values, MASK, mode)) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+def test_unknown_reduction_is_named() -> None:
+    with pytest.raises(ValueError, match="'mode'"):
+        trajectory_coefficients(torch.tensor([1, 2]), "mode")  # type: ignore[arg-type]
+
+
+def test_padding_never_reaches_loss_or_gradient() -> None:
+    log_probs = torch.tensor([[-1.0, -2.0, -1.5], [-0.5, 80.0, -1e30]], requires_grad=True)
+    terms = LossTerms(
+        log_probs=log_probs,
+        old_log_probs=torch.tensor([[-1.0, -2.0, -1.5], [-0.6, -90.0, 0.0]]),
+        mask=MASK,
+        advantages=torch.tensor([1.0, -1.0]),
+        coefficients=trajectory_coefficients(MASK.sum(-1), "sequence-mean"),
+        reference_log_probs=torch.tensor([[-1.0, -2.1, -1.5], [-0.6, 200.0, 0.0]]),
+    )
+    assert importance_ratio(terms.log_probs, terms.old_log_probs, MASK)[1, 1:].tolist() == [1.0, 1.0]
+    loss = pairgrpo_loss(terms, clip_low=0.2, clip_high=0.2, beta=0.1)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert log_probs.grad is not None
+    assert log_probs.grad[1, 1:].tolist() == [0.0, 0.0]
+    assert log_probs.grad[1, 0] != 0.0

@@ -1,0 +1,76 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_policy import FakePolicy
+from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
+from pairuni.pairgrpo.rollout import RewardError, Rewards, rollout_batch
+from pairuni.records import Annotation
+from reference.pairgrpo_equations import advantage
+
+
+class Broken:
+    name = "broken"
+
+    def __init__(self, bad: Any = None) -> None:
+        self.bad = bad
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
+        if self.bad is None and any(record.question == "which 1?" for record in records):
+            raise KeyError("no such thing")
+        return [self.bad] * len(samples) if isinstance(self.bad, float) else [0.0]
+
+
+def test_groups_keep_the_order_of_their_pairs(tmp_path: Path) -> None:
+    pairs = make_pairs(tmp_path)
+    batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
+    assert batch.understanding.rewards.shape == (5, 5)
+    assert batch.generation.rewards.shape == (5, 4)
+    for index, trajectory in enumerate(batch.generation.trajectories):
+        assert bytes(trajectory.prompt_ids.tolist()).decode() == pairs[index // 4].generate_ann.prompt
+    redness = Redness()([pairs[2].generate_ann] * 4, batch.generation.samples[8:12])
+    assert batch.generation.rewards[2].tolist() == redness
+    expected = [advantage(redness, k, 1e-4) for k in range(4)]
+    assert batch.generation.advantages[2].tolist() == pytest.approx(expected)
+    weighted = batch.weighted_advantages("generation")[8:12].tolist()
+    assert weighted == pytest.approx([0.8 * value for value in expected])  # sqrt(0.64)
+
+
+def test_the_seed_decides_the_draw(tmp_path: Path) -> None:
+    pairs = make_pairs(tmp_path)
+
+    def texts(seed: int) -> list[str]:
+        batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=seed, image_folder=tmp_path)
+        return list(batch.understanding.samples)
+
+    assert texts(1) == texts(1)
+    assert texts(1) != texts(2)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (Broken(), r"reward 'broken' failed on 1u.png .*which 1\?.*no such thing"),
+        (Broken(float("nan")), r"reward 'broken' gave nan for 0a.png"),
+        (Broken("short"), r"reward 'broken' gave 1 scores for 25 samples"),
+    ],
+    ids=["raises", "nan", "short"],
+)
+def test_a_failing_reward_names_itself_and_the_record(tmp_path: Path, reward: Broken, message: str) -> None:
+    rewards = Rewards(understanding=reward, generation=Redness())
+    with pytest.raises(RewardError, match=message):
+        rollout_batch(FakePolicy(), make_pairs(tmp_path), ROLLOUT, rewards, seed=1, image_folder=tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["missing", "truncated"])
+def test_an_image_that_does_not_open_is_named(tmp_path: Path, broken: str) -> None:
+    pairs = make_pairs(tmp_path)
+    file = tmp_path / "3u.png"
+    if broken == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"3u\.png does not open"):
+        rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)

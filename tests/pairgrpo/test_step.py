@@ -1,0 +1,338 @@
+import itertools
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fake_policy import FakePolicy
+from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
+from pairuni.config import PairGRPOSettings
+from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.step import FrozenReference, GradientError, micro_batches, update
+from pairuni.policies.policy import Trajectory, TrajectoryLogProbs
+from pairuni.training.optimizer import NamedAdamW
+from reference.pairgrpo_equations import Side, literal_adamw, task_objective, weight
+
+PARTS = ["language_model"]
+
+
+def sampled(folder: Path, policy: FakePolicy, *, rewards: Rewards = REWARDS, **kwargs: Any) -> RolloutBatch:
+    pairs = make_pairs(folder, kwargs.pop("similarities", (1.0, 0.81, 0.49)))
+    return rollout_batch(policy, pairs, ROLLOUT, rewards, seed=11, image_folder=folder, **kwargs)
+
+
+def gradient(
+    policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, reference: Any = None
+) -> Any:
+    policy.module.zero_grad()
+    parts = micro_batches(batch, settings, TASKS)
+    for part in parts:
+        if reference is not None:
+            part.reference_log_probs = reference.log_probs(part.trajectories)
+        part.loss(policy, settings).backward()
+    return {name: p.grad.clone() for name, p in policy.module.named_parameters() if p.grad is not None}
+
+
+def log_prob_lists(policy: FakePolicy, trajectories: Any) -> list[list[Tensor]]:
+    return [list(policy.log_probs([trajectory]).values[0]) for trajectory in trajectories]
+
+
+def floats(values: list[list[Tensor]]) -> list[list[float]]:
+    return [[float(value.detach()) for value in row] for row in values]
+
+
+def literal(
+    policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, old: FakePolicy, ref: FakePolicy
+) -> Tensor:
+    """Minus the transcribed objective of the whole batch, differentiable in ``policy``."""
+    weights = [weight(p.similarity, p.kind == "aligned", settings.pair_weight) for p in batch.pairs]
+    total = torch.zeros((), dtype=torch.float64)
+    for task, factor in (
+        ("understanding", settings.understanding_weight),
+        ("generation", settings.generation_weight),
+    ):
+        rollouts = batch.task(task)  # type: ignore[arg-type]
+        sides = []
+        for p in range(len(batch.pairs)):
+            group = rollouts.trajectories[p * rollouts.group_size : (p + 1) * rollouts.group_size]
+            side = Side(
+                log_probs=log_prob_lists(policy, group),
+                old=floats(log_prob_lists(old, group)),
+                rewards=rollouts.rewards[p].tolist(),
+                reference=floats(log_prob_lists(ref, group)),
+            )
+            sides.append(side)
+        objective = task_objective(
+            sides,
+            weights,
+            guard=settings.std_guard,
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+            beta=settings.beta,
+            reduction=settings.token_reduction,
+        )
+        total = total - factor * objective
+    return total
+
+
+def moved(policy: FakePolicy, amount: float, seed: int = 0) -> FakePolicy:
+    """A copy whose weights are some way off."""
+    other = FakePolicy(next(policy.module.parameters()).dtype)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for mine, theirs in zip(other.module.parameters(), policy.module.parameters(), strict=True):
+            noise = torch.randn(theirs.shape, generator=draw, dtype=theirs.dtype)
+            mine.copy_(theirs + amount * noise)
+    return other
+
+
+OPTIONS = [
+    {"token_reduction": reduction, "pair_weight": mode, "beta": beta}
+    for reduction, mode, beta in itertools.product(
+        ["sequence-mean", "token-mean", "sequence-sum"], ["sqrt", "linear", "none"], [0.0, 0.3]
+    )
+] + [
+    {"clip_low": 0.05, "clip_high": 0.4},
+    {"clip_low": 0.4, "clip_high": 0.02},
+    {"understanding_weight": 0.3, "generation_weight": 2.0},
+    {"std_guard": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Off-policy by hand: old, current and reference weights all differ, so that ratio, clip and KL act."""
+    settings = grpo(micro_batch=3, **options)
+    old = FakePolicy(torch.float64)
+    batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_guard=settings.std_guard)
+    current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
+
+    parts = micro_batches(batch, settings, TASKS)
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts:
+        with torch.no_grad():
+            part.old_log_probs = old.log_probs(part.trajectories).values
+            part.reference_log_probs = reference.log_probs(part.trajectories).values
+        loss = part.loss(current, settings)
+        loss.backward()
+        total += loss.detach()
+    ours = {n: p.grad.clone() for n, p in current.module.named_parameters() if p.grad is not None}
+
+    current.module.zero_grad()
+    expected = literal(current, batch, settings, old, reference)
+    expected.backward()
+    torch.testing.assert_close(total, expected.detach(), rtol=1e-10, atol=1e-12)
+    assert set(ours) == {"words", "cells", "shared"}
+    for name, parameter in current.module.named_parameters():
+        if name in ours:
+            torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"beta": 0.2}, {"clip_low": 0.01, "clip_high": 0.03}], ids=str)
+def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
+    settings = grpo(updates_per_batch=3, micro_batch=4, **options)
+    policy, old = FakePolicy(torch.float64), FakePolicy(torch.float64)
+    literal_policy = FakePolicy(torch.float64)
+    parameters = policy.train_only(PARTS)
+    batch = sampled(tmp_path, policy)
+    metrics = update(
+        policy,
+        batch,
+        NamedAdamW(parameters, learning_rate=0.05),
+        settings,
+        step=1,
+        learning_rate=0.05,
+        reference=FrozenReference(policy, parameters) if settings.beta else None,
+    )
+    moments: dict[str, dict[str, Tensor]] = {name: {} for name, _ in parameters}
+    trained = [(n, p) for n, p in literal_policy.module.named_parameters() if n in moments]
+    for number in range(1, 4):
+        literal_policy.module.zero_grad()
+        literal(literal_policy, batch, settings, old, old).backward()
+        with torch.no_grad():
+            for name, parameter in trained:
+                parameter.copy_(literal_adamw(parameter, parameter.grad, moments[name], number, 0.05))
+    for (name, ours), (_, theirs) in zip(parameters, trained, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10, msg=name)
+    if settings.clip_low == 0.01:
+        assert metrics["clip_ratio/region_mean"] > 0.05
+
+
+def test_ratio_is_exactly_one_before_the_first_update(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    for part in micro_batches(batch, grpo(micro_batch=3), TASKS):
+        part.loss(policy, grpo())
+        replay = policy.log_probs(part.trajectories).values
+        assert part.old_log_probs is not None
+        assert ((replay - part.old_log_probs).exp() == 1.0).all()
+
+
+def test_one_forward_a_micro_batch_and_update(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    policy.replays = 0
+    update(policy, batch, optimizer, grpo(micro_batch=5), step=1, learning_rate=0.05)
+    assert policy.replays == 3 + 3  # 15 answers and 12 pictures: old log-probs cost no pass of their own
+
+
+def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
+    policy = FakePolicy(torch.float64)
+    ones = sampled(tmp_path, policy, similarities=(1.0, 1.0, 1.0), pair_weight_mode="sqrt")
+    plain = sampled(tmp_path, policy, similarities=(1.0, 1.0, 1.0), pair_weight_mode="none")
+    assert ones.weights.tolist() == [1.0, 1.0, 1.0]
+    weighted, unweighted = gradient(policy, ones, grpo()), gradient(policy, plain, grpo(pair_weight="none"))
+    for name in weighted:
+        assert torch.equal(weighted[name], unweighted[name])
+    retrieved = sampled(tmp_path, policy, similarities=(1.0, 0.25, 0.25))
+    assert retrieved.weights.tolist() == [1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("reduction", ["sequence-mean", "token-mean", "sequence-sum"])
+@pytest.mark.parametrize("size", [1, 2, 7, 100, None])
+def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, reduction: str, size: int | None) -> None:
+    policy = FakePolicy(torch.float64)
+    batch = sampled(tmp_path, policy)
+    assert len(set(batch.understanding.lengths.tolist())) > 2  # lengths differ, so a wrong normaliser shows
+    whole = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch=27))
+    cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch=size))
+    for name in whole:
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("reduction", ["sequence-mean", "token-mean", "sequence-sum"])
+def test_accumulating_batches_is_learning_from_their_union(tmp_path: Path, reduction: str) -> None:
+    policy = FakePolicy(torch.float64)
+    settings = grpo(token_reduction=reduction)
+    pairs = make_pairs(tmp_path)
+
+    def rollouts(chosen: Any, seed: int) -> RolloutBatch:
+        return rollout_batch(policy, chosen, ROLLOUT, REWARDS, seed=seed, image_folder=tmp_path)
+
+    first, second = rollouts(pairs[:2], 1), rollouts(pairs[2:4], 2)
+    joined = RolloutBatch.join([first, second])
+    expected = literal(policy, joined, settings, policy, policy)
+    policy.module.zero_grad()
+    expected.backward()
+    literal_gradient = {n: p.grad.clone() for n, p in policy.module.named_parameters() if p.grad is not None}
+    ours = gradient(policy, joined, settings)
+    for name in ours:
+        torch.testing.assert_close(ours[name], literal_gradient[name], rtol=1e-10, atol=1e-12)
+
+
+def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
+    policy = FakePolicy(torch.float64)
+    parameters = policy.train_only(PARTS)
+    reference = FrozenReference(policy, parameters)
+    before = {name: parameter.detach().clone() for name, parameter in parameters}
+    with torch.no_grad():
+        policy.module.shared += 0.5
+    current = policy.module.shared.data.clone()
+    batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))
+    at_start = FakePolicy(torch.float64)
+    texts = batch.understanding.trajectories
+    torch.testing.assert_close(reference.log_probs(texts), at_start.log_probs(texts).values.detach())
+    assert torch.equal(policy.module.shared.data, current)  # the reference leaves the policy as it was
+
+    d = torch.cat(
+        [at_start.log_probs([t]).values[0].detach() - policy.log_probs([t]).values[0].detach() for t in texts]
+    )
+    optimizer = NamedAdamW(parameters, learning_rate=1e-3)
+    metrics = update(
+        policy, batch, optimizer, grpo(beta=0.1), step=1, learning_rate=1e-3, reference=reference
+    )
+    assert metrics["understanding/kl"] == pytest.approx(float((d.exp() - d - 1).mean()))
+    assert metrics["kl"] == pytest.approx((metrics["understanding/kl"] + metrics["generation/kl"]) / 2)
+    assert before["shared"] < policy.module.shared < current  # no reward: the KL alone moved it, towards 1
+
+
+def test_metrics_have_the_names_that_dashboards_know(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    metrics = update(policy, batch, optimizer, grpo(), step=1, learning_rate=0.05)
+    for name in ("reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "loss"):
+        assert name in metrics or name == "loss"
+        for task in TASKS:
+            assert f"{task}/{name}" in metrics
+    for task in TASKS:
+        assert metrics[f"{task}/clip_ratio/region_mean"] == 0.0
+        assert metrics[f"{task}/sampling/sampling_logp_difference/max"] < 1e-6
+        assert metrics[f"{task}/reward"] == pytest.approx(float(batch.task(task).rewards.mean()))
+    assert metrics["grad_norm"] > 0
+    assert metrics["learning_rate"] == 0.05
+    assert metrics["pair_weight"] == pytest.approx((1 + 0.9 + 0.7) / 3)
+    assert metrics["generation/completions/mean_length"] == 4
+    assert "generation/completions/clipped_ratio" not in metrics  # a picture is never truncated
+    cut_short = [not t.finished for t in batch.understanding.trajectories]  # type: ignore[union-attr]
+    assert metrics["understanding/completions/clipped_ratio"] == pytest.approx(
+        sum(cut_short) / len(cut_short)
+    )
+
+
+def test_mismatch_of_rollout_and_replay_is_seen(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    drifted = moved(policy, 0.1)
+    optimizer = NamedAdamW(drifted.train_only(PARTS), learning_rate=0.05)
+    metrics = update(drifted, batch, optimizer, grpo(micro_batch=4), step=1, learning_rate=0.05)
+    differences = torch.cat(
+        [
+            (t.log_probs - drifted_row).abs()
+            for t, drifted_row in zip(
+                batch.generation.trajectories,
+                moved(policy, 0.1).log_probs(batch.generation.trajectories).values.detach(),
+                strict=True,
+            )
+        ]
+    )
+    name = "generation/sampling/sampling_logp_difference"
+    assert metrics[f"{name}/mean"] == pytest.approx(float(differences.mean()), rel=1e-4)
+    assert metrics[f"{name}/max"] == pytest.approx(float(differences.max()), rel=1e-4)
+
+
+def test_a_task_of_weight_zero_costs_nothing_and_teaches_nothing(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    before = policy.module.cells.detach().clone()
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    policy.replays = 0
+    metrics = update(policy, batch, optimizer, grpo(generation_weight=0.0), step=1, learning_rate=0.05)
+    assert policy.replays == 1
+    assert torch.equal(policy.module.cells, before)
+    assert "generation/reward" in metrics
+
+
+def test_dead_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    with caplog.at_level(logging.WARNING, logger="pairuni"):
+        metrics = update(policy, batch, optimizer, grpo(), step=7, learning_rate=0.05)
+    messages = " | ".join(record.getMessage() for record in caplog.records)
+    assert "step 7: every advantage of both tasks is zero" in messages
+    assert "step 7: the gradient is exactly zero" in messages
+    assert metrics["frac_reward_zero_std"] == 1.0
+    assert metrics["grad_norm"] == 0.0
+
+
+class ExplodingPolicy(FakePolicy):
+    def log_probs(self, trajectories: Any) -> TrajectoryLogProbs:
+        replay = super().log_probs(trajectories)
+        images: list[Trajectory] = [t for t in trajectories if t.modality == "image"]
+        factor = float("inf") if images else 1.0
+        return TrajectoryLogProbs(values=replay.values * factor, mask=replay.mask)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_any_weight_moves(tmp_path: Path) -> None:
+    policy = ExplodingPolicy()
+    batch = sampled(tmp_path, policy)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    before = policy.module.words.detach().clone()
+    with pytest.raises(GradientError, match=r"step 12: the gradient is not finite .* first in cells, shared"):
+        update(policy, batch, optimizer, grpo(), step=12, learning_rate=0.05)
+    assert torch.equal(policy.module.words, before)
