@@ -54,14 +54,14 @@ def token_objective(
 ) -> Tensor:
     """Eq. 3 of one token: min(ratio A, clip(ratio) A) - beta k3."""
     ratio = torch.exp(log_prob - old)
-    if float(ratio) < 1 - clip_low:
+    if float(ratio.detach()) < 1 - clip_low:
         clipped = torch.tensor(1 - clip_low, dtype=log_prob.dtype) * weighted_advantage
-    elif float(ratio) > 1 + clip_high:
+    elif float(ratio.detach()) > 1 + clip_high:
         clipped = torch.tensor(1 + clip_high, dtype=log_prob.dtype) * weighted_advantage
     else:
         clipped = ratio * weighted_advantage
     unclipped = ratio * weighted_advantage
-    value = unclipped if float(unclipped) <= float(clipped) else clipped
+    value = unclipped if float(unclipped.detach()) <= float(clipped.detach()) else clipped
     if beta > 0:
         assert reference is not None
         value = value - beta * (torch.exp(reference - log_prob) - (reference - log_prob) - 1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pairuni.config import PairGRPOSettings, RunSettings
-from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.rollout import TASKS, RewardError, Rewards, RolloutBatch, rollout_batch
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
@@ -107,6 +107,8 @@ class Trainer:
         """Train to the last step and write final/; with ``resume``, go on from the newest checkpoint.
 
         The first Ctrl-C or SIGTERM lets the step finish, saves a checkpoint and returns with ``interrupted``.
+        A failing reward saves the last whole step too.
+
         Raises ValueError when ``out`` already holds a run and ``resume`` is not set; RewardError,
         GradientError and CheckpointError as their docstrings say. Checkpoints made before stay good.
         """
@@ -119,9 +121,9 @@ class Trainer:
                     progress.advance(status=_status(row))
                     if self._due(self._settings.checkpoint.every):
                         self._save_checkpoint()
-            except KeyboardInterrupt:
-                # pressed twice: the weights are those after step self._step unless an update was under way
-                if self._random:
+            except (KeyboardInterrupt, RewardError):
+                # the weights are those after step self._step unless an update was under way
+                if self._random and self._step > 0:
                     self._save_checkpoint()
                 raise
             if self._step < steps:

@@ -1,0 +1,277 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fake_policy import FakePolicy
+from pair_batches import REWARDS, make_pairs, run_settings
+from pairuni.config import RunSettings
+from pairuni.pairgrpo.rollout import RewardError, Rewards
+from pairuni.pairgrpo.trainer import Trainer, learning_rate_at
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.training.checkpoint import list_checkpoints, load_checkpoint
+from pairuni.training.tracking import MetricsLog
+
+TIMES = {"step_time", "rollout_time", "update_time", "tokens_per_second"}
+
+
+class NoisyFakePolicy(FakePolicy):
+    """Also draws from torch's global generator, as a careless policy might: a resume must restore it."""
+
+    def sample_text(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["seed"] += int(torch.randint(1000, ()))
+        return super().sample_text(*args, **kwargs)
+
+
+class Stop:
+    """A reward that acts on its nth call."""
+
+    name = "stop"
+
+    def __init__(self, call: int, act: Callable[[], None]) -> None:
+        self.calls, self.call, self.act = 0, call, act
+
+    def __call__(self, records: Any, samples: Any) -> list[float]:
+        self.calls += 1
+        if self.calls == self.call:
+            self.act()
+        return REWARDS.understanding(records, samples)
+
+
+def trainer(
+    folder: Path, out: Path, settings: RunSettings, *, policy: UnifiedPolicy | None = None, **kwargs: Any
+) -> Trainer:
+    return Trainer(
+        settings,
+        policy or NoisyFakePolicy(),
+        make_pairs(folder),
+        kwargs.pop("rewards", REWARDS),
+        out,
+        image_folder=folder,
+        **kwargs,
+    )
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in row.items() if key not in TIMES}
+        for row in MetricsLog(out / "metrics.jsonl").rows()
+    ]
+
+
+def same_run(one: Path, two: Path) -> None:
+    """Weights, optimizer, generators, metrics and samples are equal bit for bit."""
+    first, second = list_checkpoints(one / "checkpoints")[-1], list_checkpoints(two / "checkpoints")[-1]
+    a, b = load_checkpoint(first), load_checkpoint(second)
+    assert (a.step, a.state) == (b.step, b.state)
+    for group in a.tensors:
+        assert set(a.tensors[group]) == set(b.tensors[group])
+        for name, tensor in a.tensors[group].items():
+            assert torch.equal(tensor, b.tensors[group][name]), (group, name)
+    assert rows(one) == rows(two)
+    assert (one / "samples/samples.jsonl").read_text() == (two / "samples/samples.jsonl").read_text()
+    for file in (one / "samples").rglob("*.png"):
+        assert file.read_bytes() == (two / "samples" / file.relative_to(one / "samples")).read_bytes()
+    x, y = load_file(one / "final/model.safetensors"), load_file(two / "final/model.safetensors")
+    assert all(torch.equal(x[name], y[name]) for name in x)
+
+
+RESUME_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"beta": 0.1, "updates_per_batch": 2, "micro_batch": 4},
+    {"gradient_accumulation": 2, "pairs_per_step": 1, "weight_decay": 0.1},
+]
+
+
+@pytest.mark.parametrize("options", RESUME_OPTIONS, ids=str)
+@pytest.mark.parametrize("killed_in_step", [1, 4, 5])
+def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], killed_in_step: int) -> None:
+    changes = {"steps": 6, "pairs_per_step": 2, "learning_rate": 0.05, "warmup_steps": 3, "beta": 0.0}
+    settings = run_settings(pairgrpo=changes | options, evaluation={"every": 2})
+
+    def evaluate(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
+        return {"draw": float(torch.rand(())), "scale": float(policy.module.shared.detach())}  # type: ignore[arg-type]
+
+    whole = trainer(tmp_path, tmp_path / "whole", settings, evaluate=evaluate).run()
+    assert (whole.steps, whole.interrupted) == (6, False)
+
+    def kill() -> None:
+        raise SystemExit("killed")
+
+    calls = killed_in_step * settings.pairgrpo.gradient_accumulation
+    rewards = Rewards(understanding=Stop(calls, kill), generation=REWARDS.generation)
+    out = tmp_path / "cut"
+    with pytest.raises(SystemExit):
+        trainer(tmp_path, out, settings, rewards=rewards, evaluate=evaluate).run()
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "rew')
+    (out / "checkpoints" / ".step-000006.partial").mkdir()
+    torch.manual_seed(99)
+    result = trainer(tmp_path, out, settings, evaluate=evaluate).run(resume=True)
+    assert result.steps == 6
+    same_run(tmp_path / "whole", out)
+    assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(tmp_path: Path, number: int) -> None:
+    settings = run_settings()
+    trainer(tmp_path, tmp_path / "whole", settings).run()
+    rewards = Rewards(
+        understanding=Stop(3, lambda: os.kill(os.getpid(), number)), generation=REWARDS.generation
+    )
+    out = tmp_path / "cut"
+    handler = signal.getsignal(number)
+    result = trainer(tmp_path, out, settings, rewards=rewards).run()
+    assert signal.getsignal(number) is handler
+    assert (result.steps, result.interrupted) == (3, True)
+    assert list_checkpoints(out / "checkpoints")[-1].name == "step-000003"
+    assert not (out / "final").exists()
+    assert not trainer(tmp_path, out, settings).run(resume=True).interrupted
+    same_run(tmp_path / "whole", out)
+
+
+def test_two_signals_stop_at_once_with_the_last_whole_step_saved(tmp_path: Path) -> None:
+    settings = run_settings(checkpoint={"every": 0})
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    trainer(tmp_path, tmp_path / "whole", settings).run()
+    out = tmp_path / "cut"
+    rewards = Rewards(understanding=Stop(4, twice), generation=REWARDS.generation)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, out, settings, rewards=rewards).run()
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == ["step-000003"]
+    trainer(tmp_path, out, settings).run(resume=True)
+    same_run(tmp_path / "whole", out)
+
+
+def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
+    settings = run_settings(
+        pairgrpo={"steps": 50, "pairs_per_step": 5, "learning_rate": 0.05, "micro_batch": 64},
+        checkpoint={"every": 0},
+        logging={"samples_every": 0},
+    )
+    trainer(tmp_path, tmp_path / "run", settings).run()
+    history = rows(tmp_path / "run")
+    for task, gain in (("understanding", 0.5), ("generation", 0.4)):
+        rewards = [row[f"{task}/reward"] for row in history]
+        assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + gain, task
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    tracked: list[tuple[int, float]] = []
+
+    class Tracker:
+        def log(self, metrics: Mapping[str, float], step: int) -> None:
+            tracked.append((step, metrics["understanding/reward"]))
+
+    settings = run_settings(evaluation={"every": 4})
+    trainer(
+        tmp_path, out, settings, tracker=Tracker(), evaluate=lambda policy, step: {"understanding": step / 8}
+    ).run()
+    history = rows(out)
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.025, 0.05, 0.05, 0.05, 0.05, 0.05])
+    assert [row.get("eval/understanding") for row in history] == [None, None, None, 0.5, None, None]
+    assert [row["epoch"] for row in history] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
+    tokens = [row["num_tokens"] for row in history]
+    assert tokens == sorted(tokens)
+    assert tracked == [(row["step"], row["understanding/reward"]) for row in history]
+    line = MetricsLog(out / "metrics.jsonl").rows()[-1]
+    assert line["tokens_per_second"] > 0
+    assert line["step_time"] == pytest.approx(line["rollout_time"] + line["update_time"])
+
+    samples = MetricsLog(out / "samples" / "samples.jsonl").rows()
+    assert [sample["step"] for sample in samples] == [3, 3, 6, 6]
+    sample = samples[0]
+    assert sample["pair_weight"] == pytest.approx(sample["similarity"] ** 0.5)
+    assert len(sample["answers"]) == 5
+    assert len(sample["pictures"]) == 4
+    for drawn in sample["pictures"]:
+        with Image.open(out / "samples" / drawn["image"]) as picture:
+            red = sum(pixel == (255, 0, 0) for pixel in picture.convert("RGB").getdata()) / 4
+        assert drawn["reward"] == red
+    assert sum(answer["advantage"] for answer in sample["answers"]) == pytest.approx(0.0, abs=1e-9)
+    assert {"prompt", "question", "answer", "image_path", "kind"} <= set(sample)
+
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == ["step-000004", "step-000006"]
+    final = load_file(out / "final" / "model.safetensors")
+    trained = load_checkpoint(out / "checkpoints" / "step-000006").tensors["trained"]
+    assert torch.equal(final["words"], trained["words"])
+    assert "frozen" in final
+    assert "frozen" not in trained
+    assert sorted(p.name for p in out.iterdir()) == ["checkpoints", "final", "metrics.jsonl", "samples"]
+
+
+def test_a_finished_run_resumes_to_its_end(tmp_path: Path) -> None:
+    trainer(tmp_path, tmp_path / "run", run_settings()).run()
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert trainer(tmp_path, tmp_path / "run", run_settings()).run(resume=True).steps == 6
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
+    trainer(tmp_path, tmp_path / "run", run_settings()).run()
+    with pytest.raises(ValueError, match="already holds a run"):
+        trainer(tmp_path, tmp_path / "run", run_settings()).run()
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [({"seed": 4}, "seed"), ({"pairgrpo": {"steps": 6, "pairs_per_step": 3}}, "number of pairs a step")],
+    ids=["seed", "pairs"],
+)
+def test_another_run_is_not_resumed(tmp_path: Path, sections: dict[str, Any], named: str) -> None:
+    trainer(tmp_path, tmp_path / "run", run_settings()).run()
+    with pytest.raises(ValueError, match=f"the {named} differ"):
+        trainer(tmp_path, tmp_path / "run", run_settings(**sections)).run(resume=True)
+
+
+def test_nothing_to_train_on_or_with(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        Trainer(run_settings(), FakePolicy(), [], REWARDS, tmp_path, image_folder=tmp_path)
+    zero = run_settings(pairgrpo={"understanding_weight": 0.0, "generation_weight": 0.0})
+    with pytest.raises(ValueError, match="both 0"):
+        trainer(tmp_path, tmp_path / "run", zero)
+
+
+def test_a_reward_that_raises_stops_the_run_and_keeps_what_it_had(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ConnectionError("reward server is gone")
+
+    rewards = Rewards(understanding=Stop(4, fail), generation=REWARDS.generation)
+    with pytest.raises(RewardError, match="reward server is gone"):
+        trainer(tmp_path, tmp_path / "run", run_settings(), rewards=rewards).run()
+    saved = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert saved == ["step-000002", "step-000003"]
+    assert len(rows(tmp_path / "run")) == 3
+
+
+def test_warm_up_then_constant() -> None:
+    settings = run_settings().pairgrpo.model_copy(update={"learning_rate": 1.0, "warmup_steps": 4})
+    assert [learning_rate_at(step, settings) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    flat = settings.model_copy(update={"warmup_steps": 0})
+    assert learning_rate_at(1, flat) == 1.0
+
+
+def test_the_trainer_knows_no_model_family_and_no_data_set() -> None:
+    code = (
+        "import sys; import pairuni.pairgrpo.trainer, pairuni.pairgrpo.agreement;"
+        "print([m for m in sys.modules if m.startswith('pairuni.') and"
+        " any(part in m for part in ('janus', 'digits', 'pairug'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout.replace("'", '"')) == []
