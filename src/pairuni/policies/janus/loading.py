@@ -231,7 +231,7 @@ def load_model(
     untie(config, tensors)
     check_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
-    with _quiet():
+    with quiet():
         model = JanusForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype or own
         )
@@ -256,7 +256,7 @@ def complete_generation_config(generation: GenerationConfig, prompts: JanusPromp
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar of the library while it fills a model that is already in memory."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

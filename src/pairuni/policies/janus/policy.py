@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.policies.decoding import Decoder, Prompt, Sampling, decode, guide, scoring_temperature
 from pairuni.policies.files import written_aside
-from pairuni.policies.janus.loading import load_model
+from pairuni.policies.janus.loading import load_model, quiet
 from pairuni.policies.janus.prompts import JanusPrompts
+from pairuni.policies.janus.vq import vq_codes
 from pairuni.policies.policy import (
     ImageTrajectory,
     LogProbBranch,
@@ -332,25 +332,17 @@ class JanusPolicy(UnifiedPolicy):
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """VQ codes of pictures, [N, T] int64 on the CPU, row by row of the patch grid.
-
-        Latents and codebook are L2-normalised before the nearest code is taken, as the VQ was trained;
-        ``transformers``' own encode leaves that out.
-        """
-        vq: Any = self.module.model.vqmodel
-        pictures = self.processor.image_processor
-        codebook = nn.functional.normalize(vq.quantize.embedding.weight.float(), dim=-1)
+        """VQ codes of pictures, [N, T] int64 on the CPU; see ``vq_codes``."""
+        processor = self.processor.image_processor
         codes = [torch.zeros(0, self.image_tokens, dtype=torch.long)]
         for start in range(0, len(images), _IMAGES_AT_ONCE):
             pixels = self.pixel_values(images[start : start + _IMAGES_AT_ONCE])
-            if pictures.do_normalize:
+            if processor.do_normalize:
                 mean, std = (
-                    torch.tensor(x).view(-1, 1, 1) for x in (pictures.image_mean, pictures.image_std)
+                    torch.tensor(x).view(-1, 1, 1) for x in (processor.image_mean, processor.image_std)
                 )
                 pixels = pixels * std + mean
-            pixels = (2 * pixels - 1).to(self.device, vq.quantize.embedding.weight.dtype)
-            latents = vq.quant_conv(vq.encoder(pixels)).float().flatten(2).transpose(1, 2)
-            codes.append((nn.functional.normalize(latents, dim=-1) @ codebook.T).argmax(dim=-1).cpu())
+            codes.append(vq_codes(self.module.model.vqmodel, 2 * pixels - 1).cpu())
         return torch.cat(codes)
 
     # Training and saving
@@ -380,7 +372,7 @@ class JanusPolicy(UnifiedPolicy):
         ]
 
     def save_pretrained(self, folder: Path) -> None:
-        with written_aside(Path(folder)) as aside:
+        with written_aside(Path(folder)) as aside, quiet():
             self.module.save_pretrained(aside)
             self.processor.save_pretrained(aside)
 
@@ -395,7 +387,7 @@ class JanusPolicy(UnifiedPolicy):
             )
         if self.max_rows is not None:
             return self.max_rows
-        width = config.num_key_value_heads * config.head_dim * self._embed_text.weight.element_size()
+        width = config.num_key_value_heads * config.head_dim * self.module.dtype.itemsize
         row = 2 * config.num_hidden_layers * width * positions
         return min(256, max(2, CACHE_BUDGET // row))
 

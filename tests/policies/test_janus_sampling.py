@@ -1,0 +1,151 @@
+"""Janus against plain ``transformers`` and against the slow loop without cache, padding or batch."""
+
+import pytest
+import torch
+
+from pairuni.policies.decoding import uniforms
+from pairuni.policies.janus.policy import IMAGE_STREAM
+from reference.janus_decoding import draw_image
+
+
+def chat(processor, text, with_image=False):
+    content = [{"type": "image"}] if with_image else []
+    message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    return processor.apply_chat_template([message], add_generation_prompt=True)
+
+
+def test_greedy_image_tokens_equal_transformers(policy, prompts):
+    texts = [chat(policy.processor, prompt) for prompt in prompts]
+    inputs = policy.processor(text=texts, generation_mode="image", return_tensors="pt", padding=True)
+    assert (inputs["attention_mask"] == 0).any()
+    expected = policy.module.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=5)
+    groups = policy.sample_images(prompts, rollouts=2, temperature=0.0, guidance=5.0, branch="guided", seed=0)
+    for group, row in zip(groups, expected, strict=True):
+        for rollout in group:
+            assert torch.equal(rollout.tokens, row)
+    assert len({tuple(row.tolist()) for row in expected}) == len(prompts)
+
+
+def test_greedy_answers_equal_transformers(policy, pictures):
+    questions = ["what?", "how many digits are there?", "which colour"]
+    texts = [chat(policy.processor, question, with_image=True) for question in questions]
+    images = [picture.convert("RGB") for picture in pictures]
+    inputs = policy.processor(text=texts, images=images, return_tensors="pt", padding=True)
+    expected = policy.module.generate(**inputs, do_sample=False, max_new_tokens=24)
+    answers = policy.sample_text(pictures, questions, rollouts=1, temperature=0.0, max_new_tokens=24, seed=0)
+    length = inputs["input_ids"].shape[1]
+    for group, row in zip(answers, expected[:, length:], strict=True):
+        tokens = group[0].tokens
+        assert torch.equal(tokens, row[: len(tokens)])
+        assert (row[len(tokens) :] == policy.prompts.pad).all()
+
+
+@pytest.mark.parametrize("branch", ["guided", "conditional"])
+def test_samples_equal_the_slow_loop(policy, prompts, branch):
+    groups = policy.sample_images(prompts, rollouts=2, temperature=0.8, guidance=3.0, branch=branch, seed=11)
+    for index, group in enumerate(groups):
+        for rollout, trajectory in enumerate(group):
+            tokens, guided, conditional = draw_image(
+                policy.module,
+                trajectory.prompt_ids,
+                pad=policy.prompts.pad,
+                steps=policy.image_tokens,
+                temperature=0.8,
+                guidance=3.0,
+                noise=uniforms(11, IMAGE_STREAM, index, rollout, policy.image_tokens),
+            )
+            assert trajectory.tokens.tolist() == tokens
+            expected = torch.tensor(guided if branch == "guided" else conditional)
+            torch.testing.assert_close(trajectory.log_probs, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("branch", ["guided", "conditional"])
+def test_left_padding_changes_nothing(policy, prompts, branch):
+    settings = {"rollouts": 2, "temperature": 1.0, "guidance": 5.0, "branch": branch, "seed": 4}
+    together = policy.sample_images(prompts, **settings)
+    alone = policy.sample_images(prompts[:1], **settings)[0]
+    for one, two in zip(alone, together[0], strict=True):
+        assert torch.equal(one.tokens, two.tokens)
+        torch.testing.assert_close(one.log_probs, two.log_probs, atol=1e-4, rtol=0)
+
+
+def test_guidance_of_one_equals_no_guidance(policy, prompts):
+    settings = {"rollouts": 2, "temperature": 1.0, "guidance": 1.0, "seed": 4}
+    guided = policy.sample_images(prompts, branch="guided", **settings)
+    conditional = policy.sample_images(prompts, branch="conditional", **settings)
+    for group, other in zip(guided, conditional, strict=True):
+        for one, two in zip(group, other, strict=True):
+            assert torch.equal(one.tokens, two.tokens)
+            assert torch.equal(one.log_probs, two.log_probs)
+
+
+def test_seeds_decide(policy, pictures):
+    def tokens(seed):
+        pictured = policy.sample_images(
+            ["a cat"], rollouts=2, temperature=1.0, guidance=5.0, branch="guided", seed=seed
+        )
+        answered = policy.sample_text(
+            pictures[:1], ["what?"], rollouts=2, temperature=1.0, max_new_tokens=12, seed=seed
+        )
+        return [one.tokens.tolist() for one in (*pictured[0], *answered[0])]
+
+    first = tokens(0)
+    assert first == tokens(0)
+    assert all(one != two for one, two in zip(first, tokens(1), strict=True))
+    assert first[0] != first[1]
+    assert first[2] != first[3]
+
+
+def test_answers_do_not_depend_on_the_batch(policy, pictures):
+    def sample(max_rows):
+        policy.max_rows = max_rows
+        try:
+            return policy.sample_text(
+                [*pictures, None],
+                ["what?", "how many digits?", "why", "no picture"],
+                rollouts=3,
+                temperature=1.0,
+                max_new_tokens=10,
+                seed=7,
+            )
+        finally:
+            policy.max_rows = None
+
+    for group, other in zip(sample(64), sample(2), strict=True):
+        for one, two in zip(group, other, strict=True):
+            assert torch.equal(one.tokens, two.tokens)
+            assert one.text == two.text
+
+
+def test_trajectories_carry_what_replay_needs(policy, pictures):
+    text = policy.sample_text(pictures[:1], ["what?"], rollouts=1, temperature=0.5, max_new_tokens=6, seed=0)[
+        0
+    ][0]
+    assert text.log_probs.dtype == torch.float32
+    assert text.pixel_values.shape == (3, 32, 32)
+    assert (text.prompt_ids == policy.prompts.image).sum() == policy.image_tokens
+    assert text.temperature == 0.5
+    image = policy.sample_images(
+        ["a cat"], rollouts=1, temperature=0.5, guidance=2.0, branch="conditional", seed=0
+    )[0][0]
+    assert image.tokens.shape == (policy.image_tokens,)
+    assert (image.temperature, image.guidance, image.branch) == (0.5, 2.0, "conditional")
+    assert int(image.prompt_ids[-1]) == policy.prompts.begin_image
+
+
+def test_pictures_come_out(policy):
+    pictures = policy.draw("a cat", count=2, seed=1)
+    assert [picture.size for picture in pictures] == [(32, 32)] * 2
+    assert pictures[0].mode == "RGB"
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+
+
+def test_user_mistakes_are_named(policy, pictures):
+    with pytest.raises(ValueError, match="1 images came with 2 questions"):
+        policy.sample_text(pictures[:1], ["a", "b"], rollouts=1, temperature=1.0, max_new_tokens=1, seed=0)
+    with pytest.raises(ValueError, match="512"):
+        policy.sample_text([None], ["a"], rollouts=1, temperature=1.0, max_new_tokens=600, seed=0)
+    with pytest.raises(ValueError, match="<image_placeholder>"):
+        policy.sample_text(
+            [None], ["see <image_placeholder>"], rollouts=1, temperature=1.0, max_new_tokens=1, seed=0
+        )
