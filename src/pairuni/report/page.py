@@ -1,0 +1,87 @@
+"""A run as one page that stands alone: no request leaves it, so it can be mailed or archived."""
+
+from __future__ import annotations
+
+import os
+import re
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from pairuni.report import sections
+from pairuni.report.run import Run, read_run
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SECTIONS = (
+    sections.headline,
+    sections.rewards,
+    sections.categories,
+    sections.drawings,
+    sections.answers,
+    sections.rollouts,
+    sections.pairs,
+    sections.settings,
+)
+
+
+def write_report(run: Path) -> Path:
+    """Write ``run``/report.html from what the run's folder holds; absent parts are left out. Returns its path.
+
+    Raises FileNotFoundError when there is no such folder, ValueError when a part cannot be read.
+    """
+    path = run / "report.html"
+    aside = run / ".report.html.partial"
+    aside.write_text(render(read_run(run)), encoding="utf-8")
+    os.replace(aside, path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page of a run."""
+    body = [part for part in (section(run) for section in SECTIONS) if part]
+    found = [
+        match for part in body if (match := re.search(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', part))
+    ]
+    links = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
+    assets = files("pairuni.report")
+    style = (assets / "style.css").read_text(encoding="utf-8")
+    script = (assets / "script.js").read_text(encoding="utf-8")
+    name = run.folder.resolve().name
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(name)} · PairUni run</title>'
+        f"<style>\n{style}</style></head>\n<body>"
+        f"<header><p>PairUni run</p><h1>{escape(name)}</h1>{_facts(run)}"
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main>\n'
+        + "\n".join(body)
+        + f"\n</main>\n<script>\n{script}</script></body></html>\n"
+    )
+
+
+def _facts(run: Run) -> str:
+    config = run.config
+    steps = max((row["step"] for row in run.metrics), default=None)
+    facts = [
+        ("model", config.get("policy", {}).get("model")),
+        ("pairing", config.get("data", {}).get("pairing")),
+        ("pairs", f"{len(run.pairs):,}" if run.pairs else None),
+        ("steps", steps),
+        ("seed", run.summary.get("seed", config.get("seed"))),
+        ("time", _duration(run.summary.get("seconds"))),
+    ]
+    shown = "".join(
+        f"<div><dt>{key}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts if value is not None
+    )
+    return f"<dl>{shown}</dl>" if shown else ""
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
