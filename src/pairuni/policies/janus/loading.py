@@ -30,7 +30,7 @@ from pairuni.policies.janus.layout import (
     config_to_transformers,
     to_transformers,
 )
-from pairuni.policies.janus.prompts import CHAT_TEMPLATE, IMAGE_TOKENS, JanusPrompts
+from pairuni.policies.janus.prompts import CHAT_TEMPLATE, IMAGE_TOKENS, PAD_TOKEN, JanusPrompts
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weight files looked for, the first found wins; each may be sharded with an index beside it."""
@@ -115,7 +115,7 @@ def load_processor(folder: Path, layout: Layout) -> JanusProcessor:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """tokenizer.json as it is, padding on the left, BOS in front, image tokens by name."""
+    """tokenizer.json as it is, padding on the left, BOS in front, pad and image tokens by name."""
     if not (folder / "tokenizer.json").is_file():
         raise ValueError(
             f"{folder} has no tokenizer.json; copy the tokenizer files of the released checkpoint."
@@ -143,6 +143,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise ValueError(
             f"{folder / 'tokenizer.json'} has no {', '.join(lost)}; use the tokenizer of a Janus model."
         )
+    if PAD_TOKEN in tokenizer.get_vocab():
+        tokenizer.pad_token = PAD_TOKEN
     if tokenizer.bos_token and tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
         tokenizer.add_bos_token = True
     return tokenizer

@@ -80,6 +80,7 @@ class JanusPolicy(UnifiedPolicy):
         """As ``UnifiedPolicy.sample_text``; an image may be None for a question about text alone."""
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
+        images = list(images)
         ids = [
             self.prompts.understanding(question, with_image=image is not None)
             for image, question in zip(images, questions, strict=True)
@@ -256,12 +257,14 @@ class JanusPolicy(UnifiedPolicy):
         logits = self._image.head(last_states(self._backbone, sequences, counts)).float()
         split = sum(counts[: len(trajectories)])
         conditional, unconditional = logits[:split], logits[split:]
-        if twins:
-            chosen = self._spread(trajectories, mixed).bool()
-            guidance = self._spread(twins, [one.guidance for one in twins]).unsqueeze(1)
-            guided = guide(conditional[chosen], unconditional, guidance)
-            conditional = conditional.index_put((chosen,), guided)
-        return self._gather(conditional, trajectories)
+        if not twins:
+            return self._gather(conditional, trajectories)
+        guidance = self._spread(twins, [one.guidance for one in twins]).unsqueeze(1)
+        if all(mixed):
+            return self._gather(guide(conditional, unconditional, guidance), trajectories)
+        chosen = self._spread(trajectories, mixed).bool()
+        guided = guide(conditional[chosen], unconditional, guidance)
+        return self._gather(conditional.index_put((chosen,), guided), trajectories)
 
     def _gather(self, logits: Tensor, trajectories: Sequence[Trajectory]) -> Sequence[Tensor]:
         """Logits of all tokens in a row, [sum of T, V] -> log-probs of each trajectory, [T_i]."""

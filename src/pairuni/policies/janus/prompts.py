@@ -16,6 +16,9 @@ IMAGE_TOKENS = {
 }
 """Names of the image tokens in every Janus release, keyed by the tokenizer attribute that holds them."""
 
+PAD_TOKEN = "<｜▁pad▁｜>"
+"""What stands in unconditional prompts, whatever the tokenizer declares as its own padding."""
+
 SYSTEM_PROMPT = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the "
     "user provides, and assist the user with a variety of tasks using natural language.\n\n"

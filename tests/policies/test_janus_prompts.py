@@ -1,0 +1,95 @@
+"""Prompts: the official DeepSeek format, and exactly what ``transformers``' own processor makes."""
+
+import pytest
+import torch
+from PIL import Image
+
+from pairuni.policies.janus.prompts import CHAT_TEMPLATE, SYSTEM_PROMPT, JanusPrompts
+from tiny_models import tiny_processor
+
+
+def official(processor):
+    """As the processor of an original checkpoint: the default template and the system prompt."""
+    processor.chat_template = CHAT_TEMPLATE
+    processor.use_default_system_prompt = True
+    return processor
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_understanding_equals_the_processor(system):
+    processor = tiny_processor()
+    processor.use_default_system_prompt = system
+    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many?"}]}
+    text = processor.apply_chat_template([message], add_generation_prompt=True)
+    expected = processor(text=[text], images=[Image.new("RGB", (8, 8))], return_tensors="pt")["input_ids"][0]
+    assert torch.equal(JanusPrompts(processor).understanding("how many?", with_image=True), expected)
+
+
+def test_generation_equals_the_processor():
+    processor = tiny_processor()
+    processor.use_default_system_prompt = True
+    message = {"role": "user", "content": [{"type": "text", "text": "a cat"}]}
+    text = processor.apply_chat_template([message], add_generation_prompt=True)
+    expected = processor(text=[text], generation_mode="image", return_tensors="pt")["input_ids"][0]
+    assert torch.equal(JanusPrompts(processor).generation("a cat"), expected)
+
+
+def test_default_template_is_the_official_format():
+    processor = official(tiny_processor())
+    prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
+    picture = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
+    asked = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
+    assert asked == (
+        f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {picture}\nhow many?\n\n<|Assistant|>:"
+    )
+    assert SYSTEM_PROMPT.endswith("natural language.\n\n")
+    drawn = tokenizer.decode(prompts.generation("a cat"))
+    assert drawn == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
+    plain = tokenizer.decode(prompts.understanding("why?", with_image=False))
+    assert plain == f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: why?\n\n<|Assistant|>:"
+
+
+def test_default_template_holds_a_conversation():
+    processor = official(tiny_processor())
+    text = processor.apply_chat_template(
+        [
+            {"role": "user", "content": [{"type": "text", "text": "one"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
+            {"role": "user", "content": "three"},
+        ],
+        add_generation_prompt=True,
+    )
+    assert text == (
+        "<|User|>: one\n\n<|Assistant|>: two<｜end▁of▁sentence｜><|User|>: three\n\n<|Assistant|>:"
+    )
+
+
+def test_unconditional_keeps_bos_and_begin_of_image_alone():
+    prompts = JanusPrompts(tiny_processor())
+    ids = prompts.generation("a cat")
+    twin = prompts.unconditional(ids)
+    assert len(twin) == len(ids)
+    assert (int(twin[0]), int(twin[-1])) == (prompts.bos, prompts.begin_image)
+    assert (twin[1:-1] == prompts.pad).all()
+
+
+def test_begin_of_sentence_is_put_in_front_once():
+    processor = tiny_processor()
+    expected = JanusPrompts(processor).generation("a cat")
+    processor.tokenizer.add_bos_token = False
+    assert torch.equal(JanusPrompts(processor).generation("a cat"), expected)
+    assert (expected == JanusPrompts(processor).bos).sum() == 1
+
+
+@pytest.mark.parametrize("token", ["<begin_of_image>", "<｜end▁of▁sentence｜>"])
+def test_special_tokens_in_user_text_are_refused(token):
+    prompts = JanusPrompts(tiny_processor())
+    with pytest.raises(ValueError, match=r"contains the special token"):
+        prompts.generation(f"a cat {token}")
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    processor = tiny_processor()
+    processor.image_start_token = "<boi>"
+    with pytest.raises(ValueError, match=r"no begin-of-image token \(<boi>\)"):
+        JanusPrompts(processor)
