@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from sklearn.datasets import load_digits
 
 ScanGroup = Literal["train", "reward", "evaluation", "held-out"]
@@ -62,3 +63,25 @@ def load_scans(group: ScanGroup) -> Scans:
     }[group]
     ids = np.sort(ids)
     return Scans(glyphs[ids], digits[ids], ids.astype(np.int64))
+
+
+@cache
+def varied_scans(group: ScanGroup, variants: int, seed: int = 0) -> Scans:
+    """A group's scans and ``variants`` copies of each, slightly turned, sheared and stretched."""
+    scans, rng = load_scans(group), np.random.default_rng(seed)
+    glyphs = np.concatenate([scans.glyphs, *(_vary(scans.glyphs, rng) for _ in range(variants))])
+    return Scans(glyphs, np.tile(scans.digits, variants + 1), np.tile(scans.ids, variants + 1))
+
+
+def _vary(glyphs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """One affine variation of each of [N, H, W] glyphs."""
+    centre = (np.asarray(glyphs.shape[1:]) - 1) / 2
+    varied = []
+    for glyph in glyphs:
+        turn, shear = rng.normal(0, 0.12), rng.normal(0, 0.12)
+        stretch = rng.uniform(0.92, 1.1, size=2)
+        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn) + shear, np.cos(turn)]])
+        matrix /= stretch[:, None]
+        moved = ndimage.affine_transform(glyph, matrix, centre - matrix @ centre, order=1)
+        varied.append(np.clip(moved, 0, 1).astype(np.float32))
+    return np.stack(varied)

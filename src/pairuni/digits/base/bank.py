@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
 
-from pairuni.digits.base.data import pictures, varied_scans
+from pairuni.digits.base.data import VARIANTS, pictures
 from pairuni.digits.base.schedule import Report
 from pairuni.digits.base.vq import quantise
 from pairuni.digits.language import Request, caption, parse
 from pairuni.digits.prompts import PROMPT_KINDS, random_request, scene_for
+from pairuni.digits.scans import varied_scans
 from pairuni.digits.scenes import Scene, random_scene
 
 
@@ -52,9 +53,10 @@ def fill_bank(
     """Draw ``size`` training pictures and run the tower and the tokenizer's encoder over them."""
     rng = np.random.default_rng(seed)
     scenes, requests = draw_scenes(rng, size)
+    scans = varied_scans("train", VARIANTS)
     features, codes = [], []
     for start in range(0, size, batch):
-        pixel_values = pictures(scenes[start : start + batch], rng, varied_scans())
+        pixel_values = pictures(scenes[start : start + batch], rng, scans)
         features.append(model.model.vision_model(pixel_values).last_hidden_state)
         codes.append(quantise(model.model.vqmodel, pixel_values)[2].flatten(1))
         report("bank", start, size, {})

@@ -147,8 +147,10 @@ def train_language_model(
             seen, drawn = rng.choice(rows, size=(2, batch))
             examples = [teacher.text_example(rng, bank.scenes[i], stage) for i in seen]
             prompts = [teacher.drawing_prompt(rng, bank.requests[i]) for i in drawn]
-            answering = text_loss(model, examples, bank.features[seen], teacher.image)
-            drawing = drawing_loss(model, prompts, bank.codes[drawn])
+            # A context a step: autocast keeps the weights it has cast until its context ends.
+            with torch.autocast("cpu", torch.bfloat16):
+                answering = text_loss(model, examples, bank.features[seen], teacher.image)
+                drawing = drawing_loss(model, prompts, bank.codes[drawn])
             optimizer.zero_grad()
             (answering + drawing).backward()
             nn.utils.clip_grad_norm_(trained, 1.0)

@@ -1,0 +1,221 @@
+"""Two readers of pictures: one pays the reward, the other marks the evaluation; no reward grades itself.
+
+They share where to look (the four places) and how to tell a colour, and differ in what decides the digit: the
+scans they learned from, the features, and the family of classifier. ``tests/digits/test_detectors.py`` states
+their accuracy on clean held-out scenes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.neighbors import NearestNeighbors
+from sklearn.svm import SVC
+
+from pairuni.digits.language import DIGITS
+from pairuni.digits.scans import ScanGroup, varied_scans
+from pairuni.digits.scenes import CELL, COLOURS, PLACES, SIZE, Scene, Thing
+
+Picture = Image.Image | NDArray[np.uint8]
+
+_FAINT = 0.2
+"""Ink below this share of full brightness is a ghost of the tokenizer, not a stroke."""
+_SPECK = 6.0
+"""A place whose strokes add up to less ink (in full pixels) than this is empty; no scan has so little."""
+_COLOUR_COSINE = 0.96
+"""A colour whose direction is farther than this from every colour of the world is none of them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a detector sees. things: as found, digit or colour None where it is like nothing of the world."""
+
+    things: tuple[Seen, ...]
+
+    @property
+    def scene(self) -> Scene | None:
+        """The scene, or None when something in the picture is unknown."""
+        named = [
+            Thing(seen.place, seen.digit, seen.colour)
+            for seen in self.things
+            if seen.digit is not None and seen.colour is not None
+        ]
+        return Scene.of(named) if len(named) == len(self.things) else None
+
+    @property
+    def words(self) -> str:
+        """What was seen, in words, for people."""
+        return ", ".join(seen.words for seen in self.things) or "nothing"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Ink in one place, and what it was taken for."""
+
+    place: str
+    digit: int | None
+    colour: str | None
+
+    @property
+    def words(self) -> str:
+        digit = "scribble" if self.digit is None else DIGITS[self.digit]
+        return f"{self.colour or 'odd-coloured'} {digit} {self.place}"
+
+
+class Detector(ABC):
+    """Reads pictures of the world."""
+
+    def read(self, pictures: Sequence[Picture]) -> list[Reading]:
+        """One reading a picture. Raises ValueError when a picture is not SIZE by SIZE."""
+        found: list[tuple[int, str, str | None]] = []
+        strokes: list[NDArray[np.float32]] = []
+        for index, picture in enumerate(pictures):
+            pixels = _pixels(picture)
+            for place, (row, column) in PLACES.items():
+                cell = pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
+                ink = cell.max(axis=-1)
+                ink = np.where(ink < _FAINT, 0.0, ink).astype(np.float32)
+                if ink.sum() >= _SPECK:
+                    found.append((index, place, _colour(cell, ink)))
+                    strokes.append(ink)
+        digits = self._digits(np.stack([_square(ink) for ink in strokes])) if strokes else []
+        things: list[list[Seen]] = [[] for _ in pictures]
+        for (index, place, colour), digit in zip(found, digits, strict=True):
+            things[index].append(Seen(place, digit, colour))
+        return [Reading(tuple(seen)) for seen in things]
+
+    @abstractmethod
+    def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
+        """The digit of each [N, CELL, CELL] normalised blob of ink, None where it is like no digit."""
+
+
+class RewardDetector(Detector):
+    """A kernel machine (RBF) on pixels, taught the "reward" scans."""
+
+    def __init__(self) -> None:
+        squares, digits = _taught("reward")
+        features = _shrunk(squares)
+        self._machine = SVC(C=10.0, gamma="scale").fit(features, digits)
+        self._known = _Known(features)
+
+    def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
+        features = _shrunk(squares)
+        return self._known.only(features, self._machine.predict(features))
+
+
+class EvaluationDetector(Detector):
+    """Nearest neighbours on histograms of stroke directions, taught the "evaluation" scans."""
+
+    _NEIGHBOURS = 5
+
+    def __init__(self) -> None:
+        squares, self._labels = _taught("evaluation")
+        features = _directions(squares)
+        self._index = NearestNeighbors(n_neighbors=self._NEIGHBOURS, algorithm="brute").fit(features)
+        self._known = _Known(features)
+
+    def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
+        features = _directions(squares)
+        distances, rows = self._index.kneighbors(features)
+        votes = np.zeros((len(features), 10))
+        for neighbour in range(self._NEIGHBOURS):
+            np.add.at(
+                votes,
+                (np.arange(len(features)), self._labels[rows[:, neighbour]]),
+                1.0 / (distances[:, neighbour] + 1e-6),
+            )
+        return self._known.only(features, votes.argmax(axis=1))
+
+
+class _Known:
+    """Tells ink that is like something taught from ink that is like nothing: by distance to the nearest."""
+
+    _SLACK = 1.35
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self._index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(features)
+        to_another = self._index.kneighbors(features)[0][:, 1]
+        self._limit = float(np.quantile(to_another, 0.995)) * self._SLACK
+
+    def only(self, features: NDArray[np.float32], digits: NDArray[np.int64]) -> list[int | None]:
+        nearest = self._index.kneighbors(features, n_neighbors=1)[0][:, 0]
+        return [
+            int(digit) if distance <= self._limit else None
+            for digit, distance in zip(digits, nearest, strict=True)
+        ]
+
+
+@cache
+def reward_detector() -> RewardDetector:
+    """The detector that pays, fitted once a process."""
+    return RewardDetector()
+
+
+@cache
+def evaluation_detector() -> EvaluationDetector:
+    """The detector that marks, fitted once a process."""
+    return EvaluationDetector()
+
+
+def _taught(group: ScanGroup) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    scans = varied_scans(group, variants=2)
+    return np.stack([_square(glyph) for glyph in scans.glyphs]), scans.digits
+
+
+def _pixels(picture: Picture) -> NDArray[np.float32]:
+    pixels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if pixels.shape != (SIZE, SIZE, 3):
+        raise ValueError(f"a picture of the digits world is {SIZE}x{SIZE} pixels, not {pixels.shape[:2]}")
+    return pixels.astype(np.float32) / 255.0
+
+
+def _colour(cell: NDArray[np.float32], ink: NDArray[np.float32]) -> str | None:
+    mean = (cell * ink[..., None]).sum(axis=(0, 1))
+    mean /= np.linalg.norm(mean)
+    cosines = {name: float(mean @ (np.asarray(rgb) / np.linalg.norm(rgb))) for name, rgb in COLOURS.items()}
+    best = max(cosines, key=lambda name: cosines[name])
+    return best if cosines[best] >= _COLOUR_COSINE else None
+
+
+def _square(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The ink's bounding box, padded to a square and enlarged to [CELL, CELL], brightest 1."""
+    strong = ink > 0.25 * ink.max()
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = box.shape
+    side = max(height, width)
+    square = np.zeros((side, side), dtype=np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = box
+    enlarged = Image.fromarray(square).resize((CELL, CELL), Image.Resampling.BILINEAR)
+    return np.asarray(enlarged) / ink.max()
+
+
+def _shrunk(squares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, 16, 16] -> [N, 64] means of 2 x 2 pixels."""
+    half = CELL // 2
+    return squares.reshape(len(squares), half, 2, half, 2).mean(axis=(2, 4)).reshape(len(squares), -1)
+
+
+def _directions(squares: NDArray[np.float32], cells: int = 4, bins: int = 8) -> NDArray[np.float32]:
+    """[N, 16, 16] -> [N, 128] unit histograms of gradient directions (Dalal and Triggs 2005)."""
+    down, right = np.gradient(squares, axis=(1, 2))
+    size = np.hypot(down, right)
+    turn = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * bins
+    low = np.floor(turn).astype(np.int64) % bins
+    share = turn - np.floor(turn)
+    width = CELL // cells
+    histograms = np.empty((len(squares), cells, cells, bins), dtype=np.float32)
+    for direction in range(bins):
+        weight = (low == direction) * (1 - share) + ((low + 1) % bins == direction) * share
+        voted = (size * weight).reshape(len(squares), cells, width, cells, width)
+        histograms[..., direction] = voted.sum(axis=(2, 4))
+    flat = np.sqrt(histograms.reshape(len(squares), -1))
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    return (flat / np.maximum(lengths, 1e-6)).astype(np.float32)

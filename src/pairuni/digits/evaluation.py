@@ -1,0 +1,165 @@
+"""The held-out score of a policy on both tasks, marked by the detector that pays no reward."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pairuni.digits.detectors import evaluation_detector
+from pairuni.digits.prompts import satisfies
+from pairuni.digits.world import HeldOut
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.records import Annotation
+from pairuni.rewards.accuracy import AccuracyReward
+
+_BATCH = 102
+_SHOWN = 60
+"""Items of each task whose pictures are kept beside the scores."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """One item: what was asked, what came back, and whether it was right. expected: the true answer."""
+
+    kind: str
+    asked: str
+    expected: str
+    reply: str
+    correct: bool
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Both tasks' marked items, in the order of the held-out items."""
+
+    understanding: list[Marked]
+    generation: list[Marked]
+
+    def scores(self) -> dict[str, float]:
+        """Share of items right, by task; kinds are equally many, so it is also the mean over kinds."""
+        return {"understanding": _score(self.understanding), "generation": _score(self.generation)}
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write ``<name>.json`` and the first items' pictures into ``folder``, inside a run's folder.
+
+        Image paths in the file are relative to ``folder.parent``, the run.
+        """
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        result = {
+            task: {**_summary(items), "items": _rows(items, folder, name, task)}
+            for task, items in (("understanding", self.understanding), ("generation", self.generation))
+        }
+        aside = folder / f".{name}.json.partial"
+        aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        os.replace(aside, folder / f"{name}.json")
+
+
+def evaluate(
+    policy: UnifiedPolicy,
+    items: HeldOut,
+    *,
+    guidance: float,
+    seed: int,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Answer every held-out question greedily and draw every held-out prompt once at temperature 1.
+
+    advance is called with the number of items done since the last call.
+    """
+    answered: list[Marked] = []
+    reward = AccuracyReward()
+    for start in range(0, len(items.understanding), _BATCH):
+        asked = items.understanding[start : start + _BATCH]
+        questions = [one.question.text for one in asked]
+        images = [one.image for one in asked]
+        groups = policy.sample_text(
+            images, questions, rollouts=1, temperature=0.0, max_new_tokens=8, seed=seed + start
+        )
+        replies = [group[0].text.strip() for group in groups]
+        records = [
+            Annotation(image_path="-", prompt="-", question=one.question.text, answer=one.question.answer)
+            for one in asked
+        ]
+        for one, reply, score in zip(asked, replies, reward(records, replies), strict=True):
+            question = one.question
+            answered.append(
+                Marked(question.kind, question.text, question.answer, reply, score == 1.0, one.image)
+            )
+        if advance is not None:
+            advance(len(asked))
+    return Evaluation(answered, _drawn(policy, items, guidance, seed, advance))
+
+
+def _drawn(
+    policy: UnifiedPolicy,
+    items: HeldOut,
+    guidance: float,
+    seed: int,
+    advance: Callable[[int], None] | None,
+) -> list[Marked]:
+    drawn: list[Marked] = []
+    for start in range(0, len(items.generation), _BATCH):
+        prompted = items.generation[start : start + _BATCH]
+        groups = policy.sample_images(
+            [one.prompt for one in prompted],
+            rollouts=1,
+            temperature=1.0,
+            guidance=guidance,
+            branch="guided",
+            seed=seed + start,
+        )
+        pictures = policy.decode_images([group[0] for group in groups])
+        readings = evaluation_detector().read(pictures)
+        for one, picture, reading in zip(prompted, pictures, readings, strict=True):
+            right = reading.scene is not None and satisfies(reading.scene, one.request)
+            drawn.append(Marked(one.kind, one.prompt, one.prompt, reading.words, right, picture))
+        if advance is not None:
+            advance(len(prompted))
+    return drawn
+
+
+def _score(items: Sequence[Marked]) -> float:
+    return sum(item.correct for item in items) / len(items)
+
+
+def _summary(items: Sequence[Marked]) -> dict[str, Any]:
+    kinds = list(dict.fromkeys(item.kind for item in items))
+    by_kind = {kind: [item for item in items if item.kind == kind] for kind in kinds}
+    return {
+        "score": _score(items),
+        "count": len(items),
+        "interval": wilson(sum(item.correct for item in items), len(items)),
+        "by_kind": {kind: {"score": _score(few), "count": len(few)} for kind, few in by_kind.items()},
+    }
+
+
+def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for index, item in enumerate(items):
+        row: dict[str, Any] = {"kind": item.kind, "correct": item.correct, "reply": item.reply}
+        if task == "understanding":
+            row |= {"question": item.asked, "answer": item.expected}
+        else:
+            row |= {"prompt": item.asked}
+        if index < _SHOWN:
+            file = folder / name / f"{task}-{index:03d}.png"
+            item.image.save(file)
+            row["image"] = str(file.relative_to(folder.parent))
+        rows.append(row)
+    return rows
+
+
+def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, ``right`` of ``count``."""
+    share = right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)

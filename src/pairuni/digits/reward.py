@@ -1,0 +1,59 @@
+"""The generation reward of the digits world: how much of the prompt a picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+from PIL import Image
+
+from pairuni.digits.detectors import Seen, reward_detector
+from pairuni.digits.language import Request, Wanted, parse
+from pairuni.digits.prompts import related
+from pairuni.records import Annotation
+
+
+class DigitsReward:
+    """Graded score in [0, 1] by the reward detector; 1 only for a picture wholly right."""
+
+    name = "digits"
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
+        """One score a picture. Raises ValueError when a prompt is not of the digits world."""
+        requests = [parse(record.prompt) for record in records]
+        readings = reward_detector().read(samples)
+        return [grade(request, reading.things) for request, reading in zip(requests, readings, strict=True)]
+
+
+def grade(request: Request, things: Sequence[Seen]) -> float:
+    """Share of the asked facts that hold, under the best assignment of things to what was wanted.
+
+    A wanted thing counts a fact for being there, for its digit, and for its colour and place where asked; a
+    relation is one fact more. A thing too many costs one fact, so that filling the picture never pays.
+    """
+    wanted = request.wanted
+    facts = sum(_facts(w) for w in wanted) + (request.relation is not None)
+    surplus = max(0, len(things) - len(wanted))
+    candidates: list[Seen | None] = [*things, *([None] * max(0, len(wanted) - len(things)))]
+    best = max(_held(request, chosen) for chosen in permutations(candidates, len(wanted)))
+    return max(0.0, best - surplus) / facts
+
+
+def _facts(wanted: Wanted) -> int:
+    return 2 + (wanted.colour is not None) + (wanted.place is not None)
+
+
+def _held(request: Request, chosen: Sequence[Seen | None]) -> int:
+    held = 0
+    for wanted, seen in zip(request.wanted, chosen, strict=True):
+        if seen is None:
+            continue
+        held += 1 + (seen.digit == wanted.digit)
+        held += wanted.colour is not None and seen.colour == wanted.colour
+        held += wanted.place is not None and seen.place == wanted.place
+    if request.relation is not None:
+        first, second = chosen[0], chosen[1]
+        if first is not None and second is not None:
+            both = first.digit == request.wanted[0].digit and second.digit == request.wanted[1].digit
+            held += both and related(request.relation, first.place, second.place)
+    return held

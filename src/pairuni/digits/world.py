@@ -1,0 +1,119 @@
+"""The world on disk: raw understanding and generation data as a user would bring them, and held-out items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pairuni.digits.language import Request, caption, sentence
+from pairuni.digits.prompts import PROMPT_KINDS, PromptKind, random_request, scene_for
+from pairuni.digits.questions import QUESTION_KINDS, Question, QuestionKind, random_question
+from pairuni.digits.scenes import Scene, Split, random_scene, render_image, split_of
+
+MULTIPLE_CHOICE = 0.5
+"""Share of questions that come with lettered options."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the raw data lies: two JSONL files with their images beside them."""
+
+    understanding: Path
+    generation: Path
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A held-out understanding item."""
+
+    image: Image.Image
+    question: Question
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A held-out generation item."""
+
+    kind: PromptKind
+    request: Request
+
+    @property
+    def prompt(self) -> str:
+        return sentence(self.request)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Items of held-out scenes, scans and prompts, the same number of every kind."""
+
+    understanding: list[Asked]
+    generation: list[Prompted]
+
+
+def write_world(folder: Path, *, seed: int, understanding: int, generation: int) -> World:
+    """Draw raw training data into ``folder``: images and JSONL for the ordinary readers.
+
+    understanding, generation: numbers of samples. Every record keeps its scene under the key ``scene``: the
+    demo's completer reads it where the paper asks a vision-language model to look.
+    """
+    rng = np.random.default_rng([seed, 0])
+    world = World(folder / "understanding" / "data.jsonl", folder / "generation" / "data.jsonl")
+    _write(world.understanding, _understanding_records(rng, understanding), rng)
+    _write(world.generation, _generation_records(rng, generation), rng)
+    return world
+
+
+def held_out_items(seed: int, count: int) -> HeldOut:
+    """``count`` items a task from held-out scenes and prompts, drawn with held-out scans."""
+    rng = np.random.default_rng([seed, 1])
+    asked = []
+    for row in range(count):
+        scene, question = _scene_and_question(rng, QUESTION_KINDS[row % len(QUESTION_KINDS)], "held-out")
+        asked.append(Asked(render_image(scene, rng), question))
+    kinds = [PROMPT_KINDS[row % len(PROMPT_KINDS)] for row in range(count)]
+    prompted = [Prompted(kind, random_request(rng, kind, "held-out")) for kind in kinds]
+    return HeldOut(asked, prompted)
+
+
+def _understanding_records(rng: np.random.Generator, count: int) -> Iterator[tuple[Scene, dict[str, Any]]]:
+    for row in range(count):
+        scene, question = _scene_and_question(rng, QUESTION_KINDS[row % len(QUESTION_KINDS)], "train")
+        yield scene, {"question": question.text, "answer": question.answer, "tag": question.kind}
+
+
+def _generation_records(rng: np.random.Generator, count: int) -> Iterator[tuple[Scene, dict[str, Any]]]:
+    for row in range(count):
+        kind = PROMPT_KINDS[row % len(PROMPT_KINDS)]
+        request = random_request(rng, kind, "train")
+        yield scene_for(request, rng, "train"), {"prompt": sentence(request), "tag": kind}
+
+
+def _scene_and_question(rng: np.random.Generator, kind: QuestionKind, split: Split) -> tuple[Scene, Question]:
+    """A scene of ``split`` and a question of this kind that it answers.
+
+    A training scene's caption becomes a prompt once the data is paired, so it must not be a held-out one.
+    """
+    counts = (2,) if kind == "add" else (1, 2, 3, 4)
+    while True:
+        scene = random_scene(rng, split, counts)
+        question = random_question(rng, scene, kind, multiple_choice=rng.random() < MULTIPLE_CHOICE)
+        if question is not None and (split == "held-out" or split_of(caption(scene)) == "train"):
+            return scene, question
+
+
+def _write(path: Path, records: Iterator[tuple[Scene, dict[str, Any]]], rng: np.random.Generator) -> None:
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row, (scene, fields) in enumerate(records):
+        name = f"{row:05d}.png"
+        render_image(scene, rng).save(images / name)
+        record = {"id": f"{path.parent.name}-{row:05d}", "image_path": f"images/{name}", **fields}
+        lines.append(json.dumps({**record, "scene": scene.to_json()}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
