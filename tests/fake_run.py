@@ -90,7 +90,7 @@ def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str,
                     "answer": truth,
                     "reply": truth if right else other,
                     "correct": right,
-                    "image": f"scenes/{index}.png",
+                    "image": f"evaluation/scenes/{index}.png",
                     "kind": kind,
                 }
             )
@@ -100,7 +100,13 @@ def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str,
             image = f"{name}/{index}.png"
             scene(folder / "evaluation" / image, rng)
             rows["generation"].append(
-                {"prompt": prompt, "kind": kind, "correct": rng.random() < chance, "image": image}
+                {
+                    "prompt": prompt,
+                    "kind": kind,
+                    "correct": rng.random() < chance,
+                    "reply": f"a {truth} top left and a red {other} bottom left",
+                    "image": f"evaluation/{image}",
+                }
             )
     return _scores(asked), _scores(drawn)
 

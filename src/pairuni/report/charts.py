@@ -37,7 +37,7 @@ def number(value: float) -> str:
 
 def line_chart(series: Series) -> str:
     """A line over steps, raw and smoothed, whose values can be read by pointer and by arrow keys."""
-    window = max(3, len(series.values) // 8)
+    window = max(3, len(series.values) // 5)
     smooth = smoothed(series.values, window)
     low = min([*series.values, *([] if series.low is None else [series.low])])
     high = max([*series.values, *([] if series.high is None else [series.high])])

@@ -25,7 +25,7 @@ SECTIONS = (
 
 
 def write_report(run: Path) -> Path:
-    """Write ``run``/report.html from what the run's folder holds; absent parts are left out. Returns its path.
+    """Write ``run``/report.html from what the run's folder holds; absent parts are left out. Returns it.
 
     Raises FileNotFoundError when there is no such folder, ValueError when a part cannot be read.
     """

@@ -27,7 +27,11 @@ class KindScore(BaseModel):
 
 
 class Item(BaseModel):
-    """One held-out item: a question answered or a prompt drawn."""
+    """One held-out item: a question answered or a prompt drawn.
+
+    image: relative to the run's folder; empty when no picture was kept. reply: the answer, or for a picture
+    what the detector saw.
+    """
 
     correct: bool
     kind: str = ""

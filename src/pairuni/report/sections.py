@@ -15,7 +15,7 @@ from pairuni.report.run import TASKS, Item, KindScore, Run, Task, TaskScores
 from pairuni.report.statistics import paired_difference, wilson_interval
 
 WHAT = {"understanding": "questions answered right", "generation": "pictures drawn right"}
-EVENLY = "Where a group is too large to show, some of it, taken at even distances."
+EVENLY = "Where a group is too large to show: some of it, taken at even distances, not chosen."
 SIGNALS = (
     ("grad_norm", "Gradient norm"),
     ("frac_reward_zero_std", "Groups without spread"),
@@ -90,7 +90,7 @@ def drawings(run: Run) -> str:
         run,
         "generation",
         "Pictures, before and after",
-        "The same held-out prompts, drawn before and after training. " + EVENLY,
+        "The same held-out prompts, drawn before and after training, with what the detector saw. " + EVENLY,
         card,
         "drawings",
     )
@@ -129,7 +129,7 @@ def rollouts(run: Run) -> str:
         "Groups of rollouts from the first and the last step saved, each with its reward; "
         "a group teaches by the differences within it."
     )
-    return _section("rollouts", "What it tried", f'<ol class="rollouts">{body}</ol>', note)
+    return _section("rollouts", "Rollouts", f'<ol class="rollouts">{body}</ol>', note)
 
 
 def pairs(run: Run) -> str:
@@ -262,7 +262,8 @@ def _compared(run: Run, task: Task, title: str, what: str, card: Any, name: str)
     for heading, was, is_now, most in outcomes:
         found = [(b, a) for b, a in matched if (b.correct, a.correct) == (was, is_now)]
         if found:
-            shown = _spread(found, most)
+            pictured = [(b, a) for b, a in found if a.image and (b.image or task == "understanding")]
+            shown = _spread(pictured or found, most)
             of = f"{len(shown)} of {len(found):,}" if len(shown) < len(found) else f"{len(found):,}"
             cards = "".join(card(b, a) for b, a in shown)
             groups.append(f'<h3>{heading} <small>{of}</small></h3><ol class="{name}">{cards}</ol>')
@@ -271,8 +272,9 @@ def _compared(run: Run, task: Task, title: str, what: str, card: Any, name: str)
 
 def _drawn(run: Run, item: Item, when: str) -> str:
     alt = f"drawn {when}, {'right' if item.correct else 'wrong'}: {item.prompt}"
-    shown = picture(run.folder / "evaluation", item.image, alt)
-    return f"<figure>{shown}<figcaption>{_mark(item.correct)} {when}</figcaption></figure>"
+    shown = picture(run.folder, item.image, alt)
+    seen = f"<i>seen: {_reply(item)}</i>" if item.reply else ""
+    return f"<figure>{shown}<figcaption>{_mark(item.correct)} {when}{seen}</figcaption></figure>"
 
 
 def _mark(correct: bool) -> str:
