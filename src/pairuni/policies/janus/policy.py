@@ -51,8 +51,7 @@ class JanusPolicy(UnifiedPolicy):
         max_rows: int | None = None,
     ) -> None:
         self.name, self.max_rows = name, max_rows
-        self.module = model.eval()
-        self.processor = processor
+        self.module, self.processor = model.eval(), processor
         self.prompts = JanusPrompts(processor)
         core, config = model.model, model.config
         self.image_tokens = int(config.vq_config.num_patches) ** 2
