@@ -345,3 +345,30 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+class PairsSettings(Settings):
+    """Everything that decides a PairUG build (paper section 2.1, Algorithm 1)."""
+
+    understanding: UserPath
+    """Raw understanding data: JSONL of id, image_path, question, answer."""
+    generation: UserPath
+    """Raw generation data: JSONL of id, image_path, prompt."""
+    out: UserPath
+    """Folder that receives pairs.jsonl and its images."""
+    completer: str = Field(default="scene", min_length=1)
+    """What completes samples to quadruples: a short name or "package.module:Class" (paper: GPT-o3)."""
+    encoder: str = Field(default="microsoft/resnet-50", min_length=1)
+    """Image encoder: a transformers vision model, or policy:MODEL for a policy's own tower (paper: ResNet-50)."""
+    clusters: int | None = Field(default=None, ge=1)
+    """K of k-means; none takes one for 21 samples, as the paper's counts suggest (paper: not stated)."""
+    threshold: float = Field(default=0.6, ge=0, le=1)
+    """delta, the least cosine of a retrieved pair (paper: 0.6)."""
+    neighbours: int = Field(default=1, ge=1)
+    """n, understanding samples that one generation sample may take (paper: not stated; 1 fits its counts)."""
+    max_tries: int = Field(default=3, ge=1)
+    """Completions tried before a sample is dropped (paper: not stated)."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per forward pass of the encoder."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the clustering."""

@@ -83,3 +83,10 @@ class UGPair(Record):
         """An aligned pair has the same image on both sides; every other pair was retrieved."""
         same = self.generate_ann.image_path == self.understand_ann.image_path
         return "aligned" if same else "retrieved"
+
+
+class Verdict(Record):
+    """What a verification says of a quadruple; ``reason`` goes back to the writer when it is not ok."""
+
+    ok: bool
+    reason: str = ""

@@ -40,15 +40,15 @@ def _random_request(rng: np.random.Generator, kind: PromptKind) -> Request:
     return Request((Wanted(digit, colour), Wanted(other, other_colour)))
 
 
-def scene_for(request: Request, rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of ``split`` that shows exactly what is asked, what is left open drawn at random."""
+def scene_for(request: Request, rng: np.random.Generator, split: Split | None) -> Scene:
+    """A scene that shows exactly what is asked, what is left open drawn at random; of ``split`` unless None."""
     while True:
         things = [
             _thing(wanted, place, rng)
             for wanted, place in zip(request.wanted, _places(request, rng), strict=True)
         ]
         scene = Scene.of(things)
-        if scene.split == split:
+        if split is None or scene.split == split:
             return scene
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,38 +30,71 @@ class Question:
     answer: str
 
 
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question with its open answer and all answers of the same sort, from which wrong options are drawn."""
+
+    kind: QuestionKind
+    text: str
+    answer: str
+    domain: tuple[str, ...]
+
+
+def open_questions(scene: Scene) -> dict[str, OpenQuestion]:
+    """Every question that the scene answers without doubt, by its text."""
+    return {
+        text: OpenQuestion(kind, text, answer, tuple(domain))
+        for kind in QUESTION_KINDS
+        for text, answer, domain in _ask(scene, kind)
+    }
+
+
+def without_options(text: str, answer: str) -> tuple[str, str]:
+    """The open form of a question and its answer: options dropped, the letter replaced by what it stood for."""
+    if not text.endswith(LETTER_SUFFIX):
+        return text, answer
+    asked, _, listed = text.removesuffix(LETTER_SUFFIX).strip().partition(f" {LETTERS[0]}. ")
+    options = re.split(rf" [{LETTERS[1:]}]\. ", listed)
+    return asked, options[LETTERS.index(answer)]
+
+
 def random_question(
     rng: np.random.Generator, scene: Scene, kind: QuestionKind, multiple_choice: bool
 ) -> Question | None:
     """A question of one kind that the scene answers without doubt, or None when the scene has none."""
-    candidates = list(_ask(scene, kind))
+    candidates = [OpenQuestion(kind, *asked) for asked in _ask(scene, kind)]
     if not candidates:
         return None
-    text, answer, domain = candidates[rng.integers(len(candidates))]
+    return put(rng, candidates[rng.integers(len(candidates))], multiple_choice)
+
+
+def put(rng: np.random.Generator, question: OpenQuestion, multiple_choice: bool) -> Question:
+    """An open question as it is asked, with lettered options in random order where wanted."""
     if multiple_choice:
-        return _with_options(rng, Question(kind, text, answer), domain)
-    return Question(kind, text, answer)
+        return _with_options(rng, question)
+    return Question(question.kind, question.text, question.answer)
 
 
-def _with_options(rng: np.random.Generator, question: Question, domain: list[str]) -> Question:
-    wrong = [str(w) for w in rng.permutation([d for d in domain if d != question.answer])[: len(LETTERS) - 1]]
+def _with_options(rng: np.random.Generator, question: OpenQuestion) -> Question:
+    others = [answer for answer in question.domain if answer != question.answer]
+    wrong = [str(w) for w in rng.permutation(others)[: len(LETTERS) - 1]]
     position = int(rng.integers(len(wrong) + 1))
     options = [*wrong[:position], question.answer, *wrong[position:]]
     listed = " ".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     return Question(question.kind, f"{question.text} {listed} {LETTER_SUFFIX}", LETTERS[position])
 
 
-def _ask(scene: Scene, kind: QuestionKind) -> Iterator[tuple[str, str, list[str]]]:
+def _ask(scene: Scene, kind: QuestionKind) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """All (text, answer, answers of the same sort) of one kind that this scene answers."""
     things = scene.things
     digits, colours = Counter(t.digit for t in things), Counter(t.colour for t in things)
     if kind == "read":
         for t in things:
-            yield f"which digit is {t.place}?", DIGITS[t.digit], list(DIGITS)
+            yield f"which digit is {t.place}?", DIGITS[t.digit], DIGITS
             if colours[t.colour] == 1:
-                yield f"which digit is {t.colour}?", DIGITS[t.digit], list(DIGITS)
+                yield f"which digit is {t.colour}?", DIGITS[t.digit], DIGITS
     elif kind == "count":
-        numbers = list(NUMBERS[:5])
+        numbers = NUMBERS[:5]
         yield "how many digits are there?", NUMBERS[len(things)], numbers[1:]
         for colour in COLOURS:
             yield f"how many digits are {colour}?", NUMBERS[colours[colour]], numbers
@@ -68,14 +102,14 @@ def _ask(scene: Scene, kind: QuestionKind) -> Iterator[tuple[str, str, list[str]
             yield f"how many {PLURALS[digit]} are there?", NUMBERS[digits[digit]], numbers[1:]
     elif kind == "colour":
         for t in things:
-            yield f"what colour is the digit {t.place}?", t.colour, list(COLOURS)
+            yield f"what colour is the digit {t.place}?", t.colour, tuple(COLOURS)
             if digits[t.digit] == 1:
-                yield f"what colour is the {DIGITS[t.digit]}?", t.colour, list(COLOURS)
+                yield f"what colour is the {DIGITS[t.digit]}?", t.colour, tuple(COLOURS)
     elif kind == "place":
         for t in things:
             if digits[t.digit] == 1:
-                yield f"where is the {DIGITS[t.digit]}?", t.place, list(PLACES)
+                yield f"where is the {DIGITS[t.digit]}?", t.place, tuple(PLACES)
             if colours[t.colour] == 1:
-                yield f"where is the {t.colour} digit?", t.place, list(PLACES)
+                yield f"where is the {t.colour} digit?", t.place, tuple(PLACES)
     elif len(things) == 2:
-        yield "what is the sum of the digits?", NUMBERS[sum(t.digit for t in things)], list(NUMBERS)
+        yield "what is the sum of the digits?", NUMBERS[sum(t.digit for t in things)], NUMBERS

@@ -1,0 +1,131 @@
+"""The main job on the embedded world: raw data -> PairUG -> PairGRPO -> a better model -> a page that shows it."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from pairuni.config import (
+    CheckpointSettings,
+    DataSettings,
+    LoggingSettings,
+    PairGRPOSettings,
+    PairsSettings,
+    PolicySettings,
+    RolloutSettings,
+    RunSettings,
+    to_toml,
+)
+from pairuni.digits.completer import SceneCompleter
+from pairuni.digits.evaluation import Evaluation, evaluate
+from pairuni.digits.world import HeldOut, held_out_items, write_world
+from pairuni.pairgrpo.rollout import Rewards
+from pairuni.pairgrpo.trainer import Trainer
+from pairuni.pairug.build import BuildSummary, build_pairs
+from pairuni.pairug.files import write_text
+from pairuni.pairug.store import read_pairs
+from pairuni.policies import UnifiedPolicy, load_policy
+from pairuni.report import write_report
+from pairuni.rewards.registry import image_reward, text_reward
+from pairuni.training.tracking import Progress
+
+SAMPLES = 1500
+"""Raw samples of each task that the demo's world writes down."""
+HELD_OUT = 510
+"""Held-out items of each task, a multiple of the six prompt kinds and the five question kinds."""
+
+
+def demo_settings(seed: int, pairs: Path) -> RunSettings:
+    """The settings of the demo's training; recipes/demo.toml holds the same."""
+    return RunSettings(
+        seed=seed,
+        policy=PolicySettings(model="tiny", dtype="float32"),
+        data=DataSettings(pairs=pairs),
+        rollout=RolloutSettings(guidance=2.0, max_new_tokens=16),
+        pairgrpo=PairGRPOSettings(
+            steps=100, pairs_per_step=16, micro_batch=64, learning_rate=1e-4, warmup_steps=5
+        ),
+        checkpoint=CheckpointSettings(every=50, keep=1),
+        logging=LoggingSettings(samples_every=20),
+    )
+
+
+def run_demo(seed: int, out: Path) -> Path:
+    """Run the whole way of the data into ``out`` and return the path of report.html.
+
+    summary.json holds seed, seconds and the scores before and after, each in [0, 1].
+    Raises ValueError when ``out`` already holds a run.
+    """
+    if (out / "summary.json").exists() or (out / "metrics.jsonl").exists():
+        raise ValueError(f"{out} already holds a run; choose another folder with --out, or remove it")
+    start = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    settings = demo_settings(seed, out / "pairug" / "pairs.jsonl")
+    policy = load_policy(settings.policy.model, dtype=settings.policy.dtype)
+    built = _build(policy, seed, out)
+    pairs = read_pairs(settings.data.pairs)
+    items = held_out_items(seed, HELD_OUT)
+
+    before = _evaluate(policy, items, settings, "held-out before")
+    before.write(out / "evaluation", "before")
+    write_text(out / "config.toml", to_toml(settings))
+    rewards = Rewards(
+        understanding=text_reward(settings.reward.understanding),
+        generation=image_reward(settings.reward.generation),
+    )
+    trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=settings.data.pairs.parent)
+    if trainer.run().interrupted:
+        raise KeyboardInterrupt
+    after = _evaluate(policy, items, settings, "held-out after")
+    after.write(out / "evaluation", "after")
+
+    summary = {
+        "seed": seed,
+        "seconds": round(time.monotonic() - start, 1),
+        "before": before.scores(),
+        "after": after.scores(),
+        "held_out": HELD_OUT,
+        "pairs": built.to_json(),
+    }
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return write_report(out)
+
+
+def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
+    """Write the world's raw data and pair it, with the policy's own vision tower as image encoder."""
+    world = write_world(out / "world", seed=seed, understanding=SAMPLES, generation=SAMPLES)
+    settings = PairsSettings(
+        understanding=world.understanding,
+        generation=world.generation,
+        out=out / "pairug",
+        completer="scene",
+        encoder="policy:tiny",
+        seed=seed,
+    )
+    stages: dict[str, Progress] = {}
+    with ExitStack() as shown:
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = shown.enter_context(Progress(f"pairs: {stage}", total=total, unit="samples"))
+            stages[stage].advance(done)
+
+        return build_pairs(
+            settings,
+            encoder=lambda images: policy.image_features(images).numpy(),
+            completer=SceneCompleter(),
+            advance=advance,
+        )
+
+
+def _evaluate(policy: UnifiedPolicy, items: HeldOut, settings: RunSettings, shown: str) -> Evaluation:
+    with Progress(shown, total=2 * HELD_OUT, unit="items") as progress:
+        return evaluate(
+            policy,
+            items,
+            guidance=settings.rollout.guidance,
+            seed=settings.seed,
+            advance=progress.advance,
+        )

@@ -1,0 +1,75 @@
+"""Stands where the paper has GPT-o3: completes samples of the digits world from the scene's own description."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from pairuni.digits.language import Request, caption, parse
+from pairuni.digits.prompts import satisfies, scene_for
+from pairuni.digits.questions import OpenQuestion, open_questions, put, without_options
+from pairuni.digits.scenes import Scene
+from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSample, Verdict
+
+_POSSIBLE = 12
+"""Scenes drawn to tell what a prompt leaves open; a wrong answer survives all of them about once in 10^4."""
+
+
+class SceneCompleter:
+    """Reads the ``scene`` key that the world writes beside each image, and verifies as the paper's loop does."""
+
+    multiple_choice = 0.5
+
+    def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
+        """Everything that the scene shows, so that every question about it can be answered."""
+        return caption(scene_of(sample))
+
+    def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
+        """A question about what the prompt names, and another one after a refusal."""
+        rng = _rng(sample.id, feedback or "")
+        asked = answerable(parse(sample.prompt), rng)
+        kinds = list(dict.fromkeys(question.kind for question in asked))
+        kind = kinds[rng.integers(len(kinds))]
+        of_kind = [question for question in asked if question.kind == kind]
+        question = put(rng, of_kind[rng.integers(len(of_kind))], bool(rng.random() < self.multiple_choice))
+        return question.text, question.answer
+
+    def verify(self, quadruple: Quadruple) -> Verdict:
+        """Whether the picture shows the caption, and the answer follows from the caption alone."""
+        try:
+            request = parse(quadruple.prompt)
+        except ValueError as error:
+            return Verdict(ok=False, reason=str(error))
+        if not satisfies(scene_of(quadruple), request):
+            return Verdict(ok=False, reason=f"the picture does not show {quadruple.prompt!r}")
+        text, answer = without_options(quadruple.question, quadruple.answer)
+        known = {question.text: question.answer for question in answerable(request, _rng(quadruple.id, text))}
+        if text not in known:
+            return Verdict(ok=False, reason=f"{quadruple.prompt!r} does not answer {text!r}")
+        if known[text] != answer:
+            return Verdict(ok=False, reason=f"{text!r} is answered by {known[text]!r}, not {answer!r}")
+        return Verdict(ok=True)
+
+
+def answerable(request: Request, rng: np.random.Generator) -> list[OpenQuestion]:
+    """Questions that have one and the same answer in whatever scene fulfils the request."""
+    possible = [open_questions(scene_for(request, rng, None)) for _ in range(_POSSIBLE)]
+    return [
+        question
+        for text, question in possible[0].items()
+        if all(text in other and other[text].answer == question.answer for other in possible)
+    ]
+
+
+def scene_of(record: Record) -> Scene:
+    """The scene that a record carries. Raises ValueError when it carries none."""
+    things = (record.model_extra or {}).get("scene")
+    if not isinstance(things, list):
+        raise ValueError("the record has no scene: the scene completer reads only data of the digits world")
+    return Scene.from_json(things)
+
+
+def _rng(*words: str) -> np.random.Generator:
+    digest = hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
