@@ -76,6 +76,8 @@ class UnifiedPolicy(ABC):
 
     name: str
     module: nn.Module
+    image_tokens: int
+    """Tokens that a picture takes, drawn or asked about."""
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +124,13 @@ class UnifiedPolicy(ABC):
         Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and
         branch.
         """
+
+    def answer(self, image: Image.Image, question: str, *, max_new_tokens: int | None = None) -> str:
+        """The greedy answer to one question; by default up to 512 tokens."""
+        group = self.sample_text(
+            [image], [question], rollouts=1, temperature=0.0, max_new_tokens=max_new_tokens or 512, seed=0
+        )
+        return group[0][0].text
 
     @abstractmethod
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:

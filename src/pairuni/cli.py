@@ -1,0 +1,207 @@
+"""The commands. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pairuni import __version__
+from pairuni.commands.errors import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Post-train unified vision-language models on understanding-generation pairs.",
+    epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see where an error arose.",
+)
+pairs_app = typer.Typer(no_args_is_help=True, help="Build, check and count PairUG files.")
+eval_app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
+app.add_typer(pairs_app, name="pairs")
+app.add_typer(eval_app, name="eval")
+
+WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder, or a hub name.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pairuni {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Holds the options of pairuni itself."""
+
+
+@app.command()
+def demo(
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+) -> None:
+    """The whole way on real handwritten digits: data, pairs, training, a report. Minutes on 2 cores."""
+    from pairuni.demo import run_demo
+
+    typer.echo(f"report: {run_demo(seed, out)}")
+
+
+@pairs_app.command("build", context_settings=WITH_OVERRIDES)
+def pairs_build(ctx: typer.Context) -> None:
+    """Build PairUG: pairs build [RECIPE] --understanding U.jsonl --generation G.jsonl --out DIR ...
+
+    Any setting may be overridden: --encoder, --threshold, --neighbours, --clusters, --completer, --seed.
+    """
+    from pairuni.commands.pairs import build
+
+    words = list(ctx.args)
+    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    typer.echo(f"pairs: {build(recipe, words)}")
+
+
+@pairs_app.command("check")
+def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
+    """List everything that is wrong with a pair file and its images; exit 1 when there is anything."""
+    from pairuni.commands.pairs import check
+
+    problems = check(file)
+    typer.echo(f"{file}: {problems:,} problems" if problems else f"{file}: no problems", err=problems > 0)
+    if problems:
+        raise typer.Exit(1)
+
+
+@pairs_app.command("stats")
+def pairs_stats(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
+    """Count kinds, tags, images and similarities of a pair file, as JSON."""
+    from pairuni.commands.pairs import stats
+
+    typer.echo(json.dumps(stats(file), indent=2, ensure_ascii=False))
+
+
+@app.command(context_settings=WITH_OVERRIDES)
+def train(
+    ctx: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/janus_pro_1b.toml.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print settings, parameters, memory and tokens; train nothing.")
+    ] = False,
+) -> None:
+    """Train by a recipe: train RECIPE [--section.key VALUE ...]
+
+    Any setting may be overridden, as in --pairgrpo.learning-rate 2e-6 or --data.pairs=my/pairs.jsonl.
+    """
+    if str(recipe).startswith("-"):
+        raise typer.BadParameter(f"give the recipe before {recipe}", param_hint="RECIPE")
+    from pairuni.commands.training import train as run
+
+    run(recipe, ctx.args, out, resume=resume, dry_run=dry_run)
+
+
+@eval_app.command("digits")
+def eval_digits(
+    model: Model = "tiny",
+    items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance of the drawing.")] = 2.0,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="New folder for every marked item.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Score both tasks on held-out scenes of handwritten digits."""
+    from pairuni.commands.evaluation import digits
+
+    typer.echo(digits(model, items=items, guidance=guidance, seed=seed, out=out, device=device, dtype=dtype))
+
+
+@app.command()
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    out: Annotated[Path, typer.Option(help="The picture's file; several become NAME-1, NAME-2, ...")],
+    model: Model = "tiny",
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of pictures.")] = 1,
+    seed: Seed = 0,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance; 1 is none.")] = 5.0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Draw pictures of a prompt."""
+    from pairuni.commands.models import draw as run
+
+    for path in run(
+        model,
+        prompt,
+        out,
+        count=count,
+        seed=seed,
+        guidance=guidance,
+        temperature=temperature,
+        device=device,
+        dtype=dtype,
+    ):
+        typer.echo(path)
+
+
+@app.command()
+def answer(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    question: Annotated[str, typer.Argument(help="A question about it.")],
+    model: Model = "tiny",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer in tokens; by default 512 or what fits.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Answer a question about a picture, greedily."""
+    from pairuni.commands.models import answer as run
+
+    typer.echo(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A checkpoint's folder, or a hub name.")],
+    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    layout: Annotated[Literal["transformers", "original"], typer.Option(help="The layout to write.")],
+) -> None:
+    """Convert a Janus checkpoint between the transformers layout and the original one."""
+    from pairuni.commands.models import convert as run
+
+    typer.echo(run(source, target, layout))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write a run's report.html anew, one page that stands alone."""
+    from pairuni.report import write_report
+
+    typer.echo(f"report: {write_report(run)}")
+
+
+@app.command()
+def env() -> None:
+    """Print versions and devices, for reports of bugs."""
+    from pairuni.commands.environment import describe
+
+    for name, value in describe().items():
+        typer.echo(f"{name:<14}{value}")
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="pairuni")

@@ -1,0 +1,1 @@
+"""What the commands do; ``pairuni.cli`` only names them and their options."""

@@ -1,0 +1,80 @@
+"""Drawing, answering, converting, evaluating with any checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+
+def draw(
+    model: str,
+    prompt: str,
+    out: Path,
+    *,
+    count: int,
+    seed: int,
+    guidance: float,
+    temperature: float,
+    device: str,
+    dtype: str,
+) -> list[Path]:
+    """Draw ``count`` pictures into ``out``, or into out-1, out-2, ... when there are several."""
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{out}: not a picture's name; end it in .png, .jpg or .webp")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: no such folder to write the picture to")
+    from pairuni.policies.registry import load_policy
+
+    policy = load_policy(model, device=device, dtype=dtype)
+    groups = policy.sample_images(
+        [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
+    )
+    pictures = policy.decode_images(groups[0])
+    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
+    for path, picture in zip(paths, pictures, strict=True):
+        aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+        picture.save(aside)
+        os.replace(aside, path)
+    return paths
+
+
+def answer(
+    model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
+) -> str:
+    """The greedy answer to a question about a picture."""
+    picture = open_picture(image)
+    from pairuni.policies.registry import load_policy
+
+    policy = load_policy(model, device=device, dtype=dtype)
+    return policy.answer(picture, question, max_new_tokens=max_new_tokens)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture as RGB. Raises FileNotFoundError or ValueError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such picture")
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a picture that can be read ({error})") from None
+
+
+def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:
+    """Convert a Janus checkpoint; returns what was done, in a sentence."""
+    from pairuni.policies.janus.convert import convert_checkpoint
+    from pairuni.policies.registry import resolve
+
+    report = convert_checkpoint(resolve(source), target, layout)
+    said = (
+        f"{target}: {report.tensors:,} tensors, {report.parameters:,} parameters, "
+        f"{report.source_layout} to {report.target_layout} layout"
+    )
+    if report.set_aside:
+        said += f"; {len(report.set_aside)} tensors that the model never reads are kept beside it"
+    if report.absent:
+        said += "; the source had none of the tensors that the model never reads, so neither has this"
+    return said

@@ -1,0 +1,118 @@
+"""What a training run would take: parameters, memory, tokens a step. Says so without training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pairuni.config import RunSettings
+from pairuni.policies.policy import UnifiedPolicy
+
+PROMPT_TOKENS = 64
+"""Assumed words of a prompt or a question, in tokens, besides the picture's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts of parameters and tokens, memory in bytes.
+
+    sampled_tokens: most that one step can sample; replayed_tokens: those that one update's forward and
+    backward passes read, prompts and unconditional branches included.
+    """
+
+    parameters: int
+    trained: int
+    weights: int
+    gradients: int
+    optimizer: int
+    reference: int
+    activations: int
+    rollout_cache: int
+    sampled_tokens: int
+    replayed_tokens: int
+
+    @property
+    def peak(self) -> int:
+        """Rollouts and updates take turns: the larger of cache and activations counts."""
+        kept = self.weights + self.gradients + self.optimizer + self.reference
+        return kept + max(self.activations, self.rollout_cache)
+
+
+def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -> Plan:
+    """Estimate a run of ``settings`` whose weights are held in ``dtype``.
+
+    Low-precision weights get a float32 master, gradient sum and AdamW's two moments (16 bytes a trained
+    parameter), float32 weights the gradient and the moments (12). Activations: one forward pass of a
+    micro-batch without checkpointing, a decoder layer keeping about 10 hidden and 4 MLP widths a token, plus
+    float32 logits, their log-softmax and its gradient for the tokens scored. Rough: within some ten per cent
+    for decoders of the Llama kind, attention computed without stored scores.
+    """
+    grpo, rollout = settings.pairgrpo, settings.rollout
+    text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
+    trained = sum(parameter.numel() for _, parameter in policy.train_only(settings.policy.trains))
+    parameters = sum(parameter.numel() for parameter in policy.module.parameters())
+    bytes_each, low = dtype.itemsize, dtype.itemsize < 4
+
+    guided = rollout.guidance != 1.0
+    branches = 2 if guided and rollout.branch == "guided" else 1
+    question = policy.image_tokens + PROMPT_TOKENS + rollout.max_new_tokens
+    drawing = branches * (PROMPT_TOKENS + policy.image_tokens)
+    pairs = grpo.pairs_per_step * grpo.gradient_accumulation
+    answers = min(grpo.micro_batch or pairs * rollout.understanding, pairs * rollout.understanding)
+    pictures = min(grpo.micro_batch or pairs * rollout.generation, pairs * rollout.generation)
+    width = text.num_hidden_layers * (10 * text.hidden_size + 4 * text.intermediate_size) * bytes_each
+    codes = _image_vocabulary(policy)
+    activations = max(
+        answers * (question * width + rollout.max_new_tokens * text.vocab_size * 12),
+        pictures * (drawing * width + branches * policy.image_tokens * codes * 12),
+    )
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_width = text.hidden_size // text.num_attention_heads
+    cached = 2 * text.num_hidden_layers * heads * head_width * bytes_each
+    rows = grpo.pairs_per_step * max(
+        rollout.understanding * question,
+        rollout.generation * (2 if guided else 1) * (PROMPT_TOKENS + policy.image_tokens),
+    )
+    return Plan(
+        parameters=parameters,
+        trained=trained,
+        weights=parameters * bytes_each,
+        gradients=trained * (bytes_each + 4 if low else 4),
+        optimizer=trained * (12 if low else 8),
+        reference=trained * bytes_each if grpo.beta > 0 else 0,
+        activations=activations,
+        rollout_cache=rows * cached,
+        sampled_tokens=pairs
+        * (rollout.understanding * rollout.max_new_tokens + rollout.generation * policy.image_tokens),
+        replayed_tokens=pairs * (rollout.understanding * question + rollout.generation * drawing),
+    )
+
+
+def _image_vocabulary(policy: UnifiedPolicy) -> int:
+    """Codes of the picture tokenizer, where the configuration tells; else none are counted."""
+    vq = getattr(policy.module.config, "vq_config", None)
+    return int(vq.num_embeddings) if vq is not None else 0
+
+
+def describe(plan: Plan) -> str:
+    """A plan as lines of text."""
+    rows = [
+        ("parameters", f"{plan.parameters:,}"),
+        ("  that train", f"{plan.trained:,}"),
+        ("memory, estimated", memory(plan.peak)),
+        ("  weights", memory(plan.weights)),
+        ("  gradients", memory(plan.gradients)),
+        ("  optimizer", memory(plan.optimizer)),
+        *([("  reference", memory(plan.reference))] if plan.reference else []),
+        ("  activations", f"{memory(plan.activations)} (in the update)"),
+        ("  keys and values", f"{memory(plan.rollout_cache)} (in the rollout)"),
+        ("tokens a step", f"at most {plan.sampled_tokens:,} sampled"),
+        ("", f"at most {plan.replayed_tokens:,} replayed in each update"),
+    ]
+    return "\n".join(f"{name:<20}{value}" for name, value in rows)
+
+
+def memory(size: int) -> str:
+    """Bytes in words: 12 MiB, 26.4 GiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

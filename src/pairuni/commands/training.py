@@ -1,0 +1,93 @@
+"""Training from a recipe: the run's folder, its plan, its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from pairuni.commands.errors import Interrupted
+from pairuni.config import RunSettings, load_settings, to_toml
+
+
+def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
+    """Train by ``recipe`` into ``out`` (runs/<recipe's name> when None), or print what that would take.
+
+    Raises Interrupted when Ctrl-C ended the run; its work is saved.
+    """
+    settings = load_settings(RunSettings, recipe, overrides)
+    out = out or Path("runs") / recipe.stem
+    if not dry_run and not resume and (out / "config.toml").exists():
+        raise ValueError(f"{out} already holds a run; add --resume to go on with it, or give another --out")
+    if not settings.data.pairs.is_file():
+        raise FileNotFoundError(f"{settings.data.pairs}: no such pair file; `pairuni pairs build` makes one")
+    if dry_run:
+        _print_plan(settings)
+        return
+
+    from pairuni.pairgrpo.rollout import Rewards
+    from pairuni.pairgrpo.trainer import Trainer
+    from pairuni.pairug.pairings import apply_pairing
+    from pairuni.pairug.store import read_pairs
+    from pairuni.policies.registry import load_policy
+    from pairuni.report import write_report
+    from pairuni.rewards.registry import image_reward, text_reward
+
+    data, reward = settings.data, settings.reward
+    rewards = Rewards(
+        understanding=text_reward(reward.understanding), generation=image_reward(reward.generation)
+    )
+    pairs = apply_pairing(read_pairs(data.pairs), data.pairing, seed=settings.seed, budget=data.budget)
+    policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
+    trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=data.pairs.parent)
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "config.toml", to_toml(settings))
+    result = trainer.run(resume=resume)
+    if result.interrupted:
+        raise Interrupted(
+            f"stopped after step {result.steps} of {settings.pairgrpo.steps}; "
+            f"the same command with --out {out} --resume goes on"
+        )
+    summary = {
+        "seed": settings.seed,
+        "steps": result.steps,
+        "seconds": round(time.monotonic() - began, 1),
+        "pairs": str(data.pairs.resolve()),
+    }
+    _write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    typer.echo(f"trained model: {out / 'final'}")
+    typer.echo(f"report: {write_report(out)}")
+
+
+def _print_plan(settings: RunSettings) -> None:
+    import torch
+
+    from pairuni.commands.plan import describe, plan_run
+    from pairuni.pairug.pairings import apply_pairing
+    from pairuni.pairug.store import read_pairs
+    from pairuni.policies.registry import load_policy
+    from pairuni.rewards.registry import image_reward, text_reward
+
+    data, chosen = settings.data, settings.policy
+    text_reward(settings.reward.understanding)
+    image_reward(settings.reward.generation)
+    pairs = apply_pairing(read_pairs(data.pairs), data.pairing, seed=settings.seed, budget=data.budget)
+    on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
+    policy = load_policy(chosen.model, device="cpu", dtype=dtype)
+    held = next(policy.module.parameters()).dtype
+    typer.echo(to_toml(settings))
+    typer.echo(f"{'pairs':<20}{len(pairs):,} ({data.pairing})")
+    typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
+    typer.echo(describe(plan_run(settings, policy, held)))
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
