@@ -38,6 +38,13 @@ def test_groups_keep_the_order_of_their_pairs(tmp_path: Path) -> None:
     assert weighted == pytest.approx([0.8 * value for value in expected])  # sqrt(0.64)
 
 
+def test_an_aligned_pair_weighs_one_whatever_its_similarity_says(tmp_path: Path) -> None:
+    aligned, retrieved, *_ = make_pairs(tmp_path)
+    pairs = [pair.model_copy(update={"similarity": 0.81}) for pair in (aligned, retrieved)]
+    batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
+    assert batch.weights.tolist() == pytest.approx([1.0, 0.9])
+
+
 def test_the_seed_decides_the_draw(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path)
 

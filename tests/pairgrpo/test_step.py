@@ -307,6 +307,17 @@ def test_a_task_of_weight_zero_costs_nothing_and_teaches_nothing(tmp_path: Path)
     assert "generation/reward" in metrics
 
 
+def test_gradients_are_clipped_after_their_norm_is_logged(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    before = policy.module.words.detach().clone()
+    metrics = update(policy, batch, optimizer, grpo(max_grad_norm=1e-12), step=1, learning_rate=0.05)
+    assert metrics["grad_norm"] > 1e-3
+    # AdamW undoes any common scale but for its eps of 1e-8, beside which a gradient of 1e-12 is nothing
+    assert 0 < float((policy.module.words.detach() - before).abs().max()) < 0.05 * 1e-3
+
+
 def test_dead_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))

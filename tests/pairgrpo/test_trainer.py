@@ -170,6 +170,24 @@ def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
         assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + gain, task
 
 
+def test_every_epoch_meets_every_pair(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Listening:
+        name = "listening"
+
+        def __call__(self, records: Any, samples: Any) -> list[float]:
+            seen.append(records[0].question)
+            return REWARDS.understanding(records, samples)
+
+    settings = run_settings(pairgrpo={"steps": 5, "pairs_per_step": 1, "gradient_accumulation": 2})
+    rewards = Rewards(understanding=Listening(), generation=REWARDS.generation)
+    trainer(tmp_path, tmp_path / "run", settings, rewards=rewards).run()
+    questions = [f"which {index}?" for index in range(5)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == questions
+    assert seen[:5] != seen[5:]
+
+
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     out = tmp_path / "run"
     tracked: list[tuple[int, float]] = []
