@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
@@ -71,12 +72,17 @@ def test_a_failing_reward_names_itself_and_the_record(tmp_path: Path, reward: Br
         rollout_batch(FakePolicy(), make_pairs(tmp_path), ROLLOUT, rewards, seed=1, image_folder=tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["missing", "truncated"])
-def test_an_image_that_does_not_open_is_named(tmp_path: Path, broken: str) -> None:
+@pytest.mark.parametrize("broken", ["missing", "truncated", "huge"])
+def test_an_image_that_does_not_open_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     pairs = make_pairs(tmp_path)
     file = tmp_path / "3u.png"
     if broken == "missing":
         file.unlink()
+    elif broken == "huge":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+        Image.new("RGB", (7, 7)).save(file)
     else:
         file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"3u\.png does not open"):

@@ -147,7 +147,7 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image {path} does not open ({error}); run `pairuni pairs check`") from error
 
 
