@@ -21,10 +21,10 @@ from pairuni.config import (
 from pairuni.digits.completer import SceneCompleter
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
+from pairuni.files import write_text
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.pairug.build import BuildSummary, build_pairs
-from pairuni.pairug.files import write_text
 from pairuni.pairug.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from pairuni.commands.errors import Interrupted
 from pairuni.config import RunSettings, load_settings, to_toml
+from pairuni.files import write_text
 
 
 def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
@@ -46,7 +46,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=data.pairs.parent)
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "config.toml", to_toml(settings))
+    write_text(out / "config.toml", to_toml(settings))
     result = trainer.run(resume=resume)
     if result.interrupted:
         raise Interrupted(
@@ -59,7 +59,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
         "seconds": round(time.monotonic() - began, 1),
         "pairs": str(data.pairs.resolve()),
     }
-    _write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     typer.echo(f"trained model: {out / 'final'}")
     typer.echo(f"report: {write_report(out)}")
 
@@ -85,9 +85,3 @@ def _print_plan(settings: RunSettings) -> None:
     typer.echo(f"{'pairs':<20}{len(pairs):,} ({data.pairing})")
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     typer.echo(describe(plan_run(settings, policy, held)))
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

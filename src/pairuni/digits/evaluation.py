@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.world import HeldOut
+from pairuni.files import write_text
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation
 from pairuni.rewards.accuracy import AccuracyReward
@@ -57,9 +57,7 @@ class Evaluation:
             task: {**_summary(items), "items": _rows(items, folder, name, task)}
             for task, items in (("understanding", self.understanding), ("generation", self.generation))
         }
-        aside = folder / f".{name}.json.partial"
-        aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(aside, folder / f"{name}.json")
+        write_text(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 def evaluate(

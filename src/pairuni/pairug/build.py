@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairuni.config import PairsSettings
+from pairuni.files import write_text
 from pairuni.pairug.clustering import cluster_medoids
 from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
 from pairuni.pairug.features import Encoder, cached_features, encode_features
-from pairuni.pairug.files import write_text
 from pairuni.pairug.images import image_fault
 from pairuni.pairug.jsonl import dump_line, read_records
 from pairuni.pairug.matching import match_sequential

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairuni.pairug.files import replacing, write_text
+from pairuni.files import replacing, write_text
 
 Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 """RGB images -> features [N, D], not necessarily normalised."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from pairuni.pairug.files import replacing, write_text
+from pairuni.files import replacing, write_text
 from pairuni.pairug.images import image_fault
 from pairuni.pairug.jsonl import Problem, dump_line, iter_records, raise_first
 from pairuni.records import Annotation, UGPair

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from pairuni.files import write_text
 from pairuni.report import sections
 from pairuni.report.run import Run, read_run
 
@@ -30,9 +30,7 @@ def write_report(run: Path) -> Path:
     Raises FileNotFoundError when there is no such folder, ValueError when a part cannot be read.
     """
     path = run / "report.html"
-    aside = run / ".report.html.partial"
-    aside.write_text(render(read_run(run)), encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, render(read_run(run)))
     return path
 
 

@@ -90,7 +90,8 @@ def drawings(run: Run) -> str:
         run,
         "generation",
         "Pictures, before and after",
-        "The same held-out prompts, drawn before and after training, with what the detector saw. " + EVENLY,
+        "The same held-out prompts, drawn before and after training, and what the detector saw instead where they are wrong. "
+        + EVENLY,
         card,
         "drawings",
     )
@@ -98,9 +99,8 @@ def drawings(run: Run) -> str:
 
 def answers(run: Run) -> str:
     def card(before: Item, after: Item) -> str:
-        shown = (
-            picture(run.folder / "evaluation", after.image, "the picture asked about") if after.image else ""
-        )
+        image = after.image or before.image
+        shown = picture(run.folder, image, "the picture asked about") if image else ""
         return (
             f'<li class="asked">{shown}<div><p>{escape(after.question)}</p><dl>'
             f"<dt>truth</dt><dd>{escape(after.answer)}</dd>"
@@ -273,7 +273,7 @@ def _compared(run: Run, task: Task, title: str, what: str, card: Any, name: str)
 def _drawn(run: Run, item: Item, when: str) -> str:
     alt = f"drawn {when}, {'right' if item.correct else 'wrong'}: {item.prompt}"
     shown = picture(run.folder, item.image, alt)
-    seen = f"<i>seen: {_reply(item)}</i>" if item.reply else ""
+    seen = f"<i>seen: {_reply(item)}</i>" if item.reply and not item.correct else ""
     return f"<figure>{shown}<figcaption>{_mark(item.correct)} {when}{seen}</figcaption></figure>"
 
 

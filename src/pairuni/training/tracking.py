@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+
+from pairuni.files import write_text
 
 
 class Tracker(Protocol):
@@ -53,11 +54,7 @@ class MetricsLog:
         if not self.path.exists():
             return
         kept = [row for row in self.rows() if row["step"] <= step]
-        aside = self.path.with_name(f".{self.path.name}.partial")
-        aside.write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
-        )
-        os.replace(aside, self.path)
+        write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
 def _plain(value: Any) -> Any:
