@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 
+from pairuni.digits.base.card import write_card
 from pairuni.digits.base.recipe import Recipe, pretrain
+from pairuni.digits.evaluation import evaluate
+from pairuni.digits.scenes import SIZE
+from pairuni.digits.world import held_out_items
+from pairuni.policies import load_policy
+
+GUIDANCE = 2.0
 
 
 def main() -> None:
@@ -24,7 +31,20 @@ def main() -> None:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             print(f"{time.monotonic() - start:7.0f}s  {stage:9s} {step + 1:5d}/{steps}  {shown}", flush=True)
 
-    pretrain(arguments.out, Recipe(), report)
+    recipe = Recipe()
+    pretrain(arguments.out, recipe, report)
+    policy = load_policy(arguments.out, dtype="float32")
+    evaluation = evaluate(policy, held_out_items(recipe.seed, 510), guidance=GUIDANCE, seed=recipe.seed)
+    write_card(
+        arguments.out,
+        arguments.out.with_name(f"{arguments.out.name}-stages"),
+        recipe,
+        evaluation,
+        parameters=sum(parameter.numel() for parameter in policy.module.parameters()),
+        size=SIZE,
+        guidance=GUIDANCE,
+    )
+    print(evaluation.scores())
 
 
 if __name__ == "__main__":
