@@ -113,7 +113,7 @@ def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str,
 
 def _scores(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     def share(chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"score": sum(row["correct"] for row in chosen) / len(chosen), "count": len(chosen)}
+        return {"score": sum(row["correct"] for row in chosen) / max(1, len(chosen)), "count": len(chosen)}
 
     return {
         task: {

@@ -25,12 +25,13 @@ class Series:
 
 def number(value: float) -> str:
     """A number as short as it stays honest: 0.613, 12.4, 1,204, 1.2e-06."""
-    size = abs(value)
+    if value < 0:
+        return "−" + number(-value)
     if value == 0:
         return "0"
-    if size >= 1000:
+    if value >= 1000:
         return f"{value:,.0f}"
-    if size < 0.001:
+    if value < 0.001:
         return f"{value:.1e}"
     return f"{value:.3g}"
 

@@ -1,0 +1,209 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fake_run import write_fake_run
+from pairuni.report import write_report
+
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+SECTIONS = ["result", "rewards", "categories", "drawings", "answers", "rollouts", "pairs", "settings"]
+
+
+class Page(HTMLParser):
+    """Parses a page, fails on tags that do not nest, and collects what tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_run(tmp_path_factory.mktemp("runs") / "demo", steps=40, items=24, pairs=18)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def small_run(folder: Path, **files: str) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_all_sections_are_there_and_linked(page: Page) -> None:
+    assert [attrs["id"] for attrs in page.of("section")] == SECTIONS
+    assert [attrs["href"] for attrs in page.of("a")] == [f"#{name}" for name in SECTIONS]
+    assert len(page.of("h1")) == 1
+
+
+def test_no_request_leaves_the_page(run: Path, page: Page) -> None:
+    text = (run / "report.html").read_text()
+    assert not re.search(
+        r"(https?:)?//[a-z]",
+        re.sub(r"base64,[^\"]*", "", re.sub(r"<script>.*?</script>", "", text, flags=re.S)),
+    )
+    for tag, attrs in page.tags:
+        source = attrs.get("src")
+        assert source is None or source.startswith("data:image/"), tag
+        assert tag not in {"link", "iframe", "object"}
+        assert str(attrs.get("href", "#")).startswith("#")
+    policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+
+
+def test_pictures_have_words_and_sizes(page: Page) -> None:
+    images = page.of("img")
+    assert len(images) > 40
+    assert all(attrs["alt"] and attrs["width"] and attrs["height"] for attrs in images)
+    assert "not found" not in page.words
+
+
+def test_headline_tells_scores_and_intervals(run: Path, page: Page) -> None:
+    before = json.loads((run / "evaluation" / "before.json").read_text())
+    after = json.loads((run / "evaluation" / "after.json").read_text())
+    for task in ("understanding", "generation"):
+        first, second = before[task]["score"], after[task]["score"]
+        assert f"{100 * first:.1f}%" in page.words
+        assert f"{100 * second:.1f}%" in page.words
+        assert f"{100 * (second - first):+.1f} points".replace("-", "−") in page.words
+    tracks = [a["aria-label"] for a in page.of("div") if str(a.get("class", "")).startswith("track")]
+    assert len(tracks) == 4
+    assert all("95% interval" in str(label) for label in tracks)
+
+
+def test_curves_hold_every_step(page: Page) -> None:
+    charts = [json.loads(str(attrs["data-chart"])) for attrs in page.of("div") if "data-chart" in attrs]
+    assert len(charts) == 2 + 5  # the two rewards and the signals that this run has
+    assert len(charts[0]["points"]) == 40
+    assert len(charts[2]["points"]) == 39  # the gradient norm of step 7 was not finite
+    assert charts[0]["said"][0][0] == "1"
+    for attrs in page.of("div"):
+        if "data-chart" in attrs:
+            assert attrs["tabindex"] == "0"
+            assert attrs["aria-label"]
+
+
+def test_markup_in_data_is_text(run: Path, page: Page) -> None:
+    assert "which digit is top left? <3>" in page.words
+    assert "<3>" not in (run / "report.html").read_text()
+
+
+def test_the_same_run_gives_the_same_page(run: Path) -> None:
+    first = (run / "report.html").read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert [path.name for path in run.glob(".*")] == []
+
+
+def test_a_training_run_without_evaluation(run: Path, tmp_path: Path) -> None:
+    plain = small_run(tmp_path / "plain", metrics__jsonl=(run / "metrics.jsonl").read_text())
+    page = Page(write_report(plain).read_text())
+    assert [attrs["id"] for attrs in page.of("section")] == ["rewards"]
+
+
+def test_one_step_is_enough(tmp_path: Path) -> None:
+    line = '{"step": 1, "understanding/reward": 0.0, "generation/reward": 0.0}\n'
+    page = Page(write_report(small_run(tmp_path / "one", metrics__jsonl=line)).read_text())
+    assert [attrs["id"] for attrs in page.of("section")] == ["rewards"]
+
+
+def test_rewards_need_not_be_shares(tmp_path: Path) -> None:
+    lines = "".join(f'{{"step": {n}, "generation/reward": {-3.5 + n}}}\n' for n in range(1, 9))
+    page = Page(
+        write_report(small_run(tmp_path / "hps", metrics__jsonl=lines + '{"step": 9, "gen')).read_text()
+    )
+    assert "−4" in page.words  # the axis reaches below the lowest value, -2.5
+
+
+def test_scores_from_the_summary_alone(tmp_path: Path) -> None:
+    summary = {
+        "seed": 1,
+        "before": {"understanding": 0.4, "generation": 0.25, "understanding_by_kind": {"read": 0.4}},
+        "after": {
+            "understanding": 0.5,
+            "generation": 0.35,
+            "understanding_by_kind": {"read": {"score": 0.5, "count": 9}},
+        },
+    }
+    folder = small_run(tmp_path / "summed", summary__json=json.dumps(summary))
+    page = Page(write_report(folder).read_text())
+    assert [attrs["id"] for attrs in page.of("section")] == ["result", "categories"]
+    assert "+10.0 points" in page.words
+
+
+def test_a_missing_picture_is_said(run: Path, tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "holes", steps=3, items=6, pairs=4)
+    for path in folder.glob("samples/*/*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    rows = [json.loads(line) for line in (folder / "pairug" / "pairs.jsonl").read_text().splitlines()]
+    outside = tmp_path / "secret.png"
+    outside.write_bytes((folder / "pairug" / rows[0]["understand_ann"]["image_path"]).read_bytes())
+    for row in rows:
+        row["understand_ann"]["image_path"] = "../../secret.png"
+    (folder / "pairug" / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(write_report(folder).read_text())
+    assert page.words.count("not found") == 2 * 2 * 8 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("summary.json", "{", "summary.json is not valid JSON"),
+        ("config.toml", "a = ", "config.toml is not valid TOML"),
+        ("metrics.jsonl", "{}x\n{}\n", "metrics.jsonl, line 1"),
+        ("evaluation/after.json", '{"understanding": {"score": "high"}}', "after.json: understanding.score"),
+        ("pairug/pairs.jsonl", '{"similarity": 2}\n', "pairs.jsonl, line 1"),
+    ],
+)
+def test_broken_parts_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    folder = write_fake_run(tmp_path / "broken", steps=2, items=2, pairs=2)
+    report = write_report(folder)
+    good = report.read_bytes()
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        write_report(folder)
+    assert report.read_bytes() == good
+
+
+def test_items_of_another_evaluation_are_refused(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "mixed", steps=2, items=4, pairs=2)
+    before = json.loads((folder / "evaluation" / "before.json").read_text())
+    before["generation"]["items"].reverse()
+    (folder / "evaluation" / "before.json").write_text(json.dumps(before))
+    with pytest.raises(ValueError, match="other generation items"):
+        write_report(folder)
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        write_report(tmp_path / "none")
+    with pytest.raises(ValueError, match="holds no run"):
+        write_report(small_run(tmp_path / "empty"))

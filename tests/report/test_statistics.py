@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from pairuni.report.charts import histogram, number
+from pairuni.report.statistics import nice_ticks, paired_difference, smoothed, wilson_interval
+
+
+def test_wilson_interval_solves_its_equation() -> None:
+    # the ends are where |score - p| is 1.96 standard errors of p
+    for score, count in ((0.5, 10), (0.9, 40), (0.02, 500)):
+        for end in wilson_interval(score, count):
+            assert abs(score - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / count), rel=1e-5)
+    assert wilson_interval(0.0, 20)[0] == 0.0
+    assert wilson_interval(1.0, 20)[1] == 1.0
+
+
+def test_paired_difference() -> None:
+    before = [True] * 30 + [False] * 70
+    after = [True] * 25 + [False] * 5 + [True] * 20 + [False] * 50
+    change, low, high = paired_difference(before, after)
+    assert change == pytest.approx(0.15)
+    spread = math.sqrt((20 + 5) / 100 - 0.15**2) / 10
+    assert (low, high) == pytest.approx((0.15 - 1.959964 * spread, 0.15 + 1.959964 * spread))
+    with pytest.raises(ValueError, match="same items"):
+        paired_difference([True], [])
+
+
+def test_smoothing_keeps_a_line_and_averages_noise() -> None:
+    line = [0.5 + 0.25 * step for step in range(20)]
+    assert smoothed(line, 7) == pytest.approx(line)
+    bumpy = [step % 2 for step in range(40)]
+    assert all(abs(value - 0.5) < 0.1 for value in smoothed(bumpy, 11)[6:-6])
+    assert smoothed([3.0], 5) == [3.0]
+    assert smoothed([], 5) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "about", "ticks"),
+    [
+        (0.0, 1.0, 4, [0, 0.25, 0.5, 0.75, 1]),
+        (0.21, 0.34, 4, [0.2, 0.25, 0.3, 0.35]),
+        (0.0, 0.0, 2, [0, 0.5, 1]),
+        (-2.5, 4.5, 4, [-4, -2, 0, 2, 4, 6]),
+        (0.0, 3.2e-7, 2, [0, 2e-7, 4e-7]),
+    ],
+)
+def test_ticks_are_round_and_cover(low: float, high: float, about: int, ticks: list[float]) -> None:
+    found = nice_ticks(low, high, about)
+    assert found == pytest.approx(ticks, abs=1e-9 * max(1e-3, abs(high)))
+    assert found[0] <= low <= high <= found[-1]
+
+
+def test_histogram_counts_every_value() -> None:
+    html = histogram([0.6, 0.6, 0.649, 0.65, 0.95, 1.0], title="t", width=0.05, unit="pairs")
+    assert "0.60 to 0.65: 3 pairs" in html
+    assert "0.65 to 0.70: 1 pairs" in html
+    assert "0.95 to 1.00: 2 pairs" in html
+    assert html.count("<rect") == 8
+
+
+def test_numbers_are_short() -> None:
+    assert [number(value) for value in (0, 0.61349, 12.44, 1204.2, 1.2e-6)] == [
+        "0",
+        "0.613",
+        "12.4",
+        "1,204",
+        "1.2e-06",
+    ]
