@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+
+from pairuni.files import replacing
 
 
 def draw(
@@ -35,9 +36,8 @@ def draw(
     pictures = policy.decode_images(groups[0])
     paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
     for path, picture in zip(paths, pictures, strict=True):
-        aside = path.with_name(f".{path.stem}.partial{path.suffix}")
-        picture.save(aside)
-        os.replace(aside, path)
+        with replacing(path) as aside:
+            picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
     return paths
 
 

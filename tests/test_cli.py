@@ -1,0 +1,303 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fake_run import write_fake_run
+from pairuni import __version__
+from pairuni.cli import app
+from pairuni.config import RunSettings, load_settings
+from pairuni.records import Annotation, GenerationSample, Quadruple, UnderstandingSample, Verdict
+from tiny_models import save_tiny_janus
+
+
+class Redness:
+    """A picture's reward for these tests: how red it is."""
+
+    name = "redness"
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
+        return [sum(p for p in sample.resize((1, 1)).getpixel((0, 0))[:1]) / 255 for sample in samples]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_janus(tmp_path_factory.mktemp("models") / "janus")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    folder = tmp_path / "pairug"
+    folder.mkdir()
+    lines = []
+    for index in range(4):
+        Image.new("RGB", (16, 16), (60 * index, 20, 200)).save(folder / f"{index}.png")
+        side = {
+            "image_path": f"{index}.png",
+            "prompt": "a",
+            "question": "b? A. x B. y",
+            "answer": "A",
+            "tag": "",
+        }
+        lines.append(json.dumps({"similarity": 1.0, "understand_ann": side, "generate_ann": side}) + "\n")
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, pairs: Path, model: Path) -> Path:
+    path = tmp_path / "quick.toml"
+    path.write_text(
+        f"""
+        [policy]
+        model = {str(model)!r}
+        device = "cpu"
+        [data]
+        pairs = {str(pairs)!r}
+        [rollout]
+        understanding = 2
+        generation = 2
+        guidance = 2.0
+        max_new_tokens = 4
+        [reward]
+        generation = "test_cli:Redness"
+        [pairgrpo]
+        steps = 2
+        learning_rate = 1e-3
+        [logging]
+        samples_every = 1
+        """
+    )
+    return path
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def fails(*words: object, code: int = 1) -> str:
+    found, _, said = call(*words)
+    assert found == code, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_names_every_command() -> None:
+    code, said, _ = call("--help")
+    assert code == 0
+    for command in ("demo", "pairs", "train", "eval", "draw", "answer", "convert", "report", "env"):
+        assert f"  {command} " in said
+    assert call("--version")[1] == f"pairuni {__version__}\n"
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, time\n"
+        "from typer.testing import CliRunner\n"
+        "from pairuni.cli import app\n"
+        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'transformers', 'sklearn', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert time.process_time() < 1.5, time.process_time()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, said, errors = call("train", recipe, "--pairgrpo.learning-rate", "2e-3", "--out", out, "--seed=5")
+    assert code == 0, errors
+    assert str(out / "report.html") in said
+    settings = load_settings(RunSettings, out / "config.toml")
+    assert (settings.pairgrpo.learning_rate, settings.seed) == (2e-3, 5)
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (out / "final" / "model.safetensors").is_file()
+    assert json.loads((out / "summary.json").read_text())["steps"] == 2
+    assert "The pairs" in (out / "report.html").read_text()
+
+    config = (out / "config.toml").read_bytes()
+    assert "already holds a run; add --resume" in fails("train", recipe, "--out", out)
+    assert (out / "config.toml").read_bytes() == config
+
+    code, _, errors = call("train", recipe, "--pairgrpo.steps=3", "--seed=5", "--out", out, "--resume")
+    assert code == 0, errors
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
+    code, said, errors = call("train", recipe, "--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
+    assert code == 0, errors
+    assert not (tmp_path / "run").exists()
+    for words in (
+        "beta = 0.1",
+        "parameters",
+        "that train",
+        "memory, estimated",
+        "reference",
+        "tokens a step",
+    ):
+        assert words in said
+    # 2 pairs x (2 answers x 4 tokens + 2 pictures x 16 tokens)
+    assert "at most 80 sampled" in said
+
+
+def test_train_mistakes(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    assert "did you mean pairgrpo.steps?" in fails("train", recipe, "--pairgrpo.stesp", "3")
+    assert "no such recipe" in fails("train", tmp_path / "none.toml")
+    assert "no such pair file" in fails("train", recipe, "--data.pairs", tmp_path / "none.jsonl")
+    assert "no generation reward is called 'hps'" in fails("train", recipe, "--reward.generation", "hps")
+    assert "no part no_such_part" in fails(
+        "train", recipe, "--policy.trains=no_such_part", "--out", tmp_path / "r"
+    )
+    assert "give the recipe before" in fails("train", "--pairgrpo.steps", "3", recipe, code=2)
+    fails("train", code=2)
+    pairs.write_text(pairs.read_text()[:300])
+    said = fails("train", recipe, "--out", tmp_path / "r2")
+    assert "pairs.jsonl, line 2" in said
+    assert said.startswith("error: ")
+
+
+def test_pairs_check_and_stats(pairs: Path) -> None:
+    code, said, _ = call("pairs", "check", pairs)
+    assert (code, said) == (0, f"{pairs}: no problems\n")
+    assert json.loads(call("pairs", "stats", pairs)[1])["kinds"] == {"aligned": 4}
+    (pairs.parent / "2.png").write_bytes((pairs.parent / "2.png").read_bytes()[:50])
+    pairs.write_text(pairs.read_text() + '{"similarity"\n')
+    code, said, errors = call("pairs", "check", pairs)
+    assert code == 1
+    assert "3 problems" in errors  # both sides of the broken picture, and the broken line
+    assert "line 3" in said
+    assert "line 5" in said
+
+
+def test_pairs_build(model: Path, tmp_path: Path) -> None:
+    for name, extra in (("u", {"question": "what?", "answer": "one"}), ("g", {"prompt": "one"})):
+        rows = []
+        for index in range(6):
+            Image.new("RGB", (16, 16), (40 * index, 90, 30 if name == "u" else 50)).save(
+                tmp_path / f"{name}{index}.png"
+            )
+            row = {"id": f"{name}{index}", "image_path": f"{name}{index}.png", "scene": "a red one", **extra}
+            rows.append(json.dumps(row) + "\n")
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    words = [
+        "--understanding",
+        tmp_path / "u.jsonl",
+        "--generation",
+        tmp_path / "g.jsonl",
+        "--out",
+        tmp_path / "out",
+    ]
+    words += [
+        "--encoder",
+        f"policy:{model}",
+        "--completer",
+        "test_cli:Echo",
+        "--threshold",
+        "0.1",
+        "--clusters",
+        "2",
+    ]
+    code, said, errors = call("pairs", "build", *words)
+    assert code == 0, errors
+    assert "12 samples, 12 completed, 0 dropped" in said
+    assert call("pairs", "check", tmp_path / "out" / "pairs.jsonl")[0] == 0
+    assert "--threshold is 1.7, but must be less than or equal to 1" in fails(
+        "pairs", "build", *words, "--threshold=1.7"
+    )
+    assert "no such file of raw samples" in fails("pairs", "build", *words, "--generation", tmp_path / "none")
+
+
+class Echo:
+    """A completer for these tests: says the same of every sample, and is content."""
+
+    def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
+        return "one"
+
+    def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
+        return "what?", "one"
+
+    def verify(self, quadruple: Quadruple) -> Verdict:
+        return Verdict(ok=True)
+
+
+def test_draw_and_answer(model: Path, tmp_path: Path) -> None:
+    code, said, errors = call(
+        "draw", "a cat", "--model", model, "--out", tmp_path / "cat.png", "-n", 2, "--guidance", 2
+    )
+    assert code == 0, errors
+    assert said.split() == [str(tmp_path / "cat-1.png"), str(tmp_path / "cat-2.png")]
+    first = (tmp_path / "cat-1.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat-1.png", "cat-2.png"]
+    call("draw", "a cat", "--model", model, "--out", tmp_path / "cat-1.png", "--guidance", 2)
+    assert (tmp_path / "cat-1.png").read_bytes() == first  # the same seed draws the same picture
+    code, _, errors = call("answer", tmp_path / "cat-1.png", "what?", "--model", model, "--max-new-tokens", 3)
+    assert code == 0, errors
+    assert "no such picture" in fails("answer", tmp_path / "none.png", "what?", "--model", model)
+    (tmp_path / "cut.png").write_bytes(first[:60])
+    assert "cut.png: not a picture" in fails("answer", tmp_path / "cut.png", "what?", "--model", model)
+    assert "not a picture's name" in fails("draw", "a cat", "--model", model, "--out", tmp_path / "cat.txt")
+    assert "no folder" in fails("draw", "a cat", "--model", tmp_path / "none", "--out", tmp_path / "x.png")
+    fails("draw", "a cat", "--out", tmp_path / "x.png", "--guidance", "0.5", code=2)
+
+
+def test_convert_there_and_back(model: Path, tmp_path: Path) -> None:
+    code, said, errors = call("convert", model, tmp_path / "original", "--layout", "original")
+    assert code == 0, errors
+    assert "transformers to original layout" in said
+    assert call("convert", tmp_path / "original", tmp_path / "back", "--layout", "transformers")[0] == 0
+    assert "already has the" in fails("convert", model, tmp_path / "x", "--layout", "transformers")
+    fails("convert", model, tmp_path / "x", "--layout", "gguf", code=2)
+
+
+def test_report_and_env(tmp_path: Path) -> None:
+    run = write_fake_run(tmp_path / "run", steps=2, items=2, pairs=2)
+    assert call("report", run)[1] == f"report: {run / 'report.html'}\n"
+    assert "no such run folder" in fails("report", tmp_path / "none")
+    said = call("env")[1]
+    assert f"pairuni       {__version__}" in said
+    assert "torch" in said
+
+
+def test_traceback_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        call("report", tmp_path / "none", "--traceback")
+    monkeypatch.setenv("PAIRUNI_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        call("report", tmp_path / "none")
+
+
+def test_a_process_ends_with_its_code(recipe: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from pairuni.cli import main; main()"]
+    wrong = subprocess.run(
+        [*command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False
+    )
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr == f"error: {tmp_path / 'none'}: no such run folder\n"
+
+    out = tmp_path / "run"
+    words = ["train", str(recipe), "--pairgrpo.steps", "100000", "--out", str(out)]
+    with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True, env=environment) as running:
+        metrics = out / "metrics.jsonl"
+        while not metrics.exists() and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, errors
+    assert "--resume goes on" in errors
+    assert "Traceback" not in errors
+    assert list((out / "checkpoints").iterdir())
