@@ -107,21 +107,25 @@ class MicroBatch:
 
 
 def micro_batches(batch: RolloutBatch, settings: PairGRPOSettings, tasks: Sequence[Task]) -> list[MicroBatch]:
-    """Cut the tasks' trajectories into micro-batches; the normalisers are those of the whole batch."""
+    """Cut the tasks' trajectories into micro-batches; the normalisers are those of the whole batch.
+
+    Without a KL term a trajectory of advantage zero has no gradient, so it is not replayed.
+    """
     cut = []
     weights = _task_weights(settings)
     for task in tasks:
         rollouts = batch.task(task)
         advantages = batch.weighted_advantages(task)
         coefficients = trajectory_coefficients(rollouts.lengths, settings.token_reduction)
-        count = len(rollouts.trajectories)
-        size = settings.micro_batch or count
-        for start in range(0, count, size):
-            part = slice(start, start + size)
+        teaching = advantages != 0 if settings.beta == 0.0 else torch.ones_like(advantages, dtype=torch.bool)
+        chosen = teaching.nonzero().flatten().tolist()
+        size = settings.micro_batch or max(len(chosen), 1)
+        for start in range(0, len(chosen), size):
+            part = chosen[start : start + size]
             cut.append(
                 MicroBatch(
                     task=task,
-                    trajectories=rollouts.trajectories[part],
+                    trajectories=[rollouts.trajectories[index] for index in part],
                     advantages=advantages[part],
                     coefficients=coefficients[part],
                     task_weight=weights[task],
