@@ -284,16 +284,15 @@ def test_mismatch_of_rollout_and_replay_is_seen(tmp_path: Path) -> None:
     drifted = moved(policy, 0.1)
     optimizer = NamedAdamW(drifted.train_only(PARTS), learning_rate=0.05)
     metrics = update(drifted, batch, optimizer, grpo(micro_batch=4), step=1, learning_rate=0.05)
-    differences = torch.cat(
-        [
-            (t.log_probs - drifted_row).abs()
-            for t, drifted_row in zip(
-                batch.generation.trajectories,
-                moved(policy, 0.1).log_probs(batch.generation.trajectories).values.detach(),
-                strict=True,
-            )
-        ]
-    )
+    replayed = [
+        trajectory
+        for trajectory, advantage in zip(
+            batch.generation.trajectories, batch.weighted_advantages("generation"), strict=True
+        )
+        if advantage != 0
+    ]
+    rows = moved(policy, 0.1).log_probs(replayed).values.detach()
+    differences = torch.cat([(t.log_probs - row).abs() for t, row in zip(replayed, rows, strict=True)])
     name = "generation/sampling/sampling_logp_difference"
     assert metrics[f"{name}/mean"] == pytest.approx(float(differences.mean()), rel=1e-4)
     assert metrics[f"{name}/max"] == pytest.approx(float(differences.max()), rel=1e-4)

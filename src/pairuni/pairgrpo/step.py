@@ -252,7 +252,7 @@ class TaskStatistics:
             self._add("kl", weighted_token_sum(kl, terms.mask, torch.ones_like(terms.coefficients)))
 
     def add_mismatch(self, trajectories: Sequence[Trajectory], terms: LossTerms) -> None:
-        """|log-prob at sampling - log-prob on replay|: what incremental decoding and batching cost."""
+        """|log-prob at sampling - log-prob on replay| of what is replayed: the cost of incremental decoding."""
         sampled = nn.utils.rnn.pad_sequence([t.log_probs for t in trajectories], batch_first=True)
         difference = (sampled.to(terms.log_probs) - terms.log_probs).abs()
         difference = torch.where(terms.mask.bool(), difference, 0.0)
