@@ -46,6 +46,13 @@ def test_every_recipe_loads(name: str) -> None:
         assert settings.pairgrpo.pairs_per_step * settings.pairgrpo.gradient_accumulation == 16
 
 
+def test_the_demo_trains_by_its_recipe() -> None:
+    from pairuni.demo import demo_settings
+
+    settings = load_settings(RunSettings, RECIPES / "demo.toml")
+    assert settings == demo_settings(settings.seed, settings.data.pairs)
+
+
 def test_no_recipe_is_untested() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b", "demo"}
     for path in RECIPES.glob("janus*.toml"):
