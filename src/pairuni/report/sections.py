@@ -90,7 +90,7 @@ def drawings(run: Run) -> str:
         run,
         "generation",
         "Pictures, before and after",
-        "The same held-out prompts, drawn before and after training, and what the detector saw instead where they are wrong. "
+        "The same held-out prompts, drawn before and after training; below wrong ones, what the detector saw. "
         + EVENLY,
         card,
         "drawings",
