@@ -1,7 +1,7 @@
 """The words of the world: captions and prompts, and the parser that reads them back.
 
 caption  := phrase (" and " phrase)* | count things
-phrase   := "a" [colour] digit [place | relation phrase]
+phrase   := ("a" | "an") [colour] digit [place | relation phrase]
 relation := "left of" | "right of" | "above" | "below"
 count    := "two" | "three" | "four", followed by the digit in the plural ("two sevens")
 """
@@ -47,7 +47,8 @@ class Request:
 
 def phrase(wanted: Wanted) -> str:
     """One thing in words, as "a red seven top left"."""
-    return " ".join(filter(None, ("a", wanted.colour, DIGITS[wanted.digit], wanted.place)))
+    named = " ".join(filter(None, (wanted.colour, DIGITS[wanted.digit], wanted.place)))
+    return f"{'an' if named.startswith('eight') else 'a'} {named}"
 
 
 def sentence(request: Request) -> str:

@@ -72,7 +72,9 @@ def pretrain(
     kept = out.with_name(f"{out.name}-stages")
     kept.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    processor = make_processor(train_tokenizer(corpus(recipe.seed)))
+    if not (kept / "processor").exists():
+        make_processor(train_tokenizer(corpus(recipe.seed))).save_pretrained(kept / "processor")
+    processor = JanusProcessor.from_pretrained(kept / "processor", backend="pil")
     model = make_model(processor.tokenizer)
 
     tower, vqmodel = model.model.vision_model, model.model.vqmodel
@@ -98,6 +100,10 @@ def pretrain(
         model.model.generation_embeddings.weight.copy_(vqmodel.quantize.embedding.weight)
     if not language_file.exists():
         start = time.monotonic()
+        stage_files = [kept / f"model-{stage.name}.safetensors" for stage in recipe.stages]
+        finished = sum(file.exists() for file in stage_files)
+        if finished:
+            model.load_state_dict(load_file(stage_files[finished - 1]))
         bank = fill_bank(model, size=recipe.bank, seed=recipe.seed + 1, report=report)
         train_language_model(
             model,
@@ -108,6 +114,7 @@ def pretrain(
             learning_rate=recipe.learning_rate,
             seed=recipe.seed + 2,
             report=report,
+            finished=finished,
             at_stage_end=lambda stage: _keep(model, kept / f"model-{stage.name}.safetensors", {}),
         )
         _keep(model, language_file, {"seconds": time.monotonic() - start})

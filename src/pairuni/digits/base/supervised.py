@@ -19,7 +19,7 @@ from pairuni.digits.base.bank import Bank
 from pairuni.digits.base.model import BOI, EOI, IMAGE, IMAGE_TOKENS
 from pairuni.digits.base.schedule import Report, one_cycle
 from pairuni.digits.language import Request, caption, sentence
-from pairuni.digits.questions import QUESTION_KINDS, random_question
+from pairuni.digits.questions import QUESTION_KINDS, Question, random_question, without_options
 from pairuni.digits.scenes import Scene
 
 DESCRIBE = "describe the picture."
@@ -41,6 +41,15 @@ class Stage:
     choose: float
 
 
+def taught_reply(question: Question) -> str:
+    """How the model is taught to reply: the answer in words; where there are options, then its letter.
+
+    The letter alone stays at chance for thousands of steps; said after the words it is a look-up.
+    """
+    _, words = without_options(question.text, question.answer)
+    return words if words == question.answer else f"{words}. {question.answer}"
+
+
 class Teacher:
     """Turns scenes into token sequences of the model's own conversation format."""
 
@@ -58,7 +67,7 @@ class Teacher:
             while asked is None:
                 kind = QUESTION_KINDS[rng.integers(len(QUESTION_KINDS))]
                 asked = random_question(rng, scene, kind, multiple_choice=rng.random() < stage.choose)
-            question, answer = asked.text, asked.answer
+            question, answer = asked.text, taught_reply(asked)
         prompt = self._prompt([{"type": "image"}, {"type": "text", "text": question}])
         prompt = prompt.replace(IMAGE, BOI + IMAGE * IMAGE_TOKENS + EOI)
         ids = self.tokenizer(prompt)["input_ids"]
@@ -128,10 +137,14 @@ def train_language_model(
     learning_rate: float,
     seed: int,
     report: Report,
+    finished: int = 0,
     at_stage_end: Callable[[Stage], None] | None = None,
 ) -> None:
-    """Train everything but the tower and the picture tokenizer, in place."""
-    rng = np.random.default_rng(seed)
+    """Train everything but the tower and the picture tokenizer, in place, from stage ``finished`` on.
+
+    One learning-rate schedule spans all stages; a run that goes on at a stage starts its moments anew.
+    """
+    rng = np.random.default_rng([seed, finished])
     teacher = Teacher(processor)
     model.requires_grad_(True)
     model.model.vision_model.requires_grad_(False)
@@ -140,8 +153,10 @@ def train_language_model(
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     total = sum(stage.steps for stage in stages)
     schedule = one_cycle(optimizer, total, warmup=0.03)
-    done = 0
-    for stage in stages:
+    done = sum(stage.steps for stage in stages[:finished])
+    for _ in range(done):
+        schedule.step()
+    for stage in stages[finished:]:
         rows = bank.with_things(stage.things)
         for _ in range(stage.steps):
             seen, drawn = rng.choice(rows, size=(2, batch))
