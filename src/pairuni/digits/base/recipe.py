@@ -39,9 +39,10 @@ class Recipe:
     learning_rate: float = 1.5e-3
     stages: tuple[Stage, ...] = field(
         default=(
-            Stage("words", steps=600, things=2, describe=0.7, choose=0.0),
-            Stage("questions", steps=1200, things=4, describe=0.35, choose=0.0),
-            Stage("options", steps=700, things=4, describe=0.15, choose=0.6),
+            Stage("words", steps=600, things=2, describe=0.7, choose=0.0, letter=1.0),
+            Stage("questions", steps=1200, things=4, describe=0.35, choose=0.0, letter=1.0),
+            Stage("letters", steps=200, things=4, describe=0.15, choose=0.6, letter=1.0),
+            Stage("options", steps=300, things=4, describe=0.15, choose=0.6, letter=0.7),
         )
     )
 

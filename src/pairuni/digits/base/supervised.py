@@ -31,7 +31,8 @@ UNCONDITIONAL = 0.12
 class Stage:
     """A stretch of the curriculum: pictures of at most ``things`` things.
 
-    describe: share of text examples that describe the picture; choose: share of questions with options.
+    describe: share of text examples that describe the picture; choose: share of questions with options;
+    letter: share of those whose reply adds the option's letter to its words.
     """
 
     name: str
@@ -39,15 +40,16 @@ class Stage:
     things: int
     describe: float
     choose: float
+    letter: float
 
 
-def taught_reply(question: Question) -> str:
-    """How the model is taught to reply: the answer in words; where there are options, then its letter.
+def taught_reply(question: Question, letter: bool) -> str:
+    """How the model is taught to reply: the answer in words; where there are options, maybe also its letter.
 
-    The letter alone stays at chance for thousands of steps; said after the words it is a look-up.
+    Letters stay at chance within this recipe: the model names an option well and its letter badly.
     """
     _, words = without_options(question.text, question.answer)
-    return words if words == question.answer else f"{words}. {question.answer}"
+    return f"{words}. {question.answer}" if letter and words != question.answer else words
 
 
 class Teacher:
@@ -67,7 +69,7 @@ class Teacher:
             while asked is None:
                 kind = QUESTION_KINDS[rng.integers(len(QUESTION_KINDS))]
                 asked = random_question(rng, scene, kind, multiple_choice=rng.random() < stage.choose)
-            question, answer = asked.text, taught_reply(asked)
+            question, answer = asked.text, taught_reply(asked, letter=rng.random() < stage.letter)
         prompt = self._prompt([{"type": "image"}, {"type": "text", "text": question}])
         prompt = prompt.replace(IMAGE, BOI + IMAGE * IMAGE_TOKENS + EOI)
         ids = self.tokenizer(prompt)["input_ids"]
