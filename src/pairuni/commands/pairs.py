@@ -54,7 +54,8 @@ def check(path: Path) -> int:
 
 def stats(path: Path) -> dict[str, Any]:
     """Statistics of a pair file."""
-    from pairuni.pairug.store import pair_statistics, read_pairs
+    from pairuni.pairug.statistics import pair_statistics
+    from pairuni.pairug.store import read_pairs
 
     return pair_statistics(read_pairs(path))
 
@@ -64,7 +65,7 @@ def _encoder(name: str) -> Encoder:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not name.startswith(OWN_TOWER):
-        from pairuni.pairug.features import transformers_encoder
+        from pairuni.pairug.encoders import transformers_encoder
 
         return transformers_encoder(name, device)
     from pairuni.policies.registry import load_policy

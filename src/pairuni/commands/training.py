@@ -31,8 +31,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
 
     from pairuni.pairgrpo.rollout import Rewards
     from pairuni.pairgrpo.trainer import Trainer
-    from pairuni.pairug.pairings import apply_pairing
-    from pairuni.pairug.store import read_pairs
+    from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
     from pairuni.rewards.registry import image_reward, text_reward
@@ -41,7 +40,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     rewards = Rewards(
         understanding=text_reward(reward.understanding), generation=image_reward(reward.generation)
     )
-    pairs = apply_pairing(read_pairs(data.pairs), data.pairing, seed=settings.seed, budget=data.budget)
+    pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
     policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
     trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=data.pairs.parent)
     began = time.monotonic()
@@ -68,15 +67,14 @@ def _print_plan(settings: RunSettings) -> None:
     import torch
 
     from pairuni.commands.plan import describe, plan_run
-    from pairuni.pairug.pairings import apply_pairing
-    from pairuni.pairug.store import read_pairs
+    from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
     from pairuni.rewards.registry import image_reward, text_reward
 
     data, chosen = settings.data, settings.policy
     text_reward(settings.reward.understanding)
     image_reward(settings.reward.generation)
-    pairs = apply_pairing(read_pairs(data.pairs), data.pairing, seed=settings.seed, budget=data.budget)
+    pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
     on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
     policy = load_policy(chosen.model, device="cpu", dtype=dtype)

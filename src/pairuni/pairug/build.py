@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
-from pairuni.pairug.clustering import cluster_medoids
-from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
-from pairuni.pairug.features import Encoder, cached_features, encode_features
-from pairuni.pairug.images import image_fault
-from pairuni.pairug.jsonl import dump_line, read_records
-from pairuni.pairug.matching import match_sequential
+from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete, origin_of
+from pairuni.pairug.features import EncodedImages, Encoder, encode_features
+from pairuni.pairug.gathering import gather_images
+from pairuni.pairug.journal import Journal
+from pairuni.pairug.jsonl import dump_line, dump_lines
+from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.sources import read_generation, read_understanding
-from pairuni.pairug.store import pair_statistics, write_pairs
-from pairuni.records import GenerationSample, Quadruple, UGPair, UnderstandingSample
+from pairuni.pairug.statistics import pair_statistics
+from pairuni.pairug.store import write_pairs
+from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
+
+logger = logging.getLogger("pairuni")
 
 Advance = Callable[[str, int, int], None]
 """Called with a stage's name, items done since the last call, and the stage's total."""
 
 SAMPLES_PER_CLUSTER = 21
-"""Clusters when none are asked for: the paper's 107 K samples gave 4,971 medoids."""
+"""Clusters when none are asked for: the paper's 107 K samples gave 4,971 medoids, one for 21.5."""
+
+_ORIGINS: tuple[Origin, ...] = ("understanding", "generation")
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build made. samples = quadruples + dropped; pairs = aligned + retrieved."""
+    """What a build made: samples = quadruples + dropped, pairs = aligned + retrieved.
+
+    tries: calls of the completer's writing half; clusters: K that was asked of k-means.
+    """
 
     samples: int
     quadruples: int
@@ -63,168 +65,132 @@ def build_pairs(
 ) -> BuildSummary:
     """Complete, encode, cluster and match; fill ``settings.out``.
 
-    Written: pairs.jsonl and the images it names, quadruples.jsonl, dropped.jsonl, stats.json. A build that
-    stopped goes on: quadruples and features are kept and made again only when their input has changed.
-    Raises ValueError naming what is wrong with the raw data, and when nothing is left to pair.
+    Written at the end, each file whole or not at all, pairs.jsonl last: quadruples.jsonl (all completed
+    samples), dropped.jsonl (samples set aside, with reasons), stats.json, pairs.jsonl, and images/ with
+    copies of those images that do not lie under ``settings.out`` already. A build that was stopped goes on:
+    what the completer said is kept in a journal until the build is done, features in cache/ by content.
+
+    Images that are missing or do not decode are set aside, never fatal. Raises ValueError naming what is
+    wrong with the raw data, when a corpus is empty or nothing of it is left, and CompletionError.
     """
-    report = _completed(settings, completer, advance)
-    quadruples = report.quadruples
-    if not quadruples:
-        raise ValueError("no sample could be completed; see dropped.jsonl for the reasons")
-    image_paths = [quadruple.image_path for quadruple in quadruples]
-
-    def make() -> NDArray[np.float32]:
-        return encode_features(
-            settings.out,
-            image_paths,
-            encoder,
-            batch_size=settings.batch_size,
-            advance=lambda done: _tell(advance, "features", done, len(image_paths)),
-        )
-
-    cache = settings.out / "features.npy"
-    features = cached_features(cache, settings.encoder, settings.out, image_paths, make)
-    clusters = settings.clusters or max(1, len(quadruples) // SAMPLES_PER_CLUSTER)
+    out = settings.out
+    samples: list[UnderstandingSample | GenerationSample] = [
+        *read_understanding(settings.understanding),
+        *read_generation(settings.generation),
+    ]
+    present, dropped = _set_missing_aside(samples)
+    journal = Journal(out / "cache" / "completion.jsonl", [settings.completer, settings.max_tries])
+    report = complete(
+        present,
+        completer,
+        settings.max_tries,
+        advance=lambda: _tell(advance, "completion", 1, len(present)),
+        journal=journal,
+    )
+    dropped += report.dropped
+    _require_both(report.quadruples, dropped)
+    encoded = encode_features(
+        [quadruple.image_path for quadruple in report.quadruples],
+        encoder,
+        batch_size=settings.batch_size,
+        cache=out / "cache" / "features",
+        advance=lambda done: _tell(advance, "features", done, len(report.quadruples)),
+    )
+    dropped += _undecodable(report.quadruples, encoded)
+    kept = [report.quadruples[number] for number in encoded.kept]
+    _require_both(kept, dropped)
+    quadruples = gather_images(kept, encoded.digests, out)
+    clusters = settings.clusters or max(1, round(len(kept) / SAMPLES_PER_CLUSTER))
     pairs = select_pairs(
         quadruples,
-        features,
+        encoded.features,
         clusters=clusters,
         threshold=settings.threshold,
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
-    write_pairs(settings.out / "pairs.jsonl", pairs)
+    summary = _summary(len(samples), len(dropped), clusters, report, quadruples, pairs)
+    _write(settings, summary, quadruples, dropped, pairs)
+    journal.discard()
+    if dropped:
+        where = settings.out / "dropped.jsonl"
+        logger.warning(
+            "%d samples were set aside, the first (%s) because: %s; all reasons are in %s",
+            len(dropped),
+            dropped[0].id,
+            dropped[0].reason,
+            where,
+        )
+    return summary
+
+
+def _set_missing_aside(
+    samples: Sequence[UnderstandingSample | GenerationSample],
+) -> tuple[list[UnderstandingSample | GenerationSample], list[Dropped]]:
+    """Found before the completer is asked, which may cost money."""
+    present: list[UnderstandingSample | GenerationSample] = []
+    dropped = []
+    for sample in samples:
+        if Path(sample.image_path).is_file():
+            present.append(sample)
+        else:
+            dropped.append(Dropped(sample.id, origin_of(sample), sample.image_path, "the image is missing"))
+    _require_both(present, dropped)
+    return present, dropped
+
+
+def _undecodable(quadruples: Sequence[Quadruple], encoded: EncodedImages) -> list[Dropped]:
+    faulty = ((quadruples[number], reason) for number, reason in sorted(encoded.faults.items()))
+    return [Dropped(q.id, q.origin, q.image_path, f"the image {reason}") for q, reason in faulty]
+
+
+def _require_both(
+    left: Sequence[UnderstandingSample | GenerationSample | Quadruple], dropped: Sequence[Dropped]
+) -> None:
+    origins = {one.origin if isinstance(one, Quadruple) else origin_of(one) for one in left}
+    for origin in _ORIGINS:
+        if origin not in origins:
+            lost = [one for one in dropped if one.origin == origin]
+            raise ValueError(
+                f"none of the {len(lost)} {origin} samples can be used; the first, {lost[0].id!r} "
+                f"({lost[0].image_path}), was set aside because: {lost[0].reason}"
+            )
+
+
+def _summary(
+    samples: int,
+    dropped: int,
+    clusters: int,
+    report: CompletionReport,
+    quadruples: Sequence[Quadruple],
+    pairs: Sequence[UGPair],
+) -> BuildSummary:
     kinds = Counter(pair.kind for pair in pairs)
-    summary = BuildSummary(
-        samples=len(quadruples) + len(report.dropped),
+    assert samples == len(quadruples) + dropped
+    return BuildSummary(
+        samples=samples,
         quadruples=len(quadruples),
-        dropped=len(report.dropped),
+        dropped=dropped,
         tries=report.tries,
         clusters=clusters,
         aligned=kinds["aligned"],
         retrieved=kinds["retrieved"],
     )
-    stats = {"build": summary.to_json(), **pair_statistics(pairs)}
-    write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")
-    return summary
 
 
-def select_pairs(
+def _write(
+    settings: PairsSettings,
+    summary: BuildSummary,
     quadruples: Sequence[Quadruple],
-    features: NDArray[np.float32],
-    *,
-    clusters: int,
-    threshold: float,
-    neighbours: int,
-    seed: int,
-) -> list[UGPair]:
-    """Algorithm 1 on completed data: S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs).
-
-    features: [N, D] of the quadruples' images, L2-normalised.
-    """
-    medoids = cluster_medoids(features, clusters, seed)
-    aligned, used = [], set()
-    for row in medoids:
-        quadruple = quadruples[row]
-        if quadruple.image_path in used:
-            continue
-        used.add(quadruple.image_path)
-        side = quadruple.annotation()
-        aligned.append(UGPair(similarity=1.0, generate_ann=side, understand_ann=side))
-
-    def remaining(origin: str) -> list[int]:
-        return [
-            row
-            for row, quadruple in enumerate(quadruples)
-            if quadruple.origin == origin and quadruple.image_path not in used
-        ]
-
-    g_rows, u_rows = remaining("generation"), remaining("understanding")
-    matches = match_sequential(
-        features[g_rows],
-        features[u_rows],
-        threshold,
-        neighbours,
-        [quadruples[row].image_path for row in g_rows],
-        [quadruples[row].image_path for row in u_rows],
-    )
-    retrieved = [
-        UGPair(
-            similarity=match.similarity,
-            generate_ann=quadruples[g_rows[match.generation]].annotation(),
-            understand_ann=quadruples[u_rows[match.understanding]].annotation(),
-        )
-        for match in matches
-    ]
-    return aligned + retrieved
-
-
-def _completed(settings: PairsSettings, completer: Completer, advance: Advance | None) -> CompletionReport:
-    """The completed data, images gathered under ``settings.out``; from disk when the input is the same."""
-    kept, note = settings.out / "quadruples.jsonl", settings.out / "completion.json"
-    key = _key(settings)
-    if kept.is_file() and note.is_file() and (facts := json.loads(note.read_text()))["key"] == key:
-        dropped = [Dropped(**one) for one in facts["dropped"]]
-        return CompletionReport(read_records(kept, Quadruple), dropped, facts["tries"])
-    samples = [
-        *_gathered(read_understanding(settings.understanding), settings.understanding, settings.out),
-        *_gathered(read_generation(settings.generation), settings.generation, settings.out),
-    ]
-    report = complete(
-        samples,
-        completer,
-        settings.max_tries,
-        advance=lambda: _tell(advance, "completion", 1, len(samples)),
-    )
-    write_text(kept, "".join(dump_line(quadruple) for quadruple in report.quadruples))
-    reasons = [asdict(one) for one in report.dropped]
-    write_text(settings.out / "dropped.jsonl", "".join(json.dumps(one) + "\n" for one in reasons))
-    write_text(note, json.dumps({"key": key, "tries": report.tries, "dropped": reasons}) + "\n")
-    return report
-
-
-def _key(settings: PairsSettings) -> str:
-    digest = hashlib.blake2b(f"{settings.completer} {settings.max_tries}".encode())
-    for path in (settings.understanding, settings.generation):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        digest.update(f"\0{path.resolve()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _gathered(
-    samples: Sequence[Any], source: Path, out: Path
-) -> list[UnderstandingSample | GenerationSample]:
-    """The samples with their images linked (or copied) under ``out``: a pair file keeps its images beside it.
-
-    Raises ValueError naming every sample whose image does not open whole.
-    """
-    corpus = "understanding" if isinstance(samples[0], UnderstandingSample) else "generation"
-    faults = []
-    gathered = []
-    for sample in samples:
-        fault = image_fault(source.parent, sample.image_path)
-        if fault is not None:
-            faults.append(f"{source}, sample {sample.id!r}: {fault}")
-            continue
-        place = Path("images") / corpus / sample.image_path
-        if not (out / place).exists():
-            (out / place).parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(source.parent / sample.image_path, out / place)
-        gathered.append(sample.model_copy(update={"image_path": place.as_posix()}))
-    if faults:
-        more = f" (and {len(faults) - 1} more images)" if len(faults) > 1 else ""
-        raise ValueError(faults[0] + more)
-    return gathered
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        aside = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source, aside)
-        os.replace(aside, target)
+    dropped: Sequence[Dropped],
+    pairs: Sequence[UGPair],
+) -> None:
+    chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
+    stats = {"build": summary.to_json(), "settings": chosen, **pair_statistics(pairs)}
+    write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))
+    write_text(settings.out / "dropped.jsonl", dump_lines(asdict(one) for one in dropped))
+    write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")
+    write_pairs(settings.out / "pairs.jsonl", pairs)
 
 
 def _tell(advance: Advance | None, stage: str, done: int, total: int) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
+from pairuni.pairug.features import on_grid
+
 
 def cluster_medoids(features: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.int64]:
     """Row of the medoid of each cluster, ascending.
@@ -14,12 +16,19 @@ def cluster_medoids(features: NDArray[np.float32], clusters: int, seed: int) -> 
     largest <f_i, c_k>, the lowest row where several are equal. Clusters that end empty have none.
     Raises ValueError when there are more clusters than rows.
     """
-    if clusters > len(features):
-        raise ValueError(f"{clusters} clusters of {len(features)} samples: clusters must not exceed samples")
-    kmeans = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)
-    centres = kmeans.cluster_centers_[kmeans.labels_]
-    closeness = np.einsum("nd,nd->n", features.astype(np.float64), centres.astype(np.float64)).round(6)
+    if not 1 <= clusters <= len(features):
+        raise ValueError(
+            f"{clusters} clusters of {len(features)} samples: give 1 to {len(features)} clusters"
+        )
+    kmeans = fit_clusters(features, clusters, seed)
+    labels = kmeans.labels_
+    closeness = np.einsum("nd,nd->n", on_grid(features), on_grid(kmeans.cluster_centers_)[labels])
     # Sorted by cluster, then closeness, then row: the first row of each cluster is its medoid.
-    order = np.lexsort((np.arange(len(features)), -closeness, kmeans.labels_))
-    _, first = np.unique(kmeans.labels_[order], return_index=True)
+    order = np.lexsort((np.arange(len(features)), -closeness, labels))
+    _, first = np.unique(labels[order], return_index=True)
     return np.sort(order[first])
+
+
+def fit_clusters(features: NDArray[np.float32], clusters: int, seed: int) -> MiniBatchKMeans:
+    """Mini-batch k-means, fitted; one k-means++ start, batches of 4,096."""
+    return MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)

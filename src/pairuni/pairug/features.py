@@ -1,104 +1,126 @@
-"""Image encoder -> L2-normalised features, kept on disk so that a build that stopped goes on."""
+"""Images -> L2-normalised features, by any encoder; what cannot be encoded is set aside by name."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairuni.files import replacing, write_text
+from pairuni.pairug.feature_cache import FeatureCache
+from pairuni.pairug.images import ImageError, decode_image, read_bytes
 
 Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 """RGB images -> features [N, D], not necessarily normalised."""
 
+GRID = 2.0**-26
+"""Normalised features are multiples of this. A product of two is one of 2^-52 and sums of them stay below 2,
+so cosines are exact in float64 whatever the order of summation: equal images tie on every machine."""
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """features: [M, D], L2-normalised; row m is image number ``kept[m]`` of those given.
+
+    digests: content of each kept image, equal for copies. faults: image number -> why it was set aside.
+    """
+
+    features: NDArray[np.float32]
+    kept: list[int]
+    digests: list[str]
+    faults: dict[int, str]
+
 
 def l2_normalise(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of unit length. Raises ValueError when a row is zero or not finite: it has no direction."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    """Rows [N, D] of unit length, on GRID. Raises ValueError when a row is zero or not finite."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
     if len(bad):
         raise ValueError(
-            f"the encoder gave {len(bad)} features without a direction, the first in row {bad[0]}"
+            f"{len(bad)} features have no direction (zero or not finite), the first in row {bad[0]}"
         )
-    return (features / lengths).astype(np.float32)
+    return on_grid(features / lengths).astype(np.float32)
+
+
+def on_grid(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Features in float64 on GRID, whoever made them."""
+    return np.rint(features.astype(np.float64) / GRID) * GRID
 
 
 def encode_features(
-    folder: Path,
-    image_paths: Sequence[str],
+    image_paths: Sequence[str | Path],
     encoder: Encoder,
     *,
     batch_size: int,
+    cache: Path | None = None,
     advance: Callable[[int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Features [N, D], L2-normalised, of images under ``folder``, in the order given."""
-    rows = []
-    for start in range(0, len(image_paths), batch_size):
-        images = []
-        for image_path in image_paths[start : start + batch_size]:
-            with Image.open(folder / image_path) as image:
-                images.append(image.convert("RGB"))
-        rows.append(np.asarray(encoder(images), dtype=np.float32))
-        if advance is not None:
-            advance(len(images))
-    return l2_normalise(np.concatenate(rows))
+) -> EncodedImages:
+    """Features of images, in the order given; copies of one image are encoded once.
 
-
-def cached_features(
-    cache: Path, name: str, folder: Path, image_paths: Sequence[str], make: Callable[[], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """``make()``'s features, or those at ``cache`` when encoder ``name`` and the images are the same as then."""
-    key = _fingerprint(name, folder, image_paths)
-    note = cache.with_suffix(".json")
-    if cache.is_file() and note.is_file() and json.loads(note.read_text())["key"] == key:
-        return np.asarray(np.load(cache))
-    features = make()
-    with replacing(cache) as aside, aside.open("wb") as file:
-        np.save(file, features)
-    write_text(note, json.dumps({"key": key, "encoder": name, "shape": features.shape}) + "\n")
-    return features
-
-
-def _fingerprint(name: str, folder: Path, image_paths: Sequence[str]) -> str:
-    digest = hashlib.blake2b(name.encode())
-    for image_path in image_paths:
-        digest.update(f"\0{image_path}\0".encode())
-        digest.update(hashlib.blake2b((folder / image_path).read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def transformers_encoder(name: str, device: str = "cpu") -> Encoder:
-    """Any ``transformers`` vision encoder by hub name or folder, preprocessed with PIL.
-
-    Pooling: the model's own pooled output where it has one (ResNet-50: the 2048-d average before the
-    classification head, the paper's default), else the mean over patches. Dual encoders (CLIP, SigLIP) give
-    their image features.
+    cache: folder that keeps features by content of the image and behaviour of the encoder; batches are cut
+    the same way whatever it holds, so a run that goes on gives the features of one that was not stopped.
+    advance: called with the number of images done.
     """
-    torch = importlib.import_module("torch")
-    transformers = importlib.import_module("transformers")
-    try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil")
-        model = transformers.AutoModel.from_pretrained(name).to(device).eval()
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the image encoder {name!r} cannot be loaded: {reason}") from None
+    rows = FeatureCache(cache / _behaviour(encoder) if cache else None)
+    digests: dict[int, str] = {}
+    faults: dict[int, str] = {}
+    batch: dict[str, bytes] = {}
+    seen: set[str] = set()
 
-    def encode(images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            pixel_values = processor(list(images), return_tensors="pt")["pixel_values"].to(device)
-            if callable(getattr(model, "get_image_features", None)):
-                output = model.get_image_features(pixel_values=pixel_values)
-            else:
-                output = model(pixel_values=pixel_values)
-            pooled = getattr(output, "pooler_output", output)
-            if pooled is None:
-                pooled = output.last_hidden_state.mean(dim=1)
-        return np.asarray(pooled.flatten(1).float().cpu().numpy())
+    def encode_batch() -> None:
+        if not all(digest in rows for digest in batch):
+            made = _encode([decode_image(data) for data in batch.values()], encoder)
+            for digest, row in zip(batch, made, strict=True):
+                if digest not in rows:
+                    rows.add(digest, row)
+        batch.clear()
 
-    return encode
+    for number, path in enumerate(image_paths):
+        try:
+            data = read_bytes(Path(path))
+            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            if digest not in seen:
+                if digest not in rows:
+                    decode_image(data)
+                batch[digest] = data
+                seen.add(digest)
+            digests[number] = digest
+        except ImageError as error:
+            faults[number] = str(error)
+        if len(batch) == batch_size:
+            encode_batch()
+        if advance is not None:
+            advance(1)
+    if batch:
+        encode_batch()
+    rows.flush()
+    return _collect(rows, digests, faults)
+
+
+def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
+    made = np.asarray(encoder(images), dtype=np.float32)
+    if made.ndim != 2 or len(made) != len(images):
+        raise ValueError(f"the encoder gave shape {made.shape} for {len(images)} images; it must give [N, D]")
+    return made
+
+
+def _behaviour(encoder: Encoder) -> str:
+    """A digest of what the encoder makes of one picture: other weights or preprocessing, another digest."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8).hexdigest()
+
+
+def _collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str]) -> EncodedImages:
+    kept = []
+    for number, digest in digests.items():
+        length = float(np.linalg.norm(rows[digest].astype(np.float64)))
+        if np.isfinite(length) and length > 0:
+            kept.append(number)
+        else:
+            faults[number] = "has a feature without a direction (zero or not finite)"
+    features = np.stack([rows[digests[number]] for number in kept]) if kept else np.zeros((0, 1), np.float32)
+    return EncodedImages(l2_normalise(features), kept, [digests[number] for number in kept], faults)

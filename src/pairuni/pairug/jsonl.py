@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,10 +14,23 @@ from pairuni.records import Record
 
 R = TypeVar("R", bound=Record)
 
+_REASONS = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "string_unicode": "must be valid Unicode",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "bool_type": "must be true or false",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one line; ``field`` is empty when it is the line as a whole."""
+    """What is wrong with one line (row of a parquet file); ``field`` is empty when it is the whole line."""
 
     file: Path
     line: int
@@ -25,12 +38,12 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        where = f", field {self.field}" if self.field else ""
-        return f"{self.file}, line {self.line}{where}: {self.reason}"
+        where = f"{self.file}, line {self.line}" if self.line else str(self.file)
+        return f"{where}, field {self.field}: {self.reason}" if self.field else f"{where}: {self.reason}"
 
 
-def iter_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R | Problem]]:
-    """Each line's number and its record, or what is wrong with it. Empty lines are passed over.
+def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Each line's number and its JSON object, or why it is none. Empty lines are passed over.
 
     Raises FileNotFoundError when there is no such file.
     """
@@ -39,48 +52,69 @@ def iter_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R | Problem]]
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield number, _record(path, number, line, kind)
+                found = _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+                yield number, Problem(path, number, "", found) if isinstance(found, str) else found
 
 
-def read_records(path: Path, kind: type[R]) -> list[R]:
-    """All records of a file. Raises ValueError naming the first bad line and how many more there are."""
-    records: list[R] = []
-    problems: list[Problem] = []
-    for _, found in iter_records(path, kind):
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            records.append(found)
-    raise_first(problems)
-    return records
+def validate(path: Path, number: int, values: dict[str, Any], kind: type[R]) -> R | list[Problem]:
+    """The record that ``values`` of one line make, or everything that is wrong with them."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        return [
+            Problem(path, number, ".".join(map(str, details["loc"])), _reason(dict(details)))
+            for details in error.errors(include_url=False)
+        ]
 
 
 def raise_first(problems: list[Problem]) -> None:
     """Raise ValueError for the first problem, saying how many more there are; nothing when there is none."""
     if problems:
-        more = f" (and {len(problems) - 1} more bad lines)" if len(problems) > 1 else ""
+        rest = len(problems) - 1
+        more = f" (and {rest} more problem{'s' if rest > 1 else ''})" if rest else ""
         raise ValueError(f"{problems[0]}{more}")
 
 
 def dump_line(record: Record) -> str:
-    """A record as one line of JSON, unknown keys included."""
-    return json.dumps(record.model_dump(), ensure_ascii=False) + "\n"
+    """A record as one line of JSON, unknown keys included. Raises ValueError for what JSON cannot hold."""
+    return dump(record.model_dump()) + "\n"
 
 
-def _record(path: Path, number: int, line: bytes, kind: type[R]) -> R | Problem:
+def dump(values: Any) -> str:
+    """``values`` as standard JSON in one line. Raises ValueError for NaN, infinities and foreign objects."""
     try:
-        values = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        return Problem(path, number, "", "is not UTF-8 text")
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"JSON cannot hold {str(values)[:80]!r}: {error}") from None
+    return text
+
+
+def dump_lines(rows: Iterable[Any]) -> str:
+    """Plain rows as JSON Lines."""
+    return "".join(dump(row) + "\n" for row in rows)
+
+
+def _parse(line: bytes) -> dict[str, Any] | str:
+    try:
+        values = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8 text (byte {error.start + 1})"
     except json.JSONDecodeError as error:
-        return Problem(path, number, "", f"is not whole JSON ({error.msg} at column {error.colno})")
-    if not isinstance(values, dict):
-        return Problem(path, number, "", f"must be a JSON object, not {type(values).__name__}")
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
-        given = "" if first["type"] == "missing" else f", but is {str(first['input'])[:60]!r}"
-        return Problem(path, number, field, reason + given)
+        return f"is not whole JSON ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON that can be read ({error})"
+    return values if isinstance(values, dict) else f"must be a JSON object, not {type(values).__name__}"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _reason(details: dict[str, Any]) -> str:
+    kind = details["type"]
+    reason = _REASONS.get(kind) or details["msg"].replace("Input should be", "must be", 1)
+    if kind in ("missing", "string_too_short"):
+        return str(reason)
+    given = repr(details["input"])
+    return f"{reason}, not {given if len(given) <= 60 else given[:57] + '...'}"

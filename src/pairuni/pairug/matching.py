@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 512
+from pairuni.pairug.features import on_grid
+
+_BLOCK = 256
 
 
 class Match(NamedTuple):
@@ -17,14 +19,6 @@ class Match(NamedTuple):
     generation: int
     understanding: int
     similarity: float
-
-
-def similarities(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosines [M, N] of L2-normalised rows, clamped to [0, 1].
-
-    Summed in float64 and rounded to six places, so that equal images tie whatever order they are summed in.
-    """
-    return (left.astype(np.float64) @ right.astype(np.float64).T).round(6).clip(0.0, 1.0)
 
 
 def match_sequential(
@@ -37,53 +31,35 @@ def match_sequential(
 ) -> list[Match]:
     """The paper's loop: in the order of G', each x takes its top-n nearest left in U' with cosine >= delta.
 
-    generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; neighbours: n. Where two
-    are equally near the lower row wins. Each image is used once: rows that share an image name leave with the
-    row that was taken, in both sets; without names every row is an image of its own.
+    generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; neighbours: n.
+    Cosines are clamped to [0, 1]; where two are equal the lower row of U' wins. An x with none near enough
+    stays unpaired. Each image is used once: rows that share an image's name leave with the row that was
+    taken, in both sets; without names every row is an image of its own. Time: M * N * D multiplications.
     """
-    g_images = _ids("g", generation_images, len(generation))
-    u_images = _ids("u", understanding_images, len(understanding))
+    if not len(generation) or not len(understanding):
+        return []
+    g_images = generation_images or [f"g{row}" for row in range(len(generation))]
+    u_images = understanding_images or [f"u{row}" for row in range(len(understanding))]
     rows_of: dict[str, list[int]] = {}
     for row, name in enumerate(u_images):
         rows_of.setdefault(name, []).append(row)
     taken = np.zeros(len(understanding), dtype=bool)
     used: set[str] = set()
     matches: list[Match] = []
-    if not len(understanding):
-        return matches
+    columns = on_grid(understanding).T
     for start in range(0, len(generation), _BLOCK):
-        block = similarities(generation[start : start + _BLOCK], understanding)
-        for offset, row in enumerate(block):
-            x = start + offset
+        block = np.clip(on_grid(generation[start : start + _BLOCK]) @ columns, 0.0, 1.0)
+        for x, row in enumerate(block, start=start):
             if g_images[x] in used:
                 continue
-            found = _nearest_left(row, taken, threshold, neighbours, rows_of, u_images)
-            matches += [Match(x, u, float(row[u])) for u in found]
-            used.update(u_images[u] for u in found)
-            if found:
-                used.add(g_images[x])
+            for _ in range(neighbours):
+                row[taken] = -1.0
+                best = int(row.argmax())
+                if row[best] < threshold:
+                    break
+                matches.append(Match(x, best, float(row[best])))
+                taken[rows_of[u_images[best]]] = True
+                used |= {u_images[best], g_images[x]}
+            if g_images[x] in used:
                 taken[rows_of.get(g_images[x], [])] = True
     return matches
-
-
-def _nearest_left(
-    row: NDArray[np.float64],
-    taken: NDArray[np.bool_],
-    threshold: float,
-    neighbours: int,
-    rows_of: dict[str, list[int]],
-    u_images: Sequence[str],
-) -> list[int]:
-    """Up to ``neighbours`` best rows of U', which are marked as taken."""
-    found: list[int] = []
-    while len(found) < neighbours:
-        best = int(np.where(taken, -1.0, row).argmax())
-        if taken[best] or row[best] < threshold:
-            break
-        found.append(best)
-        taken[rows_of[u_images[best]]] = True
-    return found
-
-
-def _ids(prefix: str, names: Sequence[str] | None, count: int) -> Sequence[str]:
-    return [f"{prefix}{row}" for row in range(count)] if names is None else names

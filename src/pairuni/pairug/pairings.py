@@ -1,53 +1,108 @@
-"""The paper's ablations of pairing, made from a PairUG file: same sides, same budget, other company."""
+"""The paper's ablations of pairing (arXiv:2510.25682, table of pairings), made from a PairUG file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from pairuni.config import Pairing
-from pairuni.records import Annotation, UGPair
+from pairuni.pairug.store import read_pairs, read_quadruples
+from pairuni.records import Annotation, Origin, Quadruple, UGPair
+
+QUADRUPLES = "quadruples.jsonl"
+"""All completed samples of a build, beside its pairs."""
+
+
+def load_pairing(path: Path, pairing: Pairing, *, seed: int, budget: int | None = None) -> list[UGPair]:
+    """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one."""
+    beside = path.with_name(QUADRUPLES)
+    quadruples = read_quadruples(beside) if beside.is_file() else None
+    return apply_pairing(read_pairs(path), pairing, seed=seed, budget=budget, quadruples=quadruples)
 
 
 def apply_pairing(
-    pairs: Sequence[UGPair], pairing: Pairing, *, seed: int, budget: int | None = None
+    pairs: Sequence[UGPair],
+    pairing: Pairing,
+    *,
+    seed: int,
+    budget: int | None = None,
+    quadruples: Sequence[Quadruple] | None = None,
 ) -> list[UGPair]:
-    """``pairs`` rearranged; at most ``budget`` of them, drawn by ``seed`` and kept in order.
+    """``pairs`` rearranged, ``budget`` of them, drawn by ``seed``, kept in order; None keeps all there are.
 
-    pairug: as they are. aligned, retrieved: those alone. random: generation sides dealt anew to understanding
-    sides within the file; similarity 1, for the method has nothing to weight by. unpaired: both sides dealt
-    anew, so that neither keeps its place in the file and a step mixes unrelated items; similarity 1.
-    understanding-only, generation-only: each pair's side from that corpus stands on both sides, an aligned
-    pair of its own. Raises ValueError when nothing is left.
+    pairug: as they are.
+    aligned, retrieved: those alone.
+    random: generation sides dealt anew to the understanding sides, none back to its own.
+    unpaired: what a run without PairUG sees: understanding items and generation items drawn from the two
+    corpora on their own, each in an order of its own. A record has two sides, so one of each shares a record;
+    they have no relation and the advantages of the two tasks never meet in it.
+    understanding-only, generation-only: self-pairs of samples of that corpus, drawn at random.
+
+    random and unpaired pairs carry similarity 1, hence weight 1 by every rule: they have no similarity that
+    the method would have measured, and a weight below 1 would mix a lower learning rate into the comparison.
+    The last three draw from ``quadruples``, all completed samples; without them, as with a released PairUG
+    file, from the pairs' own sides of that corpus. They make as many pairs as the file has, where they can.
+    Raises ValueError when fewer than ``budget``, or none at all, can be made.
     """
     rng = np.random.default_rng([seed, len(pairs)])
-    chosen = _arranged(list(pairs), pairing, rng)
-    if not chosen:
-        raise ValueError(f"the pairing {pairing!r} leaves none of the {len(pairs)} pairs")
-    if budget is not None and budget < len(chosen):
-        kept = np.sort(rng.permutation(len(chosen))[:budget])
-        chosen = [chosen[row] for row in kept]
-    return chosen
+    made = _arrange(list(pairs), pairing, rng, quadruples, budget)
+    wanted = budget or 1
+    if len(made) < wanted:
+        raise ValueError(
+            f"the pairing {pairing!r} makes {len(made)} of {len(pairs)} pairs, but the budget is {wanted}; "
+            f"lower it for every pairing that is compared"
+        )
+    return made
 
 
-def _arranged(pairs: list[UGPair], pairing: Pairing, rng: np.random.Generator) -> list[UGPair]:
+def _arrange(
+    pairs: list[UGPair],
+    pairing: Pairing,
+    rng: np.random.Generator,
+    quadruples: Sequence[Quadruple] | None,
+    budget: int | None,
+) -> list[UGPair]:
     if pairing == "pairug":
-        return pairs
+        return _draw(pairs, budget, rng)
     if pairing in ("aligned", "retrieved"):
-        return [pair for pair in pairs if pair.kind == pairing]
-    if pairing == "understanding-only":
-        return [_aligned(pair.understand_ann) for pair in pairs]
-    if pairing == "generation-only":
-        return [_aligned(pair.generate_ann) for pair in pairs]
-    generation = [pairs[row].generate_ann for row in rng.permutation(len(pairs))]
-    rows = range(len(pairs)) if pairing == "random" else rng.permutation(len(pairs))
-    understanding = [pairs[row].understand_ann for row in rows]
-    return [
-        UGPair(similarity=1.0, generate_ann=drawn, understand_ann=asked)
-        for drawn, asked in zip(generation, understanding, strict=True)
-    ]
+        return _draw([pair for pair in pairs if pair.kind == pairing], budget, rng)
+    if pairing == "random":
+        kept = _draw(pairs, budget, rng)
+        order = rng.permutation(len(kept))
+        partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        return [_unrelated(pair, kept[partner[row]].generate_ann) for row, pair in enumerate(kept)]
+    count = budget or len(pairs)
+    if pairing == "unpaired":
+        asked = _shuffled(_pool(pairs, quadruples, "understanding"), count, rng)
+        drawn = _shuffled(_pool(pairs, quadruples, "generation"), count, rng)
+        return [
+            UGPair(similarity=1.0, generate_ann=g, understand_ann=u)
+            for u, g in zip(asked, drawn, strict=False)
+        ]
+    origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
+    sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
+    return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
 
 
-def _aligned(side: Annotation) -> UGPair:
-    return UGPair(similarity=1.0, generate_ann=side, understand_ann=side)
+def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:
+    if budget is None or budget >= len(pairs):
+        return pairs
+    return [pairs[row] for row in np.sort(rng.permutation(len(pairs))[:budget])]
+
+
+def _pool(pairs: list[UGPair], quadruples: Sequence[Quadruple] | None, origin: Origin) -> list[Annotation]:
+    if quadruples is not None:
+        return [quadruple.annotation() for quadruple in quadruples if quadruple.origin == origin]
+    if origin == "understanding":
+        return [pair.understand_ann for pair in pairs]
+    return [pair.generate_ann for pair in pairs]
+
+
+def _shuffled(sides: list[Annotation], count: int, rng: np.random.Generator) -> list[Annotation]:
+    return [sides[row] for row in rng.permutation(len(sides))[:count]]
+
+
+def _unrelated(pair: UGPair, generate_ann: Annotation) -> UGPair:
+    return UGPair(similarity=1.0, generate_ann=generate_ann, understand_ann=pair.understand_ann)

@@ -1,0 +1,68 @@
+"""Image encoders by name, from ``transformers``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+DEFAULT_ENCODER = "microsoft/resnet-50"
+"""The paper's default: the 2048-d average before the classification head."""
+
+
+class TransformersEncoder:
+    """A vision model of ``transformers`` by hub name or folder, preprocessed with PIL; safetensors only.
+
+    Pooling, recorded in ``pooling``: "image features" of a dual encoder (CLIP, SigLIP); else the model's own
+    "pooler output", flattened (ResNet: global average; DINOv2: class token); else, where the model has none
+    or its checkpoint lacks the pooler's weights, the "mean" of the last hidden states over positions.
+    Raises ValueError with one sentence when the model or its preprocessing cannot be loaded whole.
+    """
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        from transformers import AutoImageProcessor, AutoModel
+
+        try:
+            self._processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+            model, loading = AutoModel.from_pretrained(name, output_loading_info=True, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"the image encoder {name!r} cannot be loaded: {reason}") from None
+        absent = sorted(loading["missing_keys"])
+        poolerless = [key for key in absent if "pooler" in key.split(".")]
+        if len(poolerless) < len(absent):
+            rest = next(key for key in absent if key not in poolerless)
+            raise ValueError(f"the image encoder {name!r} lacks weights, {rest} among them")
+        self.name = name
+        self._model = model.to(device).eval()
+        self._device = device
+        self._dual = {"text_config", "vision_config"} <= model.config.to_dict().keys()
+        self._pooler = not poolerless
+        self.pooling = ""
+
+    def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Features [N, D] of RGB images, not normalised."""
+        import torch
+
+        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._device)
+        with torch.inference_mode():
+            if self._dual:
+                output = self._model.get_image_features(pixel_values=pixels)
+                pooled = output if isinstance(output, torch.Tensor) else output["pooler_output"]
+                self.pooling = "image features"
+            else:
+                output = self._model(pixel_values=pixels)
+                pooled = output.get("pooler_output") if self._pooler else None
+                self.pooling = "mean" if pooled is None else "pooler output"
+                if pooled is None:
+                    states = output["last_hidden_state"]
+                    # [N, positions, D] of a transformer, [N, D, height, width] of a convolutional network
+                    pooled = states.mean(dim=1) if states.ndim == 3 else states.flatten(2).mean(dim=2)
+        return np.asarray(pooled.flatten(1).float().cpu().numpy(), dtype=np.float32)
+
+
+def transformers_encoder(name: str = DEFAULT_ENCODER, device: str = "cpu") -> TransformersEncoder:
+    """The encoder of this name; see TransformersEncoder."""
+    return TransformersEncoder(name, device)

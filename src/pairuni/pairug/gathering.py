@@ -1,0 +1,39 @@
+"""A pair file keeps its images under its own folder: one place for each distinct image."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from pairuni.files import replacing
+from pairuni.records import Quadruple
+
+
+def gather_images(quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path) -> list[Quadruple]:
+    """The quadruples with image paths relative to ``out``, equal where the images are equal.
+
+    digests: content of each quadruple's image; copies of one image, under whatever names, share the path of
+    the first. An image under ``out`` stays where it is; another is copied to images/ under its own name and
+    part of its digest. A copy, not a link: raw data that is written anew must not change pairs made before.
+    """
+    root = out.resolve()
+    place_of: dict[str, str] = {}
+    for quadruple, digest in zip(quadruples, digests, strict=True):
+        if digest not in place_of:
+            place_of[digest] = _place(Path(quadruple.image_path), digest, root)
+    return [
+        quadruple.model_copy(update={"image_path": place_of[digest]})
+        for quadruple, digest in zip(quadruples, digests, strict=True)
+    ]
+
+
+def _place(source: Path, digest: str, root: Path) -> str:
+    source = source.resolve()
+    if source.is_relative_to(root):
+        return source.relative_to(root).as_posix()
+    target = root / "images" / f"{source.stem}-{digest[:16]}{source.suffix}"
+    if not target.exists():
+        with replacing(target) as aside:
+            shutil.copyfile(source, aside)
+    return target.relative_to(root).as_posix()

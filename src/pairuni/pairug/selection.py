@@ -1,0 +1,68 @@
+"""Algorithm 1's selection on completed, encoded data: medoids as self-pairs, then retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairuni.pairug.clustering import cluster_medoids
+from pairuni.pairug.matching import match_sequential
+from pairuni.records import Annotation, Origin, Quadruple, UGPair
+
+
+def select_pairs(
+    quadruples: Sequence[Quadruple],
+    features: NDArray[np.float32],
+    *,
+    clusters: int,
+    threshold: float,
+    neighbours: int,
+    seed: int,
+) -> list[UGPair]:
+    """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order.
+
+    quadruples: U, then G; equal image paths mean equal images. features: [N, D], L2-normalised, one row each.
+    Each *image* is used once: quadruples that share the image of one that was taken are not used any more.
+    An image that stands in U and in G, and is no medoid, is its own nearest: it makes a pair of similarity 1
+    with the annotation of each corpus on its side, aligned by the record's rule.
+    """
+    names = [quadruple.image_path for quadruple in quadruples]
+    pairs: list[UGPair] = []
+    used: set[str] = set()
+    for row in cluster_medoids(features, clusters, seed):
+        if names[row] in used:  # equal rows may fall to two clusters whose centres are equally near
+            continue
+        used.add(names[row])
+        side = _side(quadruples[row])
+        pairs.append(UGPair(similarity=1.0, generate_ann=side, understand_ann=side))
+
+    def remaining(origin: Origin) -> list[int]:
+        return [row for row, q in enumerate(quadruples) if q.origin == origin and names[row] not in used]
+
+    g_rows, u_rows = remaining("generation"), remaining("understanding")
+    matches = match_sequential(
+        features[g_rows],
+        features[u_rows],
+        threshold,
+        neighbours,
+        [names[row] for row in g_rows],
+        [names[row] for row in u_rows],
+    )
+    for match in matches:
+        g, u = g_rows[match.generation], u_rows[match.understanding]
+        similarity = 1.0 if names[g] == names[u] else round(match.similarity, 6)
+        pairs.append(
+            UGPair(
+                similarity=similarity,
+                generate_ann=_side(quadruples[g]),
+                understand_ann=_side(quadruples[u]),
+            )
+        )
+    return pairs
+
+
+def _side(quadruple: Quadruple) -> Annotation:
+    """With id and origin as further keys: which raw sample a side came from, and of which corpus."""
+    return Annotation(**quadruple.model_dump())

@@ -1,0 +1,113 @@
+"""``select_pairs`` against a literal Algorithm 1, pair for pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pairuni.pairug.features import l2_normalise
+from pairuni.pairug.matching import match_sequential
+from pairuni.pairug.selection import select_pairs
+from pairuni.records import Quadruple, UGPair
+from reference.algorithm1 import algorithm1
+
+
+def random_features(rows: int, seed: int, spread: float = 3.0) -> NDArray[np.float32]:
+    """Non-negative directions; a row in fifty equals another one, so that there are ties to break."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((rows, 64)) ** spread
+    copies = rng.integers(rows, size=rows // 50)
+    features[rng.integers(rows, size=len(copies))] = features[copies]
+    return l2_normalise(features.astype(np.float32))
+
+
+def quadruples(understanding: int, generation: int, images: list[str] | None = None) -> list[Quadruple]:
+    """U then G; every sample has an image of its own unless ``images`` says otherwise."""
+    origins = ["understanding"] * understanding + ["generation"] * generation
+    names = images or [f"{row}.png" for row in range(len(origins))]
+    return [
+        Quadruple.model_validate(
+            {"id": f"{row}", "origin": origin, "image_path": name, "row": row}
+            | {"prompt": f"c{row}", "question": f"q{row}", "answer": f"a{row}"}
+        )
+        for row, (origin, name) in enumerate(zip(origins, names, strict=True))
+    ]
+
+
+def rows(pairs: list[UGPair]) -> list[tuple[int, int, float]]:
+    return [
+        (int(pair.generate_ann.prompt[1:]), int(pair.understand_ann.prompt[1:]), pair.similarity)
+        for pair in pairs
+    ]
+
+
+def both(
+    data: list[Quadruple], features: NDArray[np.float32], **settings: float
+) -> tuple[list[UGPair], list[tuple[int, int, float]]]:
+    origins, images = [one.origin for one in data], [one.image_path for one in data]
+    pairs = select_pairs(data, features, **settings)  # type: ignore[arg-type]
+    expected = algorithm1(features, origins, images, **settings)  # type: ignore[arg-type]
+    return pairs, [(g, u, round(similarity, 6)) for g, u, similarity in expected]
+
+
+def test_ten_thousand_rows_pair_for_pair() -> None:
+    data, features = quadruples(5000, 5000), random_features(10_000, seed=1)
+    pairs, expected = both(data, features, clusters=300, threshold=0.7, neighbours=1, seed=0)
+    assert rows(pairs) == expected
+    kinds = Counter(pair.kind for pair in pairs)
+    assert kinds["aligned"] == 300
+    assert 1000 < kinds["retrieved"] < 4700, "the threshold must leave some unpaired, or it is not tried"
+    used = [side.image_path for pair in pairs for side in (pair.generate_ann, pair.understand_ann)]
+    assert len(set(used)) == 2 * kinds["retrieved"] + kinds["aligned"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("threshold", [0.0, 0.65, 0.8, 1.0])
+def test_three_neighbours_pair_for_pair(seed: int, threshold: float) -> None:
+    data, features = quadruples(400, 250), random_features(650, seed)
+    pairs, expected = both(data, features, clusters=20, threshold=threshold, neighbours=3, seed=seed)
+    assert rows(pairs) == expected
+    drawn = Counter(pair.generate_ann.image_path for pair in pairs if pair.kind == "retrieved")
+    assert max(drawn.values(), default=0) <= 3
+    asked = Counter(pair.understand_ann.image_path for pair in pairs)
+    assert max(asked.values()) == 1
+    assert all(pair.similarity >= threshold for pair in pairs)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_samples_that_share_an_image_are_used_once(neighbours: int) -> None:
+    rng = np.random.default_rng(4)
+    names = [f"{image}.png" for image in rng.integers(150, size=500)]
+    distinct = random_features(150, seed=4)
+    features = distinct[[int(name.removesuffix(".png")) for name in names]]
+    data = quadruples(300, 200, names)
+    pairs, expected = both(data, features, clusters=12, threshold=0.5, neighbours=neighbours, seed=3)
+    assert rows(pairs) == expected
+    medoids = {pair.generate_ann.image_path for pair in pairs if pair.generate_ann == pair.understand_ann}
+    others = [pair for pair in pairs if pair.generate_ann != pair.understand_ann]
+    asked = [pair.understand_ann.image_path for pair in others]
+    assert len(asked) == len(set(asked))
+    assert not medoids & {*asked, *(pair.generate_ann.image_path for pair in others)}
+    assert {pair.similarity for pair in others if pair.kind == "aligned"} == {1.0}
+
+
+def test_equal_images_go_to_the_first_row() -> None:
+    one = np.full((1, 4), 0.5, dtype=np.float32)
+    matches = match_sequential(np.repeat(one, 2, 0), np.repeat(one, 3, 0), 0.6, 1)
+    assert [(m.generation, m.understanding, m.similarity) for m in matches] == [(0, 0, 1.0), (1, 1, 1.0)]
+
+
+def test_only_generation_data_gives_aligned_pairs_alone() -> None:
+    pairs, expected = both(
+        quadruples(0, 60), random_features(60, 0), clusters=5, threshold=0.0, neighbours=1, seed=0
+    )
+    assert rows(pairs) == expected
+    assert len(pairs) == 5
+
+
+def test_more_clusters_than_samples() -> None:
+    with pytest.raises(ValueError, match="9 clusters of 8 samples"):
+        select_pairs(quadruples(4, 4), random_features(8, 0), clusters=9, threshold=0.6, neighbours=1, seed=0)

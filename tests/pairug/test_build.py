@@ -1,0 +1,331 @@
+"""From raw files to a checked PairUG: on a small world, on real data, and with what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from pairuni.config import PairsSettings
+from pairuni.pairug.build import build_pairs
+from pairuni.pairug.completion import CompletionError
+from pairuni.pairug.store import iter_problems, read_pairs, read_quadruples
+from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+COLOURS = {"red": (220, 30, 20), "green": (20, 200, 60), "blue": (30, 40, 230), "grey": (128, 128, 128)}
+
+
+class Template:
+    """The caption repeats the answer; the question asks for the last word of the prompt. Refuses 'grey'."""
+
+    def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
+        return f"a picture, and the answer is {sample.answer}"
+
+    def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
+        return "what is it?", sample.prompt.split()[-1]
+
+    def verify(self, quadruple: Quadruple) -> Verdict:
+        return Verdict(ok=quadruple.answer != "grey", reason="grey is no colour")
+
+
+def small(images: Sequence[Image.Image]) -> np.ndarray:
+    """A picture's own pixels at 4x4, without their common mean."""
+    rows = [np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]
+    return np.stack(rows) - 0.2
+
+
+def world(folder: Path, count: int = 40, seed: int = 0) -> PairsSettings:
+    """``count`` samples of each corpus: noisy pictures of one colour."""
+    rng = np.random.default_rng(seed)
+    for corpus in ("u", "g"):
+        (folder / corpus / "images").mkdir(parents=True)
+        rows = []
+        for number in range(count):
+            name = list(COLOURS)[number % 3]
+            noise = rng.normal(0, 40, (8, 8, 3))
+            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / corpus / "images" / f"{number}.png")
+            half = {"question": "colour?", "answer": name} if corpus == "u" else {"prompt": f"all {name}"}
+            rows.append(
+                {"id": f"{corpus}{number}", "image_path": f"images/{number}.png", "tag": name, **half}
+            )
+        write_rows(folder / corpus / "data.jsonl", rows)
+    return PairsSettings(
+        understanding=folder / "u" / "data.jsonl",
+        generation=folder / "g" / "data.jsonl",
+        out=folder / "pairug",
+        batch_size=8,
+        clusters=5,
+    )
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def build(settings: PairsSettings, **changes):
+    return build_pairs(settings, **{"encoder": small, "completer": Template(), **changes})
+
+
+def test_the_stages_make_a_whole_and_checked_data_set(tmp_path):
+    settings = world(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    summary = build(settings, advance=lambda *progress: told.append(progress))
+    out = settings.out
+    pairs = read_pairs(out / "pairs.jsonl")
+    assert list(iter_problems(out / "pairs.jsonl")) == []
+    assert summary.samples == summary.quadruples == 80
+    assert len(pairs) == summary.pairs == summary.aligned + summary.retrieved
+    assert (summary.aligned, summary.clusters) == (5, 5)
+    assert summary.retrieved > 25
+    assert len(read_quadruples(out / "quadruples.jsonl")) == 80
+    assert (out / "dropped.jsonl").read_text() == ""
+    stats = json.loads((out / "stats.json").read_text())
+    assert stats["build"] == summary.to_json()
+    assert sum(stats["aligned_origins"].values()) == 5
+    assert sum(done for stage, done, _ in told if stage == "completion") == 80
+    assert sum(done for stage, done, _ in told if stage == "features") == 80
+
+    used = [{p.generate_ann.image_path, p.understand_ann.image_path} for p in pairs]
+    assert sum(map(len, used)) == len(set().union(*used))
+    for pair in pairs:
+        assert pair.generate_ann.tag == pair.understand_ann.tag
+        if pair.kind == "retrieved":
+            assert 0.6 <= pair.similarity <= 1
+            assert (pair.generate_ann.origin, pair.understand_ann.origin) == ("generation", "understanding")
+
+
+def test_a_second_build_changes_nothing_and_another_seed_does(tmp_path):
+    settings = world(tmp_path)
+    build(settings)
+    first = {path.name: path.read_bytes() for path in settings.out.glob("*.json*")}
+    build(settings)
+    assert {path.name: path.read_bytes() for path in settings.out.glob("*.json*")} == first
+    build(settings.model_copy(update={"seed": 1}))
+    assert (settings.out / "pairs.jsonl").read_bytes() != first["pairs.jsonl"]
+
+
+def test_images_under_the_folder_stay_and_others_are_copied(tmp_path):
+    settings = world(tmp_path)
+    build(settings)
+    copied = read_pairs(settings.out / "pairs.jsonl")
+    assert all(pair.generate_ann.image_path.startswith("images/") for pair in copied)
+    shutil.rmtree(tmp_path / "u")
+    assert list(iter_problems(settings.out / "pairs.jsonl")) == []
+
+    inside = world(tmp_path / "again" / "pairug").model_copy(update={"out": tmp_path / "again" / "pairug"})
+    build(inside)
+    assert not (inside.out / "images").exists()
+    assert {p.generate_ann.image_path.split("/")[0] for p in read_pairs(inside.out / "pairs.jsonl")} <= {
+        "u",
+        "g",
+    }
+
+
+def test_raw_data_written_anew_does_not_change_pairs_made_before(tmp_path):
+    settings = world(tmp_path)
+    build(settings)
+    before = {path: path.read_bytes() for path in (settings.out / "images").iterdir()}
+    for path in (tmp_path / "g" / "images").iterdir():
+        path.write_bytes((tmp_path / "u" / "images" / "0.png").read_bytes())
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_image_in_both_corpora_is_one_image(tmp_path):
+    settings = world(tmp_path)
+    for number in range(40):
+        shutil.copy(tmp_path / "u" / "images" / f"{number}.png", tmp_path / "g" / "images" / f"{number}.png")
+    summary = build(settings)
+    pairs = read_pairs(settings.out / "pairs.jsonl")
+    assert len(pairs) == 40
+    assert {(pair.kind, pair.similarity) for pair in pairs} == {("aligned", 1.0)}
+    assert len({pair.generate_ann.image_path for pair in pairs}) == 40
+    assert (summary.aligned, summary.retrieved) == (40, 0)
+
+
+def test_bad_images_and_refused_samples_are_set_aside_with_reasons_and_add_up(tmp_path, caplog):
+    settings = world(tmp_path)
+    images = tmp_path / "u" / "images"
+    (images / "3.png").unlink()
+    (images / "4.png").write_bytes((images / "4.png").read_bytes()[:60])
+    rows = rows_of(settings.understanding)
+    rows[5]["answer"] = "grey"
+    write_rows(settings.understanding, rows)
+    summary = build(settings)
+    dropped = {row["id"]: row for row in rows_of(settings.out / "dropped.jsonl")}
+    assert dropped.keys() == {"u3", "u4", "u5"}
+    assert dropped["u3"]["reason"] == "the image is missing"
+    assert "the image cannot be decoded" in dropped["u4"]["reason"]
+    assert dropped["u5"]["reason"] == "refused 3 times, at last: grey is no colour"
+    assert (summary.samples, summary.quadruples, summary.dropped) == (80, 77, 3)
+    assert "3 samples were set aside, the first (u3) because: the image is missing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "u/data.jsonl").write_text(""), "the understanding set is empty"),
+        (lambda folder: shutil.rmtree(folder / "g/images"), "none of the 40 generation samples can be used"),
+        (
+            lambda folder: [path.write_bytes(b"x") for path in (folder / "u/images").iterdir()],
+            "none of the 40 understanding samples can be used; .* is not an image that can be read",
+        ),
+        (
+            lambda folder: (folder / "g/data.jsonl").write_bytes(
+                (folder / "g/data.jsonl").read_bytes()[:-20]
+            ),
+            r"g/data\.jsonl, line 40: is not whole JSON",
+        ),
+    ],
+)
+def test_raw_data_that_cannot_be_used_is_a_sentence_and_earlier_results_stay(tmp_path, spoil, sentence):
+    settings = world(tmp_path)
+    build(settings)
+    before = {path.name: path.read_bytes() for path in settings.out.glob("*.json*")}
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        build(settings)
+    assert {path.name: path.read_bytes() for path in settings.out.glob("*.json*")} == before
+
+
+def test_a_build_that_failed_goes_on_without_asking_again(tmp_path):
+    settings = world(tmp_path)
+
+    class Tired(Template):
+        asked = 0
+
+        def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
+            Tired.asked += 1
+            if Tired.asked == 11:
+                raise TimeoutError("no answer")
+            return super().question(sample, feedback)
+
+    with pytest.raises(CompletionError, match="generation sample 'g10'"):
+        build(settings, completer=Tired())
+    assert not (settings.out / "pairs.jsonl").exists()
+    summary = build(settings, completer=Tired())
+    assert Tired.asked == 41
+    assert summary.tries == 80
+    assert not (settings.out / "cache" / "completion.jsonl").exists()
+
+
+def test_a_build_killed_while_encoding_ends_as_one_that_was_not(tmp_path):
+    whole = world(tmp_path / "whole")
+    build(whole)
+    settings = world(tmp_path / "killed")
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        import pairuni.pairug.feature_cache as feature_cache
+        import test_build
+        feature_cache.SHARD = 8
+        def dying(images, batches=[]):
+            batches.append(0)
+            if len(batches) == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return test_build.small(images)
+        folder = Path({str(tmp_path / "killed")!r})
+        settings = test_build.PairsSettings(understanding=folder / "u/data.jsonl",
+            generation=folder / "g/data.jsonl", out=folder / "pairug", batch_size=8, clusters=5)
+        test_build.build(settings, encoder=dying)
+    """
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    batches = []
+
+    def counting(images: Sequence[Image.Image]) -> np.ndarray:
+        batches.append(len(images))
+        return small(images)
+
+    build(settings, encoder=counting)
+    assert batches == [1] + [8] * 6
+    for name in ("pairs.jsonl", "quadruples.jsonl", "stats.json"):
+        assert (settings.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_clusters_follow_the_paper_s_ratio_when_none_are_given(tmp_path):
+    settings = world(tmp_path).model_copy(update={"clusters": None})
+    assert build(settings).clusters == 4
+
+
+def test_more_clusters_than_samples_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="81 clusters of 80 samples"):
+        build(world(tmp_path).model_copy(update={"clusters": 81}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": 1.7}, {"threshold": -0.1}, {"neighbours": 0}, {"clusters": 0}, {"delta": 0.5}]
+)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(ValidationError):
+        PairsSettings(understanding=Path("u"), generation=Path("g"), out=Path("o"), **change)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not there")
+def test_puzzles_and_photographs_make_pairs(tmp_path):
+    """PuzzleVQA as understanding data, COCO captions as generation data."""
+    for corpus in ("u", "g"):
+        (tmp_path / corpus / "images").mkdir(parents=True)
+    understanding, generation = [], []
+    for kind in ("color_grid", "triangle"):
+        for row in rows_of(DATA / "puzzlevqa" / f"{kind}.jsonl")[:25]:
+            name = Path(row["image"]).name
+            shutil.copy(DATA / "puzzlevqa" / row["image"], tmp_path / "u" / "images" / name)
+            options = [str(option) for option in row["options"]]
+            listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
+            understanding.append(
+                {
+                    "image_path": f"images/{name}",
+                    "question": f"{row['question']} {listed}",
+                    "answer": "ABCD"[options.index(str(row["answer"]))],
+                    "tag": kind,
+                    "caption": row["caption"],
+                }
+            )
+    for row in rows_of(DATA / "coco_by" / "photos.jsonl"):
+        shutil.copy(DATA / "coco_by" / row["image"], tmp_path / "g" / "images")
+        words = row["captions"][0].strip(" .")
+        generation.append(
+            {"image_path": row["image"], "prompt": words, "tag": "photo", "license": row["license"]}
+        )
+    write_rows(tmp_path / "u" / "data.jsonl", understanding)
+    write_rows(tmp_path / "g" / "data.jsonl", generation)
+
+    class Captions(Template):
+        def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
+            return str(sample.caption)
+
+    settings = PairsSettings(
+        understanding=tmp_path / "u" / "data.jsonl",
+        generation=tmp_path / "g" / "data.jsonl",
+        out=tmp_path / "pairug",
+        threshold=0.5,
+    )
+    summary = build(settings, completer=Captions())
+    assert (summary.samples, summary.dropped) == (101, 0)
+    assert summary.aligned == summary.clusters == 5
+    pairs = read_pairs(settings.out / "pairs.jsonl")
+    retrieved = [pair for pair in pairs if pair.kind == "retrieved"]
+    assert len(retrieved) > 20
+    assert all(pair.generate_ann.license.startswith("CC BY") for pair in retrieved)
+    assert list(iter_problems(settings.out / "pairs.jsonl")) == []
+    letters = json.loads((settings.out / "stats.json").read_text())["answer_letters"]["understanding"]
+    assert set(letters) <= set("ABCD")
+    assert os.listdir(settings.out / "cache") == ["features"]

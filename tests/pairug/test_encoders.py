@@ -1,0 +1,80 @@
+"""Encoders of transformers by name, on tiny random models saved to a folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ResNetConfig,
+    ResNetModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    ViTModel,
+)
+
+from pairuni.pairug.encoders import transformers_encoder
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+VISION = {**SMALL, "image_size": 32, "patch_size": 16}
+TEXT = {**SMALL, "vocab_size": 30, "max_position_embeddings": 8}
+
+
+def models() -> dict[str, tuple[torch.nn.Module, str, int]]:
+    dual = CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=8)
+    return {
+        "resnet": (
+            ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 24], depths=[1, 1])),
+            "pooler output",
+            24,
+        ),
+        "vit": (ViTModel(ViTConfig(**VISION)), "pooler output", 16),
+        "vit without its pooler": (ViTForImageClassification(ViTConfig(**VISION)), "mean", 16),
+        "clip tower": (CLIPVisionModel(CLIPVisionConfig(**VISION)), "pooler output", 16),
+        "clip": (CLIPModel(dual), "image features", 8),
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "vit without its pooler", "clip tower", "clip"])
+def test_features_are_the_model_s_pooled_output_whatever_the_batch(tmp_path, name):
+    torch.manual_seed(0)
+    model, pooling, width = models()[name]
+    model.eval().save_pretrained(tmp_path)
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    processor.save_pretrained(tmp_path)
+    images = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.new("RGB", (9, 64), (200, 10, 10))]
+    encoder = transformers_encoder(str(tmp_path))
+    features = encoder(images)
+    assert features.shape == (2, width)
+    assert encoder.pooling == pooling
+    assert np.allclose(features[1:], encoder(images[1:]), atol=1e-5)
+
+    pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        if name == "resnet":
+            expected = model(pixels).last_hidden_state.mean((2, 3))
+        elif name == "vit without its pooler":
+            expected = model.vit(pixels).last_hidden_state.mean(1)
+        elif name == "clip":
+            expected = model.visual_projection(model.vision_model(pixels).pooler_output)
+        else:
+            expected = model(pixels).pooler_output
+    assert np.allclose(features, expected.numpy(), atol=1e-5)
+
+
+def test_a_model_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"the image encoder '.*nowhere' cannot be loaded: "):
+        transformers_encoder(str(tmp_path / "nowhere"))
+    config = ViTConfig(**VISION)
+    model = ViTModel(config)
+    kept = {name: value for name, value in model.state_dict().items() if "layernorm_before" not in name}
+    model.save_pretrained(tmp_path, state_dict=kept)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks weights, .*layernorm_before"):
+        transformers_encoder(str(tmp_path))

@@ -1,0 +1,107 @@
+"""The paper's ablations of pairing: which sides meet, and how many pairs there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import get_args
+
+import pytest
+
+from pairuni.config import Pairing
+from pairuni.pairug.pairings import apply_pairing, load_pairing
+from pairuni.pairug.store import write_pairs
+from pairuni.records import Annotation, Quadruple, UGPair
+
+
+def quadruple(origin: str, number: int) -> Quadruple:
+    name = f"{origin[0]}{number}"
+    return Quadruple(
+        id=name, origin=origin, image_path=f"{name}.png", prompt=f"p {name}", question="q", answer="a"
+    )
+
+
+U = [quadruple("understanding", number) for number in range(40)]
+G = [quadruple("generation", number) for number in range(40)]
+
+
+def side(of: Quadruple) -> Annotation:
+    return Annotation(**of.model_dump())
+
+
+ALIGNED = [UGPair(similarity=1.0, generate_ann=side(q), understand_ann=side(q)) for q in [*U[:4], *G[:6]]]
+RETRIEVED = [
+    UGPair(similarity=0.7, generate_ann=side(g), understand_ann=side(u))
+    for u, g in zip(U[4:24], G[6:26], strict=True)
+]
+PAIRS = ALIGNED + RETRIEVED
+
+
+def images(pairs: list[UGPair], which: str) -> Counter[str]:
+    return Counter(getattr(pair, which).image_path for pair in pairs)
+
+
+def test_pairug_aligned_and_retrieved_are_subsets_in_order():
+    assert apply_pairing(PAIRS, "pairug", seed=0) == PAIRS
+    assert apply_pairing(PAIRS, "aligned", seed=0) == ALIGNED
+    assert apply_pairing(PAIRS, "retrieved", seed=0) == RETRIEVED
+
+
+def test_random_keeps_both_sets_of_sides_and_no_pair():
+    made = apply_pairing(PAIRS, "random", seed=1)
+    for which in ("generate_ann", "understand_ann"):
+        assert images(made, which) == images(PAIRS, which)
+    assert not {p.generate_ann.image_path + p.understand_ann.image_path for p in made} & {
+        p.generate_ann.image_path + p.understand_ann.image_path for p in PAIRS
+    }
+    assert {p.similarity for p in made} == {1.0}
+    assert made == apply_pairing(PAIRS, "random", seed=1) != apply_pairing(PAIRS, "random", seed=2)
+
+
+def test_unpaired_draws_each_task_from_its_own_corpus():
+    made = apply_pairing(PAIRS, "unpaired", seed=1, quadruples=[*U, *G])
+    assert len(made) == len(PAIRS)
+    assert all(p.understand_ann.image_path[0] == "u" and p.generate_ann.image_path[0] == "g" for p in made)
+    assert max(images(made, "understand_ann").values()) == max(images(made, "generate_ann").values()) == 1
+    assert {p.similarity for p in made} == {1.0}
+    alone = apply_pairing(PAIRS, "unpaired", seed=1)
+    assert images(alone, "understand_ann") == images(PAIRS, "understand_ann")
+
+
+@pytest.mark.parametrize("origin", ["understanding", "generation"])
+def test_pairs_of_one_corpus_are_self_pairs_of_it(origin):
+    made = apply_pairing(PAIRS, f"{origin}-only", seed=1, quadruples=[*U, *G])
+    assert len(made) == len(PAIRS)
+    assert all(p.generate_ann == p.understand_ann and p.kind == "aligned" for p in made)
+    assert {p.generate_ann.image_path[0] for p in made} == {origin[0]}
+    assert len(images(made, "generate_ann")) == len(made)
+
+
+@pytest.mark.parametrize("pairing", get_args(Pairing))
+def test_the_budget_is_the_same_for_all_or_an_error(pairing):
+    made = apply_pairing(PAIRS, pairing, seed=3, budget=9, quadruples=[*U, *G])
+    assert len(made) == 9
+    assert made == apply_pairing(PAIRS, pairing, seed=3, budget=9, quadruples=[*U, *G])
+    with pytest.raises(ValueError, match=rf"{pairing}' makes \d+ of 30 pairs, but the budget is 500"):
+        apply_pairing(PAIRS, pairing, seed=3, budget=500, quadruples=[*U, *G])
+
+
+def test_a_pairing_that_leaves_nothing_is_an_error():
+    with pytest.raises(ValueError, match="'aligned' makes 0 of 20 pairs"):
+        apply_pairing(RETRIEVED, "aligned", seed=0)
+
+
+def test_quadruples_are_read_from_beside_the_pairs(tmp_path):
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    from_sides = load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+    assert images(from_sides, "understand_ann") == images(PAIRS, "understand_ann")
+    lines = [q.model_dump_json() for q in U + G]
+    (tmp_path / "quadruples.jsonl").write_text("\n".join(lines))
+    from_corpus = load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+    assert len(from_corpus) == 30
+    assert {p.understand_ann.image_path[0] for p in from_corpus} == {"u"}
+    lines[2] = lines[2].replace("u2.png", "../u2.png")
+    (tmp_path / "quadruples.jsonl").write_text("\n".join(lines))
+    with pytest.raises(
+        ValueError, match=r"quadruples\.jsonl, line 3, field image_path: '\.\./u2\.png' lies outside"
+    ):
+        load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
