@@ -134,7 +134,11 @@ class EvaluationSettings(Settings):
     """Held-out evaluation during training."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates only where the command asks for it."""
+    """Steps between evaluations, whose scores join metrics.jsonl as eval/<task>; 0 evaluates never."""
+    task: Literal["digits"] = "digits"
+    """What is evaluated on: held-out scenes of the embedded world."""
+    items: int = Field(default=120, ge=1)
+    """Held-out items of each task."""
 
 
 class CheckpointSettings(Settings):

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from pairuni.commands.errors import Interrupted
+from pairuni.commands.evaluation import in_training
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.files import write_text
 
@@ -42,7 +43,15 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     )
     pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
     policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
-    trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=data.pairs.parent)
+    trainer = Trainer(
+        settings,
+        policy,
+        pairs,
+        rewards,
+        out,
+        image_folder=data.pairs.parent,
+        evaluate=in_training(settings),
+    )
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", to_toml(settings))
