@@ -126,6 +126,8 @@ def test_images_under_the_folder_stay_and_others_are_copied(tmp_path):
     build(settings)
     copied = read_pairs(settings.out / "pairs.jsonl")
     assert all(pair.generate_ann.image_path.startswith("images/") for pair in copied)
+    (settings.out / copied[0].generate_ann.image_path).write_bytes(b"")
+    build(settings)
     shutil.rmtree(tmp_path / "u")
     assert list(iter_problems(settings.out / "pairs.jsonl")) == []
 

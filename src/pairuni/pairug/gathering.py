@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairuni.files import replacing
 from pairuni.records import Quadruple
 
 
@@ -33,7 +32,13 @@ def _place(source: Path, digest: str, root: Path) -> str:
     if source.is_relative_to(root):
         return source.relative_to(root).as_posix()
     target = root / "images" / f"{source.stem}-{digest[:16]}{source.suffix}"
-    if not target.exists():
-        with replacing(target) as aside:
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        # Not flushed one by one, which takes longer than the build; what a power cut spoils is copied again.
+        target.parent.mkdir(exist_ok=True)
+        aside = target.with_name(f".{target.name}.partial")
+        try:
             shutil.copyfile(source, aside)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
     return target.relative_to(root).as_posix()
