@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
-from pairuni.digits.language import Request, caption, parse
-from pairuni.digits.prompts import satisfies, scene_for
+from pairuni.digits.language import NUMBERS, Request, caption, parse, sentence
+from pairuni.digits.prompts import all_scenes, satisfies
 from pairuni.digits.questions import OpenQuestion, open_questions, put, without_options
 from pairuni.digits.scenes import Scene
 from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSample, Verdict
-
-_POSSIBLE = 12
-"""Scenes drawn to tell what a prompt leaves open; a wrong answer survives all of them about once in 10^4."""
 
 
 class SceneCompleter:
@@ -28,7 +26,7 @@ class SceneCompleter:
     def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
         """A question about what the prompt names, and another one after a refusal."""
         rng = _rng(sample.id, feedback or "")
-        asked = answerable(parse(sample.prompt), rng)
+        asked = [question for question in answerable(parse(sample.prompt)) if not _of_nothing(question)]
         kinds = list(dict.fromkeys(question.kind for question in asked))
         kind = kinds[rng.integers(len(kinds))]
         of_kind = [question for question in asked if question.kind == kind]
@@ -43,8 +41,11 @@ class SceneCompleter:
             return Verdict(ok=False, reason=str(error))
         if not satisfies(scene_of(quadruple), request):
             return Verdict(ok=False, reason=f"the picture does not show {quadruple.prompt!r}")
-        text, answer = without_options(quadruple.question, quadruple.answer)
-        known = {question.text: question.answer for question in answerable(request, _rng(quadruple.id, text))}
+        try:
+            text, answer = without_options(quadruple.question, quadruple.answer)
+        except ValueError as error:
+            return Verdict(ok=False, reason=str(error))
+        known = {question.text: question.answer for question in answerable(request)}
         if text not in known:
             return Verdict(ok=False, reason=f"{quadruple.prompt!r} does not answer {text!r}")
         if known[text] != answer:
@@ -52,14 +53,26 @@ class SceneCompleter:
         return Verdict(ok=True)
 
 
-def answerable(request: Request, rng: np.random.Generator) -> list[OpenQuestion]:
-    """Questions that have one and the same answer in whatever scene fulfils the request."""
-    possible = [open_questions(scene_for(request, rng, None)) for _ in range(_POSSIBLE)]
-    return [
+@lru_cache(maxsize=4096)
+def answerable(request: Request) -> tuple[OpenQuestion, ...]:
+    """Questions that have one and the same answer in every scene that fulfils the request.
+
+    Raises ValueError when no scene does: more things than places, or two things in one.
+    """
+    scenes = all_scenes(request)
+    if not scenes:
+        raise ValueError(f"no picture of the digits world can show {sentence(request)!r}")
+    first, *others = (open_questions(scene) for scene in scenes)
+    return tuple(
         question
-        for text, question in possible[0].items()
-        if all(text in other and other[text].answer == question.answer for other in possible)
-    ]
+        for text, question in first.items()
+        if all(text in other and other[text].answer == question.answer for other in others)
+    )
+
+
+def _of_nothing(question: OpenQuestion) -> bool:
+    """Whether a question counts what is not there: the paper asks only of elements that the prompt names."""
+    return question.kind == "count" and question.answer == NUMBERS[0]
 
 
 def scene_of(record: Record) -> Scene:
@@ -67,7 +80,10 @@ def scene_of(record: Record) -> Scene:
     things = (record.model_extra or {}).get("scene")
     if not isinstance(things, list):
         raise ValueError("the record has no scene: the scene completer reads only data of the digits world")
-    return Scene.from_json(things)
+    try:
+        return Scene.from_json(things)
+    except (KeyError, TypeError):
+        raise ValueError(f"the record's scene is not of the digits world: {things!r:.80}") from None
 
 
 def _rng(*words: str) -> np.random.Generator:

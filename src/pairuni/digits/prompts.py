@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations, product
 from typing import Literal, get_args
 
 import numpy as np
@@ -50,6 +51,23 @@ def scene_for(request: Request, rng: np.random.Generator, split: Split | None) -
         scene = Scene.of(things)
         if split is None or scene.split == split:
             return scene
+
+
+def all_scenes(request: Request) -> list[Scene]:
+    """Every scene that shows exactly what is asked, once each."""
+    colours = [[wanted.colour] if wanted.colour else list(COLOURS) for wanted in request.wanted]
+    placings = [
+        places
+        for places in permutations(PLACES, len(request.wanted))
+        if all(w.place in (None, place) for w, place in zip(request.wanted, places, strict=True))
+        and (request.relation is None or related(request.relation, places[0], places[1]))
+    ]
+    scenes = (
+        Scene.of(map(Thing, places, (w.digit for w in request.wanted), chosen))
+        for places in placings
+        for chosen in product(*colours)
+    )
+    return list(dict.fromkeys(scenes))
 
 
 def _thing(wanted: Wanted, place: str, rng: np.random.Generator) -> Thing:

@@ -50,12 +50,18 @@ def open_questions(scene: Scene) -> dict[str, OpenQuestion]:
 
 
 def without_options(text: str, answer: str) -> tuple[str, str]:
-    """The open form of a question and its answer: options dropped, the letter replaced by what it stood for."""
+    """The open form of a question and its answer: options dropped, the letter replaced by what it stood for.
+
+    Raises ValueError when the answer is no letter of the options.
+    """
     if not text.endswith(LETTER_SUFFIX):
         return text, answer
     asked, _, listed = text.removesuffix(LETTER_SUFFIX).strip().partition(f" {LETTERS[0]}. ")
     options = re.split(rf" [{LETTERS[1:]}]\. ", listed)
-    return asked, options[LETTERS.index(answer)]
+    by_letter = dict(zip(LETTERS, options, strict=False))
+    if answer not in by_letter:
+        raise ValueError(f"the answer {answer!r} is none of the letters of {text!r}")
+    return asked, by_letter[answer]
 
 
 def random_question(
