@@ -38,7 +38,7 @@ def test_the_papers_values_are_the_defaults(recipe: Path) -> None:
     assert (defaults.pairgrpo.pairs_per_step, defaults.pairgrpo.steps) == (2, 1200)
 
 
-@pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "demo"])
+@pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "digits"])
 def test_every_recipe_loads(name: str) -> None:
     settings = load_settings(RunSettings, RECIPES / f"{name}.toml")
     if name.startswith("janus"):
@@ -49,12 +49,12 @@ def test_every_recipe_loads(name: str) -> None:
 def test_the_demo_trains_by_its_recipe() -> None:
     from pairuni.demo import demo_settings
 
-    settings = load_settings(RunSettings, RECIPES / "demo.toml")
+    settings = load_settings(RunSettings, RECIPES / "digits.toml")
     assert settings == demo_settings(settings.seed, settings.data.pairs)
 
 
 def test_no_recipe_is_untested() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b", "demo"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b", "digits"}
     for path in RECIPES.glob("janus*.toml"):
         load_settings(RunSettings, path)
 

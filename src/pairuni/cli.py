@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +30,12 @@ WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder, or a hub name.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0, help="Classifier-free guidance; 1 is none. By default the checkpoint's own, else 5."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
@@ -115,7 +123,7 @@ def train(
 def eval_digits(
     model: Model = "tiny",
     items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
-    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance of the drawing.")] = 2.0,
+    guidance: Guidance = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="New folder for every marked item.")] = None,
     device: Device = "auto",
@@ -134,7 +142,7 @@ def draw(
     model: Model = "tiny",
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of pictures.")] = 1,
     seed: Seed = 0,
-    guidance: Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance; 1 is none.")] = 5.0,
+    guidance: Guidance = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -203,5 +211,6 @@ def env() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. Modules of one's own are found in the working directory, as with ``python -m``."""
+    sys.path.append(os.getcwd())
     app(prog_name="pairuni")

@@ -228,7 +228,9 @@ def setting_keys(cls: type[Settings]) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe; a recipe is a TOML file such as recipes/demo.toml")
+        raise FileNotFoundError(
+            f"{path}: no such recipe; a recipe is a TOML file such as recipes/digits.toml"
+        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

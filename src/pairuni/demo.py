@@ -38,7 +38,7 @@ HELD_OUT = 510
 
 
 def demo_settings(seed: int, pairs: Path) -> RunSettings:
-    """The settings of the demo's training; recipes/demo.toml holds the same."""
+    """The settings of the demo's training; recipes/digits.toml holds the same."""
     return RunSettings(
         seed=seed,
         policy=PolicySettings(model="tiny", dtype="float32"),

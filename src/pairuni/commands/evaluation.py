@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def digits(
-    model: str, *, items: int, guidance: float, seed: int, out: Path | None, device: str, dtype: str
+    model: str, *, items: int, guidance: float | None, seed: int, out: Path | None, device: str, dtype: str
 ) -> str:
     """Score a policy on ``items`` held-out items of the digits world a task; returns the scores as text.
 
@@ -29,6 +29,7 @@ def digits(
 
     policy = load_policy(model, device=device, dtype=dtype)
     held_out = held_out_items(seed, items)
+    guidance = policy.default_guidance if guidance is None else guidance
     with Progress("held-out scenes", total=2 * items, unit="items") as progress:
         result = evaluate(policy, held_out, guidance=guidance, seed=seed, advance=progress.advance)
     if out is not None:

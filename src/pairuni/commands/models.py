@@ -17,7 +17,7 @@ def draw(
     *,
     count: int,
     seed: int,
-    guidance: float,
+    guidance: float | None,
     temperature: float,
     device: str,
     dtype: str,
@@ -30,6 +30,7 @@ def draw(
     from pairuni.policies.registry import load_policy
 
     policy = load_policy(model, device=device, dtype=dtype)
+    guidance = policy.default_guidance if guidance is None else guidance
     groups = policy.sample_images(
         [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
     )

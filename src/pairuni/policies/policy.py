@@ -76,6 +76,8 @@ class UnifiedPolicy(ABC):
 
     name: str
     module: nn.Module
+    default_guidance: float = 5.0
+    """Guidance of drawing where nobody asks for another (paper: 5)."""
     image_tokens: int
     """Tokens that a picture takes, drawn or asked about."""
 

@@ -53,6 +53,7 @@ class JanusPolicy(UnifiedPolicy):
         self.name, self.max_rows = name, max_rows
         self.module, self.processor = model.eval(), processor
         self.prompts = JanusPrompts(processor)
+        self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
         core, config = model.model, model.config
         self.image_tokens = int(config.vq_config.num_patches) ** 2
         self._backbone: nn.Module = core.language_model
@@ -204,9 +205,16 @@ class JanusPolicy(UnifiedPolicy):
         return group[0][0].text
 
     def draw(
-        self, prompt: str, *, count: int = 1, guidance: float = 5.0, temperature: float = 1.0, seed: int = 0
+        self,
+        prompt: str,
+        *,
+        count: int = 1,
+        guidance: float | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
     ) -> list[Image.Image]:
-        """``count`` pictures of one prompt."""
+        """``count`` pictures of one prompt; guidance None is the checkpoint's own."""
+        guidance = self.default_guidance if guidance is None else guidance
         groups = self.sample_images(
             [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
         )
