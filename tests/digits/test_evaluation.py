@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.digits.evaluation import evaluate, wilson
+from pairuni.digits.evaluation import evaluate
 from pairuni.digits.language import parse
 from pairuni.digits.prompts import PROMPT_KINDS, scene_for
 from pairuni.digits.questions import QUESTION_KINDS
 from pairuni.digits.scans import load_scans
 from pairuni.digits.scenes import render
 from pairuni.digits.world import HeldOut, held_out_items
+from pairuni.intervals import wilson_interval
 
 COUNT = 150
 
@@ -94,7 +95,7 @@ def test_files_of_a_run(items: HeldOut, tmp_path: Path) -> None:
         marked = written[task]
         assert marked["count"] == COUNT
         assert marked["score"] == result.scores()[task] == pytest.approx(1 / len(names))
-        assert marked["interval"] == pytest.approx(wilson(COUNT // len(names), COUNT))
+        assert marked["interval"] == pytest.approx(wilson_interval(1 / len(names), COUNT))
         assert list(marked["by_kind"]) == list(names)
         scores = [kind["score"] for kind in marked["by_kind"].values()]
         assert scores == [1.0] + [0.0] * (len(names) - 1)
@@ -124,10 +125,3 @@ def test_the_same_seed_scores_the_same(items: HeldOut) -> None:
         evaluate(Ruled(items, lambda row: row % 3 == 0), items, guidance=5.0, seed=1) for _ in range(2)
     )
     assert rows(first) == rows(again)
-
-
-def test_interval_of_wilson() -> None:
-    # Newcombe 1998, table I: 81 of 263 and 0 of 20.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson(20, 20)[1] == 1.0

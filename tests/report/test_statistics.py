@@ -3,16 +3,7 @@ import math
 import pytest
 
 from pairuni.report.charts import histogram, number
-from pairuni.report.statistics import nice_ticks, paired_difference, smoothed, wilson_interval
-
-
-def test_wilson_interval_solves_its_equation() -> None:
-    # the ends are where |score - p| is 1.96 standard errors of p
-    for score, count in ((0.5, 10), (0.9, 40), (0.02, 500)):
-        for end in wilson_interval(score, count):
-            assert abs(score - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / count), rel=1e-5)
-    assert wilson_interval(0.0, 20)[0] == 0.0
-    assert wilson_interval(1.0, 20)[1] == 1.0
+from pairuni.report.statistics import nice_ticks, paired_difference, smoothed
 
 
 def test_paired_difference() -> None:

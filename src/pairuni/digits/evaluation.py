@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.world import HeldOut
 from pairuni.files import write_text
+from pairuni.intervals import wilson_interval
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation
 from pairuni.rewards.accuracy import AccuracyReward
@@ -134,7 +134,7 @@ def _summary(items: Sequence[Marked]) -> dict[str, Any]:
     return {
         "score": _score(items),
         "count": len(items),
-        "interval": wilson(sum(item.correct for item in items), len(items)),
+        "interval": wilson_interval(_score(items), len(items)),
         "by_kind": {kind: {"score": _score(few), "count": len(few)} for kind, few in by_kind.items()},
     }
 
@@ -153,11 +153,3 @@ def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[d
             row["image"] = str(file.relative_to(folder.parent))
         rows.append(row)
     return rows
-
-
-def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, ``right`` of ``count``."""
-    share = right / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return max(0.0, middle - half), min(1.0, middle + half)

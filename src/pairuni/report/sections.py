@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import RunSettings, Settings
+from pairuni.intervals import wilson_interval
 from pairuni.records import UGPair
 from pairuni.report.charts import Series, histogram, line_chart, number
 from pairuni.report.pictures import picture
 from pairuni.report.run import TASKS, Item, KindScore, Run, Task, TaskScores
-from pairuni.report.statistics import paired_difference, wilson_interval
+from pairuni.report.statistics import paired_difference
 
 WHAT = {"understanding": "questions answered right", "generation": "pictures drawn right"}
 EVENLY = "Where a group is too large to show: some of it, taken at even distances, not chosen."

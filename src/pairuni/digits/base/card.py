@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.digits.base.recipe import Recipe
-from pairuni.digits.evaluation import Evaluation, wilson
+from pairuni.digits.evaluation import Evaluation
+from pairuni.intervals import wilson_interval
 
 _CARD = """---
 license: apache-2.0
@@ -107,5 +108,5 @@ def _seconds(stages: Path, kept: str) -> str:
 def _score_row(task: str, evaluation: Evaluation) -> str:
     items = getattr(evaluation, task)
     right = sum(item.correct for item in items)
-    low, high = wilson(right, len(items))
+    low, high = wilson_interval(right / len(items), len(items))
     return f"| {task} | {100 * right / len(items):.1f}% | {100 * low:.1f} to {100 * high:.1f}% |"
