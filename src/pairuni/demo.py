@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from pairuni.config import (
     PolicySettings,
     RolloutSettings,
     RunSettings,
+    load_settings,
     to_toml,
 )
 from pairuni.digits.completer import SceneCompleter
@@ -30,6 +32,8 @@ from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.training.tracking import Progress
+
+logger = logging.getLogger("pairuni")
 
 SAMPLES = 1500
 """Raw samples of each task that the demo's world writes down."""
@@ -55,14 +59,18 @@ def demo_settings(seed: int, pairs: Path) -> RunSettings:
 def run_demo(seed: int, out: Path) -> Path:
     """Run the whole way of the data into ``out`` and return the path of report.html.
 
-    summary.json holds seed, seconds and the scores before and after, each in [0, 1].
-    Raises ValueError when ``out`` already holds a run.
+    summary.json holds seed, seconds and the scores before and after, each in [0, 1]. A demo that was stopped
+    goes on where it was. Raises ValueError when ``out`` holds a finished run, or one of another seed.
     """
-    if (out / "summary.json").exists() or (out / "metrics.jsonl").exists():
+    if (out / "summary.json").exists():
         raise ValueError(f"{out} already holds a run; choose another folder with --out, or remove it")
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     settings = demo_settings(seed, out / "pairug" / "pairs.jsonl")
+    config = out / "config.toml"
+    if config.exists() and load_settings(RunSettings, config).seed != seed:
+        raise ValueError(f"{out} holds an unfinished run of another seed; choose another folder with --out")
+    write_text(config, to_toml(settings))
     policy = load_policy(settings.policy.model, dtype=settings.policy.dtype)
     built = _build(policy, seed, out)
     pairs = read_pairs(settings.data.pairs)
@@ -70,13 +78,13 @@ def run_demo(seed: int, out: Path) -> Path:
 
     before = _evaluate(policy, items, settings, "held-out before")
     before.write(out / "evaluation", "before")
-    write_text(out / "config.toml", to_toml(settings))
     rewards = Rewards(
         understanding=text_reward(settings.reward.understanding),
         generation=image_reward(settings.reward.generation),
     )
     trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=settings.data.pairs.parent)
-    if trainer.run().interrupted:
+    if trainer.run(resume=(out / "metrics.jsonl").exists()).interrupted:
+        logger.warning("the same command goes on from here")
         raise KeyboardInterrupt
     after = _evaluate(policy, items, settings, "held-out after")
     after.write(out / "evaluation", "after")

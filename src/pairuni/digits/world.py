@@ -15,6 +15,7 @@ from pairuni.digits.language import Request, caption, sentence
 from pairuni.digits.prompts import PROMPT_KINDS, PromptKind, random_request, scene_for
 from pairuni.digits.questions import QUESTION_KINDS, Question, QuestionKind, random_question
 from pairuni.digits.scenes import Scene, Split, random_scene, render_image, split_of
+from pairuni.files import write_text
 
 MULTIPLE_CHOICE = 0.5
 """Share of questions that come with lettered options."""
@@ -116,4 +117,4 @@ def _write(path: Path, records: Iterator[tuple[Scene, dict[str, Any]]], rng: np.
         render_image(scene, rng).save(images / name)
         record = {"id": f"{path.parent.name}-{row:05d}", "image_path": f"images/{name}", **fields}
         lines.append(json.dumps({**record, "scene": scene.to_json()}))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
