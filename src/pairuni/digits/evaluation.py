@@ -12,6 +12,7 @@ from PIL import Image
 
 from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
+from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.world import HeldOut
 from pairuni.files import write_text
 from pairuni.intervals import wilson_interval
@@ -129,14 +130,22 @@ def _score(items: Sequence[Marked]) -> float:
 
 
 def _summary(items: Sequence[Marked]) -> dict[str, Any]:
-    kinds = list(dict.fromkeys(item.kind for item in items))
-    by_kind = {kind: [item for item in items if item.kind == kind] for kind in kinds}
     return {
         "score": _score(items),
         "count": len(items),
         "interval": wilson_interval(_score(items), len(items)),
-        "by_kind": {kind: {"score": _score(few), "count": len(few)} for kind, few in by_kind.items()},
+        "by_kind": _scores_by(items, lambda item: item.kind),
+        "by_form": _scores_by(
+            items, lambda item: "options" if item.asked.endswith(LETTER_SUFFIX) else "open"
+        ),
     }
+
+
+def _scores_by(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, dict[str, float]]:
+    groups: dict[str, list[Marked]] = {}
+    for item in items:
+        groups.setdefault(name(item), []).append(item)
+    return {key: {"score": _score(group), "count": len(group)} for key, group in groups.items()}
 
 
 def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[dict[str, Any]]:
