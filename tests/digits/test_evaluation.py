@@ -97,11 +97,11 @@ def test_files_of_a_run(items: HeldOut, tmp_path: Path) -> None:
         assert marked["score"] == result.scores()[task] == pytest.approx(1 / len(names))
         assert marked["interval"] == pytest.approx(wilson_interval(1 / len(names), COUNT))
         assert list(marked["by_kind"]) == list(names)
-        assert sum(form["count"] for form in marked["by_form"].values()) == COUNT
         scores = [kind["score"] for kind in marked["by_kind"].values()]
         assert scores == [1.0] + [0.0] * (len(names) - 1)
         assert sum(kind["count"] for kind in marked["by_kind"].values()) == COUNT
 
+        assert sum(form["count"] for form in written["understanding"]["by_form"].values()) == COUNT
         shown = [row["image"] for row in marked["items"] if "image" in row]
         assert len(marked["items"]) == COUNT
         assert 0 < len(shown) < COUNT

@@ -58,6 +58,7 @@ class Evaluation:
             task: {**_summary(items), "items": _rows(items, folder, name, task)}
             for task, items in (("understanding", self.understanding), ("generation", self.generation))
         }
+        result["understanding"]["by_form"] = _scores_by(self.understanding, _form)
         write_text(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
@@ -135,10 +136,11 @@ def _summary(items: Sequence[Marked]) -> dict[str, Any]:
         "count": len(items),
         "interval": wilson_interval(_score(items), len(items)),
         "by_kind": _scores_by(items, lambda item: item.kind),
-        "by_form": _scores_by(
-            items, lambda item: "options" if item.asked.endswith(LETTER_SUFFIX) else "open"
-        ),
     }
+
+
+def _form(item: Marked) -> str:
+    return "options" if item.asked.endswith(LETTER_SUFFIX) else "open"
 
 
 def _scores_by(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, dict[str, float]]:
