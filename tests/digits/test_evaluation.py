@@ -99,6 +99,8 @@ def test_files_of_a_run(items: HeldOut, tmp_path: Path) -> None:
         assert list(marked["by_kind"]) == list(names)
         scores = [kind["score"] for kind in marked["by_kind"].values()]
         assert scores == [1.0] + [0.0] * (len(names) - 1)
+        for kind in marked["by_kind"].values():
+            assert kind["interval"] == pytest.approx(wilson_interval(kind["score"], kind["count"]))
         assert sum(kind["count"] for kind in marked["by_kind"].values()) == COUNT
 
         assert sum(form["count"] for form in written["understanding"]["by_form"].values()) == COUNT

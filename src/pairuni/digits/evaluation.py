@@ -131,11 +131,14 @@ def _score(items: Sequence[Marked]) -> float:
 
 
 def _summary(items: Sequence[Marked]) -> dict[str, Any]:
+    return {**_counted(items), "by_kind": _scores_by(items, lambda item: item.kind)}
+
+
+def _counted(items: Sequence[Marked]) -> dict[str, Any]:
     return {
         "score": _score(items),
         "count": len(items),
         "interval": wilson_interval(_score(items), len(items)),
-        "by_kind": _scores_by(items, lambda item: item.kind),
     }
 
 
@@ -143,11 +146,11 @@ def _form(item: Marked) -> str:
     return "options" if item.asked.endswith(LETTER_SUFFIX) else "open"
 
 
-def _scores_by(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, dict[str, float]]:
+def _scores_by(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, dict[str, Any]]:
     groups: dict[str, list[Marked]] = {}
     for item in items:
         groups.setdefault(name(item), []).append(item)
-    return {key: {"score": _score(group), "count": len(group)} for key, group in groups.items()}
+    return {key: _counted(group) for key, group in groups.items()}
 
 
 def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[dict[str, Any]]:
