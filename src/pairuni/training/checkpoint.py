@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from pairuni.files import flush_to_disk
 
 _FOLDER = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"
@@ -95,7 +96,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         if target.exists():
             _remove(target)
         aside.rename(target)
-        _flush_entry(target.parent)
+        flush_to_disk(target.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_reason(target, error)) from error
     finally:
@@ -122,20 +123,8 @@ def _discard(folder: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        _flush_entry(path)
-
-
-def _flush_entry(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for path in [*sorted(folder.rglob("*")), folder]:
+        flush_to_disk(path)
 
 
 def _reason(target: Path, error: OSError | SafetensorError) -> str:
