@@ -105,7 +105,7 @@ def literal_grade(request: Request, things: list[Any]) -> tuple[float, list[int 
         for wanted, index in zip(request.wanted, order, strict=True):
             if index is None:
                 continue
-            held += 1
+            held += things[index].colour is not None
             held += things[index].digit == wanted.digit
             held += wanted.colour is not None and things[index].colour == wanted.colour
             held += wanted.place is not None and things[index].place == wanted.place

@@ -32,8 +32,9 @@ class DigitsReward:
 def grade(request: Request, things: Sequence[Seen]) -> float:
     """Share of the asked facts that hold, under the best assignment of things to what was wanted.
 
-    A wanted thing counts a fact for being there, for its digit, and for its colour and place where asked; a
-    relation is one fact more. A thing too many costs one fact, so that filling the picture never pays.
+    A wanted thing counts a fact for being there in a colour of the world, for its digit, and for its colour and
+    place where asked; a relation is one fact more. A thing too many costs one fact, so that filling the picture
+    never pays.
     """
     wanted = request.wanted
     facts = sum(_facts(w) for w in wanted) + (request.relation is not None)
@@ -52,7 +53,7 @@ def _held(request: Request, chosen: Sequence[Seen | None]) -> int:
     for wanted, seen in zip(request.wanted, chosen, strict=True):
         if seen is None:
             continue
-        held += 1 + (seen.digit == wanted.digit)
+        held += (seen.colour is not None) + (seen.digit == wanted.digit)
         held += wanted.colour is not None and seen.colour == wanted.colour
         held += wanted.place is not None and seen.place == wanted.place
     if request.relation is not None:
