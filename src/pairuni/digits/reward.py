@@ -14,11 +14,7 @@ from pairuni.records import Annotation
 
 
 class DigitsReward:
-    """Graded score in [0, 1] by the reward detector.
-
-    A picture wholly right scores 1. So does one whose only fault is a colour that is none of the world's, where
-    the prompt leaves the colour open: the evaluation refuses it, this reward does not see it.
-    """
+    """Graded score in [0, 1] by the reward detector; 1 only for a picture wholly right."""
 
     name = "digits"
 
