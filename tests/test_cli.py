@@ -281,7 +281,8 @@ def test_traceback_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_process_ends_with_its_code(recipe: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from pairuni.cli import main; main()"]
     wrong = subprocess.run(
         [*command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False
