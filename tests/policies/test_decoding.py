@@ -1,37 +1,74 @@
 """The decode loop: draws are exact, rows do not depend on their batch, work is not done twice."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from pairuni.policies.decoding import Decoder, Prompt, Sampling, decode, draw, uniforms
+from pairuni.policies.decoding import DecodeLoop, chunks
+from pairuni.policies.lane import Prompt, Request
+from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.sampling import Sampling, draw, uniforms
 
 
-def rows_of(module: torch.nn.Module, seen: list[tuple[int, int]]):
-    """Record (rows, positions) of every forward pass."""
-    return module.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
-    )
+@contextmanager
+def rows_of(loop: DecodeLoop, seen: list[int]):
+    """Record the tokens of every pass through the layers."""
+    whole = loop.layers.inference
+
+    def inference(rows):
+        forward = whole(rows)
+
+        def run(embeds, rotary, attend):
+            seen.append(len(embeds))
+            return forward(embeds, rotary, attend)
+
+        return run
+
+    loop.layers.inference = inference
+    try:
+        yield
+    finally:
+        del loop.layers.inference
 
 
-def decode_prompts(policy, prompts, sampling, *, seed=0, head=None):
+def request(policy, prompts, sampling, *, seed=0, head=None) -> Request:
     ids = [policy.prompts.generation(prompt) for prompt in prompts]
-    embed = policy.module.get_input_embeddings()
-    decoder = Decoder(
-        backbone=policy.module.model.language_model,
-        head=head or policy.module.model.generation_head,
-        embed=policy.module.prepare_embeddings_for_image_generation,
-    )
 
     def embedded(chosen):
         return [
             Prompt(
-                conditional=embed(ids[index]), unconditional=embed(policy.prompts.unconditional(ids[index]))
+                conditional=policy.inputs.prompt(ids[index]),
+                unconditional=policy.inputs.prompt(policy.prompts.unconditional(ids[index])),
             )
             for index in chosen
         ]
 
-    return decode(decoder, [len(row) for row in ids], embedded, sampling, seed=seed)
+    return Request(
+        head=head or policy.module.model.generation_head,
+        embed=policy.inputs.drawn,
+        lengths=[len(row) for row in ids],
+        prompts=embedded,
+        sampling=sampling,
+        seed=seed,
+    )
+
+
+def loop_of(policy, **settings) -> DecodeLoop:
+    return DecodeLoop(LlamaLayers(policy.module.model.language_model), **settings)
+
+
+def decode_prompts(policy, prompts, sampling, *, seed=0, head=None, **settings):
+    asked = request(policy, prompts, sampling, seed=seed, head=head)
+    return loop_of(policy, **settings).run([asked])[0]
+
+
+def assert_same(groups, others):
+    for group, other in zip(groups, others, strict=True):
+        for one, two in zip(group, other, strict=True):
+            assert torch.equal(one.tokens, two.tokens)
+            torch.testing.assert_close(one.log_probs, two.log_probs, atol=1e-4, rtol=0)
 
 
 def test_draws_follow_the_softmax():
@@ -54,10 +91,8 @@ def test_draws_take_no_token_of_zero_probability():
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_sampled_tokens_follow_the_policy(policy, guidance):
     """First tokens of many rollouts against the softmax that their log-probs claim."""
-    sampling = Sampling(
-        rollouts=3000, steps=1, temperature=2 * guidance, guidance=guidance, branch="guided", max_rows=6000
-    )
-    group = decode_prompts(policy, ["a cat"], sampling)[0]
+    sampling = Sampling(rollouts=3000, steps=1, temperature=2 * guidance, guidance=guidance, branch="guided")
+    group = decode_prompts(policy, ["a cat"], sampling, max_rows=6000)[0]
     tokens = torch.stack([rollout.tokens[0] for rollout in group])
     claimed = {int(rollout.tokens[0]): float(rollout.log_probs[0]) for rollout in group}
     frequent = {token: value for token, value in claimed.items() if value > -5}
@@ -71,20 +106,90 @@ def test_sampled_tokens_follow_the_policy(policy, guidance):
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_tokens_do_not_depend_on_the_batch(policy, prompts, guidance):
-    def sample(max_rows, chosen):
-        sampling = Sampling(
-            rollouts=3, steps=8, temperature=1.0, guidance=guidance, branch="guided", max_rows=max_rows
-        )
-        return decode_prompts(policy, chosen, sampling, seed=5)
-
-    whole = sample(64, prompts)
+    sampling = Sampling(rollouts=3, steps=8, temperature=1.0, guidance=guidance, branch="guided")
+    whole = decode_prompts(policy, prompts, sampling, seed=5)
     for max_rows in (1, 4, 12):
-        for group, other in zip(whole, sample(max_rows, prompts), strict=True):
-            for one, two in zip(group, other, strict=True):
-                assert torch.equal(one.tokens, two.tokens)
-                torch.testing.assert_close(one.log_probs, two.log_probs, atol=1e-4, rtol=0)
-    alone = sample(64, prompts[:1])
+        assert_same(whole, decode_prompts(policy, prompts, sampling, seed=5, max_rows=max_rows))
+    token = LlamaLayers(policy.module.model.language_model).token_bytes
+    for budget in (1, 300 * token, 1000 * token):
+        assert_same(whole, decode_prompts(policy, prompts, sampling, seed=5, memory_budget=budget))
+    alone = decode_prompts(policy, prompts[:1], sampling, seed=5)
     assert torch.equal(alone[0][2].tokens, whole[0][2].tokens)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_counting_on_the_device_changes_nothing(policy, prompts, guidance):
+    """What a GPU captures is the step that reads its position from a tensor."""
+    sampling = Sampling(rollouts=3, steps=40, temperature=1.0, guidance=guidance, branch="guided")
+    counted = decode_prompts(policy, prompts, sampling, seed=5, static=True)
+    assert_same(decode_prompts(policy, prompts, sampling, seed=5, static=False), counted)
+
+
+def test_a_loop_uses_its_memory_again(policy, prompts):
+    loop = loop_of(policy)
+    large = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1)
+    small = request(policy, prompts[:1], Sampling(rollouts=2, steps=8, temperature=1.0), seed=2)
+    first = loop.run([large])[0]
+    place = loop._arenas[0].bytes.data_ptr()
+    loop.run([small])
+    assert_same(first, loop.run([large])[0])
+    assert loop._arenas[0].bytes.data_ptr() == place
+
+
+def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
+    """Pictures and answers of unlike lengths, guidance and stops in the same steps, in several chunks."""
+    pictures = request(
+        policy,
+        prompts,
+        Sampling(rollouts=3, steps=30, temperature=1.0, guidance=4.0, branch="guided"),
+        seed=1,
+    )
+    answers = request(
+        policy,
+        [*prompts, "why"],
+        Sampling(rollouts=4, steps=25, temperature=1.0, stop_id=5),
+        seed=2,
+        head=lambda states: policy.module.model.generation_head(states) / 4,
+    )
+    for settings in ({}, {"max_rows": 6}, {"static": True}):
+        together = loop_of(policy, **settings).run([answers, pictures])
+        assert_same(together[0], loop_of(policy).run([answers])[0])
+        assert_same(together[1], loop_of(policy).run([pictures])[0])
+
+
+def test_requests_share_their_steps(policy, prompts):
+    pictures = request(policy, prompts, Sampling(rollouts=2, steps=12, temperature=1.0, guidance=4.0))
+    answers = request(policy, prompts, Sampling(rollouts=2, steps=6, temperature=1.0))
+    loop = loop_of(policy)
+    seen: list[int] = []
+    with rows_of(loop, seen):
+        loop.run([answers, pictures])
+    assert seen[2:] == [6 + 12] * 5 + [12] * 6
+
+
+def test_chunks_cover_everything_once_within_the_budget(policy):
+    layers = LlamaLayers(policy.module.model.language_model)
+    sampling = Sampling(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
+    asked = Request(
+        head=policy.module.lm_head,
+        embed=policy.inputs.text,
+        lengths=[30, 4, 17, 60, 5, 8, 9],
+        prompts=list,
+        sampling=sampling,
+        seed=0,
+    )
+    row, prefix = 2 * 32 * layers.token_bytes, 2 * 64 * layers.token_bytes
+    for memory in (1, prefix + 2 * row, 2 * (prefix + 5 * row), 10**9):
+        for max_rows in (1, 8, 25, 1000):
+            cut = chunks(asked, memory, max_rows, layers)
+            rows = [
+                (prompt, rollout) for prompts, rollouts in cut for prompt in prompts for rollout in rollouts
+            ]
+            assert sorted(rows) == [(prompt, rollout) for prompt in range(7) for rollout in range(5)]
+            for prompts, rollouts in cut:
+                held = len(prompts) * (prefix + len(rollouts) * row)
+                assert held <= memory or (len(prompts), len(rollouts)) == (1, 1)
+                assert 2 * len(prompts) * len(rollouts) <= max(max_rows, 2)
 
 
 def test_seed_prompt_and_rollout_choose_the_noise():
@@ -96,21 +201,21 @@ def test_seed_prompt_and_rollout_choose_the_noise():
 
 
 def test_each_distinct_prompt_is_prefilled_once(policy):
-    seen: list[tuple[int, int]] = []
-    with rows_of(policy.module.model.language_model, seen):
+    seen: list[int] = []
+    with rows_of(policy.loop, seen):
         policy.sample_images(
             ["a cat", "a dog", "a cat"], rollouts=4, temperature=1.0, guidance=5.0, branch="guided", seed=0
         )
+    length = len(policy.prompts.generation("a cat"))
     # "a cat" once, "a dog" once, and one unconditional twin for both, which are of one length.
-    assert seen[0][0] == 3
-    assert seen[1:] == [(24, 1)] * (policy.image_tokens - 1)
+    assert seen == [3 * length] + [24] * (policy.image_tokens - 1)
 
 
 def test_guidance_of_one_runs_no_unconditional_rows(policy):
-    seen: list[tuple[int, int]] = []
-    with rows_of(policy.module.model.language_model, seen):
+    seen: list[int] = []
+    with rows_of(policy.loop, seen):
         policy.sample_images(["a cat"], rollouts=2, temperature=1.0, guidance=1.0, branch="guided", seed=0)
-    assert {rows for rows, _ in seen} == {1, 2}
+    assert set(seen[1:]) == {2}
 
 
 def test_finished_rows_stop_costing(policy, prompts):
@@ -121,20 +226,19 @@ def test_finished_rows_stop_costing(policy, prompts):
         logits = head(states) / 8
         return torch.cat([logits[:, :5], logits[:, 5:6] + 2, logits[:, 6:]], dim=1)
 
-    def sample(max_rows):
-        sampling = Sampling(rollouts=4, steps=40, temperature=1.0, stop_id=5, max_rows=max_rows)
-        return decode_prompts(policy, prompts, sampling, seed=2, head=eager_head)
-
-    seen: list[tuple[int, int]] = []
-    with rows_of(policy.module.model.language_model, seen):
-        together = sample(12)
+    sampling = Sampling(rollouts=4, steps=40, temperature=1.0, stop_id=5)
+    asked = request(policy, prompts, sampling, seed=2, head=eager_head)
+    loop = loop_of(policy)
+    seen: list[int] = []
+    with rows_of(loop, seen):
+        together = loop.run([asked])[0]
     assert len(seen) < 40
-    assert seen[-1][0] < 12
-    for group, alone in zip(together, sample(1), strict=True):
-        for one, two in zip(group, alone, strict=True):
-            assert torch.equal(one.tokens, two.tokens)
-            assert one.finished == (int(one.tokens[-1]) == 5)
-            assert 5 not in one.tokens[:-1]
+    assert seen[1] == 12
+    assert seen[-1] < 6
+    assert_same(together, loop_of(policy, max_rows=1).run([asked])[0])
+    for rollout in (one for group in together for one in group):
+        assert rollout.finished == (int(rollout.tokens[-1]) == 5)
+        assert 5 not in rollout.tokens[:-1]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_heads_see_answer_positions_alone(policy, pictures, prompts):
     for hook in hooks:
         hook.remove()
     assert seen["text"] == [sum(len(text.tokens) for text in texts)]
-    assert seen["image"] == [2 * len(drawn) * policy.image_tokens]
+    assert sum(seen["image"]) == 2 * len(drawn) * policy.image_tokens
 
 
 def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_policy, pictures):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pairuni.policies.decoding import uniforms
+from pairuni.policies.decoding import MAX_ROWS
 from pairuni.policies.janus.policy import IMAGE_STREAM
+from pairuni.policies.sampling import uniforms
 from reference.janus_decoding import draw_image
 
 
@@ -60,7 +61,7 @@ def test_samples_equal_the_slow_loop(policy, prompts, branch):
 
 
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
-def test_left_padding_changes_nothing(policy, prompts, branch):
+def test_prompts_of_other_lengths_change_nothing(policy, prompts, branch):
     settings = {"rollouts": 2, "temperature": 1.0, "guidance": 5.0, "branch": branch, "seed": 4}
     together = policy.sample_images(prompts, **settings)
     alone = policy.sample_images(prompts[:1], **settings)[0]
@@ -98,7 +99,7 @@ def test_seeds_decide(policy, pictures):
 
 def test_answers_do_not_depend_on_the_batch(policy, pictures):
     def sample(max_rows):
-        policy.max_rows = max_rows
+        policy.loop.max_rows = max_rows
         try:
             return policy.sample_text(
                 [*pictures, None],
@@ -109,7 +110,7 @@ def test_answers_do_not_depend_on_the_batch(policy, pictures):
                 seed=7,
             )
         finally:
-            policy.max_rows = None
+            policy.loop.max_rows = MAX_ROWS
 
     for group, other in zip(sample(64), sample(2), strict=True):
         for one, two in zip(group, other, strict=True):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pairuni.config import PairWeight, RolloutSettings
 from pairuni.pairgrpo.advantages import group_advantages, pair_weight
-from pairuni.policies.policy import Trajectory, UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.reward import ImageReward, TextReward
 from pairuni.training.seeding import derive_seed
@@ -112,21 +112,23 @@ def rollout_batch(
     questions = [pair.understand_ann for pair in pairs]
     prompts = [pair.generate_ann for pair in pairs]
     with torch.no_grad():
-        answers = policy.sample_text(
-            [open_image(image_folder / record.image_path) for record in questions],
-            [record.question for record in questions],
-            rollouts=rollout.understanding,
-            temperature=rollout.temperature,
-            max_new_tokens=rollout.max_new_tokens,
-            seed=derive_seed(seed, 0),
-        )
-        drawings = policy.sample_images(
-            [record.prompt for record in prompts],
-            rollouts=rollout.generation,
-            temperature=rollout.temperature,
-            guidance=rollout.guidance,
-            branch=rollout.branch,
-            seed=derive_seed(seed, 1),
+        answers, drawings = policy.sample(
+            TextSampling(
+                images=[open_image(image_folder / record.image_path) for record in questions],
+                questions=[record.question for record in questions],
+                rollouts=rollout.understanding,
+                temperature=rollout.temperature,
+                max_new_tokens=rollout.max_new_tokens,
+                seed=derive_seed(seed, 0),
+            ),
+            ImageSampling(
+                prompts=[record.prompt for record in prompts],
+                rollouts=rollout.generation,
+                temperature=rollout.temperature,
+                guidance=rollout.guidance,
+                branch=rollout.branch,
+                seed=derive_seed(seed, 1),
+            ),
         )
         texts = [trajectory for group in answers for trajectory in group]
         images = [trajectory for group in drawings for trajectory in group]

@@ -64,6 +64,30 @@ Trajectory = TextTrajectory | ImageTrajectory
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextSampling:
+    """What ``UnifiedPolicy.sample_text`` is asked for."""
+
+    images: Sequence[Image.Image | None]
+    questions: Sequence[str]
+    rollouts: int
+    temperature: float
+    max_new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSampling:
+    """What ``UnifiedPolicy.sample_images`` is asked for."""
+
+    prompts: Sequence[str]
+    rollouts: int
+    temperature: float
+    guidance: float
+    branch: LogProbBranch
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrajectoryLogProbs:
     """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask 1 = real token."""
 
@@ -80,6 +104,8 @@ class UnifiedPolicy(ABC):
     """Guidance of drawing where nobody asks for another (paper: 5)."""
     image_tokens: int
     """Tokens that a picture takes, drawn or asked about."""
+    activation_checkpointing: bool = False
+    """Whether ``log_probs`` keeps one state a layer and computes the rest again in the backward pass."""
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +114,7 @@ class UnifiedPolicy(ABC):
     @abstractmethod
     def sample_text(
         self,
-        images: Sequence[Image.Image],
+        images: Sequence[Image.Image | None],
         questions: Sequence[str],
         *,
         rollouts: int,
@@ -114,6 +140,13 @@ class UnifiedPolicy(ABC):
         seed: int,
     ) -> list[list[ImageTrajectory]]:
         """Sample ``rollouts`` pictures of each prompt; the outer list follows the prompts."""
+
+    def sample(
+        self, texts: TextSampling, images: ImageSampling
+    ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
+        """Answers and pictures together: what ``sample_text`` and ``sample_images`` would give, in less time
+        where the policy can decode both in the same steps."""
+        return self.sample_text(**vars(texts)), self.sample_images(**vars(images))
 
     @abstractmethod
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:

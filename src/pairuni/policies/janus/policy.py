@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,33 +11,31 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.policies.decoding import Decoder, Prompt, Sampling, decode, guide, scoring_temperature
+from pairuni.policies.decoding import DecodeLoop
 from pairuni.policies.files import written_aside
+from pairuni.policies.janus.inputs import IMAGES_AT_ONCE, JanusInputs, digest
 from pairuni.policies.janus.loading import load_model, quiet
-from pairuni.policies.janus.prompts import JanusPrompts
+from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.vq import vq_codes
+from pairuni.policies.lane import Prompt, Request, Rollout
+from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import (
+    ImageSampling,
     ImageTrajectory,
     LogProbBranch,
+    TextSampling,
     TextTrajectory,
     Trajectory,
     TrajectoryLogProbs,
     UnifiedPolicy,
 )
-from pairuni.policies.replay import last_states, token_log_probs
+from pairuni.policies.sampling import Sampling
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1
-CACHE_BUDGET = 8 << 30
-"""Bytes of keys and values that one batch of rollouts may hold when ``max_rows`` is not given."""
-
-_IMAGES_AT_ONCE = 32
 
 
 class JanusPolicy(UnifiedPolicy):
-    """A ``JanusForConditionalGeneration`` and its processor; the model is kept in eval mode, free of dropout.
-
-    max_rows: rows decoded together, guided pictures counting twice; None derives it from ``CACHE_BUDGET``.
-    """
+    """A ``JanusForConditionalGeneration`` and its processor; the model is kept in eval mode, free of dropout."""
 
     module: JanusForConditionalGeneration
 
@@ -48,22 +45,17 @@ class JanusPolicy(UnifiedPolicy):
         processor: JanusProcessor,
         *,
         name: str = "janus",
-        max_rows: int | None = None,
+        loop: DecodeLoop | None = None,
     ) -> None:
-        self.name, self.max_rows = name, max_rows
+        self.name = name
         self.module, self.processor = model.eval(), processor
-        self.prompts = JanusPrompts(processor)
         self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
-        core, config = model.model, model.config
-        self.image_tokens = int(config.vq_config.num_patches) ** 2
-        self._backbone: nn.Module = core.language_model
-        self._embed_text: nn.Module = core.language_model.get_input_embeddings()
-        self._text = Decoder(backbone=self._backbone, head=model.lm_head, embed=self._embed_text)
-        self._image = Decoder(
-            backbone=self._backbone,
-            head=core.generation_head,
-            embed=model.prepare_embeddings_for_image_generation,
-        )
+        self.image_tokens = int(model.config.vq_config.num_patches) ** 2
+        self.inputs = JanusInputs(model, processor)
+        self.prompts = self.inputs.prompts
+        layers = LlamaLayers(model.model.language_model)
+        self.loop = loop or DecodeLoop(layers)
+        self._scorer = JanusScorer(model, self.inputs, layers)
 
     # Sampling
 
@@ -78,53 +70,18 @@ class JanusPolicy(UnifiedPolicy):
         seed: int,
     ) -> list[list[TextTrajectory]]:
         """As ``UnifiedPolicy.sample_text``; an image may be None for a question about text alone."""
-        if len(images) != len(questions):
-            raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
-        images = list(images)
-        ids = [
-            self.prompts.understanding(question, with_image=image is not None)
-            for image, question in zip(images, questions, strict=True)
-        ]
-        shared: dict[int, Tensor] = {}
-        for image in images:
-            if image is not None and id(image) not in shared:
-                shared[id(image)] = self.pixel_values([image])[0]
-        pixels = [None if image is None else shared[id(image)] for image in images]
-        sampling = Sampling(
-            rollouts=rollouts,
-            steps=max_new_tokens,
-            temperature=temperature,
-            stop_id=self.prompts.eos,
-            max_rows=self._rows(ids, max_new_tokens),
+        texts = _Texts(
+            self,
+            TextSampling(
+                images=images,
+                questions=questions,
+                rollouts=rollouts,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+            ),
         )
-
-        def embed(chosen: Sequence[int]) -> list[Prompt]:
-            features = self._image_embeds([pixels[index] for index in chosen])
-            same: dict[tuple[int, str], Prompt] = {}
-            prompts = []
-            for index, feature in zip(chosen, features, strict=True):
-                key = (id(pixels[index]), questions[index])
-                if key not in same:
-                    same[key] = Prompt(conditional=self._prompt_embeds(ids[index], feature))
-                prompts.append(same[key])
-            return prompts
-
-        groups = decode(self._text, [len(row) for row in ids], embed, sampling, seed=seed, stream=TEXT_STREAM)
-        return [
-            [
-                TextTrajectory(
-                    tokens=rollout.tokens,
-                    log_probs=rollout.log_probs,
-                    prompt_ids=ids[index],
-                    pixel_values=pixels[index],
-                    temperature=float(temperature),
-                    finished=rollout.finished,
-                    text=self.processor.tokenizer.decode(rollout.tokens, skip_special_tokens=True).strip(),
-                )
-                for rollout in group
-            ]
-            for index, group in enumerate(groups)
-        ]
+        return texts.trajectories(self.loop.run([texts.request])[0])
 
     def sample_images(
         self,
@@ -136,57 +93,31 @@ class JanusPolicy(UnifiedPolicy):
         branch: LogProbBranch,
         seed: int,
     ) -> list[list[ImageTrajectory]]:
-        ids = [self.prompts.generation(prompt) for prompt in prompts]
-        sampling = Sampling(
-            rollouts=rollouts,
-            steps=self.image_tokens,
-            temperature=temperature,
-            guidance=guidance,
-            branch=branch,
-            max_rows=self._rows(ids, self.image_tokens),
+        pictures = _Pictures(
+            self,
+            ImageSampling(
+                prompts=prompts,
+                rollouts=rollouts,
+                temperature=temperature,
+                guidance=guidance,
+                branch=branch,
+                seed=seed,
+            ),
         )
+        return pictures.trajectories(self.loop.run([pictures.request])[0])
 
-        def embed(chosen: Sequence[int]) -> list[Prompt]:
-            conditional: dict[str, Tensor] = {}
-            unconditional: dict[tuple[int, ...], Tensor] = {}
-            embedded = []
-            for index in chosen:
-                key = prompts[index]
-                if key not in conditional:
-                    conditional[key] = self._prompt_embeds(ids[index], None)
-                twin = None
-                if sampling.guided:
-                    masked = self.prompts.unconditional(ids[index])
-                    shape = tuple(masked.tolist())
-                    if shape not in unconditional:
-                        unconditional[shape] = self._prompt_embeds(masked, None)
-                    twin = unconditional[shape]
-                embedded.append(Prompt(conditional=conditional[key], unconditional=twin))
-            return embedded
-
-        groups = decode(
-            self._image, [len(row) for row in ids], embed, sampling, seed=seed, stream=IMAGE_STREAM
-        )
-        return [
-            [
-                ImageTrajectory(
-                    tokens=rollout.tokens,
-                    log_probs=rollout.log_probs,
-                    prompt_ids=ids[index],
-                    temperature=float(temperature),
-                    guidance=float(guidance),
-                    branch=branch,
-                )
-                for rollout in group
-            ]
-            for index, group in enumerate(groups)
-        ]
+    def sample(
+        self, texts: TextSampling, images: ImageSampling
+    ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
+        answers, pictures = _Texts(self, texts), _Pictures(self, images)
+        spoken, drawn = self.loop.run([answers.request, pictures.request])
+        return answers.trajectories(spoken), pictures.trajectories(drawn)
 
     @torch.no_grad()
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
         pictures = []
-        for start in range(0, len(trajectories), _IMAGES_AT_ONCE):
-            batch = trajectories[start : start + _IMAGES_AT_ONCE]
+        for start in range(0, len(trajectories), IMAGES_AT_ONCE):
+            batch = trajectories[start : start + IMAGES_AT_ONCE]
             tokens = torch.stack([trajectory.tokens for trajectory in batch]).to(self.device)
             decoded = self.module.decode_image_tokens(tokens).float()
             for pixels in ((decoded + 1) / 2 * 255).clamp(0, 255).to(torch.uint8).cpu().numpy():
@@ -225,116 +156,23 @@ class JanusPolicy(UnifiedPolicy):
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
         if not trajectories:
             raise ValueError("log_probs was given no trajectories.")
-        places: dict[str, list[int]] = {"text": [], "image": []}
-        for place, trajectory in enumerate(trajectories):
-            places[trajectory.modality].append(place)
-        rows: dict[int, Tensor] = {}
-        texts = [one for one in trajectories if isinstance(one, TextTrajectory)]
-        pictures = [one for one in trajectories if isinstance(one, ImageTrajectory)]
-        if texts:
-            rows.update(zip(places["text"], self._score_text(texts), strict=True))
-        if pictures:
-            rows.update(zip(places["image"], self._score_images(pictures), strict=True))
-        ordered = [rows[place] for place in range(len(trajectories))]
-        values = nn.utils.rnn.pad_sequence(ordered, batch_first=True)
-        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in ordered], batch_first=True)
+        rows = self._scorer.log_probs(trajectories, checkpointing=self.activation_checkpointing)
+        values = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in rows], batch_first=True)
         return TrajectoryLogProbs(values=values, mask=mask)
 
-    def _score_text(self, trajectories: Sequence[TextTrajectory]) -> Sequence[Tensor]:
-        features = self._image_embeds([trajectory.pixel_values for trajectory in trajectories])
-        sequences = []
-        for trajectory, feature in zip(trajectories, features, strict=True):
-            prompt = self._prompt_embeds(trajectory.prompt_ids, feature)
-            answer = self._embed_text(trajectory.tokens[:-1].to(self.device))
-            sequences.append(torch.cat([prompt, answer]))
-        states = last_states(self._backbone, sequences, [len(one.tokens) for one in trajectories])
-        return self._gather(self.module.lm_head(states), trajectories)
-
-    def _score_images(self, trajectories: Sequence[ImageTrajectory]) -> Sequence[Tensor]:
-        mixed = [one.branch == "guided" and one.guidance != 1.0 for one in trajectories]
-        twins = [one for one, is_mixed in zip(trajectories, mixed, strict=True) if is_mixed]
-        tokens = [one.tokens.to(self.device) for one in (*trajectories, *twins)]
-        prompts = [one.prompt_ids for one in trajectories]
-        prompts += [self.prompts.unconditional(one.prompt_ids) for one in twins]
-        sequences = [
-            torch.cat([self._prompt_embeds(prompt, None), self._image.embed(drawn[:-1])])
-            for prompt, drawn in zip(prompts, tokens, strict=True)
-        ]
-        counts = [len(drawn) for drawn in tokens]
-        logits = self._image.head(last_states(self._backbone, sequences, counts)).float()
-        split = sum(counts[: len(trajectories)])
-        conditional, unconditional = logits[:split], logits[split:]
-        if not twins:
-            return self._gather(conditional, trajectories)
-        guidance = self._spread(twins, [one.guidance for one in twins]).unsqueeze(1)
-        if all(mixed):
-            return self._gather(guide(conditional, unconditional, guidance), trajectories)
-        chosen = self._spread(trajectories, mixed).bool()
-        guided = guide(conditional[chosen], unconditional, guidance)
-        return self._gather(conditional.index_put((chosen,), guided), trajectories)
-
-    def _gather(self, logits: Tensor, trajectories: Sequence[Trajectory]) -> Sequence[Tensor]:
-        """Logits of all tokens in a row, [sum of T, V] -> log-probs of each trajectory, [T_i]."""
-        tokens = torch.cat([one.tokens for one in trajectories]).to(self.device)
-        temperatures = [scoring_temperature(one.temperature) for one in trajectories]
-        values = token_log_probs(logits, tokens, self._spread(trajectories, temperatures))
-        return values.split([len(one.tokens) for one in trajectories])
-
-    def _spread(self, trajectories: Sequence[Trajectory], numbers: Sequence[float]) -> Tensor:
-        """One number a trajectory -> one a token, [sum of T] float32."""
-        counts = torch.tensor([len(one.tokens) for one in trajectories])
-        return torch.tensor(numbers, dtype=torch.float32).repeat_interleave(counts).to(self.device)
-
-    # Embeddings and features
+    # Features and codes
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """[N, 3, S, S] float32 on the CPU, by the checkpoint's own preprocessing with PIL."""
-        rgb = [image.convert("RGB") for image in images]
-        return self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"].float()
-
-    def _prompt_embeds(self, prompt_ids: Tensor, image: Tensor | None) -> Tensor:
-        """[P, H] input embeddings, image placeholders replaced by the image's embeddings [T, H]."""
-        ids = prompt_ids.to(self.device)
-        embeds = self._embed_text(ids)
-        if image is None:
-            return embeds
-        return embeds.masked_scatter((ids == self.prompts.image).unsqueeze(1), image.to(embeds.dtype))
-
-    def _image_embeds(self, pixels: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """[T, H] of each image after the aligner; equal images run once, a frozen tower without graph."""
-        keys: list[bytes | None] = []
-        digests: dict[int, bytes] = {}
-        distinct: dict[bytes, Tensor] = {}
-        for image in pixels:
-            if image is None:
-                keys.append(None)
-                continue
-            if id(image) not in digests:
-                digests[id(image)] = hashlib.blake2b(image.contiguous().numpy().tobytes()).digest()
-            keys.append(digests[id(image)])
-            distinct.setdefault(digests[id(image)], image)
-        embeds: dict[bytes, Tensor] = {}
-        images = list(distinct.items())
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            batch = images[start : start + _IMAGES_AT_ONCE]
-            states = self._vision_states(torch.stack([image for _, image in batch]))
-            aligned = self.module.model.aligner(states)
-            embeds.update((key, row) for (key, _), row in zip(batch, aligned, strict=True))
-        return [None if key is None else embeds[key] for key in keys]
-
-    def _vision_states(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] -> last hidden states of the vision tower [N, T, D]."""
-        tower = self.module.model.vision_model
-        trains = any(parameter.requires_grad for parameter in tower.parameters())
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            return tower(pixels.to(self.device)).last_hidden_state
+        return self.inputs.pixel_values(images)
 
     @torch.no_grad()
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
         """Mean over the patches of the vision tower's last hidden state, [N, D] float32 on the CPU."""
         features = []
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            states = self._vision_states(self.pixel_values(images[start : start + _IMAGES_AT_ONCE]))
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            states = self.inputs.vision_states(self.pixel_values(images[start : start + IMAGES_AT_ONCE]))
             features.append(states.float().mean(dim=1).cpu())
         if not features:
             return torch.zeros(0, self.module.config.vision_config.hidden_size)
@@ -345,8 +183,8 @@ class JanusPolicy(UnifiedPolicy):
         """VQ codes of pictures, [N, T] int64 on the CPU; see ``vq_codes``."""
         processor = self.processor.image_processor
         codes = [torch.zeros(0, self.image_tokens, dtype=torch.long)]
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            pixels = self.pixel_values(images[start : start + _IMAGES_AT_ONCE])
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            pixels = self.pixel_values(images[start : start + IMAGES_AT_ONCE])
             if processor.do_normalize:
                 mean, std = (
                     torch.tensor(x).view(-1, 1, 1) for x in (processor.image_mean, processor.image_std)
@@ -386,20 +224,137 @@ class JanusPolicy(UnifiedPolicy):
             self.module.save_pretrained(aside)
             self.processor.save_pretrained(aside)
 
-    def _rows(self, prompts: Sequence[Tensor], steps: int) -> int:
-        """Rows that one batch may hold, and the check that they fit the model's context."""
-        config = self.module.config.text_config
+    def check_room(self, prompts: Sequence[Tensor], steps: int) -> None:
+        """Raise ValueError when a prompt and ``steps`` new tokens do not fit the model's context."""
+        most = self.module.config.text_config.max_position_embeddings
         positions = max((len(prompt) for prompt in prompts), default=0) + steps
-        if positions > config.max_position_embeddings:
+        if positions > most:
             raise ValueError(
                 f"The longest prompt and {steps} new tokens need {positions} positions, but the model has "
-                f"{config.max_position_embeddings}; shorten the prompt or lower the number of new tokens."
+                f"{most}; shorten the prompt or lower the number of new tokens."
             )
-        if self.max_rows is not None:
-            return self.max_rows
-        width = config.num_key_value_heads * config.head_dim * self.module.dtype.itemsize
-        row = 2 * config.num_hidden_layers * width * positions
-        return min(256, max(2, CACHE_BUDGET // row))
+
+
+class _Texts:
+    """Answers asked for: the request to the decode loop, and the trajectories that come of it."""
+
+    def __init__(self, policy: JanusPolicy, asked: TextSampling) -> None:
+        images, questions = list(asked.images), asked.questions
+        if len(images) != len(questions):
+            raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
+        self.policy, self.asked = policy, asked
+        self.ids = [
+            policy.prompts.understanding(question, with_image=image is not None)
+            for image, question in zip(images, questions, strict=True)
+        ]
+        policy.check_room(self.ids, asked.max_new_tokens)
+        shared = {id(image): policy.pixel_values([image])[0] for image in images if image is not None}
+        self.pixels = [None if image is None else shared[id(image)] for image in images]
+        self.request = Request(
+            head=policy.module.lm_head,
+            embed=policy.inputs.text,
+            lengths=[len(row) for row in self.ids],
+            prompts=self._embed,
+            sampling=Sampling(
+                rollouts=asked.rollouts,
+                steps=asked.max_new_tokens,
+                temperature=asked.temperature,
+                stop_id=policy.prompts.eos,
+            ),
+            seed=asked.seed,
+            stream=TEXT_STREAM,
+        )
+
+    def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
+        inputs = self.policy.inputs
+        pixels = {digest(self.pixels[index]): self.pixels[index] for index in chosen}
+        pictures = [image for image in pixels.values() if image is not None]
+        embeds = dict(zip((key for key in pixels if key), inputs.images(pictures), strict=True))
+        same: dict[tuple[bytes, str], Prompt] = {}
+        prompts = []
+        for index in chosen:
+            key = (digest(self.pixels[index]), self.asked.questions[index])
+            if key not in same:
+                same[key] = Prompt(conditional=inputs.prompt(self.ids[index], embeds.get(key[0])))
+            prompts.append(same[key])
+        return prompts
+
+    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[TextTrajectory]]:
+        tokenizer = self.policy.processor.tokenizer
+        return [
+            [
+                TextTrajectory(
+                    tokens=rollout.tokens,
+                    log_probs=rollout.log_probs,
+                    prompt_ids=self.ids[index],
+                    pixel_values=self.pixels[index],
+                    temperature=float(self.asked.temperature),
+                    finished=rollout.finished,
+                    text=tokenizer.decode(rollout.tokens, skip_special_tokens=True).strip(),
+                )
+                for rollout in group
+            ]
+            for index, group in enumerate(groups)
+        ]
+
+
+class _Pictures:
+    """Pictures asked for, likewise."""
+
+    def __init__(self, policy: JanusPolicy, asked: ImageSampling) -> None:
+        self.policy, self.asked = policy, asked
+        self.ids = [policy.prompts.generation(prompt) for prompt in asked.prompts]
+        policy.check_room(self.ids, policy.image_tokens)
+        self.request = Request(
+            head=policy.module.model.generation_head,
+            embed=policy.inputs.drawn,
+            lengths=[len(row) for row in self.ids],
+            prompts=self._embed,
+            sampling=Sampling(
+                rollouts=asked.rollouts,
+                steps=policy.image_tokens,
+                temperature=asked.temperature,
+                guidance=asked.guidance,
+                branch=asked.branch,
+            ),
+            seed=asked.seed,
+            stream=IMAGE_STREAM,
+        )
+
+    def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
+        inputs = self.policy.inputs
+        conditional: dict[str, Tensor] = {}
+        unconditional: dict[tuple[int, ...], Tensor] = {}
+        embedded = []
+        for index in chosen:
+            key = self.asked.prompts[index]
+            if key not in conditional:
+                conditional[key] = inputs.prompt(self.ids[index])
+            twin = None
+            if self.request.sampling.guided:
+                masked = inputs.prompts.unconditional(self.ids[index])
+                shape = tuple(masked.tolist())
+                if shape not in unconditional:
+                    unconditional[shape] = inputs.prompt(masked)
+                twin = unconditional[shape]
+            embedded.append(Prompt(conditional=conditional[key], unconditional=twin))
+        return embedded
+
+    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[ImageTrajectory]]:
+        return [
+            [
+                ImageTrajectory(
+                    tokens=rollout.tokens,
+                    log_probs=rollout.log_probs,
+                    prompt_ids=self.ids[index],
+                    temperature=float(self.asked.temperature),
+                    guidance=float(self.asked.guidance),
+                    branch=self.asked.branch,
+                )
+                for rollout in group
+            ]
+            for index, group in enumerate(groups)
+        ]
 
 
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:

@@ -1,0 +1,63 @@
+"""What goes into Janus's language model: embeddings of prompts, questions' pictures and drawn tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import JanusForConditionalGeneration, JanusProcessor
+
+from pairuni.policies.janus.prompts import JanusPrompts
+
+IMAGES_AT_ONCE = 32
+"""Pictures that pass a vision tower or the VQ together."""
+
+
+class JanusInputs:
+    """Token ids and pixels -> input embeddings, with gradient where weights train."""
+
+    def __init__(self, model: JanusForConditionalGeneration, processor: JanusProcessor) -> None:
+        self.model, self.processor = model, processor
+        self.prompts = JanusPrompts(processor)
+        self.text = model.model.language_model.get_input_embeddings()
+        self.drawn = model.prepare_embeddings_for_image_generation
+
+    @property
+    def device(self) -> torch.device:
+        return self.text.weight.device
+
+    def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
+        """[N, 3, S, S] float32 on the CPU, by the checkpoint's own preprocessing with PIL."""
+        rgb = [image.convert("RGB") for image in images]
+        return self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"].float()
+
+    def prompt(self, prompt_ids: Tensor, image: Tensor | None = None) -> Tensor:
+        """[P, H] input embeddings, image placeholders replaced by the image's embeddings [T, H]."""
+        ids = prompt_ids.to(self.device)
+        embeds = self.text(ids)
+        if image is None:
+            return embeds
+        return embeds.masked_scatter((ids == self.prompts.image).unsqueeze(1), image.to(embeds.dtype))
+
+    def images(self, pixels: Sequence[Tensor]) -> list[Tensor]:
+        """[T, H] of each image after the aligner; a frozen tower runs without graph."""
+        embeds: list[Tensor] = []
+        for start in range(0, len(pixels), IMAGES_AT_ONCE):
+            states = self.vision_states(torch.stack(list(pixels[start : start + IMAGES_AT_ONCE])))
+            embeds += self.model.model.aligner(states)
+        return embeds
+
+    def vision_states(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] -> last hidden states of the vision tower [N, T, D]."""
+        tower = self.model.model.vision_model
+        trains = any(parameter.requires_grad for parameter in tower.parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            return tower(pixels.to(self.device)).last_hidden_state
+
+
+def digest(pixels: Tensor | None) -> bytes:
+    """What pictures of the same content share; empty where there is none."""
+    return b"" if pixels is None else hashlib.blake2b(pixels.contiguous().numpy().tobytes()).digest()

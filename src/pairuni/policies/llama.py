@@ -1,0 +1,206 @@
+"""The layers of a ``transformers`` Llama as one function of packed tokens, with attention handed in.
+
+Prefill, decoding and replay differ only in who attends to whom. Everything else (norms, projections, rotary
+positions, MLP) runs here on a plain [N, H] matrix of tokens, whatever sequences they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.backends import mkldnn
+from torch.nn.functional import linear, rms_norm, silu
+from torch.utils.checkpoint import checkpoint
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, queries [N, heads, D], keys [N, kv_heads, D], values [N, kv_heads, D]) -> [N, heads, D]."""
+
+Forward = Callable[[Tensor, Tensor, Attend], Tensor]
+"""(embeddings [N, H], rotary [2, N, D], who attends to whom) -> states [N, H]."""
+
+Projection = Callable[[Tensor], Tensor]
+
+
+class LlamaLayers:
+    """The decoder layers and the final norm of a ``LlamaModel``; weights stay the model's own.
+
+    Raises ValueError for a model that is no Llama.
+    """
+
+    def __init__(self, model: Any) -> None:
+        config = model.config
+        if config.model_type != "llama" or config.hidden_act != "silu":
+            raise ValueError(
+                f"The language model is a {config.model_type} with {config.hidden_act}; only Llama is known."
+            )
+        self.model = model
+        self.depth: int = config.num_hidden_layers
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads
+        self.head_dim: int = config.head_dim
+        self.scale: float = self.head_dim**-0.5
+        self.eps: float = config.rms_norm_eps
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.model.norm.weight.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.norm.weight.device
+        return device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of one token in all layers."""
+        return 2 * self.depth * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    @torch.no_grad()
+    def rotary(self, length: int) -> Tensor:
+        """cos and signed sin of positions 0 to length - 1, [2, length, D], for ``rotate``."""
+        positions = torch.arange(length, device=self.device)
+        cos, sin = self.model.rotary_emb(self.model.norm.weight, positions[None])
+        half = self.head_dim // 2
+        return torch.cat([cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)])
+
+    def forward(
+        self, embeds: Tensor, rotary: Tensor, attend: Attend, *, checkpointing: bool = False
+    ) -> Tensor:
+        """Differentiable: embeds [N, H], rotary [2, N, D] of each token's position -> states [N, H].
+
+        checkpointing: keep one state a layer and compute the rest again in the backward pass.
+        """
+        hidden = embeds
+        for index, layer in enumerate(self.model.layers):
+            projections = _Projections.of(layer)
+            if checkpointing:
+                hidden = checkpoint(
+                    self._layer, index, layer, projections, hidden, rotary, attend, use_reentrant=False
+                )
+            else:
+                hidden = self._layer(index, layer, projections, hidden, rotary, attend)
+        return self._norm(self.model.norm, hidden)
+
+    def inference(self, rows: int) -> Forward:
+        """``forward`` without gradient, in fewer and larger multiplications, with the weights as they are now.
+
+        rows: tokens that most calls will have.
+        """
+        fast = [_Projections.fused(layer, rows) for layer in self.model.layers]
+
+        @torch.no_grad()
+        def run(embeds: Tensor, rotary: Tensor, attend: Attend) -> Tensor:
+            hidden = embeds
+            for index, (layer, projections) in enumerate(zip(self.model.layers, fast, strict=True)):
+                hidden = self._layer(index, layer, projections, hidden, rotary, attend)
+            return self._norm(self.model.norm, hidden)
+
+        return run
+
+    def _layer(
+        self,
+        index: int,
+        layer: Any,
+        project: _Projections,
+        hidden: Tensor,
+        rotary: Tensor,
+        attend: Attend,
+    ) -> Tensor:
+        rows, turning = len(hidden), self.heads + self.kv_heads
+        qkv = project.qkv(self._norm(layer.input_layernorm, hidden)).view(rows, -1, self.head_dim)
+        turned = rotate(qkv[:, :turning], rotary)
+        mixed = attend(index, turned[:, : self.heads], turned[:, self.heads :], qkv[:, turning:])
+        hidden = hidden + project.out(mixed.reshape(rows, -1))
+        gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden)).chunk(2, dim=-1)
+        return hidden + project.down(silu(gate) * up)
+
+    def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
+        return rms_norm(hidden, hidden.shape[-1:], norm.weight, self.eps)
+
+
+def rotate(states: Tensor, rotary: Tensor) -> Tensor:
+    """Rotary positions: states [N, heads, D]; cos and signed sin [2, N, D] -> [N, heads, D]."""
+    cos, sin = rotary.unsqueeze(2).unbind()
+    half = states.shape[-1] // 2
+    return torch.addcmul(states * cos, torch.cat([states[..., half:], states[..., :half]], dim=-1), sin)
+
+
+@dataclass(frozen=True)
+class _Projections:
+    """The multiplications of a layer; what has the same input comes out side by side, [N, sum of widths]."""
+
+    qkv: Projection
+    out: Projection
+    gate_up: Projection
+    down: Projection
+
+    @classmethod
+    def of(cls, layer: Any) -> _Projections:
+        """The layer's own modules, which carry gradients, hooks and adapters."""
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            qkv=_beside(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=attention.o_proj,
+            gate_up=_beside(mlp.gate_proj, mlp.up_proj),
+            down=mlp.down_proj,
+        )
+
+    @classmethod
+    def fused(cls, layer: Any, rows: int) -> _Projections:
+        """One multiplication for each input."""
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            qkv=fused_linear(attention.q_proj, attention.k_proj, attention.v_proj, rows=rows),
+            out=fused_linear(attention.o_proj, rows=rows),
+            gate_up=fused_linear(mlp.gate_proj, mlp.up_proj, rows=rows),
+            down=fused_linear(mlp.down_proj, rows=rows),
+        )
+
+
+def _beside(*modules: nn.Module) -> Projection:
+    return lambda states: torch.cat([module(states) for module in modules], dim=-1)
+
+
+def fused_linear(*modules: nn.Linear, rows: int) -> Projection:
+    """Linear layers of one input as one multiplication with their weights as they are now.
+
+    On a GPU the weights are laid side by side in memory, without a copy to keep. On a CPU in float32 they are
+    copied into the layout that oneDNN multiplies fastest, which the plain multiplication of small matrices
+    takes up to twice the time of.
+    """
+    first = modules[0]
+    if first.weight.device.type == "cpu" and first.weight.dtype == torch.float32 and mkldnn.is_available():
+        weight = torch.cat([module.weight.detach() for module in modules])
+        bias = None if first.bias is None else torch.cat([module.bias.detach() for module in modules])
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+    weight = side_by_side([module.weight for module in modules])
+    bias = None if first.bias is None else side_by_side([module.bias for module in modules])
+    return lambda states: linear(states, weight, bias)
+
+
+def side_by_side(parameters: Sequence[Tensor]) -> Tensor:
+    """One tensor of all rows of several parameters, which become views of it and stay parameters.
+
+    An optimizer that updates them in place updates the whole. Parameters that already lie so are left alone.
+    """
+    first = parameters[0].data
+    shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
+    end = first.storage_offset()
+    for parameter in parameters:
+        data = parameter.data
+        same = data.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (same and data.storage_offset() == end and data.is_contiguous()):
+            break
+        end += data.numel()
+    else:
+        return first.as_strided(shape, first.stride(), first.storage_offset())
+    whole = torch.cat([parameter.data for parameter in parameters])
+    for parameter, rows in zip(parameters, whole.split([len(one) for one in parameters]), strict=True):
+        parameter.data = rows
+    return whole
