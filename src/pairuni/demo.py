@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from pairuni.config import (
@@ -24,14 +23,12 @@ from pairuni.digits.completer import SceneCompleter
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
 from pairuni.files import write_text
-from pairuni.pairgrpo.rollout import Rewards
-from pairuni.pairgrpo.trainer import Trainer
+from pairuni.pairgrpo.trainer import Trainer, load_rewards
 from pairuni.pairug.build import BuildSummary, build_pairs
 from pairuni.pairug.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
-from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.training.tracking import Progress
+from pairuni.training.tracking import Progress, Stages
 
 logger = logging.getLogger("pairuni")
 
@@ -78,11 +75,7 @@ def run_demo(seed: int, out: Path) -> Path:
 
     before = _evaluate(policy, items, settings, "held-out before")
     before.write(out / "evaluation", "before")
-    rewards = Rewards(
-        understanding=text_reward(settings.reward.understanding),
-        generation=image_reward(settings.reward.generation),
-    )
-    trainer = Trainer(settings, policy, pairs, rewards, out, image_folder=settings.data.pairs.parent)
+    trainer = Trainer(settings, policy, pairs, load_rewards(settings.reward), out)
     if trainer.run(resume=(out / "metrics.jsonl").exists()).interrupted:
         logger.warning("the same command goes on from here")
         raise KeyboardInterrupt
@@ -112,19 +105,12 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         encoder="policy:tiny",
         seed=seed,
     )
-    stages: dict[str, Progress] = {}
-    with ExitStack() as shown:
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = shown.enter_context(Progress(f"pairs: {stage}", total=total, unit="samples"))
-            stages[stage].advance(done)
-
+    with Stages("pairs: ") as stages:
         return build_pairs(
             settings,
             encoder=lambda images: policy.image_features(images).numpy(),
             completer=SceneCompleter(),
-            advance=advance,
+            advance=stages.advance,
         )
 
 

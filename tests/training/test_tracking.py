@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pairuni.training.tracking import MetricsLog, Progress
+from pairuni.training.tracking import MetricsLog, Progress, Stages
 
 
 def test_lines_are_appended_and_read_back(tmp_path: Path) -> None:
@@ -60,3 +60,12 @@ def test_progress_on_a_terminal_shows_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert "3/3" in text.getvalue()
     assert "reward 0.5" in text.getvalue()
     assert progress.done == 3
+
+
+def test_stages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    with Stages("pairs: ") as stages:
+        for stage in ("completion", "features"):
+            for _ in range(2):
+                stages.advance(stage, 5, 10)
+    said = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["pairs: completion: 10/10 samples", "pairs: features: 10/10 samples"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pairuni.config import PairsSettings, load_settings
-from pairuni.training.tracking import Progress
+from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
     from pairuni.pairug.features import Encoder
@@ -72,32 +71,3 @@ def _encoder(name: str) -> Encoder:
 
     policy = load_policy(name.removeprefix(OWN_TOWER), device=device)
     return lambda images: policy.image_features(images).numpy()
-
-
-class Stages:
-    """A progress line for each stage in turn; one that begins ends the one before."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def advance(self, stage: str, done: int, total: int) -> None:
-        """Count ``done`` more of a stage's ``total`` items."""
-        if stage != self._stage or self._progress is None:
-            self._end()
-            self._stage = stage
-            self._progress = Progress(stage, total=total, unit="samples").__enter__()
-        self._progress.advance(done)
-
-    def _end(self) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
-            self._progress = None

@@ -30,28 +30,16 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
         _print_plan(settings)
         return
 
-    from pairuni.pairgrpo.rollout import Rewards
-    from pairuni.pairgrpo.trainer import Trainer
+    from pairuni.pairgrpo.trainer import Trainer, load_rewards
     from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
-    from pairuni.rewards.registry import image_reward, text_reward
 
-    data, reward = settings.data, settings.reward
-    rewards = Rewards(
-        understanding=text_reward(reward.understanding), generation=image_reward(reward.generation)
-    )
+    data = settings.data
+    rewards = load_rewards(settings.reward)
     pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
     policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
-    trainer = Trainer(
-        settings,
-        policy,
-        pairs,
-        rewards,
-        out,
-        image_folder=data.pairs.parent,
-        evaluate=in_training(settings),
-    )
+    trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=in_training(settings))
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", to_toml(settings))
@@ -76,13 +64,12 @@ def _print_plan(settings: RunSettings) -> None:
     import torch
 
     from pairuni.commands.plan import describe, plan_run
+    from pairuni.pairgrpo.trainer import load_rewards
     from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
-    from pairuni.rewards.registry import image_reward, text_reward
 
     data, chosen = settings.data, settings.policy
-    text_reward(settings.reward.understanding)
-    image_reward(settings.reward.generation)
+    load_rewards(settings.reward)
     pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
     on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype

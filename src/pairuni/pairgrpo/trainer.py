@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from pairuni.config import PairGRPOSettings, RunSettings
+from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
+from pairuni.files import clear_partial
 from pairuni.pairgrpo.rollout import TASKS, RewardError, Rewards, RolloutBatch, rollout_batch
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
+from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.training.checkpoint import (
     Checkpoint,
-    clear_partial,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
@@ -49,14 +50,19 @@ def learning_rate_at(step: int, settings: PairGRPOSettings) -> float:
     return settings.learning_rate * min(1.0, step / max(settings.warmup_steps, 1))
 
 
+def load_rewards(names: RewardSettings) -> Rewards:
+    """The two rewards that the settings name. Raises ValueError naming the known ones."""
+    return Rewards(understanding=text_reward(names.understanding), generation=image_reward(names.generation))
+
+
 class Trainer:
     """Trains a policy on UG pairs and fills the run's folder ``out``.
 
     metrics.jsonl has a line a step, samples/ pictures and answers, checkpoints/ what a resume needs, final/
     the trained model. pairs: in their file's order, pairing and budget already applied; image_folder: what
-    their image paths are relative to. evaluate(policy, step) is called every ``evaluation.every`` steps; what
-    it returns joins the step's line as ``eval/<name>``. The policy must be as loaded, also when resuming: its
-    weights at construction are the frozen reference.
+    their image paths are relative to, None means beside the settings' pair file. evaluate(policy, step) is
+    called every ``evaluation.every`` steps; what it returns joins the step's line as ``eval/<name>``. The
+    policy must be as loaded, also when resuming: its weights at construction are the frozen reference.
 
     Raises ValueError for settings that do not fit the policy or the pairs.
     """
@@ -69,7 +75,7 @@ class Trainer:
         rewards: Rewards,
         out: Path,
         *,
-        image_folder: Path,
+        image_folder: Path | None = None,
         evaluate: Evaluate | None = None,
         tracker: Tracker | None = None,
     ) -> None:
@@ -80,7 +86,7 @@ class Trainer:
         self._pairs = pairs
         self._rewards = rewards
         self._out = out
-        self._image_folder = image_folder
+        self._image_folder = image_folder or settings.data.pairs.parent
         self._evaluate = evaluate
         self._tracker = tracker
         grpo = settings.pairgrpo

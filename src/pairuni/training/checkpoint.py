@@ -1,14 +1,10 @@
-"""Checkpoint folders that are either whole or absent: tensors as safetensors, the rest as JSON.
-
-A folder is written beside its place, flushed to the disk, then renamed. No pickles.
-"""
+"""Checkpoint folders that are either whole or absent: tensors as safetensors, the rest as JSON. No pickles."""
 
 from __future__ import annotations
 
 import errno
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pairuni.files import flush_to_disk
+from pairuni.files import remove_folder, replacing_folder
 
 _FOLDER = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"
@@ -59,7 +55,7 @@ def save_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     target = root / f"step-{checkpoint.step:06d}"
     write_folder(target, write)
     for old in list_checkpoints(root)[:-keep]:
-        _remove(old)
+        remove_folder(old)
     return target
 
 
@@ -86,45 +82,11 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
     Raises CheckpointError in one sentence when the disk is full or refuses.
     """
-    aside = target.parent / f".{target.name}.partial"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _discard(aside)
-        aside.mkdir()
-        write(aside)
-        _flush(aside)
-        if target.exists():
-            _remove(target)
-        aside.rename(target)
-        flush_to_disk(target.parent)
+        with replacing_folder(target) as aside:
+            write(aside)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_reason(target, error)) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def clear_partial(root: Path) -> None:
-    """Remove what a killed process left half-written or half-deleted under ``root``."""
-    for pattern in (".*.partial", ".*.deleting"):
-        for leftover in root.glob(pattern):
-            shutil.rmtree(leftover)
-
-
-def _remove(folder: Path) -> None:
-    doomed = folder.parent / f".{folder.name}.deleting"
-    _discard(doomed)
-    folder.rename(doomed)  # so that a kill while deleting leaves nothing that looks whole
-    shutil.rmtree(doomed)
-
-
-def _discard(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def _flush(folder: Path) -> None:
-    for path in [*sorted(folder.rglob("*")), folder]:
-        flush_to_disk(path)
 
 
 def _reason(target: Path, error: OSError | SafetensorError) -> str:

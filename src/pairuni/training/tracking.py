@@ -135,6 +135,36 @@ class Progress:
         return f"{shown}, {_duration(left)} left"
 
 
+class Stages:
+    """A progress line for each stage in turn, named after ``prefix``; one that begins ends the one before."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._stage = ""
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def advance(self, stage: str, done: int, total: int) -> None:
+        """Count ``done`` more of a stage's ``total`` items."""
+        if stage != self._stage or self._progress is None:
+            self._end()
+            self._stage = stage
+            self._progress = Progress(self._prefix + stage, total=total, unit="samples").__enter__()
+        self._progress.advance(done)
+
+    def _end(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+            self._progress = None
+
+
 def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "?"
