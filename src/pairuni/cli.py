@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from pairuni import __version__
+from pairuni.commands.bench import app as bench_app
 from pairuni.commands.errors import Commands
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ pairs_app = typer.Typer(no_args_is_help=True, help="Build, check and count PairU
 eval_app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
+app.add_typer(bench_app, name="bench")
 
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -42,10 +42,16 @@ def load_policy(name_or_path: str | Path, *, device: str = "auto", dtype: str = 
             f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
         )
     module, _, attribute = POLICIES[model_type].partition(":")
-    chosen = _device(device)
+    chosen, precision = device_and_dtype(device, dtype)
     load = getattr(importlib.import_module(module), attribute)
-    policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=_dtype(dtype, chosen))
+    policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
     return policy
+
+
+def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """What the names that ``load_policy`` takes stand for here. Raises ValueError for an unknown one."""
+    chosen = _device(device)
+    return chosen, _dtype(dtype, chosen)
 
 
 def resolve(name_or_path: str | Path) -> Path:

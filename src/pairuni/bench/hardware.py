@@ -1,0 +1,76 @@
+"""What the machine can do, measured in the same run: bytes copied a second, multiplications a second."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+MATRIX_SIZE = {"cpu": 1536, "cuda": 8192}
+TRIES = {"cpu": 5, "cuda": 20}
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second of a large copy, read and write both counted, the best of several.
+
+    A model smaller than the processor's cache may move its bytes faster than this.
+    """
+    source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _best(lambda: target.copy_(source), device)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large square matrix product, the best of several."""
+    size = MATRIX_SIZE[device.type]
+    left = torch.randn(size, size, device=device, dtype=torch.float32).to(dtype)
+    right = torch.randn(size, size, device=device, dtype=torch.float32).to(dtype)
+    out = torch.empty_like(left)
+    return 2 * size**3 / _best(lambda: torch.mm(left, right, out=out), device)
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of several calls, the first of which does not count."""
+    seconds = []
+    for _ in range(TRIES[device.type] + 1):
+        synchronise(device)
+        began = time.perf_counter()
+        work()
+        synchronise(device)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """The names and sizes that a result depends on."""
+    found: dict[str, str | int] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {"gpu": properties.name, "gpu_memory": properties.total_memory}
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()

@@ -1,0 +1,104 @@
+"""A result: what was measured, where, by which command; as one JSON object and as a table."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from pairuni.bench import memory
+from pairuni.bench.hardware import hardware
+from pairuni.bench.shapes import MODELS
+from pairuni.bench.workload import Settings
+
+CONTENDERS = {
+    "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
+    "update": ("peers", "pictures-once", "sampled-positions", "pairuni"),
+    "step": ("pairuni",),
+}
+"""What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""
+
+
+def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """Measure and describe. Memory comes first, in child processes, while this one still holds no model.
+
+    Raises ValueError for settings that the bench cannot run, before anything is built.
+    """
+    names = CONTENDERS[bench]
+    for name in settings.skip:
+        if name not in names or name == "pairuni":
+            known = ", ".join(one for one in names if one != "pairuni") or "nothing"
+            raise ValueError(f"--skip {name}: bench {bench} can skip {known}")
+    if settings.model not in MODELS:
+        raise ValueError(f"there is no model shape {settings.model!r}; choose {', '.join(MODELS)}")
+    if bench == "rollout" and settings.guidance == 1.0 and "transformers" not in settings.skip:
+        raise ValueError("transformers draws no picture without guidance; add --skip transformers")
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
+    peaks = memory.peaks(bench, [name for name in names if name not in settings.skip], settings)
+    numbers = import_module(f"pairuni.bench.{bench}").measure(settings, peaks)
+    return {
+        "bench": bench,
+        "command": command,
+        "commit": commit(),
+        "hardware": hardware(device),
+        "versions": dict(versions),
+        "settings": settings.to_dict(),
+        **numbers,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, "+changes" behind it; None when installed."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            said = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
+        except FileNotFoundError:
+            return None
+        return said.stdout.strip() if said.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    if head is None or git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return f"{head}+changes" if git("status", "--porcelain", "--untracked-files=no") else head
+
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "images_per_second": ("images/s", "{:,.3g}"),
+    "image_tokens_per_second": ("image tokens/s", "{:,.0f}"),
+    "tokens_per_second": ("tokens/s", "{:,.0f}"),
+    "bandwidth_share": ("of bandwidth", "{:.1%}"),
+    "matrix_share": ("of matrix rate", "{:.1%}"),
+    "rollout_seconds": ("rollout s", "{:.3g}"),
+    "update_seconds": ("update s", "{:.3g}"),
+    "trajectories_per_second": ("trajectories/s", "{:.3g}"),
+}
+"""Key of a contender's numbers -> heading and format, in the table's order."""
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The contenders of a result, one a row, with peak memory and the time set against ours."""
+    rows, shape = result["contenders"], result["settings"]
+    ours = rows["pairuni"]["seconds"]
+    keys = [key for key in COLUMNS if key in rows["pairuni"]]
+    title = (
+        f"{result['bench']}: {shape['model']}, {shape['prompts']} x {shape['rollouts']}, {shape['device']}"
+    )
+    shown = Table(title=f"{title}, {shape['dtype']}, median of {shape['repeats']} (min, max)")
+    shown.add_column("", no_wrap=True)
+    for heading in ("seconds", *(COLUMNS[key][0] for key in keys), "peak MiB", "time / ours"):
+        shown.add_column(heading, justify="right")
+    for name, row in rows.items():
+        seconds = f"{row['seconds']:.3g} ({row['seconds_min']:.3g}, {row['seconds_max']:.3g})"
+        cells = [COLUMNS[key][1].format(row[key]) if key in row else "" for key in keys]
+        peak, times = f"{row['peak_bytes'] / 2**20:,.0f}", f"{row['seconds'] / ours:.2f}"
+        shown.add_row(name, seconds, *cells, peak, times)
+    return shown

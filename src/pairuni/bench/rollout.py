@@ -1,0 +1,123 @@
+"""`pairuni bench rollout`: pictures a second, ours beside the baselines, and what answers add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from pairuni.bench.baselines import peers_rollout, transformers_rollout
+from pairuni.bench.cost import decode_bytes, sizes_of
+from pairuni.bench.hardware import copy_bandwidth
+from pairuni.bench.timing import interleaved
+from pairuni.bench.workload import Settings, drawing_prompts, pictures, questions
+from pairuni.policies.janus.policy import JanusPolicy
+
+TEMPERATURE = 1.0
+OURS, JOINT = "pairuni", "pairuni-joint"
+BASELINES = ("peers", "peers-batched", "transformers")
+ADDS = {
+    "peers": "the peers' loop: prompt by prompt, a cache that grows by copying, a mask that grows",
+    "peers-batched": "all prompts in one batch",
+    "transformers": "key-value memory reserved once (`generate` of `transformers`, whole batch)",
+    OURS: "this project: one prefill a prompt, attention to the filled part, log-probs with the tokens",
+    JOINT: "the answers of the understanding side in the same steps",
+}
+"""What each contender is, in the order in which each adds one thing to those before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """P pairs: what is asked about which picture, and what is to be drawn."""
+
+    shown: list[Image.Image]
+    asked: list[str]
+    prompts: list[str]
+
+
+def joint_rollout(policy: JanusPolicy, batch: Batch, settings: Settings, seed: int) -> None:
+    """Answers and pictures of a batch of pairs: the rollout of one step."""
+    policy.sample_text(
+        batch.shown,
+        batch.asked,
+        rollouts=settings.rollouts,
+        temperature=TEMPERATURE,
+        max_new_tokens=settings.answer_tokens,
+        seed=seed,
+    )
+    image_rollout(policy, batch, settings, seed)
+
+
+def image_rollout(policy: JanusPolicy, batch: Batch, settings: Settings, seed: int) -> None:
+    """Pictures alone, log-probs with them."""
+    policy.sample_images(
+        batch.prompts,
+        rollouts=settings.rollouts,
+        temperature=TEMPERATURE,
+        guidance=settings.guidance,
+        branch=settings.branch,
+        seed=seed,
+    )
+
+
+def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+    """name -> a function of the seed that rolls all prompts out; those of ``settings.skip`` are left out."""
+    count = settings.prompts
+    batch = Batch(shown=pictures(policy, count), asked=questions(count), prompts=drawing_prompts(count))
+    how: dict[str, Any] = {
+        "rollouts": settings.rollouts,
+        "temperature": TEMPERATURE,
+        "guidance": settings.guidance,
+    }
+    every: dict[str, Callable[[int], object]] = {
+        "peers": lambda _: [peers_rollout(policy, [prompt], **how) for prompt in batch.prompts],
+        "peers-batched": lambda _: peers_rollout(policy, batch.prompts, **how),
+        "transformers": lambda _: transformers_rollout(policy, batch.prompts, **how),
+        OURS: lambda seed: image_rollout(policy, batch, settings, seed),
+        JOINT: lambda seed: joint_rollout(policy, batch, settings, seed),
+    }
+    return {name: work for name, work in every.items() if name not in settings.skip}
+
+
+def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Time every contender and set it beside the memory bandwidth of the device."""
+    policy = settings.policy()
+    device = policy.device
+    bandwidth = copy_bandwidth(device)
+    timings = interleaved(
+        contenders(policy, settings), repeats=settings.repeats, device=device, title="rollout"
+    )
+    prompts = [len(policy.prompts.generation(prompt)) for prompt in drawing_prompts(settings.prompts)]
+    moved = decode_bytes(
+        sizes_of(policy.module),
+        prompts,
+        rollouts=settings.rollouts,
+        steps=policy.image_tokens,
+        guided=settings.guidance != 1.0,
+        itemsize=policy.module.dtype.itemsize,
+    )
+    images = settings.prompts * settings.rollouts
+    rows: dict[str, dict[str, float]] = {}
+    for name, timing in timings.items():
+        rows[name] = {
+            **timing.to_dict(),
+            "images_per_second": images / timing.median,
+            "image_tokens_per_second": images * policy.image_tokens / timing.median,
+            **memory[name],
+        }
+        if name != JOINT:  # the bytes of answers are not counted
+            rows[name]["bandwidth_share"] = moved / timing.median / bandwidth
+    ours = timings[OURS].median
+    return {
+        "images": images,
+        "image_tokens": policy.image_tokens,
+        "prompt_tokens": prompts,
+        "decode_bytes": moved,
+        "decode_bytes_per_step": moved / max(policy.image_tokens - 1, 1),
+        "copy_bytes_per_second": bandwidth,
+        "contenders": rows,
+        "times_faster": {name: timing.median / ours for name, timing in timings.items() if name in BASELINES},
+        "joint_over_images_alone": timings[JOINT].median / ours if JOINT in timings else None,
+    }

@@ -1,0 +1,157 @@
+"""`pairuni bench`: measure speed and memory beside what others do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed and memory beside what others do.")
+
+Model = Annotated[
+    str, typer.Option(help="tiny, janus-pro-1b or janus-pro-7b; the latter with random weights.")
+]
+Prompts = Annotated[int, typer.Option(min=1, help="Prompts, or pairs.")]
+Rollouts = Annotated[int, typer.Option(min=1, help="Trajectories of each prompt, K.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Measured repeats, after one that does not count.")]
+AnswerTokens = Annotated[
+    int | None, typer.Option(min=1, help="Most tokens of an answer; by default 16 for tiny, else 200.")
+]
+GuidanceWeight = Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance.")]
+Branch = Annotated[
+    Literal["guided", "conditional"], typer.Option(help="Whose log-probs of pictures are taken.")
+]
+VocabSize = Annotated[int | None, typer.Option(min=1, help="Text tokens of the model, instead of its own.")]
+Skip = Annotated[list[str] | None, typer.Option(help="A contender to leave out; may be given again.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON object alone.")]
+
+WIDTH = 140
+"""Columns of a table that is not shown on a terminal."""
+
+
+def _measure(bench: str, as_json: bool, **options: Any) -> None:
+    from rich.console import Console
+
+    from pairuni.bench.result import run, table
+    from pairuni.bench.workload import Settings
+    from pairuni.commands.environment import describe
+    from pairuni.policies.registry import device_and_dtype
+
+    device, dtype = device_and_dtype(options.pop("device"), options.pop("dtype"))
+    tokens = options.pop("answer_tokens") or (16 if options["model"] == "tiny" else 200)
+    settings = Settings(
+        **options,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        answer_tokens=tokens,
+    )
+    command = shlex.join(["pairuni", *sys.argv[1:]])
+    result = run(bench, settings, command=command, versions=describe())
+    if not as_json:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=WIDTH)
+        console.print(table(result))
+    typer.echo(json.dumps(result))
+
+
+@app.command()
+def rollout(
+    model: Model = "tiny",
+    prompts: Prompts = 8,
+    rollouts: Rollouts = 8,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    repeats: Repeats = 5,
+    answer_tokens: AnswerTokens = None,
+    guidance: GuidanceWeight = 5.0,
+    branch: Branch = "guided",
+    vocab_size: VocabSize = None,
+    skip: Skip = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pictures a second: the peers' loop, transformers, ours, and ours with the answers of the same pairs."""
+    _measure(
+        "rollout",
+        as_json,
+        model=model,
+        prompts=prompts,
+        rollouts=rollouts,
+        device=device,
+        dtype=dtype,
+        repeats=repeats,
+        answer_tokens=answer_tokens,
+        guidance=guidance,
+        branch=branch,
+        vocab_size=vocab_size,
+        skip=tuple(skip or ()),
+    )
+
+
+@app.command()
+def update(
+    model: Model = "tiny",
+    prompts: Prompts = 2,
+    rollouts: Rollouts = 8,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    repeats: Repeats = 5,
+    answer_tokens: AnswerTokens = None,
+    guidance: GuidanceWeight = 5.0,
+    branch: Branch = "conditional",
+    vocab_size: VocabSize = None,
+    skip: Skip = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens a second and memory of forward and backward: the peers' two passes, and ours."""
+    _measure(
+        "update",
+        as_json,
+        model=model,
+        prompts=prompts,
+        rollouts=rollouts,
+        device=device,
+        dtype=dtype,
+        repeats=repeats,
+        answer_tokens=answer_tokens,
+        guidance=guidance,
+        branch=branch,
+        vocab_size=vocab_size,
+        skip=tuple(skip or ()),
+    )
+
+
+@app.command()
+def step(
+    model: Model = "tiny",
+    prompts: Prompts = 2,
+    rollouts: Rollouts = 8,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    repeats: Repeats = 3,
+    answer_tokens: AnswerTokens = None,
+    guidance: GuidanceWeight = 5.0,
+    branch: Branch = "guided",
+    micro_batch: Annotated[int | None, typer.Option(min=1, help="Trajectories of a forward pass.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A whole PairGRPO step with rewards that cost nothing: time of its parts and peak memory."""
+    _measure(
+        "step",
+        as_json,
+        model=model,
+        prompts=prompts,
+        rollouts=rollouts,
+        device=device,
+        dtype=dtype,
+        repeats=repeats,
+        answer_tokens=answer_tokens,
+        guidance=guidance,
+        branch=branch,
+        micro_batch=micro_batch,
+    )

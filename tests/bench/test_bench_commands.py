@@ -1,0 +1,85 @@
+"""The commands: a table, then one JSON object as the last line; with --json the object alone."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pairuni.bench import result
+from pairuni.cli import app
+
+PEAK = {"start_bytes": 400 << 20, "peak_bytes": 500 << 20}
+QUICK = ["--device", "cpu", "--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
+
+
+@pytest.fixture
+def no_children(monkeypatch):
+    """Peaks without the seconds that child processes take to start."""
+    monkeypatch.setattr(result.memory, "peaks", lambda bench, names, settings: dict.fromkeys(names, PEAK))
+
+
+def bench(*words):
+    done = CliRunner().invoke(app, ["bench", *words, *QUICK])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def check(found, name, contenders):
+    assert found["bench"] == name
+    assert set(found["contenders"]) == set(contenders)
+    assert found["settings"]["model"] == "tiny"
+    assert found["hardware"]["device"] == "cpu"
+    assert found["hardware"]["cores"] >= 1
+    assert found["versions"]["torch"]
+    for row in found["contenders"].values():
+        assert 0 < row["seconds_min"] <= row["seconds"] <= row["seconds_max"]
+        assert row["peak_bytes"] > row["start_bytes"] > 50 << 20
+
+
+def test_rollout_prints_a_table_and_then_its_object(no_children):
+    said = bench("rollout", "--skip", "transformers", "--skip", "peers-batched").splitlines()
+    assert "rollout: tiny, 2 x 2, cpu, float32" in said[0]
+    assert "images/s" in said[2]
+    found = json.loads(said[-1])
+    check(found, "rollout", ["peers", "pairuni", "pairuni-joint"])
+    ours, peers = (found["contenders"][name] for name in ("pairuni", "peers"))
+    assert ours["images_per_second"] == pytest.approx(4 / ours["seconds"])
+    assert found["times_faster"] == {"peers": peers["seconds"] / ours["seconds"]}
+    share = found["decode_bytes"] / ours["seconds"] / found["copy_bytes_per_second"]
+    assert ours["bandwidth_share"] == pytest.approx(share)
+
+
+def test_update_says_how_much_of_the_matrix_rate_it_reaches(no_children):
+    found = json.loads(bench("update", "--vocab-size", "5000", "--skip", "pictures-once", "--json"))
+    check(found, "update", ["peers", "sampled-positions", "pairuni"])
+    assert found["tokens"] > found["distinct_tokens"] > 0
+    assert found["flops"]["repeated"] > found["flops"]["distinct"] > 0
+    for row in found["contenders"].values():
+        assert row["tokens_per_second"] == pytest.approx(found["tokens"] / row["seconds"])
+        assert 0 < row["matrix_share"] < row["matrix_share_repeated"] < 1
+
+
+def test_a_step_is_rollout_and_update():
+    found = json.loads(bench("step", "--json"))
+    check(found, "step", ["pairuni"])
+    row = found["contenders"]["pairuni"]
+    assert row["rollout_seconds"] + row["update_seconds"] == pytest.approx(row["seconds"], rel=0.05)
+    assert found["trained_parameters"] > 1_000_000
+    assert len(found["log_prob_differences"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rollout", "--skip", "vllm"], "bench rollout can skip peers, peers-batched, transformers"),
+        (["update", "--skip", "pairuni"], "bench update can skip peers"),
+        (["rollout", "--guidance", "1"], "without guidance"),
+        (["rollout", "--model", "janus-pro-3b"], "no model shape 'janus-pro-3b'"),
+        (["rollout", "--device", "gpu0"], "'gpu0' is unknown"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, message):
+    done = CliRunner().invoke(app, ["bench", *words])
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

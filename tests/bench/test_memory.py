@@ -1,0 +1,37 @@
+"""Peak memory of one contender alone."""
+
+from pairuni.bench.memory import peaks, resident
+from pairuni.bench.workload import Settings
+
+SETTINGS = Settings(
+    model="tiny",
+    prompts=2,
+    rollouts=8,
+    device="cpu",
+    dtype="float32",
+    repeats=1,
+    answer_tokens=4,
+    guidance=5.0,
+    branch="conditional",
+    vocab_size=40_000,
+)
+
+
+def test_logits_of_every_position_are_seen():
+    """16 answers of about 30 positions, float32, logits and log-probs, against those of 4 positions each."""
+    ballast = bytearray(1 << 30)
+    ballast[:: 1 << 12] = b"x" * (1 << 18)  # what the parent holds must not count
+    found = peaks("update", ["peers", "sampled-positions"], SETTINGS)
+    del ballast
+    assert all(peak["peak_bytes"] < 1 << 30 for peak in found.values())
+    held = {name: peak["peak_bytes"] - peak["start_bytes"] for name, peak in found.items()}
+    assert held["peers"] - held["sampled-positions"] > 16 * 26 * 40_000 * 4 * 2
+
+
+def test_what_is_held_now_is_at_most_the_peak():
+    before, _ = resident()
+    block = bytearray(64 << 20)
+    block[:: 1 << 12] = b"x" * (1 << 14)
+    now, most = resident()
+    del block
+    assert most >= now >= before + (60 << 20)
