@@ -69,15 +69,27 @@ def demo(
 
 
 @pairs_app.command("build", context_settings=WITH_OVERRIDES)
-def pairs_build(ctx: typer.Context) -> None:
+def pairs_build(
+    ctx: typer.Context,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, calls, tokens and cost of completion; build nothing."
+        ),
+    ] = False,
+) -> None:
     """Build PairUG: pairs build [RECIPE] --understanding U.jsonl --generation G.jsonl --out DIR ...
 
-    Any setting may be overridden: --encoder, --threshold, --neighbours, --clusters, --completer, --seed.
+    Any setting may be overridden: --encoder, --threshold, --neighbours, --clusters, --completer, --seed,
+    --completion.model. Exit code 3: stopped at a budget or for a batch; the same command goes on.
     """
-    from pairuni.commands.pairs import build
+    from pairuni.commands.pairs import build, plan
 
     words = list(ctx.args)
     recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    if dry_run:
+        typer.echo(plan(recipe, words))
+        return
     typer.echo(f"pairs: {build(recipe, words)}")
 
 

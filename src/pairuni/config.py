@@ -353,6 +353,43 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+class CompletionSettings(Settings):
+    """The vision-language model that completes samples, when ``completer`` is endpoint, batch or local."""
+
+    model: str = ""
+    """The model's name at the endpoint, or a transformers image-text-to-text model (paper: GPT-o3)."""
+    verifier: str | None = Field(default=None, min_length=1)
+    """The model of the verification call; none takes the same one. The local completer has one model."""
+    base_url: str | None = Field(default=None, min_length=1)
+    """The endpoint, such as http://localhost:8000/v1; none is OPENAI_BASE_URL, else OpenAI's own."""
+    key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
+    """Name of the environment variable that holds the key; the key itself is never a setting."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests in flight at once; prompts in one forward pass of a local model."""
+    structured: Literal["auto", "schema", "object", "text"] = "auto"
+    """How replies are made JSON: by schema, as any JSON object, by the prompt alone; auto takes what works."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; none is the server's own, and greedy for a local model (paper: not stated)."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Longest reply, reasoning included."""
+    image_side: int = Field(default=1024, ge=32)
+    """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
+    options: int = Field(default=4, ge=2, le=8)
+    """Options of a written question (paper: multiple choice, the number not stated)."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds without a byte after which a request counts as lost."""
+    max_retries: int = Field(default=6, ge=0)
+    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
+    max_calls: int | None = Field(default=None, ge=0)
+    """Budget: answers that this data set may take in all; the build stops there and can go on."""
+    max_cost: float | None = Field(default=None, ge=0)
+    """Budget: what this data set may cost in all, in the currency of the prices."""
+    price_input: float = Field(default=0.0, ge=0)
+    """Price of a million tokens sent."""
+    price_output: float = Field(default=0.0, ge=0)
+    """Price of a million tokens received."""
+
+
 class PairsSettings(Settings):
     """Everything that decides a PairUG build (paper section 2.1, Algorithm 1)."""
 
@@ -363,7 +400,8 @@ class PairsSettings(Settings):
     out: UserPath
     """Folder that receives pairs.jsonl and its images."""
     completer: str = Field(default="scene", min_length=1)
-    """What completes samples to quadruples: a short name or "package.module:Class" (paper: GPT-o3)."""
+    """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
+    completion: CompletionSettings = CompletionSettings()
     encoder: str = Field(default="microsoft/resnet-50", min_length=1)
     """Image encoder: a transformers vision model, or policy:MODEL for a policy's own tower (paper: ResNet-50)."""
     clusters: int | None = Field(default=None, ge=1)
@@ -377,4 +415,4 @@ class PairsSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     """Images per forward pass of the encoder."""
     seed: int = Field(default=0, ge=0)
-    """Seeds the clustering."""
+    """Seeds the clustering and the letters of right options."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pairuni.cli import app
-from pairuni.pairug.completion import complete, make_completer
 from pairuni.pairug.store import read_pairs
 from pairuni.policies.registry import POLICIES, load_policy
-from pairuni.records import Annotation, GenerationSample, UnderstandingSample
+from pairuni.records import Annotation
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.training.tracking import MetricsLog
 
@@ -88,7 +85,6 @@ def test_the_page_has_the_files() -> None:
         "build_mine.py",
         "bytes_policy.py",
         "captions_folder.py",
-        "chat_completer.py",
         "mine.toml",
         "my_rewards.py",
         "objects_completer.py",
@@ -143,56 +139,6 @@ def test_rewards_by_name(here: Path) -> None:
     assert image_reward("my_rewards:Redness")([record, record], pictures) == [1.0, 0.0]
     scores = text_reward("my_rewards:RightAndShort")([record] * 3, ["2", "the answer is 2", "3"])
     assert scores == pytest.approx([1.0, 0.97, 0.0])
-
-
-class Replies(BaseHTTPRequestHandler):
-    """A chat server that knows its pictures by heart and refuses the first caption."""
-
-    asked: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        picture, text = body["messages"][0]["content"]
-        Replies.asked.append({"picture": picture["image_url"]["url"], "text": text["text"]})
-        if text["text"].startswith("Write one caption"):
-            said: dict[str, Any] = {"caption": "three cats" if "refused" in text["text"] else "a cat"}
-        elif text["text"].startswith("The caption of this picture"):
-            said = {"question": "how many? A. 1 B. 3", "answer": "B"}
-        else:
-            said = {"ok": "'a cat'" not in text["text"], "reason": "there are three"}
-        content = json.dumps({"choices": [{"message": {"content": json.dumps(said)}}]}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-def test_a_chat_server_completes_and_is_asked_again(
-    here: Path, raw: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Replies)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("CHAT_URL", f"http://127.0.0.1:{server.server_port}/v1/chat/completions")
-    monkeypatch.setenv("CHAT_MODEL", "any")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    samples = [
-        UnderstandingSample(id="u", image_path="u/1.png", question="how many cats?", answer="three"),
-        GenerationSample(id="g", image_path="g/2.png", prompt="three cats"),
-    ]
-    try:
-        report = complete(samples, make_completer("chat_completer:ChatCompleter"), max_tries=3)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert [(one.prompt, one.answer) for one in report.quadruples] == [
-        ("three cats", "three"),
-        ("three cats", "B"),
-    ]
-    assert report.tries == 3
-    assert any("refused: there are three" in one["text"] for one in Replies.asked)
-    assert all(one["picture"].startswith("data:image/png;base64,") for one in Replies.asked)
 
 
 def test_the_command_takes_own_completers(here: Path, raw: tuple[Path, Path]) -> None:

@@ -1,13 +1,17 @@
-"""Generate, verify, generate again with the reason, drop; the journal of what was said."""
+"""Generate, verify, generate again with the reason, drop; what was said is not asked for again."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from pairuni.pairug.completion import CompletionError, complete, make_completer
-from pairuni.pairug.journal import Journal
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.completion import CompletionError, CompletionReport, make_completer
+from pairuni.pairug.completion import complete as complete_into
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
 U = UnderstandingSample(id="u", image_path="u.png", question="how many cats?", answer="two", scene=[2])
@@ -34,7 +38,19 @@ class Careless:
         return Verdict(ok=ok, reason="" if ok else f"{quadruple.prompt!r} does not say {quadruple.answer}")
 
 
-def test_both_directions_make_quadruples_that_keep_all_keys():
+@pytest.fixture
+def complete(tmp_path: Path):
+    def run(samples: Sequence, completer: Careless, max_tries: int) -> CompletionReport:
+        store = AnswerStore(tmp_path / "once.jsonl")
+        try:
+            return complete_into(samples, completer, max_tries, store=store)
+        finally:
+            store.discard()
+
+    return run
+
+
+def test_both_directions_make_quadruples_that_keep_all_keys(complete):
     report = complete([U, G], Careless(), 3)
     u, g = report.quadruples
     assert (u.origin, u.prompt, u.question, u.answer, u.scene) == (
@@ -43,36 +59,33 @@ def test_both_directions_make_quadruples_that_keep_all_keys():
     assert (g.origin, g.prompt, g.question, g.answer, g.tag) == (
         "generation", "a red car", "what colour is the car?", "red", "colour"
     )  # fmt: skip
-    assert (report.tries, report.retried, report.dropped) == (2, 0, [])
+    assert (report.tries, report.checks, report.retried, report.dropped) == (2, 2, 0, [])
 
 
-def test_the_reason_is_the_next_try_s_feedback():
+def test_the_reason_is_the_next_try_s_feedback(complete):
     completer = Careless(right_at=3)
     report = complete([U], completer, 3)
     assert completer.heard == [None, "'cats 1' does not say two", "'cats 2' does not say two"]
-    assert (len(report.quadruples), report.tries, report.retried) == (1, 3, 1)
+    assert (len(report.quadruples), report.tries, report.checks, report.retried) == (1, 3, 3, 1)
 
 
-def test_what_is_never_right_is_dropped_with_the_last_reason():
+def test_what_is_never_right_is_dropped_with_the_last_reason(complete):
     report = complete([U], Careless(right_at=9), 2)
     (dropped,) = report.dropped
-    assert (dropped.id, dropped.origin, dropped.image_path, dropped.tries) == (
-        "u",
-        "understanding",
-        "u.png",
-        2,
-    )
+    assert (dropped.id, dropped.origin, dropped.image_path, dropped.tries, dropped.failed) == (
+        "u", "understanding", "u.png", 2, False
+    )  # fmt: skip
     assert dropped.reason == "refused 2 times, at last: 'cats 2' does not say two"
-    assert report.quadruples == []
+    assert (report.quadruples, report.failed) == ([], 0)
 
 
-def test_an_empty_half_is_a_refusal():
+def test_an_empty_half_is_a_refusal(complete):
     completer = Careless(right_at=2)
     assert len(complete([G], completer, 2).quadruples) == 1
     assert completer.heard == [None, "the answer is empty"]
 
 
-def test_a_completer_that_raises_is_reported_by_sample():
+def test_a_completer_that_raises_is_reported_by_sample(complete):
     class Broken(Careless):
         def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
             raise KeyError("scene")
@@ -82,32 +95,42 @@ def test_a_completer_that_raises_is_reported_by_sample():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_stopped_run_asks_only_for_what_is_missing(tmp_path):
-    path = tmp_path / "cache" / "journal.jsonl"
+def test_a_stopped_run_asks_only_for_what_is_missing(complete, tmp_path):
+    path = tmp_path / "cache" / "completion.jsonl"
     samples = [U, G, U.model_copy(update={"id": "v", "answer": "nine"})]
     whole = complete(samples, Careless(), 2)
-    first = complete(samples[:2], Careless(), 2, journal=Journal(path, ["a", 2]))
+    store = AnswerStore(path)
+    first = complete_into(samples[:2], Careless(), 2, store=store)
+    store.close()
     assert first.quadruples == whole.quadruples[:2]
     path.write_bytes(path.read_bytes() + b'{"key": "cut o')
 
     completer = Careless()
-    second = complete(samples, completer, 2, journal=Journal(path, ["a", 2]))
-    assert second == whole
+    assert complete_into(samples, completer, 2, store=AnswerStore(path)) == whole
     assert len(completer.heard) == 1
-    assert [json.loads(line).keys() for line in path.read_text().splitlines()] == [
-        {"context"}, {"key", "outcome"}, {"key", "outcome"}, {"key", "outcome"}
-    ]  # fmt: skip
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 6
+    assert all(line.keys() == {"key", "answer"} for line in lines)
 
-    other = Careless()
-    complete(samples, other, 2, journal=Journal(path, ["b", 2]))
+    class Other(Careless):
+        pass
+
+    other = Other()
+    complete_into(samples, other, 2, store=AnswerStore(path))
     assert len(other.heard) == 3
 
 
-def test_completers_by_name(monkeypatch):
+def test_completers_by_name():
     assert isinstance(make_completer(f"{__name__}:Careless"), Careless)
-    with pytest.raises(ValueError, match="no completer is called 'gpt'; known: scene"):
+    with pytest.raises(
+        ValueError, match="no completer is called 'gpt'; known: scene, endpoint, batch, local,"
+    ):
         make_completer("gpt")
     with pytest.raises(ValueError, match="cannot be loaded: No module named 'nowhere'"):
         make_completer("nowhere:At")
     with pytest.raises(ValueError, match="lacks one of the methods"):
         make_completer("builtins:dict")
+    with pytest.raises(ValueError, match=r"the completer batch needs a model: set completion\.model"):
+        make_completer("batch")
+    with pytest.raises(ValueError, match=r"completion\.max_cost needs prices"):
+        make_completer("batch", CompletionSettings(model="m", max_cost=3.0))

@@ -16,6 +16,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, 128 + SIGINT, as shells have it."""
 
 
+PAUSED = 3
+"""Exit code when a command stopped as it was told to, at its budget or for a batch, and can go on."""
+
+
+class Paused(RuntimeError):
+    """A command stopped on purpose and has saved its work; says how to go on."""
+
+
 class Interrupted(RuntimeError):
     """A command was stopped and has saved its work; says how to go on."""
 
@@ -23,7 +31,8 @@ class Interrupted(RuntimeError):
 class Commands(TyperGroup):
     """A group whose commands end in one sentence instead of a traceback.
 
-    Exit codes: 1 for a mistake in what was given or found, 2 for wrong usage, 130 for Ctrl-C. ``--traceback``
+    Exit codes: 1 for a mistake in what was given or found, 2 for wrong usage, 3 for a
+    stop that was asked for (a budget, a batch), 130 for Ctrl-C. ``--traceback``
     anywhere on the line, or PAIRUNI_TRACEBACK=1, shows the traceback too. An error of a kind that no check
     raises is a bug: it always shows its traceback.
     """
@@ -47,6 +56,9 @@ class Commands(TyperGroup):
         except Interrupted as stop:
             typer.echo(str(stop), err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except Paused as pause:
+            typer.echo(str(pause), err=True)
+            raise typer.Exit(PAUSED) from None
         except BrokenPipeError:
             # the reader of our output has gone (a pipe into head): nobody is left to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

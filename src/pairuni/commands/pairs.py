@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pairuni.config import PairsSettings, load_settings
+from pairuni.commands.errors import Paused
+from pairuni.config import PairsSettings, load_settings, to_toml
 from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
@@ -27,17 +28,45 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
 
     from pairuni.pairug.build import build_pairs
     from pairuni.pairug.completion import make_completer
+    from pairuni.pairug.costs import CompletionPaused
 
-    completer = make_completer(settings.completer)
-    with Stages() as stages:
-        summary = build_pairs(
-            settings, encoder=_encoder(settings.encoder), completer=completer, advance=stages.advance
-        )
+    completer = make_completer(settings.completer, settings.completion)
+    try:
+        with Stages() as stages:
+            summary = build_pairs(
+                settings, encoder=_encoder(settings.encoder), completer=completer, advance=stages.advance
+            )
+    except CompletionPaused as pause:
+        raise Paused(str(pause)) from None
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
     typer.echo(
-        f"{summary.samples:,} samples, {summary.quadruples:,} completed, {summary.dropped:,} dropped; "
+        f"{summary.samples:,} samples, {summary.quadruples:,} completed, {summary.dropped:,} dropped{failed}; "
         f"{summary.pairs:,} pairs: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
     )
     return settings.out / "pairs.jsonl"
+
+
+def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
+    """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    from pairuni.pairug.build import plan_completion
+    from pairuni.pairug.completion import make_completer
+    from pairuni.pairug.model_completion import MODEL_COMPLETERS, ModelCompleter, check_settings
+
+    if settings.completer not in MODEL_COMPLETERS:
+        make_completer(settings.completer, settings.completion)
+        return f"{to_toml(settings)}\nthe completer {settings.completer} asks no model: nothing to pay"
+    check_settings(settings.completer, settings.completion)
+    ahead = plan_completion(settings, ModelCompleter(settings.completer, settings.completion))
+    basis = f"measured on {ahead.stored:,} stored answers" if ahead.measured else "estimated"
+    return (
+        f"{to_toml(settings)}\n"
+        f"{'samples':<14}{ahead.samples:,}, {ahead.completed:,} of them need no further call\n"
+        f"{'calls':<14}{ahead.least_calls:,} if every reply is good at once, at most {ahead.most_calls:,}\n"
+        f"{'tokens':<14}{ahead.prompt_tokens:,} sent and {ahead.completion_tokens:,} received in "
+        f"{ahead.least_calls:,} calls, {basis}\n"
+        f"{'cost':<14}{ahead.least_cost:,.2f}, at most {ahead.most_cost:,.2f}"
+    )
 
 
 def check(path: Path) -> int:

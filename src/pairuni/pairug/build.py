@@ -11,11 +11,14 @@ from pathlib import Path
 
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
-from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete, origin_of
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
+from pairuni.pairug.conversation import origin_of
+from pairuni.pairug.costs import Plan
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.journal import Journal
 from pairuni.pairug.jsonl import dump_line, dump_lines
+from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.pairug.statistics import pair_statistics
@@ -35,15 +38,19 @@ _ORIGINS: tuple[Origin, ...] = ("understanding", "generation")
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build made: samples = quadruples + dropped, pairs = aligned + retrieved.
+    """What a build made: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
 
-    tries: calls of the completer's writing half; clusters: K that was asked of k-means.
+    failed: samples that got no answer. tries: answers of the completer's writing half, checks: of its verifying
+    half; retried: samples completed after a refusal. clusters: K that was asked of k-means.
     """
 
     samples: int
     quadruples: int
     dropped: int
+    failed: int
     tries: int
+    checks: int
+    retried: int
     clusters: int
     aligned: int
     retrieved: int
@@ -60,7 +67,7 @@ def build_pairs(
     settings: PairsSettings,
     *,
     encoder: Encoder,
-    completer: Completer,
+    completer: Completer | ModelCompleter,
     advance: Advance | None = None,
 ) -> BuildSummary:
     """Complete, encode, cluster and match; fill ``settings.out``.
@@ -68,24 +75,23 @@ def build_pairs(
     Written at the end, each file whole or not at all, pairs.jsonl last: quadruples.jsonl (all completed
     samples), dropped.jsonl (samples set aside, with reasons), stats.json, pairs.jsonl, and images/ with
     copies of those images that do not lie under ``settings.out`` already. A build that was stopped goes on:
-    what the completer said is kept in a journal until the build is done, features in cache/ by content.
+    every answer is kept in cache/ as it arrives (those of a model for good, those of a completer of one's own
+    until the build is done), features in cache/ by content.
 
     Images that are missing or do not decode are set aside, never fatal. Raises ValueError naming what is
-    wrong with the raw data, when a corpus is empty or nothing of it is left, and CompletionError.
+    wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
     out = settings.out
-    samples: list[UnderstandingSample | GenerationSample] = [
-        *read_understanding(settings.understanding),
-        *read_generation(settings.generation),
-    ]
+    samples = _read(settings)
     present, dropped = _set_missing_aside(samples)
-    journal = Journal(out / "cache" / "completion.jsonl", [settings.completer, settings.max_tries])
+    store = AnswerStore(_answers_of(settings, completer))
     report = complete(
         present,
         completer,
         settings.max_tries,
         advance=lambda: _tell(advance, "completion", 1, len(present)),
-        journal=journal,
+        seed=settings.seed,
+        store=store,
     )
     dropped += report.dropped
     _require_both(report.quadruples, dropped)
@@ -109,9 +115,12 @@ def build_pairs(
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
-    summary = _summary(len(samples), len(dropped), clusters, report, quadruples, pairs)
+    summary = _summary(len(samples), dropped, clusters, report, quadruples, pairs)
     _write(settings, summary, quadruples, dropped, pairs)
-    journal.discard()
+    if isinstance(completer, ModelCompleter):
+        store.close()
+    else:
+        store.discard()  # its key does not tell whether the class is still the same
     if dropped:
         where = settings.out / "dropped.jsonl"
         logger.warning(
@@ -122,6 +131,27 @@ def build_pairs(
             where,
         )
     return summary
+
+
+def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
+    """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
+    present, _ = _set_missing_aside(_read(settings))
+    path = _answers_of(settings, completer)
+    store = AnswerStore(path) if path.is_file() else None
+    try:
+        return completer.plan(present, settings.max_tries, store)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) -> Path:
+    name = "answers.jsonl" if isinstance(completer, ModelCompleter) else "completion.jsonl"
+    return settings.out / "cache" / name
+
+
+def _read(settings: PairsSettings) -> list[UnderstandingSample | GenerationSample]:
+    return [*read_understanding(settings.understanding), *read_generation(settings.generation)]
 
 
 def _set_missing_aside(
@@ -159,19 +189,22 @@ def _require_both(
 
 def _summary(
     samples: int,
-    dropped: int,
+    dropped: Sequence[Dropped],
     clusters: int,
     report: CompletionReport,
     quadruples: Sequence[Quadruple],
     pairs: Sequence[UGPair],
 ) -> BuildSummary:
     kinds = Counter(pair.kind for pair in pairs)
-    assert samples == len(quadruples) + dropped
+    assert samples == len(quadruples) + len(dropped)
     return BuildSummary(
         samples=samples,
         quadruples=len(quadruples),
-        dropped=dropped,
+        dropped=len(dropped) - report.failed,
+        failed=report.failed,
         tries=report.tries,
+        checks=report.checks,
+        retried=report.retried,
         clusters=clusters,
         aligned=kinds["aligned"],
         retrieved=kinds["retrieved"],

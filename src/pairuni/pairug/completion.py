@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from pairuni.pairug.journal import Journal, key_of
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import Answer, AnswerStore
+from pairuni.pairug.asking import in_order
+from pairuni.pairug.conversation import Half, Outcome, Sample, Unusable, converse, origin_of, quadruple_of
+from pairuni.pairug.endpoint import check_secrets
+from pairuni.pairug.model_completion import MODEL_COMPLETERS, ModelCompleter
+from pairuni.pairug.options import LETTERS, balanced_letters, lettered
+from pairuni.pairug.requests import key_of
 from pairuni.records import GenerationSample, Origin, Quadruple, UnderstandingSample, Verdict
 
 COMPLETERS = {"scene": "pairuni.digits.completer:SceneCompleter"}
@@ -41,61 +48,82 @@ class CompletionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Dropped:
-    """A sample that went no further, and why. tries: 0 when it never reached the completer."""
+    """A sample that went no further, and why.
+
+    tries: 0 when it never reached the completer. failed: no answer was to be had, so that the next build may
+    complete it; otherwise it was refused, or its picture is of no use.
+    """
 
     id: str
     origin: Origin
     image_path: str
     reason: str
     tries: int = 0
+    failed: bool = False
 
 
 @dataclass
 class CompletionReport:
-    """quadruples + dropped add up to the samples.
+    """quadruples + dropped add up to the samples; the dropped that failed are ``failed``.
 
-    tries: calls of the writing half; retried: samples completed after a refusal.
+    tries: answers of the writing half; checks: answers of the verifying half; retried: samples completed after
+    a refusal.
     """
 
     quadruples: list[Quadruple] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     tries: int = 0
+    checks: int = 0
     retried: int = 0
+
+    @property
+    def failed(self) -> int:
+        return sum(one.failed for one in self.dropped)
 
 
 def complete(
-    samples: Sequence[UnderstandingSample | GenerationSample],
-    completer: Completer,
+    samples: Sequence[Sample],
+    completer: Completer | ModelCompleter,
     max_tries: int,
     *,
+    seed: int = 0,
     advance: Callable[[], None] | None = None,
-    journal: Journal | None = None,
+    store: AnswerStore,
 ) -> CompletionReport:
-    """Complete every sample, in order; what ``journal`` already holds is not asked for again.
+    """Complete every sample; the report is in the samples' order. What ``store`` holds is not asked for again.
 
-    A half that is empty counts as refused. Raises CompletionError when the completer raises.
+    A half that is empty counts as refused. Questions of a model get their letters here, balanced over the set
+    by ``seed``. Raises CompletionError when a completer raises; AskingStopped or CompletionPaused, with all
+    answers kept, when a model's endpoint or budget allows no more or a batch is to be submitted.
     """
-    report = CompletionReport()
-    for sample in samples:
-        key = key_of(sample.model_dump())
-        outcome = journal.get(key) if journal else None
-        if outcome is None:
-            outcome = _complete_one(sample, completer, max_tries)
-            if journal:
-                journal.put(key, outcome)
-        _enter(report, sample, outcome)
+    outcomes: dict[int, Outcome] = {}
+
+    def ended(number: int, outcome: Outcome) -> None:
+        outcomes[number] = outcome
         if advance is not None:
             advance()
-    return report
+
+    if isinstance(completer, ModelCompleter):
+        completer.complete(samples, max_tries, store, ended)
+    else:
+        own = _Own(completer, max_tries)
+        in_order([own.begins(sample) for sample in samples], own.ask, store, ended)
+    return _report(samples, [outcomes[number] for number in range(len(samples))], seed)
 
 
-def make_completer(name: str) -> Completer:
-    """The completer of this name, or "package.module:Class" of one's own. Raises ValueError."""
+def make_completer(name: str, settings: CompletionSettings | None = None) -> Completer | ModelCompleter:
+    """The completer of this name: endpoint, batch or local by ``settings``, or "package.module:Class" of one's own.
+
+    Raises ValueError, and ImportError when a package is missing.
+    """
+    settings = settings or CompletionSettings()
+    if name in MODEL_COMPLETERS:
+        return ModelCompleter.make(name, settings)
+    check_secrets(settings)
     module, colon, attribute = COMPLETERS.get(name, name).partition(":")
     if not colon:
-        raise ValueError(
-            f"no completer is called {name!r}; known: {', '.join(COMPLETERS)}, or package.module:Class"
-        )
+        known = ", ".join([*COMPLETERS, *MODEL_COMPLETERS])
+        raise ValueError(f"no completer is called {name!r}; known: {known}, or package.module:Class")
     try:
         completer = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError) as error:
@@ -105,52 +133,111 @@ def make_completer(name: str) -> Completer:
     return completer
 
 
-def origin_of(sample: UnderstandingSample | GenerationSample) -> Origin:
-    """The corpus that a sample belongs to."""
-    return "understanding" if isinstance(sample, UnderstandingSample) else "generation"
+@dataclass(frozen=True)
+class _Call:
+    """One call of an own completer. The key tells apart what may be answered differently."""
+
+    method: str
+    sample: Sample
+    key: str
+    make: Callable[[], Answer]
 
 
-def _complete_one(
-    sample: UnderstandingSample | GenerationSample, completer: Completer, max_tries: int
-) -> dict[str, Any]:
-    feedback: str | None = None
-    for tries in range(1, max_tries + 1):
+class _OwnAuthor:
+    """Puts a sample's tasks to a completer of one's own, as calls."""
+
+    def __init__(self, sample: Sample, completer: Completer) -> None:
+        self.sample = sample
+        self.completer = completer
+
+    def write(self, refusals: Sequence[str]) -> _Call:
+        sample, feedback = self.sample, refusals[-1] if refusals else None
+        if isinstance(sample, UnderstandingSample):
+            return self._call(
+                "caption",
+                len(refusals),
+                feedback,
+                lambda: {"prompt": self.completer.caption(sample, feedback)},
+            )
+        return self._call("question", len(refusals), feedback, lambda: self._asked(sample, feedback))
+
+    def written(self, answer: Answer) -> Half:
+        for name, text in answer.items():
+            if not text:
+                raise Unusable(f"the {name} is empty")
+        return Half(**answer)
+
+    def check(self, half: Half, unread: Sequence[str]) -> _Call:
+        return self._call(
+            "verify",
+            0,
+            [half.prompt, half.question, half.answer],
+            lambda: self.completer.verify(quadruple_of(self.sample, half)).model_dump(),
+        )
+
+    def verdict(self, half: Half, answer: Answer) -> Verdict:
+        return Verdict.model_validate(answer)
+
+    def _asked(self, sample: GenerationSample, feedback: str | None) -> Answer:
+        question, answer = self.completer.question(sample, feedback)
+        return {"question": question, "answer": answer}
+
+    def _call(self, method: str, attempt: int, said: Any, make: Callable[[], Answer]) -> _Call:
+        kind = type(self.completer)
+        key = key_of([kind.__module__, kind.__qualname__, method, self.sample.model_dump(), attempt, said])
+        return _Call(method, self.sample, key, make)
+
+
+class _Own:
+    """A completer of one's own behind the loop that all completers share."""
+
+    def __init__(self, completer: Completer, max_tries: int) -> None:
+        self._completer = completer
+        self._max_tries = max_tries
+
+    def begins(self, sample: Sample) -> Callable[[], Any]:
+        return lambda: converse(_OwnAuthor(sample, self._completer), self._max_tries)
+
+    def ask(self, call: _Call) -> Answer:
         try:
-            half = _written_half(sample, completer, feedback)
-            if not all(half.values()):
-                feedback = f"the {next(name for name, text in half.items() if not text)} is empty"
-                continue
-            quadruple = Quadruple(**{**sample.model_dump(), **half, "origin": origin_of(sample)})
-            verdict = completer.verify(quadruple)
+            return call.make()
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise CompletionError(
-                f"the completer failed on the {origin_of(sample)} sample {sample.id!r} ({what})"
+                f"the completer failed on the {origin_of(call.sample)} sample {call.sample.id!r} ({what})"
             ) from error
-        if verdict.ok:
-            return {"quadruple": quadruple.model_dump(), "tries": tries}
-        feedback = verdict.reason or "refused without a reason"
-    return {"reason": feedback, "tries": max_tries}
 
 
-def _written_half(
-    sample: UnderstandingSample | GenerationSample, completer: Completer, feedback: str | None
-) -> dict[str, str]:
-    if isinstance(sample, UnderstandingSample):
-        return {"prompt": completer.caption(sample, feedback)}
-    question, answer = completer.question(sample, feedback)
-    return {"question": question, "answer": answer}
-
-
-def _enter(
-    report: CompletionReport, sample: UnderstandingSample | GenerationSample, outcome: dict[str, Any]
-) -> None:
-    report.tries += outcome["tries"]
-    if "quadruple" in outcome:
-        report.quadruples.append(Quadruple.model_validate(outcome["quadruple"]))
-        report.retried += outcome["tries"] > 1
-    else:
-        reason = f"refused {outcome['tries']} times, at last: {outcome['reason']}"
-        report.dropped.append(
-            Dropped(sample.id, origin_of(sample), sample.image_path, reason, outcome["tries"])
-        )
+def _report(samples: Sequence[Sample], outcomes: Sequence[Outcome], seed: int) -> CompletionReport:
+    report = CompletionReport()
+    placed = balanced_letters(
+        {
+            sample.id: outcome.half.options
+            for sample, outcome in zip(samples, outcomes, strict=True)
+            if outcome.half is not None and outcome.half.options
+        },
+        seed,
+    )
+    for sample, outcome in zip(samples, outcomes, strict=True):
+        report.tries += outcome.tries
+        report.checks += outcome.checks
+        half = outcome.half
+        if half is None:
+            report.dropped.append(
+                Dropped(
+                    sample.id,
+                    origin_of(sample),
+                    sample.image_path,
+                    outcome.reason,
+                    outcome.tries,
+                    outcome.failed,
+                )
+            )
+            continue
+        report.retried += outcome.tries > 1
+        if half.options:
+            options = placed[sample.id]
+            letter = LETTERS[options.index(half.answer)]
+            half = Half(question=lettered(half.question, options), answer=letter)
+        report.quadruples.append(quadruple_of(sample, half))
+    return report

@@ -1,0 +1,143 @@
+"""OpenAI Batch files: requests out, results in, a round at a time. Whoever runs the build submits them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pairuni.config import CompletionSettings
+from pairuni.files import replacing
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.conversation import AskingFailed
+from pairuni.pairug.costs import Budget, CompletionPaused
+from pairuni.pairug.endpoint import Dialect, answer_from_body
+from pairuni.pairug.jsonl import Problem, dump, iter_objects
+from pairuni.pairug.replies import one_line
+from pairuni.pairug.requests import Request
+
+URL = "/v1/chat/completions"
+MOST_REQUESTS = 50_000
+MOST_BYTES = 190_000_000
+"""OpenAI takes 50,000 requests and 200 MB a file."""
+MOST_ERRORS = 3
+"""Rounds in which a request may come back as an error before its sample fails."""
+
+
+_CUSTOM_ID = re.compile(rb'\{"custom_id": "([0-9a-f]+)"')
+
+
+class BatchFiles:
+    """A folder of requests-001.jsonl, ..., which are ours, and any other *.jsonl, which are results.
+
+    Results and error files of a batch go into the folder as they were downloaded, under any name that does not
+    begin with "requests".
+    """
+
+    def __init__(self, folder: Path, settings: CompletionSettings, budget: Budget) -> None:
+        self.folder = folder
+        self._budget = budget
+        self._dialect = Dialect("schema" if settings.structured == "auto" else settings.structured)
+        self._written: Counter[str] = Counter()
+        self._files: dict[str, Path] = {}
+        self._errors: defaultdict[str, list[str]] = defaultdict(list)
+        for path in sorted(folder.glob("requests-*.jsonl")):
+            for key in _keys_in(path):
+                self._written[key] += 1
+                self._files[key] = path
+
+    def read_results(self, store: AnswerStore) -> None:
+        """Store every answer of the results. Raises ValueError naming file and line of what is no result."""
+        for path in sorted(self.folder.glob("*.jsonl")):
+            if path.name.startswith("requests"):
+                continue
+            for number, row in iter_objects(path):
+                if isinstance(row, Problem):
+                    raise ValueError(f"{row}; download the results again")
+                key = row.get("custom_id")
+                if not isinstance(key, str) or not {"response", "error"} & row.keys():
+                    raise ValueError(f"{path}, line {number}: not a line of a batch's results")
+                if key in self._written and key not in store:
+                    self._enter(key, row, store)
+
+    def ask_all(self, requests: Sequence[Request]) -> list[AskingFailed | None]:
+        """Gives up what came back as an error too often; else writes what waits for no result and pauses.
+
+        Raises CompletionPaused, which says what to submit, or that the budget is used up.
+        """
+        failed = [self._given_up(one.key) for one in requests]
+        if any(failed):
+            return failed
+        waiting = [one for one in requests if self._written[one.key] > len(self._errors[one.key])]
+        known = {one.key for one in waiting}
+        fresh: list[Request] = []
+        try:
+            for one in (*waiting, *(one for one in requests if one.key not in known)):
+                self._budget.reserve(one)
+                if one.key not in known:
+                    fresh.append(one)
+        except CompletionPaused:
+            if not waiting and not fresh:
+                raise
+        files = self._write(fresh)
+        names = sorted({path.name for path in files} | {self._files[one.key].name for one in waiting})
+        raise CompletionPaused(
+            f"{len(fresh):,} new requests written, {len(waiting):,} still without a result; submit "
+            f"{', '.join(names)} of {self.folder} as batches for {URL} unless you have, put their result and "
+            "error files into the same folder and run the same command to go on"
+        )
+
+    def _given_up(self, key: str) -> AskingFailed | None:
+        errors = self._errors[key]
+        if len(errors) < MOST_ERRORS:
+            return None
+        return AskingFailed(f"came back as an error from {len(errors)} batches, the last: {errors[-1]}")
+
+    def _enter(self, key: str, row: dict[str, Any], store: AnswerStore) -> None:
+        response = row.get("response") or {}
+        try:
+            if response.get("status_code") == 200:
+                store.put(key, answer_from_body(response.get("body")))
+                return
+            error = row.get("error") or (response.get("body") or {}).get("error") or response
+            said = error.get("message") or json.dumps(error)
+        except (ValueError, AttributeError) as fault:
+            said = str(fault)
+        self._errors[key].append(one_line(said)[:300])
+
+    def _write(self, requests: Sequence[Request]) -> list[Path]:
+        """Requests in as many files as the limits want, each whole or absent."""
+        files: list[Path] = []
+        rest = list(reversed(requests))
+        number = max(
+            (int(path.stem.partition("-")[2]) for path in self.folder.glob("requests-*.jsonl")), default=0
+        )
+        while rest:
+            number += 1
+            path = self.folder / f"requests-{number:03d}.jsonl"
+            with replacing(path) as aside, aside.open("wb") as file:
+                count = size = 0
+                while rest and count < MOST_REQUESTS:
+                    line = self._line(rest[-1])
+                    if count and size + len(line) > MOST_BYTES:
+                        break
+                    file.write(line)
+                    self._files[rest.pop().key] = path
+                    count, size = count + 1, size + len(line)
+            files.append(path)
+        return files
+
+    def _line(self, request: Request) -> bytes:
+        body = self._dialect.body(request)
+        return dump({"custom_id": request.key, "method": "POST", "url": URL, "body": body}).encode() + b"\n"
+
+
+def _keys_in(path: Path) -> Iterator[str]:
+    """The ids of a file of requests, without reading its pictures as JSON."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if match := _CUSTOM_ID.match(line):
+                yield match[1].decode()

@@ -1,0 +1,128 @@
+"""What completion takes and may take: tokens and money, a budget, and the plan of a dry run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import Answer, AnswerStore
+from pairuni.pairug.requests import Request
+
+WRITTEN_TOKENS = 300
+"""Tokens of a reply before any was measured."""
+
+
+class CompletionPaused(RuntimeError):
+    """Completion stopped on purpose with its work saved; the sentence says how to go on."""
+
+
+def cost_of(settings: CompletionSettings, prompt_tokens: float, completion_tokens: float) -> float:
+    """In the currency of the prices, which are of a million tokens."""
+    sent = prompt_tokens * settings.price_input
+    return (sent + completion_tokens * settings.price_output) / 1e6
+
+
+class Budget:
+    """Keeps answers and money of a data set, over all its builds, within what is allowed. Safe between threads.
+
+    Money counts as spent by the tokens that the server charged; requests in flight count with the longest
+    reply, so that the budget holds whatever comes back.
+    """
+
+    def __init__(self, settings: CompletionSettings, store: AnswerStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self._flying = 0
+        self._flying_cost = 0.0
+
+    def reserve(self, request: Request) -> None:
+        """Make room for a request. Raises CompletionPaused when the budget has none."""
+        settings, store = self._settings, self._store
+        most = self._most(request)
+        with self._lock:
+            if settings.max_calls is not None and len(store) + self._flying >= settings.max_calls:
+                raise CompletionPaused(
+                    f"the budget of {settings.max_calls:,} answers is used up; all are kept: raise "
+                    "completion.max_calls and run the same command to go on"
+                )
+            spent = cost_of(settings, store.prompt_tokens, store.completion_tokens)
+            if settings.max_cost is not None and spent + self._flying_cost + most > settings.max_cost:
+                raise CompletionPaused(
+                    f"{spent:.4f} of the budget of {settings.max_cost:g} is spent and the next request could "
+                    f"take up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
+                    "command to go on"
+                )
+            self._flying += 1
+            self._flying_cost += most
+
+    def release(self, request: Request) -> None:
+        """The request has its answer in the store, or will have none."""
+        with self._lock:
+            self._flying -= 1
+            self._flying_cost -= self._most(request)
+
+    def _most(self, request: Request) -> float:
+        return cost_of(self._settings, request.tokens, request.max_tokens)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is still to be asked. least: every reply good at once; most: every try refused but the last.
+
+    Tokens are those of the least number of calls. measured: from answers in the store, else estimated.
+    """
+
+    samples: int
+    completed: int
+    stored: int
+    least_calls: int
+    most_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    least_cost: float
+    most_cost: float
+    measured: bool
+
+
+def plan(
+    settings: CompletionSettings,
+    store: AnswerStore | None,
+    pending: Iterable[tuple[int, int, Request | None]],
+) -> Plan:
+    """Of each sample's (least calls, most calls, next request; none when it has ended)."""
+    samples = completed = least = most = estimated = asked = 0
+    for fewest, worst, request in pending:
+        samples += 1
+        if request is None:
+            completed += 1
+            continue
+        least, most, asked = least + fewest, most + worst, asked + 1
+        estimated += request.tokens
+    stored = len(store) if store is not None else 0
+    if store is not None and stored and store.prompt_tokens:
+        sent, received = store.prompt_tokens / stored, store.completion_tokens / stored
+        measured = True
+    else:
+        sent, received = estimated / asked if asked else 0.0, float(WRITTEN_TOKENS)
+        measured = False
+    each = cost_of(settings, sent, received)
+    return Plan(
+        samples=samples,
+        completed=completed,
+        stored=stored,
+        least_calls=least,
+        most_calls=most,
+        prompt_tokens=round(least * sent),
+        completion_tokens=round(least * received),
+        least_cost=least * each,
+        most_cost=most * each,
+        measured=measured,
+    )
+
+
+def usage_of(answer: Answer) -> tuple[int, int]:
+    """(tokens sent, tokens received) that an answer was charged."""
+    return int(answer.get("prompt_tokens") or 0), int(answer.get("completion_tokens") or 0)

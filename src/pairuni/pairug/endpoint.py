@@ -1,0 +1,334 @@
+"""Any OpenAI-compatible endpoint: chat completions with a picture, waiting and asking again as it demands."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import Answer
+from pairuni.pairug.asking import AskingStopped, Stopping
+from pairuni.pairug.conversation import AskingFailed
+from pairuni.pairug.images import ImageError
+from pairuni.pairug.replies import one_line
+from pairuni.pairug.requests import Format, Request
+
+logger = logging.getLogger("pairuni")
+
+INSTALL = "pip install 'pairuni[openai]'"
+LONGEST_WAIT = 3600.0
+"""Seconds of Retry-After that are waited for; an endpoint that wants more stops the run."""
+LONGEST_BACKOFF = 60.0
+SHORTEST_SECRET = 8
+
+_HIDDEN = "***"
+_AGAIN = {408, 409, 425, 429}
+_OTHER_FORMAT = {400, 404, 415, 422, 501}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server wants to be asked for JSON, and what it calls the longest reply."""
+
+    format: Format = "schema"
+    limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The body of a chat completion, its picture as a data URL. Raises ImageError."""
+        mime, data = request.picture.encoded()
+        url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [
+                {"role": "system", "content": request.system},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": url}},
+                        {"type": "text", "text": request.text},
+                    ],
+                },
+            ],
+            self.limit: request.max_tokens,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if self.format == "schema":
+            schema = {"name": request.name, "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self.format == "object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def after(self, refusal: str, fixed: bool) -> Dialect | None:
+        """What to try when the server refused this dialect; None when nothing is left."""
+        if self.limit in refusal and self.limit == "max_completion_tokens":
+            return replace(self, limit="max_tokens")
+        if fixed or self.format == "text":
+            return None
+        return replace(self, format="object" if self.format == "schema" else "text")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a request has no answer, and what follows: ask again, give this sample up, or stop the run.
+
+    wait: seconds that the server asked for. everybody: whether all requests shall wait.
+    """
+
+    then: Literal["again", "sample", "stop"]
+    reason: str
+    wait: float | None = None
+    everybody: bool = False
+    status: int = 0
+
+
+class Endpoint:
+    """Asks one endpoint from many threads. The key is read from the environment and never leaves this object.
+
+    Whatever the server says, errors too, is cleared of the key before anybody sees it; the client's own
+    exceptions, which hold the request, are not passed on.
+    """
+
+    def __init__(self, settings: CompletionSettings, *, backoff: float = 1.0) -> None:
+        """Raises ValueError for settings that cannot work, ImportError without the openai package."""
+        try:
+            import openai
+        except ImportError:
+            raise ImportError(f"the completer endpoint needs the openai client: {INSTALL}") from None
+        self._openai = openai
+        self._settings = settings
+        self._backoff = backoff
+        self._key = key_from_environment(settings)
+        self._lock = threading.Lock()
+        self._not_before = 0.0
+        self._settled = False
+        self._dialect = Dialect("schema" if settings.structured == "auto" else settings.structured)
+        self._client = openai.OpenAI(
+            api_key=self._key, base_url=settings.base_url, max_retries=0, timeout=settings.timeout
+        )
+        self.url = str(self._client.base_url)
+
+    def __call__(self, request: Request, stopping: Stopping) -> Answer:
+        """The answer. Raises AskingFailed when there is none for this request, AskingStopped for any."""
+        fault = Fault("sample", "")
+        for attempt in range(self._settings.max_retries + 1):
+            self._wait_for_gate(stopping)
+            tried = self._in_a_dialect(request)
+            if not isinstance(tried, Fault):
+                return tried
+            fault = tried
+            if fault.then == "stop":
+                raise AskingStopped(fault.reason)
+            if fault.then == "sample":
+                raise AskingFailed(fault.reason)
+            if attempt < self._settings.max_retries:
+                self._pause(fault, attempt, stopping)
+        raise AskingFailed(
+            f"no answer in {self._settings.max_retries + 1} attempts, the last: {fault.reason}"
+        )
+
+    def _in_a_dialect(self, request: Request) -> Answer | Fault:
+        """Ask as the server is known to understand; while that is unknown, in simpler and simpler ways."""
+        with self._lock:
+            dialect: Dialect | None = self._dialect
+            settled = self._settled
+        first: Fault | None = None
+        while dialect is not None:
+            tried = self._ask(request, dialect)
+            if not isinstance(tried, Fault):
+                with self._lock:
+                    if not self._settled and dialect != self._dialect:
+                        logger.warning("the endpoint takes no %s; asking with %s", self._dialect, dialect)
+                    if not self._settled:
+                        self._dialect, self._settled = dialect, True
+                return tried
+            if tried.status not in _OTHER_FORMAT or tried.then != "sample":
+                return tried
+            first = first or tried
+            dialect = None if settled else dialect.after(tried.reason, self._settings.structured != "auto")
+        assert first is not None
+        return first
+
+    def _ask(self, request: Request, dialect: Dialect) -> Answer | Fault:
+        openai = self._openai
+        try:
+            body = dialect.body(request)
+        except ImageError as error:
+            return Fault("sample", f"the image {error}")
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(**body)
+            return self._read(raw.http_response.text, raw.headers)
+        except openai.APIStatusError as error:
+            return self._refused(error.status_code, error.response.text, error.response.headers)
+        except openai.APITimeoutError:
+            return Fault("again", f"no answer within {self._settings.timeout:g} seconds")
+        except openai.APIConnectionError as error:
+            return Fault(
+                "again", f"the connection broke ({self._clear(one_line(str(error.__cause__ or error)))})"
+            )
+        except openai.OpenAIError as error:
+            return Fault("sample", self._clear(error))
+
+    def _read(self, text: str, headers: Mapping[str, str]) -> Answer | Fault:
+        if "text/html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
+            hint = "" if self.url.rstrip("/").endswith("/v1") else "; should completion.base_url end in /v1?"
+            return Fault("stop", f"{self.url} answers with a page of HTML, not as a chat endpoint{hint}")
+        try:
+            answer = answer_from_body(json.loads(text))
+        except ValueError as error:
+            return Fault("again", f"the answer is no chat completion ({self._clear(error)})")
+        return {name: self._clear(said) if isinstance(said, str) else said for name, said in answer.items()}
+
+    def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> Fault:
+        said, code = _error_in(text)
+        reason = self._clear(f"the endpoint says {status}{': ' + said if said else ''}")
+        variable = self._settings.key_variable
+        wait = retry_after(headers)
+        if status in (401, 403):
+            return Fault(
+                "stop", f"{reason}; is the key in the environment variable {variable} the right one?"
+            )
+        if status == 404 and not self._is_about_format(said):
+            return Fault("stop", f"{reason}; check completion.base_url ({self.url}) and completion.model")
+        if status == 429 and code == "insufficient_quota":
+            return Fault("stop", f"{reason}; all answers are kept: run the same command when there is credit")
+        if status in _AGAIN or status >= 500:
+            if wait is not None and wait > LONGEST_WAIT:
+                return Fault(
+                    "stop", f"{reason}; it wants {wait:.0f} seconds of rest: run the same command then"
+                )
+            if status == 501:
+                return Fault("sample", reason, status=status)
+            return Fault("again", reason, wait, everybody=status == 429, status=status)
+        return Fault("sample", reason, status=status)
+
+    @staticmethod
+    def _is_about_format(said: str) -> bool:
+        return "response_format" in said or "json_schema" in said
+
+    def _pause(self, fault: Fault, attempt: int, stopping: Stopping) -> None:
+        """Wait as told, else ever longer and not in step with other threads."""
+        wait = fault.wait
+        if wait is None:
+            wait = min(LONGEST_BACKOFF, self._backoff * 2**attempt) * random.uniform(0.5, 1.0)
+        logger.debug("asking again in %.1f s: %s", wait, fault.reason)
+        if fault.everybody:
+            with self._lock:
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+        _sleep(wait, stopping)
+
+    def _wait_for_gate(self, stopping: Stopping) -> None:
+        while (rest := self._not_before - time.monotonic()) > 0:
+            _sleep(rest, stopping)
+
+    def _clear(self, said: object) -> str:
+        """Without the key. Too short a key is none that is secret, and may be a word of an answer."""
+        text = str(said)
+        return text.replace(self._key, _HIDDEN) if len(self._key) >= SHORTEST_SECRET else text
+
+
+def answer_from_body(body: Any) -> Answer:
+    """The answer in the body of a chat completion. Raises ValueError when it is none."""
+    try:
+        choice = body["choices"][0]
+        message = choice["message"]
+        content = message.get("content")
+        usage = body.get("usage") or {}
+        answer = {
+            "text": content if isinstance(content, str) else _joined(content),
+            "finish": str(choice.get("finish_reason") or ""),
+            "refusal": message.get("refusal"),
+            "id": str(body.get("id") or ""),
+            "prompt_tokens": int(usage.get("prompt_tokens") or 0),
+            "completion_tokens": int(usage.get("completion_tokens") or 0),
+        }
+    except (KeyError, IndexError, TypeError, AttributeError):
+        said = _error_in(json.dumps(body))[0]
+        raise ValueError(said or "it has no choices") from None
+    return answer
+
+
+def check_secrets(settings: CompletionSettings) -> None:
+    """Raises ValueError, which does not quote it, for a key where it would be written into files."""
+    variable = settings.key_variable
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
+        raise ValueError(
+            "completion.key_variable must be the name of an environment variable, such as OPENAI_API_KEY; "
+            "it does not look like one, and is not shown here because it may be the key itself"
+        )
+    if settings.base_url is not None:
+        parts = urlsplit(settings.base_url)
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "completion.base_url must hold no user, password or query; a key belongs into the environment "
+                f"variable {variable}"
+            )
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(
+                f"completion.base_url is {settings.base_url!r}, but must be like http://localhost:8000/v1"
+            )
+
+
+def key_from_environment(settings: CompletionSettings) -> str:
+    """The stripped key; "none" for a server of one's own that wants none. Raises ValueError, which never quotes it."""
+    check_secrets(settings)
+    variable = settings.key_variable
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        if settings.base_url is not None or "OPENAI_BASE_URL" in os.environ:
+            return "none"
+        raise ValueError(f"the environment variable {variable} is not set; it must hold the endpoint's key")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"the environment variable {variable} holds characters that no key has")
+    return key
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: retry-after-ms, or Retry-After in seconds or as a date; else None."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * scale
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _sleep(seconds: float, stopping: Stopping) -> None:
+    if stopping.wait(seconds):
+        raise AskingStopped("stopped")
+
+
+def _joined(parts: Any) -> str:
+    """Content as a list of parts, as some servers send it."""
+    return "".join(part.get("text", "") for part in parts or [] if isinstance(part, dict))
+
+
+def _error_in(text: str) -> tuple[str, str]:
+    """(message, code) of an error's body, which may be JSON of several kinds, HTML or plain text."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return ("a page of HTML" if text.lstrip()[:1] == "<" else one_line(text)[:300]), ""
+    error = values.get("error", values) if isinstance(values, dict) else values
+    if isinstance(error, dict):
+        said = error.get("message") or error.get("detail") or json.dumps(error)
+        return one_line(str(said))[:300], str(error.get("code") or "")
+    return one_line(str(error))[:300], ""

@@ -1,0 +1,103 @@
+"""A vision-language model on this machine: any image-text-to-text model of transformers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import Answer
+from pairuni.pairug.conversation import AskingFailed
+from pairuni.pairug.images import ImageError
+from pairuni.pairug.requests import Request
+
+
+class LocalModel:
+    """Answers requests in batches, greedily unless a temperature is set. On the first GPU where there is one."""
+
+    def __init__(self, settings: CompletionSettings) -> None:
+        """Raises OSError or ValueError, naming the model, when transformers has no such one."""
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self._settings = settings
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(settings.model)
+            model = AutoModelForImageTextToText.from_pretrained(settings.model, dtype="auto")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"completion.model is {settings.model!r}, which transformers does not load as an "
+                f"image-text-to-text model: {error}"
+            ) from None
+        self._model: Any = model.to(device).eval()
+        # rows of a batch are continued at their right end
+        self._processor.tokenizer.padding_side = "left"
+        if self._processor.tokenizer.pad_token is None:
+            self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
+
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed]:
+        """One answer a request, in order; AskingFailed for a picture that cannot be used."""
+        usable: list[int] = []
+        pictures = []
+        answers: list[Answer | AskingFailed] = [AskingFailed("") for _ in requests]
+        for place, request in enumerate(requests):
+            try:
+                pictures.append(request.picture.load())
+                usable.append(place)
+            except ImageError as error:
+                answers[place] = AskingFailed(f"the image {error}")
+        if usable:
+            said = self._generate([requests[place] for place in usable], pictures)
+            for place, answer in zip(usable, said, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _generate(self, requests: Sequence[Request], pictures: Sequence[Any]) -> list[Answer]:
+        import torch
+
+        template = self._processor.apply_chat_template
+        prompts = [template(messages_of(one), add_generation_prompt=True, tokenize=False) for one in requests]
+        inputs = self._processor(
+            text=prompts, images=[[picture] for picture in pictures], padding=True, return_tensors="pt"
+        ).to(self._model.device, self._model.dtype)
+        limit = max(one.max_tokens for one in requests)
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self._settings.temperature:
+            sampling = {"do_sample": True, "temperature": self._settings.temperature}
+        with torch.inference_mode():
+            tokens = self._model.generate(**inputs, max_new_tokens=limit, **sampling)
+        start = inputs["input_ids"].shape[1]
+        return [
+            self._answer(row, int(mask.sum()))
+            for row, mask in zip(tokens[:, start:], inputs["attention_mask"], strict=True)
+        ]
+
+    def _answer(self, tokens: Any, prompt_tokens: int) -> Answer:
+        ends = self._model.generation_config.eos_token_id
+        ended = [
+            place
+            for place, token in enumerate(tokens.tolist())
+            if token in (ends if isinstance(ends, list) else [ends])
+        ]
+        count = ended[0] + 1 if ended else len(tokens)
+        return {
+            "text": self._processor.tokenizer.decode(tokens[:count], skip_special_tokens=True).strip(),
+            "finish": "stop" if ended else "length",
+            "refusal": None,
+            "id": "",
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": count,
+        }
+
+
+def _listed(ends: Any) -> list[int]:
+    return ends if isinstance(ends, list) else []
+
+
+def messages_of(request: Request) -> list[dict[str, Any]]:
+    """A request as the messages of a chat template."""
+    return [
+        {"role": "system", "content": [{"type": "text", "text": request.system}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]},
+    ]

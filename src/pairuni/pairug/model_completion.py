@@ -1,0 +1,97 @@
+"""Completion by a vision-language model: behind an endpoint, by files of a batch, or on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import Answer, AnswerStore
+from pairuni.pairug.asking import Begin, Ended, Stopping, at_once, in_rounds, next_request
+from pairuni.pairug.batch import BatchFiles
+from pairuni.pairug.conversation import Conversation, Sample, converse
+from pairuni.pairug.costs import Budget, Plan, plan
+from pairuni.pairug.endpoint import Endpoint, check_secrets
+from pairuni.pairug.model_author import author_of
+from pairuni.pairug.prompts import CaptionVerdict, QuestionVerdict
+from pairuni.pairug.requests import Picture, Request
+
+MODEL_COMPLETERS = ("endpoint", "batch", "local")
+
+_VERDICTS = (CaptionVerdict.__name__, QuestionVerdict.__name__)
+
+
+@dataclass(frozen=True)
+class ModelCompleter:
+    """Which way a model is asked, and by which settings."""
+
+    name: str
+    settings: CompletionSettings
+    ask: Callable[[Request, Stopping], Answer] | None = None
+    """Of an endpoint: answers one request. None is enough for a plan."""
+
+    @classmethod
+    def make(cls, name: str, settings: CompletionSettings) -> ModelCompleter:
+        """Ready to ask. Raises ValueError for settings that cannot work, ImportError without a package."""
+        check_settings(name, settings)
+        return cls(name, settings, Endpoint(settings) if name == "endpoint" else None)
+
+    def complete(self, samples: Sequence[Sample], max_tries: int, store: AnswerStore, ended: Ended) -> None:
+        """Hold every sample's conversation. Raises AskingStopped and CompletionPaused."""
+        begins = [self._begin(sample, max_tries) for sample in samples]
+        budget = Budget(self.settings, store)
+        if self.name == "batch":
+            files = BatchFiles(store.path.parent.parent / "batch", self.settings, budget)
+            files.read_results(store)
+            in_rounds(begins, files.ask_all, store, ended, width=len(begins))
+        elif self.name == "local":
+            from pairuni.pairug.local_model import LocalModel
+
+            model = LocalModel(self.settings)
+            in_rounds(begins, model.ask_all, store, ended, width=self.settings.concurrency)
+        else:
+            assert self.ask is not None
+            ask = self.ask
+
+            def within_budget(request: Request, stopping: Stopping) -> Answer:
+                budget.reserve(request)
+                try:
+                    return store.put(request.key, ask(request, stopping))
+                finally:
+                    budget.release(request)
+
+            at_once(begins, within_budget, store, ended, self.settings.concurrency)
+
+    def plan(self, samples: Sequence[Sample], max_tries: int, store: AnswerStore | None) -> Plan:
+        """What is still to be asked; asks nothing."""
+
+        def pending() -> Iterator[tuple[int, int, Request | None]]:
+            for sample in samples:
+                request, _ = next_request(self._begin(sample, max_tries), store)
+                verdict = request is not None and request.name in _VERDICTS
+                yield 1 if verdict else 2, 2 * max_tries - verdict, request
+
+        return plan(self.settings, store, pending())
+
+    def _begin(self, sample: Sample, max_tries: int) -> Begin[Request]:
+        def begin() -> Conversation[Request]:
+            picture = Picture.of(Path(sample.image_path), self.settings.image_side)
+            return converse(author_of(sample, picture, self.settings), max_tries)
+
+        return begin
+
+
+def check_settings(name: str, settings: CompletionSettings) -> None:
+    """Raises ValueError for what only shows once it is known that a model completes."""
+    check_secrets(settings)
+    if not settings.model:
+        raise ValueError(
+            f"the completer {name} needs a model: set completion.model, such as --completion.model "
+            "Qwen/Qwen2.5-VL-7B-Instruct"
+        )
+    if settings.max_cost is not None and settings.price_input == settings.price_output == 0:
+        raise ValueError(
+            "completion.max_cost needs prices: set completion.price_input and completion.price_output, of a "
+            "million tokens"
+        )

@@ -1,0 +1,74 @@
+"""Samples to complete: real ones where the shared data are present, else made pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pairuni.records import GenerationSample, UnderstandingSample
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | None:
+    """PuzzleVQA and NLVR to understand, COCO captions and PuzzleVQA captions to draw; None without the data."""
+    if not DATA.is_dir():
+        return None
+    puzzles, scenes = (
+        [json.loads(line) for line in (DATA / folder / file).read_text().splitlines()[:count]]
+        for folder, file in (("puzzlevqa", "color_grid.jsonl"), ("nlvr_dev", "dev.jsonl"))
+    )
+    photos = [json.loads(line) for line in (DATA / "coco_by" / "photos.jsonl").read_text().splitlines()]
+    samples: list[UnderstandingSample | GenerationSample] = []
+    for number in range(count // 4):
+        puzzle, scene, photo = puzzles[number], scenes[number], photos[number % len(photos)]
+        place = str(DATA / "puzzlevqa" / puzzle["image"])
+        samples += [
+            UnderstandingSample(
+                id=f"puzzle{number}",
+                image_path=place,
+                question=puzzle["question"],
+                answer=str(puzzle["answer"]),
+                tag="puzzle",
+            ),
+            UnderstandingSample(
+                id=f"scene{number}",
+                image_path=str(DATA / "nlvr_dev" / scene["image"]),
+                question=f"Is this true? {scene['sentence']}",
+                answer=str(scene["label"]),
+                tag="nlvr",
+            ),
+            GenerationSample(
+                id=f"photo{number}",
+                image_path=str(DATA / "coco_by" / photo["image"]),
+                prompt=photo["captions"][number // len(photos)].strip(),
+                tag="coco",
+            ),
+            GenerationSample(id=f"drawn{number}", image_path=place, prompt=puzzle["caption"], tag="puzzle"),
+        ]
+    return samples
+
+
+def made_samples(folder: Path, count: int) -> list[UnderstandingSample | GenerationSample]:
+    """Noise-free pictures of one colour each, half of them to understand and half to draw."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples: list[UnderstandingSample | GenerationSample] = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (24, 16), (7 * number % 256, 99, 30)).save(path)
+        values = {"id": f"s{number}", "image_path": str(path), "tag": f"t{number % 3}"}
+        if number % 2:
+            samples.append(
+                UnderstandingSample(**values, question=f"Which number, {number}?", answer=f"no {number}")
+            )
+        else:
+            samples.append(GenerationSample(**values, prompt=f"a plain field with the number n{number}"))
+    return samples
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
