@@ -17,7 +17,10 @@ WRONG = ("quartz", "marble", "velvet", "copper", "walnut", "ivory", "cobalt")
 
 @dataclass
 class Ask:
-    """One request as it came in. serial: its place among all; delivery: how often this very body came, from 1."""
+    """One request as it came in.
+
+    serial: its place among all; digest: of its messages; delivery: how often these messages came, from 1.
+    """
 
     serial: int
     digest: str
@@ -49,12 +52,12 @@ class Ask:
         return len(re.findall(r"^\d+\. ", self.text.partition("Earlier replies were refused:")[2], re.M))
 
     def share(self, salt: str) -> float:
-        """A number in [0, 1) that depends on the body and the salt alone."""
+        """A number in [0, 1) that depends on the messages and the salt alone."""
         return int.from_bytes(hashlib.sha256(f"{salt}{self.digest}".encode()).digest()[:4], "big") / 2**32
 
 
 Misbehave = Callable[[Ask], str | None]
-"""What is done to a request instead of answering well: a key of ``ChatServer.FAULTS``, or None."""
+"""What is done to a request instead of answering well: a word that ``ChatServer`` knows, or None."""
 
 
 def good_reply(ask: Ask, *, contradicting: bool = False) -> dict[str, Any]:
@@ -152,13 +155,12 @@ class ChatServer:
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         data = handler.rfile.read(int(handler.headers["Content-Length"]))
-        digest = hashlib.sha256(data).hexdigest()
+        body = json.loads(data)
+        digest = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
         with self._lock:
             self._deliveries[digest] = self._deliveries.get(digest, 0) + 1
             headers = {name.lower(): value for name, value in handler.headers.items()}
-            ask = Ask(
-                len(self.asks), digest, self._deliveries[digest], json.loads(data), headers, handler.path
-            )
+            ask = Ask(len(self.asks), digest, self._deliveries[digest], body, headers, handler.path)
             self.asks.append(ask)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)

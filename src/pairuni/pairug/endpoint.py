@@ -151,7 +151,10 @@ class Endpoint:
             if not isinstance(tried, Fault):
                 with self._lock:
                     if not self._settled and dialect != self._dialect:
-                        logger.warning("the endpoint takes no %s; asking with %s", self._dialect, dialect)
+                        logger.warning(
+                            "the endpoint refuses JSON by %s with %s; asking for JSON by %s with %s",
+                            *(self._dialect.format, self._dialect.limit, dialect.format, dialect.limit),
+                        )
                     if not self._settled:
                         self._dialect, self._settled = dialect, True
                 return tried

@@ -59,7 +59,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 def _labelled_lines(text: str, kind: type[Reply]) -> dict[str, Any] | None:
     """Lines that begin with a field's name; the lines that follow belong to it. None when there are none."""
     names = "|".join(kind.model_fields)
-    label = re.compile(rf"^[\W_]*({names.replace('_', '[_ ]')})[\W_]*?[:=]\s*(.*)$", re.I)
+    label = re.compile(rf"^[\W_]*({names.replace('_', '[_ ]')})[\W_]*?[:=][*_\s]*(.*)$", re.I)
     values: dict[str, list[str]] = {}
     current: list[str] = []
     for line in text.splitlines():

@@ -1,0 +1,136 @@
+"""Killed at random moments and resumed: the same files, and nothing that was answered is asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server import Ask, ChatServer
+from conftest import made_samples, real_samples
+from pairuni.records import UnderstandingSample
+
+CONCURRENCY = 6
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from pairuni.config import CompletionSettings, PairsSettings
+    from pairuni.pairug.build import build_pairs
+    from pairuni.pairug.completion import make_completer
+
+    def small(images):
+        return np.stack([np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]) - 0.3
+
+    folder, url = Path(sys.argv[1]), sys.argv[2]
+    settings = PairsSettings(
+        understanding=folder / "u.jsonl", generation=folder / "g.jsonl", out=folder / "out", completer="endpoint",
+        completion=CompletionSettings(model="seer", base_url=url, concurrency={concurrency}, timeout=3.0),
+        clusters=5,
+    )
+    build_pairs(settings, encoder=small, completer=make_completer("endpoint", settings.completion))
+"""
+RESULTS = ("pairs.jsonl", "quadruples.jsonl", "dropped.jsonl", "stats.json")
+
+
+CURED = {"429": 0.05, "500": 0.10, "cut envelope": 0.14, "drop": 0.17, "hang": 0.18}
+"""Faults that a second delivery is free of, and up to which share of the requests they reach."""
+LASTING = {"cut": 0.25, "refuse": 0.30, "contradict": 0.38, "status 400 no": 0.40}
+
+
+def faults(ask: Ask) -> str | None:
+    share = ask.share("fault")
+    cured = next((fault for fault, most in CURED.items() if share < most), None)
+    if cured is not None:
+        return cured if ask.delivery == 1 else None
+    return next((fault for fault, most in LASTING.items() if share < most), None)
+
+
+def raw_data(folder: Path, count: int) -> None:
+    """Raw files beside links to the pictures: real ones where they are present."""
+    folder.mkdir(parents=True)
+    samples = real_samples(count) or made_samples(folder / "made", count)
+    rows: dict[str, list[dict[str, Any]]] = {"u": [], "g": []}
+    for sample in samples:
+        image = folder / f"{sample.id}{Path(sample.image_path).suffix}"
+        image.write_bytes(Path(sample.image_path).read_bytes())
+        corpus = "u" if isinstance(sample, UnderstandingSample) else "g"
+        rows[corpus].append({**sample.model_dump(), "image_path": image.name})
+    for corpus, found in rows.items():
+        (folder / f"{corpus}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+def start(folder: Path, url: str) -> subprocess.Popen[str]:
+    script = textwrap.dedent(SCRIPT).format(concurrency=CONCURRENCY)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
+    command = [sys.executable, "-c", script, str(folder), url]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(folder: Path, url: str) -> None:
+    running = start(folder, url)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+
+
+def stored_at(server: ChatServer, folder: Path) -> dict[str, int]:
+    """Digest of each request whose answer is stored -> serial of the request that was answered."""
+    path = folder / "out" / "cache" / "answers.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    ids = [json.loads(line)["answer"]["id"] for line in lines if line.endswith(b"\n")]
+    return {server.asks[serial].digest: serial for serial in (int(one.partition("-")[2]) for one in ids)}
+
+
+@pytest.mark.parametrize(
+    ("kills", "count"), [(3, 24), pytest.param(20, 100, marks=pytest.mark.slow)], ids=["3", "20"]
+)
+def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count: int) -> None:
+    raw_data(tmp_path / "whole", count)
+    raw_data(tmp_path / "killed", count)
+    with ChatServer(faults, seconds=0.02) as server:
+        finish(tmp_path / "whole", server.url)
+        needed, first_url = len(server.asks), server.url
+    rng = random.Random(kills)
+    in_flight: set[str] = set()
+    with ChatServer(faults, seconds=0.02) as server:
+        folder = tmp_path / "killed"
+        for _ in range(kills):
+            running = start(folder, server.url)
+            wanted = len(server.asks) + rng.randint(1, max(2, needed // kills))
+            while len(server.asks) < wanted and running.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.05)
+            running.kill()
+            running.communicate()
+            assert running.returncode == -signal.SIGKILL, "the build ended before it was killed"
+            in_flight |= {ask.digest for ask in server.asks} - set(stored_at(server, folder))
+        finish(folder, server.url)
+    stored = stored_at(server, folder)
+    for ask in server.asks:
+        assert ask.serial <= stored.get(ask.digest, ask.serial), "asked again after its answer was stored"
+    without_answer = {ask.digest for ask in server.asks} - stored.keys()
+    assert all(faults(ask) == "status 400 no" for ask in server.asks if ask.digest in without_answer)
+    deliveries = Counter(ask.digest for ask in server.asks)
+    cured = {ask.digest for ask in server.asks if ask.delivery == 1 and faults(ask) in CURED}
+    repeated = {digest for digest in stored if deliveries[digest] > 1 + (digest in cured)}
+    assert repeated <= in_flight
+    assert len(repeated) <= kills * CONCURRENCY
+    for name in RESULTS:
+        whole, resumed = ((tmp_path / way / "out" / name).read_bytes() for way in ("whole", "killed"))
+        whole = whole.replace(b"/whole/", b"/killed/").replace(first_url.encode(), server.url.encode())
+        assert whole == resumed, name
+    build = json.loads((tmp_path / "killed" / "out" / "stats.json").read_text())["build"]
+    assert build["samples"] == build["quadruples"] + build["dropped"] + build["failed"] == count
+    assert build["quadruples"] > count / 2
+    assert build["retried"] > 0
+    assert build["dropped"] + build["failed"] > 0 or count < 50
