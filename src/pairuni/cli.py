@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Post-train unified vision-language models on understanding-generation pairs.",
     epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see where an error arose.",
 )
-pairs_app = typer.Typer(no_args_is_help=True, help="Build, check and count PairUG files.")
+pairs_app = typer.Typer(no_args_is_help=True, help="Build, check, count and show PairUG files.")
 eval_app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
@@ -110,6 +110,29 @@ def pairs_stats(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet 
     from pairuni.commands.pairs import stats
 
     typer.echo(json.dumps(stats(file), indent=2, ensure_ascii=False))
+
+
+@pairs_app.command("gallery")
+def pairs_gallery(
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or PAGE.html for one page with the pictures inside; by default the folder "
+            "gallery beside FILE."
+        ),
+    ] = None,
+    most: Annotated[
+        int, typer.Option(min=1, help="Of more pairs, this many are shown, at even distances.")
+    ] = 20_000,
+) -> None:
+    """Make a page to look at pairs: search, filter by kind, tag and similarity; works offline."""
+    from pairuni.commands.pairs import gallery
+
+    made = gallery(file, out, most=most)
+    if made.missing:
+        typer.echo(f"{made.missing:,} pictures were not found; pairs check names them", err=True)
+    typer.echo(f"{made.shown:,} of {made.total:,} pairs: {made.page}")
 
 
 @app.command(context_settings=WITH_OVERRIDES)

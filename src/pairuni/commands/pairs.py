@@ -1,8 +1,9 @@
-"""Building, checking and counting pairs."""
+"""Building, checking, counting and showing pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
     from pairuni.pairug.features import Encoder
+    from pairuni.report.gallery import Gallery
 
 OWN_TOWER = "policy:"
 """How an encoder's name begins that means a policy's own vision tower."""
@@ -86,6 +88,23 @@ def stats(path: Path) -> dict[str, Any]:
     from pairuni.pairug.store import read_pairs
 
     return pair_statistics(read_pairs(path))
+
+
+def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
+    """Write the page of a pair file; beside it, in the folder gallery, unless ``out`` says where."""
+    from pairuni.pairug.store import read_pairs
+    from pairuni.report.gallery import write_gallery
+
+    pairs = read_pairs(path)
+    with Stages(unit="pictures") as stages:
+        return write_gallery(
+            pairs,
+            path.parent,
+            path.parent / "gallery" if out is None else out,
+            title=path.name,
+            most=most,
+            advance=partial(stages.advance, "thumbnails"),
+        )
 
 
 def _encoder(name: str) -> Encoder:

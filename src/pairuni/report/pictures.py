@@ -1,47 +1,63 @@
-"""Pictures as data URIs, so that a page stands alone."""
+"""Pictures made small for a page: as data URIs, so that it stands alone, or as files beside it."""
 
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
 LARGEST = 256
-"""Longest side in pixels of an embedded picture; larger ones are scaled down."""
+"""Longest side in pixels of a picture in a report; larger ones are scaled down."""
+CRISP = 96
+"""Longest side in pixels of pictures whose pixels are shown as they are: kept without loss."""
 
 
-def picture(folder: Path, path: str, alt: str) -> str:
-    """An <img> of ``folder/path``; a placeholder when it is missing, unreadable or outside ``folder``."""
-    uri = _data_uri(folder, path)
-    if uri is None:
-        return (
-            f'<span class="picture missing" role="img" aria-label="{escape(alt)}: not found">not found</span>'
-        )
-    source, width, height = uri
-    crisp = " crisp" if max(width, height) <= 96 else ""
-    return (
-        f'<img class="picture{crisp}" src="{source}" width="{width}" height="{height}" '
-        f'alt="{escape(alt)}" loading="lazy">'
-    )
+@dataclass(frozen=True)
+class Thumbnail:
+    """An encoded picture. width, height: in pixels."""
+
+    data: bytes
+    kind: Literal["png", "jpeg"]
+    width: int
+    height: int
+
+    def uri(self) -> str:
+        """The picture as a data URI."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
-def _data_uri(folder: Path, path: str) -> tuple[str, int, int] | None:
+def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
+    """``folder/path`` with sides of at most ``largest`` pixels; None when missing, unreadable or outside."""
     file = (folder / path).resolve()
     if not path or not file.is_relative_to(folder.resolve()):
         return None
     try:
         with Image.open(file) as opened:
-            opened.draft("RGB", (LARGEST, LARGEST))
+            opened.draft("RGB", (largest, largest))
             image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    small = max(image.size) <= 96
+    image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    small = max(image.size) <= CRISP
     encoded = io.BytesIO()
     image.save(encoded, "PNG", optimize=True) if small else image.save(encoded, "JPEG", quality=85)
-    kind = "png" if small else "jpeg"
-    text = base64.b64encode(encoded.getvalue()).decode("ascii")
-    return f"data:image/{kind};base64,{text}", image.width, image.height
+    return Thumbnail(encoded.getvalue(), "png" if small else "jpeg", image.width, image.height)
+
+
+def picture(folder: Path, path: str, alt: str) -> str:
+    """An <img> of ``folder/path``; a placeholder when it is missing, unreadable or outside ``folder``."""
+    found = thumbnail(folder, path, LARGEST)
+    if found is None:
+        return (
+            f'<span class="picture missing" role="img" aria-label="{escape(alt)}: not found">not found</span>'
+        )
+    crisp = " crisp" if max(found.width, found.height) <= CRISP else ""
+    return (
+        f'<img class="picture{crisp}" src="{found.uri()}" width="{found.width}" height="{found.height}" '
+        f'alt="{escape(alt)}" loading="lazy">'
+    )
