@@ -131,7 +131,7 @@ def pairs_gallery(
 
     made = gallery(file, out, most=most)
     if made.missing:
-        typer.echo(f"{made.missing:,} pictures were not found; pairs check names them", err=True)
+        typer.echo(f"pictures not found: {made.missing:,}; pairs check names them", err=True)
     typer.echo(f"{made.shown:,} of {made.total:,} pairs: {made.page}")
 
 
