@@ -116,7 +116,7 @@ def test_the_command_check_can_fail() -> None:
     assert fault(["train", "recipes/digits.toml", "--pairgrpo.learning-rate", "1e-5", "--dry-run"]) is None
     assert fault(["train", "recipes/digits.toml", "--pairgrpo.learning-rat", "1e-5"]) is not None
     assert fault(["pairs", "build", "--encoder", "x", "--treshold", "0.5"]) is not None
-    assert fault(["pairs", "gallery"]) is not None
+    assert fault(["pairs", "galery"]) is not None
     assert fault(["draw", "a cat", "--sead", "1"]) is not None
 
 

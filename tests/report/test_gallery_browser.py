@@ -109,6 +109,14 @@ def settle(page: Any) -> None:
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression to hold; playwright's own wait evaluates text, which the page's policy forbids."""
+    end = time.monotonic() + SECONDS
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"still not: {expression}"
+        time.sleep(0.02)
+
+
 def first_numbers(page: Any, most: int) -> list[int]:
     words = page.locator(".pair-card a").all_inner_texts()[:most]
     return [int(word.removeprefix("Pair ").replace(",", "")) for word in words]
@@ -134,7 +142,7 @@ def test_it_opens_at_once_and_stays_small(page: Any) -> None:
     assert first_numbers(page, 99)[-1] == COUNT
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     images = "[...document.querySelectorAll('.pair-card img')]"
-    page.wait_for_function(f"{images}.every(image => image.complete)")
+    until(page, f"{images}.every(image => image.complete)")
     assert page.evaluate(f"{images}.every(image => image.naturalWidth === 24)")
 
 
@@ -224,13 +232,13 @@ def test_the_handles_can_be_dragged(page: Any, pairs: tuple[Path, list[UGPair]])
 
 def test_search(page: Any) -> None:
     page.fill("#words", "NUMBER 4321")
-    page.wait_for_function("document.getElementById('count').textContent === '1 of 5,000 pairs'")
+    until(page, "document.getElementById('count').textContent === '1 of 5,000 pairs'")
     assert first_numbers(page, 9) == [4322]
     page.fill("#words", "no such words")
-    page.wait_for_function("!document.getElementById('none').hidden")
+    until(page, "!document.getElementById('none').hidden")
     assert count(page) == "0 of 5,000 pairs"
     page.fill("#words", "")
-    page.wait_for_function("document.getElementById('count').textContent === '5,000 pairs'")
+    until(page, "document.getElementById('count').textContent === '5,000 pairs'")
 
 
 def test_markup_is_harmless(page: Any) -> None:
@@ -338,7 +346,7 @@ def test_a_page_alone(browser: Any, pairs: tuple[Path, list[UGPair]], tmp_path: 
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(alone.as_uri())
     assert count(page) == "200 pairs"
-    page.wait_for_function("[...document.querySelectorAll('img')].every(image => image.naturalWidth === 24)")
+    until(page, "[...document.querySelectorAll('img')].every(image => image.naturalWidth === 24)")
     assert first_numbers(page, 2) == [1, 26]
     assert said == []
     page.close()

@@ -101,7 +101,7 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
             pairs,
             path.parent,
             path.parent / "gallery" if out is None else out,
-            title=path.name,
+            title=f"{path.resolve().parent.name}/{path.name}",
             most=most,
             advance=partial(stages.advance, "thumbnails"),
         )

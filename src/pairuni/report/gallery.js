@@ -254,7 +254,7 @@ function card(position) {
   const made = element(
     "li",
     { className: "pair-card" },
-    element("p", {}, link, element("span", { textContent: `${pair.kind} · ${said(pair.similarity)}` })),
+    element("p", {}, link, element("span", { textContent: `${pair.kind} · ${pair.similarity.toFixed(3)}` })),
     element(
       "div",
       { className: "two" },

@@ -138,8 +138,9 @@ class Progress:
 class Stages:
     """A progress line for each stage in turn, named after ``prefix``; one that begins ends the one before."""
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", unit: str = "samples") -> None:
         self._prefix = prefix
+        self._unit = unit
         self._stage = ""
         self._progress: Progress | None = None
 
@@ -156,7 +157,7 @@ class Stages:
         if stage != self._stage or self._progress is None:
             self._end()
             self._stage = stage
-            self._progress = Progress(self._prefix + stage, total=total, unit="samples").__enter__()
+            self._progress = Progress(self._prefix + stage, total=total, unit=self._unit).__enter__()
         self._progress.advance(done)
 
     def _end(self) -> None:
