@@ -45,7 +45,7 @@ def test_rollout_prints_a_table_and_then_its_object(no_children):
     ours, peers = (found["contenders"][name] for name in ("pairuni", "peers"))
     assert ours["images_per_second"] == pytest.approx(4 / ours["seconds"])
     assert found["times_faster"] == {"peers": peers["seconds"] / ours["seconds"]}
-    share = found["decode_bytes"] / ours["seconds"] / found["copy_bytes_per_second"]
+    share = found["decode_bytes"]["distinct"] / ours["seconds"] / found["copy_bytes_per_second"]
     assert ours["bandwidth_share"] == pytest.approx(share)
 
 

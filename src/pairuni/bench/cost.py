@@ -58,23 +58,28 @@ def sizes_of(model: Any) -> Sizes:
 
 def decode_bytes(
     sizes: Sizes, prompts: Sequence[int], *, rollouts: int, steps: int, guided: bool, itemsize: int
-) -> int:
+) -> dict[str, int]:
     """Bytes that decoding pictures of all the prompts in one batch must move; prompts: their lengths.
 
-    A step reads the weights of blocks, image head and image input once, reads the filled keys and values of
-    every row, and writes one position of each. Guided pictures are two rows. The first token comes from the
-    prefill, so there are steps - 1 such steps; the prefill and activations are not counted, which makes a
-    percent of bandwidth that is taken of the whole time too small rather than too large.
+    A step reads the weights of blocks, image head and image input once, reads the filled keys and values, and
+    writes one position of each row. Guided pictures are two rows. The first token comes from the prefill, so
+    there are steps - 1 such steps; the prefill and activations are not counted, which makes a percent of
+    bandwidth that is taken of the whole time too small rather than too large. Two definitions:
+
+    "distinct": a step reads a prompt's keys and values once for its K rollouts, what it needs at least;
+    "repeated": once for each rollout, as a loop that keeps them a row does.
     """
-    rows = (2 if guided else 1) * rollouts
+    branches = 2 if guided else 1
+    rows = branches * rollouts
     position = 2 * sizes.layers * sizes.kv_width * itemsize
-    weights = (sizes.blocks + sizes.image_head + sizes.image_input) * itemsize
-    total = (steps - 1) * weights
-    for length in prompts:
-        # step s, from 1, writes position length + s - 1 and attends to length + s positions
-        read = (steps - 1) * length + (steps - 1) * steps // 2
-        total += rows * position * (read + steps - 1)
-    return total
+    weights = (steps - 1) * (sizes.blocks + sizes.image_head + sizes.image_input) * itemsize
+    # step s, from 1, writes the s-th position behind the prompt, then reads these s and the prompt
+    own = len(prompts) * rows * position * ((steps - 1) * steps // 2 + steps - 1)
+    shared = (steps - 1) * sum(prompts) * position
+    return {
+        "distinct": weights + own + branches * shared,
+        "repeated": weights + own + rows * shared,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

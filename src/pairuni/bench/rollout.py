@@ -14,6 +14,7 @@ from pairuni.bench.hardware import copy_bandwidth
 from pairuni.bench.timing import interleaved
 from pairuni.bench.workload import Settings, drawing_prompts, pictures, questions
 from pairuni.policies.janus.policy import JanusPolicy
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 
 TEMPERATURE = 1.0
 OURS, JOINT = "pairuni", "pairuni-joint"
@@ -37,23 +38,23 @@ class Batch:
     prompts: list[str]
 
 
-def joint_rollout(policy: JanusPolicy, batch: Batch, settings: Settings, seed: int) -> None:
+def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: Settings, seed: int) -> None:
     """Answers and pictures of a batch of pairs: the rollout of one step."""
-    policy.sample_text(
-        batch.shown,
-        batch.asked,
+    texts = TextSampling(
+        images=batch.shown,
+        questions=batch.asked,
         rollouts=settings.rollouts,
         temperature=TEMPERATURE,
         max_new_tokens=settings.answer_tokens,
         seed=seed,
     )
-    image_rollout(policy, batch, settings, seed)
+    policy.sample(texts, drawing(batch, settings, seed))
 
 
-def image_rollout(policy: JanusPolicy, batch: Batch, settings: Settings, seed: int) -> None:
-    """Pictures alone, log-probs with them."""
-    policy.sample_images(
-        batch.prompts,
+def drawing(batch: Batch, settings: Settings, seed: int) -> ImageSampling:
+    """What is asked for by the pictures' side."""
+    return ImageSampling(
+        prompts=batch.prompts,
         rollouts=settings.rollouts,
         temperature=TEMPERATURE,
         guidance=settings.guidance,
@@ -63,19 +64,26 @@ def image_rollout(policy: JanusPolicy, batch: Batch, settings: Settings, seed: i
 
 
 def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
-    """name -> a function of the seed that rolls all prompts out; those of ``settings.skip`` are left out."""
+    """name -> a function of the round's number, which is our seed; those of ``settings.skip`` are left out.
+
+    In round 0, which only warms up, the peers' loop runs the longest prompt alone: its eager steps take
+    minutes at Janus-Pro's sizes, and its memory is no larger for more prompts, one at a time.
+    """
     count = settings.prompts
     batch = Batch(shown=pictures(policy, count), asked=questions(count), prompts=drawing_prompts(count))
+    longest = [max(batch.prompts, key=lambda prompt: len(policy.prompts.generation(prompt)))]
     how: dict[str, Any] = {
         "rollouts": settings.rollouts,
         "temperature": TEMPERATURE,
         "guidance": settings.guidance,
     }
     every: dict[str, Callable[[int], object]] = {
-        "peers": lambda _: [peers_rollout(policy, [prompt], **how) for prompt in batch.prompts],
+        "peers": lambda turn: [
+            peers_rollout(policy, [prompt], **how) for prompt in (batch.prompts if turn else longest)
+        ],
         "peers-batched": lambda _: peers_rollout(policy, batch.prompts, **how),
         "transformers": lambda _: transformers_rollout(policy, batch.prompts, **how),
-        OURS: lambda seed: image_rollout(policy, batch, settings, seed),
+        OURS: lambda seed: policy.sample_images(**vars(drawing(batch, settings, seed))),
         JOINT: lambda seed: joint_rollout(policy, batch, settings, seed),
     }
     return {name: work for name, work in every.items() if name not in settings.skip}
@@ -108,14 +116,17 @@ def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, 
             **memory[name],
         }
         if name != JOINT:  # the bytes of answers are not counted
-            rows[name]["bandwidth_share"] = moved / timing.median / bandwidth
+            rows[name]["bandwidth_share"] = moved["distinct"] / timing.median / bandwidth
+            rows[name]["bandwidth_share_repeated"] = moved["repeated"] / timing.median / bandwidth
     ours = timings[OURS].median
     return {
         "images": images,
         "image_tokens": policy.image_tokens,
         "prompt_tokens": prompts,
         "decode_bytes": moved,
-        "decode_bytes_per_step": moved / max(policy.image_tokens - 1, 1),
+        "decode_bytes_per_step": {
+            name: total / max(policy.image_tokens - 1, 1) for name, total in moved.items()
+        },
         "copy_bytes_per_second": bandwidth,
         "contenders": rows,
         "times_faster": {name: timing.median / ours for name, timing in timings.items() if name in BASELINES},

@@ -20,6 +20,8 @@ from pairuni.records import Annotation, UGPair
 from pairuni.training.optimizer import NamedAdamW
 
 OURS = "pairuni"
+ADDS = {OURS: "rollout of answers and pictures, stub rewards, update, AdamW"}
+"""What the one contender is."""
 
 
 class StubReward:

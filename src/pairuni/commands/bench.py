@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -155,3 +156,41 @@ def step(
         branch=branch,
         micro_batch=micro_batch,
     )
+
+
+@app.command("all")
+def everything(
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="The list for a processor or for a GPU.")
+    ] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("benchmarks/results"),
+    only: Annotated[list[str] | None, typer.Option(help="A case of the list; may be given again.")] = None,
+) -> None:
+    """Run the whole list and write a file for each result. Wants a machine that does nothing else."""
+    from pairuni.bench.suite import chosen, run_all
+
+    failed = run_all(chosen(device, only or []), out)
+    for line in failed:
+        typer.echo(line, err=True)
+    if failed:
+        raise typer.Exit(1)
+    typer.echo(f"results: {out}")
+
+
+@app.command("table")
+def ladder(
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("benchmarks/results"),
+    page: Annotated[
+        Path | None, typer.Option(help="Page to write the table into; else it is printed.")
+    ] = None,
+) -> None:
+    """The results as Markdown, each a ladder whose rows add one thing."""
+    from pairuni.bench.ladder import markdown, read_results, with_results
+    from pairuni.files import write_text
+
+    content = markdown(read_results(results))
+    if page is None:
+        typer.echo(content)
+    else:
+        write_text(page, with_results(page.read_text(encoding="utf-8"), content))
+        typer.echo(page)

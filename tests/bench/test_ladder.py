@@ -1,0 +1,158 @@
+"""The page shows what the result files hold; the list names commands that exist."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pairuni.bench import suite
+from pairuni.bench.ladder import BEGIN, EMPTY, END, markdown, read_results, with_results
+from pairuni.bench.result import CONTENDERS
+from pairuni.bench.rollout import ADDS as ROLLOUT
+from pairuni.bench.step import ADDS as STEP
+from pairuni.bench.update import ADDS as UPDATE
+from pairuni.cli import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(seconds, **more):
+    extremes = {"seconds_min": seconds * 0.9, "seconds_max": seconds * 1.1}
+    return {"seconds": seconds, **extremes, "start_bytes": 1 << 20, "peak_bytes": 5 << 20, **more}
+
+
+RESULT = {
+    "bench": "rollout",
+    "command": "pairuni bench rollout --device cpu --json",
+    "commit": "0123456789abcdef",
+    "hardware": {"processor": "Some CPU", "cores": 2, "device": "cpu"},
+    "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+    "settings": {"repeats": 7},
+    "copy_bytes_per_second": 2.0e10,
+    "joint_over_images_alone": 1.125,
+    "contenders": {
+        "peers": row(4.0, images_per_second=16.0, bandwidth_share=0.05),
+        "pairuni": row(0.5, images_per_second=128.0, bandwidth_share=0.4),
+        "pairuni-joint": row(0.5625, images_per_second=113.8),
+    },
+}
+
+
+def test_a_ladder_sets_every_row_against_the_first(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(RESULT))
+    lines = markdown(read_results(tmp_path)).splitlines()
+    assert lines[0] == "### mine"
+    assert "`pairuni bench rollout --device cpu`" in lines[2]
+    assert "Some CPU, 2 cores; torch 2.13.0, transformers 5.23.0; commit 0123456789ab; median of 7." in lines
+    (ours,) = [line for line in lines if line.startswith("| **pairuni**")]
+    assert [cell.strip() for cell in ours.split("|")[2:-1]] == [
+        "0.5 (0.45, 0.55)",
+        "8.00",
+        "128",
+        "40.0%",
+        "5",
+    ]
+    (joint,) = [line for line in lines if line.startswith("| **pairuni-joint**")]
+    assert joint.split("|")[5].strip() == ""
+    assert "Answers and pictures together take 1.12 times" in lines[-1]
+
+
+def test_results_come_in_the_order_of_the_list(tmp_path):
+    for name in ("zebra", "update-tiny-cpu", "rollout-tiny-cpu", "aardvark"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(RESULT))
+    assert list(read_results(tmp_path)) == ["rollout-tiny-cpu", "update-tiny-cpu", "aardvark", "zebra"]
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    (tmp_path / "odd.json").write_text('{"bench": "rollout"}')
+    with pytest.raises(ValueError, match=r"odd\.json holds no result"):
+        read_results(tmp_path)
+
+
+def test_the_page_shows_the_committed_results():
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = page.partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == markdown(read_results(ROOT / "benchmarks" / "results"))
+
+
+def test_the_command_writes_between_the_marks(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(RESULT))
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["bench", "table", "--results", str(tmp_path), "--page", str(page)])
+        assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert text.startswith(f"above\n{BEGIN}\n\n### mine")
+    assert text.endswith(f"alone. Measured copy: 20.0 GB/s.\n\n{END}\nbelow\n")
+    assert "old" not in text
+    with pytest.raises(ValueError, match="no lines"):
+        with_results("nothing here", "")
+
+
+def test_no_results_say_so(tmp_path):
+    assert markdown(read_results(tmp_path)) == EMPTY
+
+
+def test_every_contender_has_its_words():
+    for bench, adds in (("rollout", ROLLOUT), ("update", UPDATE), ("step", STEP)):
+        assert tuple(adds) == CONTENDERS[bench]
+
+
+@pytest.mark.parametrize("words", [*suite.CPU.values(), *suite.CUDA.values()])
+def test_the_list_names_commands_that_are_understood(words, monkeypatch):
+    """Everything but the measuring itself."""
+    seen = []
+
+    def run(bench, settings, **_):
+        seen.append((bench, settings))
+        return {"done": True}
+
+    monkeypatch.setattr("pairuni.bench.result.run", run)
+    done = CliRunner().invoke(app, ["bench", *words.split(), "--json"])
+    assert done.exit_code == 0, done.output
+    ((bench, settings),) = seen
+    assert words.startswith(bench)
+    assert set(settings.skip) <= set(CONTENDERS[bench])
+    assert settings.answer_tokens == (16 if "tiny" in words else 200)
+
+
+def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, **_):
+        asked.append(command[1:])
+        broken = "broken" in command
+        return subprocess.CompletedProcess(
+            command, int(broken), "" if broken else f"table\n{json.dumps(RESULT)}\n"
+        )
+
+    monkeypatch.setattr(suite.subprocess, "run", run)
+    (tmp_path / "first.json").write_text("kept")
+    failed = suite.run_all({"first": "step --model broken", "second": "step --repeats 3"}, tmp_path)
+    assert failed == ["first ended with code 1: pairuni bench step --model broken"]
+    assert asked[1] == ["-m", "pairuni", "bench", "step", "--repeats", "3", "--json"]
+    assert (tmp_path / "first.json").read_text() == "kept"
+    assert json.loads((tmp_path / "second.json").read_text()) == RESULT
+
+
+@pytest.mark.slow
+def test_the_list_in_processes_of_its_own(tmp_path):
+    cases = {
+        "broken": "rollout --model janus-pro-3b",
+        "good": "step --prompts 1 --rollouts 2 --repeats 1 --answer-tokens 2 --device cpu",
+    }
+    failed = suite.run_all(cases, tmp_path)
+    assert failed == ["broken ended with code 1: pairuni bench rollout --model janus-pro-3b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["good.json"]
+    (found,) = read_results(tmp_path).values()
+    assert found["command"] == f"pairuni bench {cases['good']} --json"
+    assert found["contenders"]["pairuni"]["peak_bytes"] > found["contenders"]["pairuni"]["start_bytes"]
+
+
+def test_unknown_cases_are_refused():
+    assert list(suite.chosen("cpu", ["step-tiny-cpu"])) == ["step-tiny-cpu"]
+    with pytest.raises(ValueError, match="no case 'step-tiny-cpu' for cuda; choose from rollout-1b-cuda"):
+        suite.chosen("cuda", ["step-tiny-cpu"])
