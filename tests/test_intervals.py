@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pairuni.intervals import wilson_interval
+from pairuni.intervals import bootstrap_interval, wilson_interval
 
 
 def test_wilson_interval_solves_its_equation() -> None:
@@ -18,3 +18,18 @@ def test_published_values() -> None:
     # Newcombe 1998, table I: 81 of 263 and 0 of 20.
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_bootstrap_of_a_share_is_near_wilson() -> None:
+    for right, count in ((50, 200), (450, 500)):
+        low, high = bootstrap_interval([[1.0] * right + [0.0] * (count - right)], lambda means: means[0])
+        assert (low, high) == pytest.approx(wilson_interval(right / count, count), abs=0.01)
+
+
+def test_bootstrap_keeps_the_parts_apart() -> None:
+    # parts that differ but are each of one value leave nothing to chance
+    assert bootstrap_interval([[0.0] * 5, [1.0] * 9], lambda means: (means[0] + means[1]) / 2) == (0.5, 0.5)
+    low, high = bootstrap_interval([[[1.0, 2.0], [3.0, 4.0]]], lambda means: means[0][:, 0] / means[0][:, 1])
+    assert (low, high) == (0.5, 0.75)
+    with pytest.raises(ValueError, match="at least one item in every part"):
+        bootstrap_interval([[1.0], []], lambda means: means[0])

@@ -1,11 +1,17 @@
-"""How sure a share of right items is."""
+"""How sure a score is."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
 """The 97.5% quantile of the standard normal."""
+
+Array = NDArray[np.float64]
 
 
 def wilson_interval(score: float, count: int) -> tuple[float, float]:
@@ -16,3 +22,28 @@ def wilson_interval(score: float, count: int) -> tuple[float, float]:
     centre = (score + spread / 2) / (1 + spread)
     half = Z95 / (1 + spread) * math.sqrt(score * (1 - score) / count + spread / (4 * count))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_interval(
+    strata: Sequence[Sequence[float] | Sequence[Sequence[float]]],
+    statistic: Callable[[list[Array]], Array],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95% percentile interval of a statistic of means (Efron and Tibshirani 1993, chapter 13).
+
+    strata: for each part of the benchmark its independent items, a number or k numbers each; items are drawn
+    with replacement within their part, so every part keeps its size. statistic: from the parts' means, arrays
+    [resamples] or [resamples, k], to the scores [resamples]; where it is not a number that resample is left out.
+    """
+    arrays = [np.asarray(part, dtype=np.float64) for part in strata]
+    if not arrays or any(len(part) == 0 for part in arrays):
+        raise ValueError("an interval needs at least one item in every part")
+    rng = np.random.default_rng(seed)
+    means = [
+        np.stack([part[rng.integers(len(part), size=len(part))].mean(axis=0) for _ in range(resamples)])
+        for part in arrays
+    ]
+    low, high = np.nanquantile(statistic(means), (0.025, 0.975))
+    return float(low), float(high)

@@ -1,0 +1,65 @@
+"""MMStar (arXiv:2403.20330): 1,500 multiple-choice questions in six categories, by the official rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pairuni.evaluation.result import Result
+from pairuni.evaluation.rows import read_rows, write_rows
+from pairuni.intervals import bootstrap_interval
+
+CATEGORIES = (
+    "coarse perception",
+    "fine-grained perception",
+    "instance reasoning",
+    "logical reasoning",
+    "math",
+    "science & technology",
+)
+_LEADS = ("", "(", "option ", "the answer is ")
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """Rows of JSON Lines with the columns of the official table: answer, category, prediction and others."""
+    return read_rows(path, "answer", "category", "prediction")
+
+
+def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that ``read_predictions`` reads."""
+    write_rows(path, rows)
+
+
+def is_right(prediction: str, answer: str) -> bool:
+    """Whether the reply begins with the answer's letter, bare or after "(", "option " or "the answer is ".
+
+    So "a man" counts as A, as in the official script.
+    """
+    said = prediction.lower().strip().replace("\n", " ")
+    letter = answer.lower().strip()
+    return any(said.startswith(lead + letter) for lead in _LEADS)
+
+
+def score(rows: Sequence[Mapping[str, Any]]) -> Result:
+    """Share of right answers in percent, over all questions and by category.
+
+    Raises ValueError for a category that MMStar has not.
+    """
+    right: dict[str, list[float]] = {name: [] for name in CATEGORIES}
+    for row in rows:
+        if row["category"] not in right:
+            raise ValueError(f"MMStar has no category {row['category']!r}; known: {', '.join(CATEGORIES)}")
+        right[row["category"]].append(float(is_right(str(row["prediction"]), str(row["answer"]))))
+    every = [hit for hits in right.values() for hit in hits]
+    if not every:
+        raise ValueError("MMStar needs at least one answered question")
+    return Result(
+        benchmark="MMStar",
+        protocol="official",
+        score=100 * sum(every) / len(every),
+        unit="% of all questions",
+        interval=bootstrap_interval([every], lambda means: 100 * means[0]),
+        parts={name: 100 * sum(hits) / len(hits) for name, hits in right.items() if hits},
+        counts={name: len(hits) for name, hits in right.items()},
+    )

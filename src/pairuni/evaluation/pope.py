@@ -1,0 +1,114 @@
+"""POPE (arXiv:2305.10355): is there such an object in the image? Three splits, by the official rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pairuni.evaluation.result import Result
+from pairuni.evaluation.rows import read_rows, write_rows
+from pairuni.intervals import Array, bootstrap_interval
+
+SPLITS = ("random", "popular", "adversarial")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a split; truth: whether the object is there."""
+
+    image: str
+    text: str
+    truth: bool
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of ``coco_pope_<split>.json``, which is JSON Lines."""
+    rows = read_rows(path, "image", "text", "label")
+    return [Question(row["image"], row["text"], row["label"] != "no") for row in rows]
+
+
+def write_replies(path: Path, questions: Sequence[Question], replies: Sequence[str]) -> None:
+    """Write the answers file that the official script reads."""
+    write_rows(
+        path,
+        ({"question": q.text, "answer": reply} for q, reply in zip(questions, replies, strict=True)),
+    )
+
+
+def read_replies(path: Path, questions: Sequence[Question]) -> list[str]:
+    """The replies of an answers file. Raises ValueError when they are not those of ``questions``, in order."""
+    rows = read_rows(path, "question", "answer")
+    if len(rows) != len(questions):
+        raise ValueError(f"{path} has {len(rows)} answers to {len(questions)} questions")
+    for number, (row, question) in enumerate(zip(rows, questions, strict=True), start=1):
+        if row["question"] != question.text:
+            raise ValueError(f"{path}, answer {number}: the question is not the split's, {question.text!r}")
+    return [row["answer"] for row in rows]
+
+
+def says_yes(reply: str) -> bool:
+    """No when "No", "no" or "not" is a word of the first sentence, commas aside; yes whatever else it says."""
+    words = reply.split(".")[0].replace(",", "").split(" ")
+    return not {"No", "no", "not"} & set(words)
+
+
+def score(splits: Mapping[str, tuple[Sequence[Question], Sequence[str]]]) -> Result:
+    """Mean F1 of the splits in percent; accuracy, precision, recall, F1 and yes-rate of each, and their means.
+
+    splits: questions and replies by the split's name. The yes-rate counts what the model said. A precision or
+    recall over nothing, which the official script divides by zero for, is 0. The interval draws images.
+    """
+    if not splits:
+        raise ValueError("POPE needs at least one split")
+    parts: dict[str, float] = {}
+    strata: list[list[list[float]]] = []
+    for name, (questions, replies) in splits.items():
+        tables = _tables(questions, replies)
+        strata.append(tables)
+        rates = _rates(np.asarray(tables).mean(axis=0))
+        parts |= {f"{name} {key}": 100 * float(value) for key, value in rates.items()}
+    for key in ("accuracy", "precision", "recall", "F1", "yes-rate"):
+        parts[f"mean {key}"] = sum(parts[f"{name} {key}"] for name in splits) / len(splits)
+    return Result(
+        benchmark="POPE",
+        protocol="official",
+        score=parts["mean F1"],
+        unit=f"% F1, mean of {', '.join(splits)}",
+        interval=bootstrap_interval(
+            strata, lambda means: 100 * np.mean([_rates(mean)["F1"] for mean in means], axis=0)
+        ),
+        parts=parts,
+        counts={name: len(questions) for name, (questions, _) in splits.items()},
+    )
+
+
+def _tables(questions: Sequence[Question], replies: Sequence[str]) -> list[list[float]]:
+    """Each image's true and false positives, true and false negatives."""
+    images: dict[str, list[float]] = {}
+    for question, reply in zip(questions, replies, strict=True):
+        table = images.setdefault(question.image, [0.0, 0.0, 0.0, 0.0])
+        yes = says_yes(reply)
+        table[(0 if question.truth else 1) if yes else (3 if question.truth else 2)] += 1
+    return list(images.values())
+
+
+def _rates(table: Array) -> dict[str, Array]:
+    """[..., 4] counts or means of true and false positives, true and false negatives -> [...] rates."""
+    true_yes, false_yes, true_no, false_no = np.moveaxis(table, -1, 0)
+    total = true_yes + false_yes + true_no + false_no
+    precision = _ratio(true_yes, true_yes + false_yes)
+    recall = _ratio(true_yes, true_yes + false_no)
+    return {
+        "accuracy": (true_yes + true_no) / total,
+        "precision": precision,
+        "recall": recall,
+        "F1": _ratio(2 * precision * recall, precision + recall),
+        "yes-rate": (true_yes + false_yes) / total,
+    }
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

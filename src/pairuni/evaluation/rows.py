@@ -1,0 +1,57 @@
+"""The benchmarks' JSON files in and out; what is wrong is named by file and line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pairuni.files import write_text
+
+
+def read_rows(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file, blank lines left out.
+
+    Raises ValueError naming file and line when one is no JSON object or lacks a key of ``needed``.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        rows.append(_checked(row, f"{path}, line {number}", needed))
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises ValueError naming the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def read_list(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The objects of a JSON array. Raises ValueError naming file and position as ``read_rows`` does."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected a JSON array")
+    return [_checked(row, f"{path}, item {number}", needed) for number, row in enumerate(content, start=1)]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON Lines, one object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _checked(row: Any, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object")
+    missing = [key for key in needed if key not in row]
+    if missing:
+        raise ValueError(f"{where}: lacks {', '.join(missing)}")
+    return row

@@ -1,0 +1,127 @@
+"""WISE (arXiv:2503.07265): pictures that take world knowledge, in six buckets, scored by a judge.
+
+Two protocols share prompt ids and nothing else: ``legacy``, that of the paper (three marks from 0 to 2 by GPT-4o),
+and ``verified`` (right or wrong, other prompts, other buckets). Their scores cannot be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pairuni.evaluation.result import Result
+from pairuni.evaluation.rows import read_rows, write_rows
+from pairuni.intervals import bootstrap_interval
+
+Protocol = Literal["legacy", "verified"]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The prompts whose ids run from ``first`` to ``last``, and their weight in the overall score."""
+
+    first: int
+    last: int
+    weight: float
+
+
+BUCKETS: Mapping[Protocol, Mapping[str, Bucket]] = {
+    "legacy": {
+        "culture": Bucket(1, 400, 0.4),
+        "time": Bucket(401, 567, 0.167),
+        "space": Bucket(568, 700, 0.133),
+        "biology": Bucket(701, 800, 0.1),
+        "physics": Bucket(801, 900, 0.1),
+        "chemistry": Bucket(901, 1000, 0.1),
+    },
+    "verified": {
+        "culture": Bucket(1, 400, 0.4),
+        "time": Bucket(401, 520, 0.12),
+        "space": Bucket(521, 640, 0.12),
+        "biology": Bucket(641, 760, 0.12),
+        "physics": Bucket(761, 880, 0.12),
+        "chemistry": Bucket(881, 1000, 0.12),
+    },
+}
+MARKS: Mapping[str, float] = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
+"""The legacy protocol's marks and their weights."""
+_SAID = re.compile(r"(consistency|realism|aesthetic quality)\W*?:\W*(\d)", re.IGNORECASE)
+
+
+def marks_in(reply: str) -> dict[str, int] | None:
+    """The three marks of a legacy judge's reply: named lines, else three lines of a digit each; else None."""
+    named = {name.lower().replace(" ", "_"): int(digit) for name, digit in _SAID.findall(reply)}
+    if len(named) < len(MARKS):
+        digits = [line.strip() for line in reply.splitlines() if re.fullmatch(r"\s*\d\s*", line)]
+        named = dict(zip(MARKS, map(int, digits), strict=False)) if len(digits) == len(MARKS) else {}
+    return named if named and max(named.values()) <= 2 else None
+
+
+def wiscore(row: Mapping[str, Any], protocol: Protocol) -> float:
+    """One prompt's score in [0, 1] from a row of the official scores file.
+
+    Raises ValueError when the row is of the other protocol or a mark is out of range, as the 999 that the
+    official script writes for a judge that failed.
+    """
+    where = f"prompt {row['prompt_id']}"
+    other = {"legacy": "score", "verified": "consistency"}[protocol]
+    if other in row:
+        raise ValueError(f"{where} has {other!r}: it was not judged by the {protocol} protocol")
+    names, allowed = (tuple(MARKS), (0, 1, 2)) if protocol == "legacy" else (("score",), (0, 1))
+    for name in names:
+        if row.get(name) not in allowed:
+            raise ValueError(f"{where}: {name} is {row.get(name)!r}; the judge gives {allowed}")
+    if protocol == "verified":
+        return float(row["score"])
+    return sum(weight * row[name] for name, weight in MARKS.items()) / 2
+
+
+def read_scores(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Rows of the official scores files, JSON Lines with prompt_id and marks, together."""
+    return [row for path in paths for row in read_rows(path, "prompt_id")]
+
+
+def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a scores file that the official script reads."""
+    write_rows(path, rows)
+
+
+def score(rows: Sequence[Mapping[str, Any]], *, protocol: Protocol, judge: str) -> Result:
+    """Overall WiScore in [0, 1], the weighted mean of the six buckets.
+
+    judge: the model that gave the marks; scores by different judges cannot be compared. Raises ValueError when
+    a prompt is missing, twice there or unknown, or of the other protocol.
+    """
+    scores: dict[int, float] = {}
+    for row in rows:
+        if row["prompt_id"] in scores:
+            raise ValueError(f"prompt {row['prompt_id']} is scored twice")
+        scores[row["prompt_id"]] = wiscore(row, protocol)
+    buckets = BUCKETS[protocol]
+    known = range(1, 1001)
+    wrong = [f"missing {i}" for i in known if i not in scores]
+    wrong += [f"unknown {i}" for i in scores if i not in known]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"WISE needs a score for each of its 1000 prompts: {', '.join(wrong[:5])}{more}")
+    parts = {name: [scores[i] for i in range(b.first, b.last + 1)] for name, b in buckets.items()}
+    means = {name: sum(part) / len(part) for name, part in parts.items()}
+    weights = [bucket.weight for bucket in buckets.values()]
+    return Result(
+        benchmark="WISE",
+        protocol=protocol,
+        score=sum(buckets[name].weight * mean for name, mean in means.items()),
+        unit="WiScore, of 1",
+        interval=bootstrap_interval(
+            list(parts.values()),
+            lambda drawn: sum(
+                (w * mean for w, mean in zip(weights[1:], drawn[1:], strict=True)), weights[0] * drawn[0]
+            ),
+        ),
+        parts=means,
+        counts={name: len(part) for name, part in parts.items()},
+        settings={"judge": judge},
+    )

@@ -1,0 +1,184 @@
+"""GenEval's decision on detections against the official rules, for each of the six kinds of real prompts."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pairuni.evaluation.geneval import COLOURS, Detection, judge, kept, positions
+from pairuni.evaluation.geneval_files import (
+    TASKS,
+    Judged,
+    picture_path,
+    read_prompts,
+    read_results,
+    score,
+    write_prompt,
+    write_results,
+)
+from reference import benchmark_rules
+
+
+def box(x: float, y: float, size: float = 10) -> Detection:
+    return Detection((x - size / 2, y - size / 2, x + size / 2, y + size / 2), 0.9)
+
+
+def none(name: str, found: Sequence[Detection]) -> list[str]:
+    raise AssertionError("no colour was asked for")
+
+
+def boxes_for(metadata: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """[N, 5] boxes of the classes asked for, about as many and about where it was asked."""
+    found = {}
+    for clause in metadata["include"]:
+        number = max(0, clause["count"] + int(rng.choice([-1, 0, 0, 0, 0, 1])))
+        corners = rng.uniform(0, 400, (number, 2))
+        if "position" in clause and rng.random() < 0.7:
+            way = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+            corners = 200 + 190 * np.array(way[clause["position"][0]]) + rng.uniform(-60, 60, (number, 2))
+        sure = (
+            rng.uniform(0.85, 1.0, (number, 1))
+            if metadata["tag"] == "counting"
+            else rng.uniform(0, 1, (number, 1))
+        )
+        high = rng.random((number, 1)) < 0.7
+        sure = np.where(high, 0.92 + 0.07 * sure, sure)
+        rows = np.hstack([corners, corners + rng.uniform(5, 150, (number, 2)), sure])
+        found[clause["class"]] = np.vstack([found.get(clause["class"], np.empty((0, 5))), rows])
+    return found
+
+
+def test_every_kind_against_the_official_rules(benchmarks: Path) -> None:
+    rng = np.random.default_rng(0)
+    prompts = read_prompts(benchmarks / "geneval" / "evaluation_metadata.jsonl")
+    assert Counter(p["tag"] for p in prompts) == dict(zip(TASKS, (80, 99, 80, 94, 100, 100), strict=True))
+    seen: Counter[tuple[str, bool]] = Counter()
+    for metadata in prompts * 4:
+        raw = boxes_for(metadata, rng)
+        asked = {clause["class"]: clause.get("color", "red") for clause in metadata["include"]}
+        colours = {
+            name: [asked[name] if rng.random() < 0.6 else str(rng.choice(COLOURS)) for _ in rows]
+            for name, rows in raw.items()
+        }
+        literal = {
+            name: [
+                (rows[i, :4], colours[name][i]) for i in benchmark_rules.geneval_kept(rows, metadata["tag"])
+            ]
+            for name, rows in raw.items()
+        }
+        objects = kept(
+            {
+                name: [Detection(tuple(row[:4]), row[4], i) for i, row in enumerate(rows.tolist())]
+                for name, rows in raw.items()
+            },
+            metadata["tag"],
+        )
+        assert {name: len(rows) for name, rows in literal.items() if rows} == {
+            n: len(f) for n, f in objects.items()
+        }
+
+        def names(name: str, found: Sequence[Detection], colours: Any = colours) -> list[str]:
+            return [colours[name][one.index] for one in found]
+
+        verdict = judge(metadata, objects, names)
+        assert verdict.correct == benchmark_rules.geneval_correct(metadata, literal), (metadata, raw)
+        assert verdict.correct == (verdict.reason == "")
+        seen[metadata["tag"], verdict.correct] += 1
+    assert min(seen[task, right] for task in TASKS for right in (False, True)) >= 20, seen
+
+
+def test_positions_against_the_official_rule() -> None:
+    rng = np.random.default_rng(1)
+    seen: Counter[str] = Counter()
+    for _ in range(3000):
+        a, b = (np.sort(rng.uniform(0, 100, (2, 2)), axis=0).ravel() for _ in range(2))
+        ours = positions(Detection(tuple(a), 1.0), Detection(tuple(b), 1.0))
+        assert ours == benchmark_rules.geneval_position(a, b)
+        seen[" ".join(sorted(ours))] += 1
+    assert len(seen) >= 8  # four sides, corners, nothing
+
+
+def test_positions_by_hand() -> None:
+    assert positions(box(0, 0), box(100, 0)) == {"left of"}
+    assert positions(box(0, 0), box(0, 100)) == {"above"}
+    assert positions(box(100, 100), box(0, 0)) == {"right of", "below"}
+    assert positions(box(0, 0), box(0, 0)) == set()
+    assert positions(box(2, 0), box(0, 0)) == set()  # within a tenth of both widths
+    assert positions(box(4, 0), box(0, 0)) == set()  # of the offset 4 only 2 are clear: not more than half
+    assert positions(box(4.1, 0), box(0, 0)) == {"right of"}
+
+
+def test_the_most_confident_objects_decide() -> None:
+    dogs = [Detection((0, 0, 10, 10), 0.5, 0), Detection((0, 0, 10, 10), 0.8, 1)]
+    metadata = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}], "prompt": "-"}
+
+    def names(name: str, found: Sequence[Detection]) -> list[str]:
+        return [("red", "blue")[one.index] for one in found]
+
+    verdict = judge(metadata, kept({"dog": dogs}, "colors"), names)
+    assert verdict.reason == "expected red dog>=1, found 0 red; and 1 blue"
+    assert kept({"dog": dogs}, "counting") == {}
+    crowd = [Detection((0, 0, 1, 1), 0.91 + 0.001 * i, i) for i in range(30)]
+    assert [one.index for one in kept({"ant": crowd}, "counting")["ant"]] == list(range(29, 13, -1))
+
+
+def test_too_many_and_no_target() -> None:
+    many = {"tag": "counting", "prompt": "-", "include": [{"class": "cup", "count": 2}]}
+    many["exclude"] = [{"class": "cup", "count": 3}]
+    assert judge(many, {"cup": [box(0, 0)] * 2}, none).correct
+    assert judge(many, {"cup": [box(0, 0)] * 3}, none).reason == "expected cup<3, found 3"
+    beside = [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["left of", 0]}]
+    verdict = judge({"tag": "position", "prompt": "-", "include": beside}, {"cat": [box(0, 0)]}, none)
+    assert verdict.reason == "expected dog>=1, found 0\nno target for cat to be left of"
+
+
+def judged(task: str, prompt: str, marks: Sequence[bool]) -> list[Judged]:
+    metadata = {"tag": task, "include": [{"class": "dog", "count": 1}], "prompt": prompt}
+    return [
+        Judged(
+            f"{prompt}-{i}.png",
+            metadata,
+            judge(metadata, {"dog": [box(0, 0)] * mark}, none),
+            {"dog": [box(1, 2)]},
+        )
+        for i, mark in enumerate(marks)
+    ]
+
+
+def test_the_overall_is_the_mean_of_six(tmp_path: Path) -> None:
+    rows = [
+        row
+        for place, task in enumerate(TASKS)
+        for prompt in range(3 if task == "position" else 1)
+        for row in judged(task, f"{task} {prompt}", [i < place % 5 for i in range(4)])
+    ]
+    write_results(tmp_path / "results.jsonl", rows)
+    back = read_results(tmp_path / "results.jsonl")
+    assert [one.objects for one in back] == [one.objects for one in rows]
+    result = score(back, detector="a detector")
+    assert {task: result.parts[task] for task in TASKS} == dict(
+        zip(TASKS, (0, 25, 50, 75, 100, 0), strict=True)
+    )
+    assert result.score == pytest.approx(250 / 6)
+    assert result.parts["pictures right"] == pytest.approx(100 * 18 / 32)
+    assert result.parts["prompts right once"] == pytest.approx(100 * 6 / 8)
+    first = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
+    assert set(first) == {"filename", "tag", "prompt", "correct", "reason", "metadata", "details"}
+    assert json.loads(first["details"]) == {"dog": [[-4, -3, 6, 7, 0.9]]}
+    with pytest.raises(ValueError, match="missing: color_attr"):
+        score([one for one in back if one.metadata["tag"] != "color_attr"], detector="a detector")
+
+
+def test_the_folder_of_pictures(tmp_path: Path) -> None:
+    metadata = {
+        "tag": "single_object",
+        "include": [{"class": "bench", "count": 1}],
+        "prompt": "a photo of a bench",
+    }
+    write_prompt(tmp_path, 7, metadata)
+    assert json.loads((tmp_path / "00007" / "metadata.jsonl").read_text()) == metadata
+    assert picture_path(tmp_path, 7, 3) == tmp_path / "00007" / "samples" / "00003.png"
