@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,32 +49,42 @@ class DecodeLoop:
         self._steps = CapturedSteps()
         self._rotary = torch.empty(2, 0, layers.head_dim)
 
-    @torch.no_grad()
     def run(self, requests: Sequence[Request]) -> list[list[list[Rollout]]]:
         """K rollouts of every prompt of every request, in their order."""
+        # made here because parameters that move in inference mode could never be trained again
+        forward = self.layers.inference(self.max_rows)
+        found = self._decode(forward, requests)
+        return [
+            [
+                [
+                    # tensors of inference mode cannot be saved for a backward pass, copies can
+                    replace(one, tokens=one.tokens.clone(), log_probs=one.log_probs.clone())
+                    for one in (results[prompt, rollout] for rollout in range(request.sampling.rollouts))
+                ]
+                for prompt in range(len(request.lengths))
+            ]
+            for request, results in zip(requests, found, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _decode(self, forward: Forward, requests: Sequence[Request]) -> list[dict[tuple[int, int], Rollout]]:
         self._prepare(requests)
         share = self._budget() // max(len(requests), 1)
         waiting = [deque(chunks(request, share, self.max_rows, self.layers)) for request in requests]
-        forward = self.layers.inference(self.max_rows)
         lanes: dict[int, Lane] = {}
         found: list[dict[tuple[int, int], Rollout]] = [{} for _ in requests]
         while any(waiting) or lanes:
             for place, queue in enumerate(waiting):
                 if queue and place not in lanes:
+                    prompts, rollouts = queue.popleft()
                     lanes[place] = self._begin(
-                        forward, requests[place], *queue.popleft(), self._arenas[place]
+                        forward, requests[place], prompts, rollouts, self._arenas[place]
                     )
             for place in [place for place, lane in lanes.items() if lane.ended()]:
                 found[place].update(lanes.pop(place).results)
             if lanes:
                 self._step(forward, lanes)
-        return [
-            [
-                [results[prompt, rollout] for rollout in range(request.sampling.rollouts)]
-                for prompt in range(len(request.lengths))
-            ]
-            for request, results in zip(requests, found, strict=True)
-        ]
+        return found
 
     def _prepare(self, requests: Sequence[Request]) -> None:
         device = self.layers.device

@@ -192,8 +192,8 @@ class Lane:
         heads, dim, rollouts, rows = self.layers.kv_heads, self.layers.head_dim, self.rollouts, len(queries)
         shared = self.layers.heads // heads  # query heads of a key head
         prefixes, width = rows // rollouts, self.width
-        self._store(self.suffix_keys[layer], keys.reshape(-1, dim))
-        self._store(self.suffix_values[layer], values.reshape(-1, dim))
+        self._store(self.suffix_keys[layer], keys)
+        self._store(self.suffix_values[layer], values)
         suffix_keys, suffix_values = self.suffix_keys[layer, :, :width], self.suffix_values[layer, :, :width]
 
         grouped = queries.reshape(prefixes, rollouts, heads, shared * dim).transpose(1, 2)
@@ -222,8 +222,8 @@ class Lane:
             of_prefix.reshape(prefixes * heads, rollouts * shared, -1), self.prefix_values[layer]
         ).view(prefixes, heads, rollouts, shared, dim)
         own = torch.bmm(of_suffix.transpose(1, 2).reshape(rows * heads, shared, width), suffix_values)
-        mixed = mixed.transpose(1, 2) + own.view(prefixes, rollouts, heads, shared, dim)
-        return mixed.reshape(rows, -1, dim)
+        mixed = own.view(prefixes, rollouts, heads, shared, dim) + mixed.transpose(1, 2)
+        return mixed.view(rows, -1, dim)
 
     def choose(self, states: Tensor) -> None:
         """Draw the next token of every rollout from the last hidden states, [R, H]."""
@@ -252,11 +252,12 @@ class Lane:
         return memory[:, self.filled + offset]
 
     def _store(self, memory: Tensor, states: Tensor) -> None:
-        """Write [R heads, D] to the last token's position of a layer's memory, [R heads, capacity, D]."""
+        """Write [R, heads, D] to the last token's position of a layer's memory, [R heads, capacity, D]."""
+        memory = memory.view(*states.shape[:2], self.capacity, -1)
         if self.static:
-            memory.index_copy_(1, self.count - 1, states.unsqueeze(1))
+            memory.index_copy_(2, self.count - 1, states.unsqueeze(2))
         else:
-            memory[:, self.filled - 1] = states
+            memory[:, :, self.filled - 1] = states
 
     # Ends
 
