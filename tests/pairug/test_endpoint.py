@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from chat_server import Ask, ChatServer, good_reply
-from conftest import made_samples, real_samples
+from completion_samples import made_samples, real_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug import asking
 from pairuni.pairug.answer_store import AnswerStore

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chat_server import Ask, ChatServer
-from conftest import made_samples, real_samples
+from completion_samples import made_samples, real_samples
 from pairuni.records import UnderstandingSample
 
 CONCURRENCY = 6

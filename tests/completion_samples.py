@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from pairuni.records import GenerationSample, UnderstandingSample
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
 def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | None:
@@ -67,8 +66,3 @@ def made_samples(folder: Path, count: int) -> list[UnderstandingSample | Generat
         else:
             samples.append(GenerationSample(**values, prompt=f"a plain field with the number n{number}"))
     return samples
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")

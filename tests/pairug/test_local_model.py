@@ -1,0 +1,86 @@
+"""A model on this machine, held to transformers' own generate, one prompt at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from completion_samples import made_samples
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.completion import complete, make_completer
+from pairuni.pairug.conversation import AskingFailed
+from pairuni.pairug.local_model import LocalModel, messages_of
+from pairuni.pairug.model_author import author_of
+from pairuni.pairug.requests import Picture
+from tiny_models import save_tiny_janus
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_janus(tmp_path_factory.mktemp("vlm")))
+
+
+def requests_of(folder: Path, settings: CompletionSettings, count: int = 3):
+    samples = made_samples(folder, count)
+    pictures = [Picture.of(Path(sample.image_path), settings.image_side) for sample in samples]
+    return [author_of(s, picture, settings).write([]) for s, picture in zip(samples, pictures, strict=True)]
+
+
+def test_a_batch_says_what_each_prompt_says_alone(tmp_path, checkpoint):
+    settings = CompletionSettings(model=checkpoint, max_tokens=12, concurrency=3)
+    requests = requests_of(tmp_path, settings)
+    answers = LocalModel(settings).ask_all(requests)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
+    for request, answer in zip(requests, answers, strict=True):
+        prompt = processor.apply_chat_template(
+            messages_of(request), add_generation_prompt=True, tokenize=False
+        )
+        inputs = processor(text=prompt, images=[Image.open(request.picture.path)], return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+        new = tokens[0, inputs["input_ids"].shape[1] :]
+        assert answer["text"] == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+        assert answer["prompt_tokens"] == inputs["input_ids"].shape[1]
+        ended = processor.tokenizer.eos_token_id in new
+        assert (answer["finish"], answer["completion_tokens"]) == ("stop" if ended else "length", len(new))
+    assert len({answer["text"] for answer in answers}) > 1
+
+
+def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint, monkeypatch):
+    settings = CompletionSettings(model=checkpoint, max_tokens=4, concurrency=2)
+    samples = made_samples(tmp_path, 5)
+    Path(samples[2].image_path).write_bytes(Path(samples[2].image_path).read_bytes()[:60])
+    store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
+    report = complete(samples, make_completer("local", settings), 2, store=store)
+    assert (len(report.quadruples), len(report.dropped), report.tries) == (0, 5, 8)
+    assert [one.failed for one in report.dropped] == [False, False, True, False, False]
+    assert "the image cannot be decoded" in report.dropped[2].reason
+    assert report.dropped[0].reason.startswith("refused 2 times, at last: the reply ")
+
+    asked = []
+    monkeypatch.setattr(LocalModel, "_generate", lambda self, *given: asked.append(given))
+    assert complete(samples, make_completer("local", settings), 2, store=store) == report
+    assert asked == []
+
+
+def test_an_unusable_picture_fails_alone(tmp_path, checkpoint):
+    settings = CompletionSettings(model=checkpoint, max_tokens=2)
+    requests = requests_of(tmp_path, settings)
+    Path(requests[1].picture.path).unlink()
+    first, second, third = LocalModel(settings).ask_all(requests)
+    assert isinstance(second, AskingFailed)
+    assert str(second) == "the image is missing"
+    assert first["completion_tokens"] == third["completion_tokens"] == 2
+
+
+def test_what_is_no_such_model_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"completion\.model is '.*nowhere', which transformers does not load as"
+    ):
+        LocalModel(CompletionSettings(model=str(tmp_path / "nowhere")))

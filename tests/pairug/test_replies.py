@@ -1,0 +1,213 @@
+"""Replies read, options lettered, requests told apart, templates that ask for all that is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pairuni.config import CompletionSettings
+from pairuni.pairug import prompts
+from pairuni.pairug.conversation import Unusable
+from pairuni.pairug.images import ImageError
+from pairuni.pairug.model_author import author_of
+from pairuni.pairug.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
+from pairuni.pairug.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict, schema_of
+from pairuni.pairug.replies import read_reply
+from pairuni.pairug.requests import Picture
+from pairuni.records import GenerationSample, UnderstandingSample
+from pairuni.rewards.answers import parse_options
+
+VERDICT = {
+    "answer_from_caption": "two",
+    "answer_agrees": True,
+    "contradicts_picture": False,
+    "invents": False,
+    "reason": "",
+}
+TASKS = {
+    CaptionReply: prompts.WRITE_CAPTION,
+    QuestionReply: prompts.WRITE_QUESTION,
+    CaptionVerdict: prompts.VERIFY_CAPTION,
+    QuestionVerdict: prompts.VERIFY_QUESTION,
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(VERDICT),
+        "```json\n" + json.dumps(VERDICT, indent=2) + "\n```",
+        "<think>Is it {two}?</think> Here you are: " + json.dumps(VERDICT) + " Good luck {}.",
+        json.dumps({**VERDICT, "answer_agrees": "yes", "more": [1]}),
+        "Answer from caption: two\nAnswer agrees: true\nContradicts picture: no.\n- invents: False\nReason:",
+        "**answer_from_caption** = two\n\nanswer_agrees: Yes\ncontradicts_picture: no\ninvents: no",
+    ],
+)
+def test_verdicts_in_many_forms(text):
+    assert read_reply({"text": text, "finish": "stop"}, CaptionVerdict) == CaptionVerdict(**VERDICT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"text": "", "refusal": "No."}, "the model refused: 'No.'"),
+        ({"text": "", "finish": "content_filter"}, "the model refused: 'content filter'"),
+        ({"text": "  "}, "the reply was empty"),
+        ({"text": "<think>hm, let me", "finish": "length"}, "the reply was cut off before it began"),
+        ({"text": json.dumps(VERDICT)[:-9], "finish": "length"}, "the reply was cut off: '{"),
+        ({"text": json.dumps(VERDICT)[:-9], "finish": "stop"}, "the reply is not whole JSON: '{"),
+        ({"text": "It is fine."}, "the reply is not whole JSON: 'It is fine.'"),
+        ({"text": "[1, 2]"}, "the reply is not whole JSON: '[1, 2]'"),
+        ({"text": '{"answer_agrees": true}'}, "the reply's answer_from_caption is missing"),
+        (
+            {"text": json.dumps({**VERDICT, "invents": "maybe"})},
+            "the reply's invents is wrong (input should be a",
+        ),
+        (
+            {"text": json.dumps({**VERDICT, "reason": None})},
+            "the reply's reason is wrong (input should be a valid",
+        ),
+        ({"text": "{" * 3000}, "the reply is not whole JSON: '{{{"),
+    ],
+)
+def test_replies_that_cannot_be_used_say_why(answer, reason):
+    with pytest.raises(Unusable) as caught:
+        read_reply(answer, CaptionVerdict)
+    assert str(caught.value).startswith(reason)
+    assert len(str(caught.value)) < 300
+
+
+def test_the_templates_name_every_field_and_the_schemas_are_strict():
+    for kind, template in TASKS.items():
+        example = template[template.index("Reply as JSON:") :]
+        assert re.findall(r'"(\w+)":', example) == list(kind.model_fields)
+        schema = schema_of(kind)
+        assert schema["required"] == list(schema["properties"]) == list(kind.model_fields)
+        assert schema["additionalProperties"] is False
+        for name, field in kind.model_fields.items():
+            wanted = {str: "string", bool: "boolean"}.get(field.annotation, "array")
+            assert schema["properties"][name]["type"] == wanted
+
+
+words = st.text(st.characters(categories=("Ll", "Nd")), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(words, st.lists(words, min_size=4, max_size=4, unique=True), max_size=30),
+    st.integers(0, 9),
+)
+def test_letters_are_balanced_and_depend_on_seed_and_ids_alone(options_of, seed):
+    placed = balanced_letters(options_of, seed)
+    assert placed.keys() == options_of.keys()
+    counts = Counter(LETTERS[placed[id].index(options[0])] for id, options in options_of.items())
+    assert all(sorted(placed[id]) == sorted(options) for id, options in options_of.items())
+    if options_of:
+        assert max(counts.values()) - min(counts[letter] for letter in "ABCD") <= 1
+    assert balanced_letters(dict(reversed(list(options_of.items()))), seed) == placed
+    for id, options in placed.items():
+        assert list(parse_options(lettered(f"what is {id}?", options)).values()) == options
+
+
+def test_another_seed_moves_the_letters():
+    options_of = {f"q{number}": ["a", "b", "c", "d"] for number in range(40)}
+    assert balanced_letters(options_of, 0) != balanced_letters(options_of, 1)
+    assert shuffled("abcd", "x") == shuffled("dcba", "x")
+    assert len({tuple(shuffled("abcd", number)) for number in range(40)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "wrong", "reason"),
+    [
+        ("What is it? A. a cat B. a dog", "cat", ["dog"], "the question lists options itself"),
+        ("What is it?", "cat", ["dog", ""], "an option is empty"),
+        ("What is it?", "B. cat", ["dog"], "has a letter of its own"),
+        ("What is it?", "Cat", ["dog", "cat."], "the options 'Cat' and 'cat.' are the same"),
+        ("What is it?", "cat", ["dog", "C) cow"], "has a letter of its own"),
+    ],
+)
+def test_options_that_would_not_be_read_back(question, right, wrong, reason):
+    assert reason in fault_of(question, right, wrong)
+
+
+def test_options_that_are_only_signs_differ():
+    assert fault_of("Which sign?", "+", ["-", "×"]) is None
+    assert fault_of("Who is Mr. T?", "a man", ["a dog"]) is None
+
+
+def picture(folder: Path, name: str = "a.png", side: int = 64) -> Picture:
+    path = folder / name
+    if not path.exists():
+        Image.new("RGB", (80, 40), "red").save(path)
+    return Picture.of(path, side)
+
+
+def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
+    sample = UnderstandingSample(id="u", image_path="-", question="how many?", answer="two")
+    base = CompletionSettings(model="m")
+
+    def key(sample=sample, folder=tmp_path, refusals=(), side=64, **settings):
+        chosen = base.model_copy(update=settings)
+        return author_of(sample, picture(folder, side=side), chosen).write(refusals).key
+
+    (tmp_path / "elsewhere").mkdir()
+    for same in (
+        key(),
+        key(folder=tmp_path / "elsewhere"),
+        key(sample=sample.model_copy(update={"id": "other", "tag": "t"})),
+        key(
+            verifier="judge",
+            concurrency=3,
+            base_url="http://x/v1",
+            timeout=9.0,
+            structured="text",
+            max_calls=3,
+        ),
+    ):
+        assert same == key()
+    others = [
+        key(sample=sample.model_copy(update={"answer": "three"})),
+        key(refusals=["no"]),
+        key(refusals=["no", "no"]),
+        key(side=32),
+        key(model="other"),
+        key(temperature=0.5),
+        key(max_tokens=9),
+    ]
+    Image.new("RGB", (80, 40), "blue").save(tmp_path / "a.png")
+    others.append(key())
+    assert len({*others, same}) == len(others) + 1
+
+
+def test_pictures_are_measured_by_their_header_and_refused_by_name(tmp_path):
+    one = picture(tmp_path)
+    assert (one.width, one.height, one.tokens) == (64, 32, 3)
+    assert one.load().size == (64, 32)
+    (tmp_path / "none.png").write_bytes(b"")
+    with pytest.raises(ImageError, match="is not an image"):
+        picture(tmp_path, "none.png")
+    with pytest.raises(ImageError, match="is missing"):
+        Picture.of(tmp_path / "gone.png", 64)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "vast.png")
+    with pytest.raises(ImageError, match="absurdly large"):
+        picture(tmp_path, "vast.png")
+    Image.new("L", (20, 10)).save(tmp_path / "grey.bmp")
+    assert picture(tmp_path, "grey.bmp").encoded()[0] == "image/png"
+    Image.new("RGBA", (20, 10)).save(tmp_path / "clear.webp")
+    mime, data = picture(tmp_path, "clear.webp").encoded()
+    assert (mime, data) == ("image/webp", (tmp_path / "clear.webp").read_bytes())
+
+
+def test_text_with_braces_survives_the_templates(tmp_path):
+    sample = GenerationSample(id="g", image_path="-", prompt="a {sign} of {0} and {{}}")
+    text = author_of(sample, picture(tmp_path), CompletionSettings(model="m", options=3)).write(["{x}"]).text
+    assert "a {sign} of {0} and {{}}" in text
+    assert "The 2 wrong options" in text
+    assert text.endswith("1. {x}\nWrite one that is free of these faults.")

@@ -1,0 +1,149 @@
+"""Keys stay in the environment: not in files, logs, sentences, tracebacks or the client's own exceptions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server import Ask, ChatServer, good_reply
+from completion_samples import made_samples
+from pairuni.config import CompletionSettings
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.completion import complete, make_completer
+from pairuni.pairug.endpoint import Endpoint
+from pairuni.pairug.model_completion import ModelCompleter
+
+KEY = "sk-proj-0123456789-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def completed(server: ChatServer, folder: Path) -> Any:
+    settings = CompletionSettings(model="seer", base_url=server.url, max_retries=1, timeout=3.0)
+    store = AnswerStore(folder / "cache" / "answers.jsonl")
+    return complete(
+        made_samples(folder, 2),
+        ModelCompleter("endpoint", settings, Endpoint(settings, backoff=0.01)),
+        2,
+        store=store,
+    )
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404", "413", "429", "500"])
+def test_a_server_that_repeats_the_key_in_its_error(tmp_path, status, caplog):
+    caplog.set_level(logging.DEBUG)
+    raised: Exception | None = None
+    with ChatServer(lambda ask: f"status {status} the key {KEY} is not right") as server:
+        try:
+            told = " ".join(one.reason for one in completed(server, tmp_path).dropped)
+        except Exception as error:
+            raised = error
+            told = "".join(traceback.format_exception(error)) + repr(error.__dict__)
+        assert any(KEY in ask.headers["authorization"] for ask in server.asks)
+    if raised is not None:
+        assert raised.__cause__ is None
+        assert raised.__context__ is None, "the client's exception, which holds the request, is passed on"
+    assert "the key *** is not right" in told
+    assert KEY not in told
+    assert KEY not in caplog.text
+    assert KEY.encode() not in everything(tmp_path)
+
+
+def test_a_model_that_repeats_the_key_in_its_answer(tmp_path):
+    def telling(ask: Ask) -> dict[str, Any]:
+        said = good_reply(ask)
+        if "caption" in said:
+            said["caption"] += f" {KEY}"
+        return said
+
+    with ChatServer(reply=telling) as server:
+        report = completed(server, tmp_path)
+    assert any("***" in one.prompt for one in report.quadruples)
+    assert KEY.encode() not in everything(tmp_path)
+    assert not any(KEY in one.prompt for one in report.quadruples)
+
+
+@pytest.mark.parametrize("spoilt", [f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}\u00e9", f"{KEY}\x7f"])
+def test_a_key_that_no_header_can_hold(monkeypatch, spoilt):
+    monkeypatch.setenv("OPENAI_API_KEY", spoilt)
+    with pytest.raises(ValueError, match="OPENAI_API_KEY holds characters that no key has") as caught:
+        make_completer("endpoint", CompletionSettings(model="m"))
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["endpoint", "batch", "local", "scene"])
+def test_a_key_given_as_a_setting_is_refused_unseen(name):
+    with pytest.raises(ValueError, match="must be the name of an environment variable") as caught:
+        make_completer(name, CompletionSettings(model="m", key_variable=KEY))
+    assert KEY not in str(caught.value)
+    for url in (f"http://me:{KEY}@host/v1", f"http://host/v1?api_key={KEY}"):
+        with pytest.raises(ValueError, match="must hold no user, password or query") as caught:
+            make_completer(name, CompletionSettings(model="m", base_url=url))
+        assert KEY not in str(caught.value)
+
+
+def test_the_key_of_a_file_s_end_is_taken_without_its_line_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"  {KEY}\n")
+    with ChatServer() as server:
+        assert len(completed(server, tmp_path).quadruples) == 2
+    assert {ask.headers["authorization"] for ask in server.asks} == {f"Bearer {KEY}"}
+
+
+def test_the_command_with_all_logging_and_a_traceback(tmp_path):
+    corpora: dict[str, list[str]] = {"u": [], "g": []}
+    for sample in made_samples(tmp_path / "raw", 8):
+        row = {**sample.model_dump(), "image_path": Path(sample.image_path).name}
+        corpora["u" if "question" in row else "g"].append(json.dumps(row) + "\n")
+    for name, lines in corpora.items():
+        (tmp_path / "raw" / f"{name}.jsonl").write_text("".join(lines))
+    words = ["pairs", "build", "--traceback", "--completer", "endpoint", "--encoder", "policy:tiny"]
+    with ChatServer(lambda ask: f"status 401 {KEY}?" if ask.serial > 2 else None) as server:
+        words += [
+            *(
+                "--understanding",
+                str(tmp_path / "raw" / "u.jsonl"),
+                "--generation",
+                str(tmp_path / "raw/g.jsonl"),
+            ),
+            *(
+                "--out",
+                str(tmp_path / "out"),
+                "--completion.model",
+                "seer",
+                "--completion.base-url",
+                server.url,
+            ),
+            *("--completion.timeout", "0.3", "--completion.max-retries", "0"),
+        ]
+        start = "import logging; logging.basicConfig(level=0); from pairuni.cli import main; main()"
+        environment = {**os.environ, "OPENAI_LOG": "debug", "OMP_NUM_THREADS": "1"}
+        ran = subprocess.run(
+            [sys.executable, "-c", start, *words],
+            capture_output=True,
+            env=environment,
+            check=False,
+            timeout=120,
+        )
+        assert server.asks
+    assert ran.returncode == 1
+    assert b"Traceback" in ran.stderr
+    assert b"says 401: ***?" in ran.stderr
+    assert (tmp_path / "out" / "cache" / "answers.jsonl").read_bytes()
+    assert KEY.encode() not in ran.stdout + ran.stderr
+    assert KEY.encode() not in everything(tmp_path)
