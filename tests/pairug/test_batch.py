@@ -177,3 +177,19 @@ def test_results_of_somebody_else_are_passed_over(tmp_path):
     with pytest.raises(CompletionPaused, match=r"0 new requests written, 8 still"):
         completed(tmp_path)
     assert (tmp_path / "out" / "cache" / "answers.jsonl").read_bytes() == b""
+
+
+def test_pictures_that_cannot_be_sent_are_dropped_and_the_rest_is_written(tmp_path):
+    samples = made_samples(tmp_path / "raw", 4)
+    store = AnswerStore(tmp_path / "out" / "cache" / "answers.jsonl")
+    spoilt = tmp_path / "raw" / "2.png"
+    spoilt.write_bytes(spoilt.read_bytes()[:60])
+    ended = {}
+    with pytest.raises(CompletionPaused, match=r"3 new requests written, 0 still without a result"):
+        make_completer("batch", CompletionSettings(model="seer")).complete(
+            samples, 2, store, ended.__setitem__
+        )
+    assert list(ended) == [2]
+    assert "the image cannot be decoded" in ended[2].reason
+    assert not ended[2].failed
+    assert len(requests_of(tmp_path)) == 3

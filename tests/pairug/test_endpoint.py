@@ -354,6 +354,7 @@ def test_pictures_that_cannot_be_used_are_dropped_unasked(run, tmp_path):
         report = run(server, samples)
     reasons = {one.id: one.reason for one in report.dropped}
     assert reasons.keys() == {"s0", "s1"}
+    assert report.failed == 0
     assert reasons["s0"] == "the image is not an image that can be read"
     assert "the image cannot be decoded" in reasons["s1"]
     assert len(server.asks) == 2

@@ -13,7 +13,7 @@ from completion_samples import made_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import complete, make_completer
-from pairuni.pairug.conversation import AskingFailed
+from pairuni.pairug.images import ImageError
 from pairuni.pairug.local_model import LocalModel, messages_of
 from pairuni.pairug.model_author import author_of
 from pairuni.pairug.requests import Picture
@@ -59,7 +59,7 @@ def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint,
     store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
     report = complete(samples, make_completer("local", settings), 2, store=store)
     assert (len(report.quadruples), len(report.dropped), report.tries) == (0, 5, 8)
-    assert [one.failed for one in report.dropped] == [False, False, True, False, False]
+    assert [one.failed for one in report.dropped] == [False] * 5
     assert "the image cannot be decoded" in report.dropped[2].reason
     assert report.dropped[0].reason.startswith("refused 2 times, at last: the reply ")
 
@@ -74,8 +74,8 @@ def test_an_unusable_picture_fails_alone(tmp_path, checkpoint):
     requests = requests_of(tmp_path, settings)
     Path(requests[1].picture.path).unlink()
     first, second, third = LocalModel(settings).ask_all(requests)
-    assert isinstance(second, AskingFailed)
-    assert str(second) == "the image is missing"
+    assert isinstance(second, ImageError)
+    assert str(second) == "is missing"
     assert first["completion_tokens"] == third["completion_tokens"] == 2
 
 

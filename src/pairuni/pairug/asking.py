@@ -15,7 +15,7 @@ from pairuni.pairug.images import ImageError
 R = TypeVar("R", bound=Asked)
 
 Begin = Callable[[], Conversation[R]]
-"""Begins a sample's conversation. May raise ImageError, which drops the sample."""
+"""Begins a sample's conversation. May raise ImageError, which drops the sample, as it does from asking."""
 
 Ended = Callable[[int, Outcome], None]
 """Told the number of a conversation and its outcome, once, in the order in which they end."""
@@ -49,8 +49,8 @@ def at_once(
 ) -> None:
     """``workers`` conversations at a time, a thread each; every answer is stored before it is read.
 
-    When one ``ask`` raises anything but AskingFailed, and on Ctrl-C, no new request is sent, those in flight
-    are waited for and stored, and then the exception is raised; a second Ctrl-C does not wait.
+    When one ``ask`` raises anything but AskingFailed and ImageError, and on Ctrl-C, no new request is sent,
+    those in flight are waited for and stored, and then the exception is raised; a second Ctrl-C does not wait.
     """
     numbers = iter(range(len(begins)))
     lock = threading.Lock()
@@ -105,7 +105,7 @@ def at_once(
 
 def in_rounds(
     begins: Iterable[Begin[R]],
-    ask_all: Callable[[Sequence[R]], Sequence[Answer | AskingFailed | None]],
+    ask_all: Callable[[Sequence[R]], Sequence[Answer | AskingFailed | ImageError | None]],
     store: AnswerStore,
     ended: Ended,
     width: int,
@@ -159,10 +159,12 @@ class _Talk(Generic[R]):
         except ImageError as error:
             self._end(Outcome(None, f"the image {error}"))
 
-    def hear(self, answer: Answer | AskingFailed) -> None:
+    def hear(self, answer: Answer | AskingFailed | ImageError) -> None:
         """Go on with an answer, or end without one."""
         if isinstance(answer, AskingFailed):
             self._advance(lambda: self._conversation.throw(answer))
+        elif isinstance(answer, ImageError):
+            self._end(Outcome(None, f"the image {answer}"))
         else:
             self._advance(lambda: self._conversation.send(answer))
 

@@ -15,6 +15,7 @@ from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.conversation import AskingFailed
 from pairuni.pairug.costs import Budget, CompletionPaused
 from pairuni.pairug.endpoint import Dialect, answer_from_body
+from pairuni.pairug.images import ImageError
 from pairuni.pairug.jsonl import Problem, dump, iter_objects
 from pairuni.pairug.replies import one_line
 from pairuni.pairug.requests import Request
@@ -44,6 +45,7 @@ class BatchFiles:
         self._written: Counter[str] = Counter()
         self._files: dict[str, Path] = {}
         self._errors: defaultdict[str, list[str]] = defaultdict(list)
+        self._fresh = 0
         for path in sorted(folder.glob("requests-*.jsonl")):
             for key in _keys_in(path):
                 self._written[key] += 1
@@ -63,29 +65,33 @@ class BatchFiles:
                 if key in self._written and key not in store:
                     self._enter(key, row, store)
 
-    def ask_all(self, requests: Sequence[Request]) -> list[AskingFailed | None]:
+    def ask_all(self, requests: Sequence[Request]) -> list[AskingFailed | ImageError | None]:
         """Gives up what came back as an error too often; else writes what waits for no result and pauses.
 
         Raises CompletionPaused, which says what to submit, or that the budget is used up.
         """
-        failed = [self._given_up(one.key) for one in requests]
-        if any(failed):
-            return failed
-        waiting = [one for one in requests if self._written[one.key] > len(self._errors[one.key])]
-        known = {one.key for one in waiting}
-        fresh: list[Request] = []
+        ended: list[AskingFailed | ImageError | None] = [self._given_up(one.key) for one in requests]
+        if any(ended):
+            return ended
+        waiting = {one.key for one in requests if self._written[one.key] > len(self._errors[one.key])}
+        reserved: list[Request] = []
         try:
-            for one in (*waiting, *(one for one in requests if one.key not in known)):
+            for one in sorted(requests, key=lambda one: one.key not in waiting):
                 self._budget.reserve(one)
-                if one.key not in known:
-                    fresh.append(one)
+                reserved.append(one)
         except CompletionPaused:
-            if not waiting and not fresh:
+            if not waiting and not reserved:
                 raise
-        files = self._write(fresh)
-        names = sorted({path.name for path in files} | {self._files[one.key].name for one in waiting})
+        fresh = [one for one in reserved if one.key not in waiting]
+        broken = self._write(fresh)
+        if broken:
+            for one in reserved:
+                self._budget.release(one)
+            return [broken.get(one.key) for one in requests]
+        waiting |= {one.key for one in fresh}
+        names = sorted({self._files[key].name for key in waiting})
         raise CompletionPaused(
-            f"{len(fresh):,} new requests written, {len(waiting):,} still without a result; submit "
+            f"{self._fresh:,} new requests written, {len(waiting) - self._fresh:,} still without a result; submit "
             f"{', '.join(names)} of {self.folder} as batches for {URL} unless you have, put their result and "
             "error files into the same folder and run the same command to go on"
         )
@@ -108,27 +114,36 @@ class BatchFiles:
             said = str(fault)
         self._errors[key].append(one_line(said)[:300])
 
-    def _write(self, requests: Sequence[Request]) -> list[Path]:
-        """Requests in as many files as the limits want, each whole or absent."""
-        files: list[Path] = []
+    def _write(self, requests: Sequence[Request]) -> dict[str, ImageError]:
+        """Requests in as many files as the limits want, each whole or absent; what cannot be sent, by key."""
+        broken: dict[str, ImageError] = {}
         rest = list(reversed(requests))
-        number = max(
-            (int(path.stem.partition("-")[2]) for path in self.folder.glob("requests-*.jsonl")), default=0
-        )
+        numbers = (path.stem.partition("-")[2] for path in self.folder.glob("requests-*.jsonl"))
+        number = max((int(text) for text in numbers if text.isdigit()), default=0)
         while rest:
             number += 1
             path = self.folder / f"requests-{number:03d}.jsonl"
             with replacing(path) as aside, aside.open("wb") as file:
                 count = size = 0
                 while rest and count < MOST_REQUESTS:
-                    line = self._line(rest[-1])
+                    request = rest[-1]
+                    try:
+                        line = self._line(request)
+                    except ImageError as error:
+                        broken[request.key] = error
+                        rest.pop()
+                        continue
                     if count and size + len(line) > MOST_BYTES:
                         break
                     file.write(line)
-                    self._files[rest.pop().key] = path
+                    rest.pop()
+                    self._files[request.key] = path
+                    self._written[request.key] += 1
                     count, size = count + 1, size + len(line)
-            files.append(path)
-        return files
+                self._fresh += count
+            if not count:
+                path.unlink()
+        return broken
 
     def _line(self, request: Request) -> bytes:
         body = self._dialect.body(request)

@@ -21,7 +21,6 @@ from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import Answer
 from pairuni.pairug.asking import AskingStopped, Stopping
 from pairuni.pairug.conversation import AskingFailed
-from pairuni.pairug.images import ImageError
 from pairuni.pairug.replies import one_line
 from pairuni.pairug.requests import Format, Request
 
@@ -122,7 +121,11 @@ class Endpoint:
         self.url = str(self._client.base_url)
 
     def __call__(self, request: Request, stopping: Stopping) -> Answer:
-        """The answer. Raises AskingFailed when there is none for this request, AskingStopped for any."""
+        """The answer.
+
+        Raises ImageError for a picture that cannot be sent, AskingFailed when this request gets no answer, and
+        AskingStopped when none would.
+        """
         fault = Fault("sample", "")
         for attempt in range(self._settings.max_retries + 1):
             self._wait_for_gate(stopping)
@@ -167,10 +170,7 @@ class Endpoint:
 
     def _ask(self, request: Request, dialect: Dialect) -> Answer | Fault:
         openai = self._openai
-        try:
-            body = dialect.body(request)
-        except ImageError as error:
-            return Fault("sample", f"the image {error}")
+        body = dialect.body(request)
         try:
             raw = self._client.chat.completions.with_raw_response.create(**body)
             return self._read(raw.http_response.text, raw.headers)

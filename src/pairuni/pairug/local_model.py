@@ -7,7 +7,6 @@ from typing import Any
 
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import Answer
-from pairuni.pairug.conversation import AskingFailed
 from pairuni.pairug.images import ImageError
 from pairuni.pairug.requests import Request
 
@@ -36,17 +35,17 @@ class LocalModel:
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed]:
-        """One answer a request, in order; AskingFailed for a picture that cannot be used."""
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | ImageError]:
+        """One answer a request, in order; ImageError for a picture that cannot be used."""
         usable: list[int] = []
         pictures = []
-        answers: list[Answer | AskingFailed] = [AskingFailed("") for _ in requests]
+        answers: list[Answer | ImageError] = [ImageError("is not looked at") for _ in requests]
         for place, request in enumerate(requests):
             try:
                 pictures.append(request.picture.load())
                 usable.append(place)
             except ImageError as error:
-                answers[place] = AskingFailed(f"the image {error}")
+                answers[place] = error
         if usable:
             said = self._generate([requests[place] for place in usable], pictures)
             for place, answer in zip(usable, said, strict=True):
