@@ -172,6 +172,36 @@ def eval_digits(
     typer.echo(digits(model, items=items, guidance=guidance, seed=seed, out=out, device=device, dtype=dtype))
 
 
+@eval_app.command("score")
+def eval_score(
+    task: Annotated[str, typer.Argument(help="mme, pope, mmmu, mmstar, geneval, wise or imgedit.")],
+    paths: Annotated[list[Path], typer.Argument(help="The benchmark's official files, or their folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="POPE's folder of questions; ImgEdit's basic_edit.json.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="What judged: a model (WISE, ImgEdit) or a detector (GenEval).")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="WISE: legacy or verified.")] = None,
+    model: Annotated[str | None, typer.Option(help="Whose files they are, for the record.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results as JSON.")] = None,
+) -> None:
+    """Score the official files of a public benchmark by its official rules."""
+    from pairuni.commands.evaluation import score
+
+    typer.echo(score(task, paths, data=data, judge=judge, protocol=protocol, model=model, out=out))
+
+
+@app.command()
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="JSON results of eval score.")],
+) -> None:
+    """Show benchmark results side by side, with the paper's figures."""
+    from pairuni.commands.evaluation import compare as run
+
+    typer.echo(run(results))
+
+
 @app.command()
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],

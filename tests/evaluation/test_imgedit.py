@@ -17,6 +17,7 @@ from pairuni.evaluation.imgedit import TYPES, mark_in, read_edits, read_replies,
         ("A: 5\nB: 4.", 5),  # a line with more than digits does not count
         ("A: B: 5\nC: 2", 2),
         ("Brief reasoning: 3\nA: 5", 4),
+        ("A: 5: 3", None),
         ("A:5", None),
         ("", None),
     ],

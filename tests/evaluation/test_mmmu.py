@@ -46,6 +46,7 @@ def test_the_last_of_several_options_wins() -> None:
         ("The answer is 12.5.", {12.5}),
         ("So the result is 1,234", {1234.0, 234.0}),  # a number after a comma counts too
         ("x = 3\nso x is 4 and y = 5", {5.0}),
+        ("the sum is 12,345,678 dollars", {"12,345,678 dollars", 12345678.0, 678.0}),
         ("Paris", {"paris"}),
         ("it is .", {"it is"}),  # the edges go first, and "is" wants a space after it
         ("It could be x", {" x", "x "}),

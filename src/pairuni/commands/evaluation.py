@@ -1,9 +1,9 @@
-"""Scoring a checkpoint on held-out items."""
+"""Scoring a checkpoint on held-out items, and the official files of public benchmarks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,3 +52,35 @@ def in_training(settings: RunSettings) -> Callable[[UnifiedPolicy, int], Mapping
         return evaluate(policy, held_out, guidance=guidance, seed=settings.seed).scores()
 
     return scores
+
+
+def score(
+    task: str,
+    paths: Sequence[Path],
+    *,
+    data: Path | None,
+    judge: str | None,
+    protocol: str | None,
+    model: str | None,
+    out: Path | None,
+) -> str:
+    """Score a benchmark's official files; returns tables, and writes a JSON a result into ``out``."""
+    from pairuni.evaluation.tasks import Given, score_files
+
+    given = Given(paths=paths, data=data, judge=judge, protocol=protocol)
+    results = score_files(task, given, model=model)
+    tables = [result.table() for result in results]
+    if out is not None:
+        for result in results:
+            path = out / f"{result.slug}.json"
+            result.write(path)
+            tables.append(f"result: {path}")
+    return "\n".join(tables)
+
+
+def compare(paths: Sequence[Path]) -> str:
+    """Tables of results side by side, with the paper's figures."""
+    from pairuni.evaluation.comparison import compare as side_by_side
+    from pairuni.evaluation.result import read_result
+
+    return side_by_side({path: read_result(path) for path in paths})

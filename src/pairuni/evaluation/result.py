@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,11 @@ class Result:
     parts: Mapping[str, float]
     counts: Mapping[str, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """Benchmark and protocol as a file's name."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.benchmark} {self.protocol}".lower())
 
     def write(self, path: Path) -> None:
         """Write the result as one JSON object."""

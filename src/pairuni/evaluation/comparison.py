@@ -1,0 +1,91 @@
+"""Results side by side, with the figures that the paper publishes (arXiv:2510.25682)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pairuni.evaluation.geneval_files import TASKS
+from pairuni.evaluation.result import Result
+from pairuni.evaluation.wise import BUCKETS
+
+_MOST_PARTS = 10
+"""Benchmarks with more parts than this show the headline alone."""
+
+
+def _parts(names: Sequence[str], overall: float, *values: float) -> dict[str, float]:
+    return {"": overall, **dict(zip(names, values, strict=True))}
+
+
+_WISE, _GENEVAL = tuple(BUCKETS["legacy"]), TASKS
+PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "MME-Perception": {
+        "Janus-Pro-1B": {"": 1444.0},
+        "PairUni-1B": {"": 1483.2},
+        "Janus-Pro-7B": {"": 1567.1},
+        "PairUni-7B": {"": 1597.7},
+    },
+    "POPE": {
+        "Janus-Pro-1B": {"": 86.2},
+        "PairUni-1B": {"": 86.4},
+        "Janus-Pro-7B": {"": 87.4},
+        "PairUni-7B": {"": 88.0},
+    },
+    "MMMU validation": {
+        "Janus-Pro-1B": {"": 36.3},
+        "ULM-R1 (1B)": {"": 40.3},
+        "PairUni-1B": {"": 40.4},
+        "Janus-Pro-7B": {"": 41.1},
+        "PairUni-7B": {"": 47.0},
+    },
+    "MMStar": {"PairUni-1B": {"": 46.4}, "Janus-Pro-7B": {"": 46.5}, "PairUni-7B": {"": 49.5}},
+    "WISE": {
+        "Janus-1B": _parts(_WISE, 0.23, 0.16, 0.26, 0.35, 0.28, 0.30, 0.14),
+        "PairUni-1B": _parts(_WISE, 0.38, 0.31, 0.39, 0.56, 0.38, 0.44, 0.22),
+        "Janus-Pro-7B": _parts(_WISE, 0.35, 0.30, 0.37, 0.49, 0.36, 0.42, 0.26),
+        "PairUni-7B": _parts(_WISE, 0.45, 0.36, 0.46, 0.62, 0.42, 0.55, 0.29),
+    },
+    "GenEval": {
+        "Janus-Pro-1B": _parts(_GENEVAL, 73, 99, 82, 48, 90, 62, 57),
+        "ULM-R1": {"": 76},
+        "Janus-Pro-R1 (1B)": _parts(_GENEVAL, 71, 98, 80, 51, 84, 59, 55),
+        "PairUni-1B": _parts(_GENEVAL, 79, 98, 91, 44, 75, 95, 69),
+        "Janus-Pro-7B": _parts(_GENEVAL, 79, 97, 88, 57, 90, 77, 64),
+        "PairUni-7B": _parts(_GENEVAL, 85, 97, 75, 78, 97, 91, 69),
+    },
+}
+"""By benchmark and model the overall score, under "", and the parts; the paper does not name its protocols."""
+
+
+def compare(results: Mapping[Path, Result]) -> str:
+    """A Markdown table for each benchmark: our results in the order given, then the paper's figures.
+
+    Results of one benchmark under different protocols stand in one table, each named; the paper's WISE is the
+    legacy protocol's and stays away from the verified one's.
+    """
+    groups: dict[str, dict[Path, Result]] = {}
+    for path, result in results.items():
+        name = f"WISE ({result.protocol})" if result.benchmark == "WISE" else result.benchmark
+        groups.setdefault(name, {})[path] = result
+    return "\n\n".join(_table(name, found) for name, found in groups.items())
+
+
+def _table(name: str, results: Mapping[Path, Result]) -> str:
+    first = next(iter(results.values()))
+    parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
+    published = {} if name == "WISE (verified)" else PUBLISHED.get(first.benchmark, {})
+    rows = [["", "protocol", "score", "95% interval", *parts], ["---"] * (4 + len(parts))]
+    for path, result in results.items():
+        low, high = result.interval
+        label = str(result.settings.get("model", path.stem))
+        shown = [f"{result.score:.2f}", f"{low:.2f} to {high:.2f}"]
+        rows.append([label, result.protocol, *shown, *(_shown(result.parts.get(part)) for part in parts)])
+    for model, figures in published.items():
+        shown = [f"{figures['']:.2f}", ""]
+        rows.append([model, "the paper's figure", *shown, *(_shown(figures.get(part)) for part in parts)])
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{name}, {first.unit}\n\n{lines}"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

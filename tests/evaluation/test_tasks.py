@@ -1,0 +1,146 @@
+"""Benchmarks by name, from files to a table, through the commands; results side by side."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pairuni.cli import app
+from pairuni.evaluation.comparison import PUBLISHED, compare
+from pairuni.evaluation.geneval import Detection, Verdict
+from pairuni.evaluation.geneval_files import TASKS as GENEVAL
+from pairuni.evaluation.geneval_files import Judged, write_results
+from pairuni.evaluation.mmstar import CATEGORIES
+from pairuni.evaluation.pope import Question, read_questions, write_replies
+from pairuni.evaluation.result import Result, read_result
+from pairuni.evaluation.tasks import Given, score_files
+from pairuni.evaluation.wise import BUCKETS
+
+
+def run(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def lines(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_mme_and_mmmu_of_real_models(benchmarks: Path, tmp_path: Path) -> None:
+    shown = run("eval", "score", "mme", benchmarks / "mme" / "LaVIN", "--model", "LaVIN", "--out", tmp_path)
+    assert "MME-Perception (official): 963.61" in shown
+    assert "MME-Cognition (official): 249.64" in shown
+    shown = run("eval", "score", "mmmu", benchmarks / "mmmu" / "qwen_vl", "--out", tmp_path)
+    assert "(official): 36.11" in shown
+    assert "(official, no random guess): 34.33" in shown
+    names = ["mme-cognition-official", "mme-perception-official", "mmmu-validation-official"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [*names, f"{names[-1]}-no-random-guess"]
+    beside = run("compare", *sorted(tmp_path.iterdir()))
+    assert "| LaVIN | official | 963.61 | 9" in beside
+    assert "| PairUni-1B | the paper's figure | 1483.20 |" in beside
+    assert "| mmmu-validation-official | official | 36.11 |" in beside
+
+
+def test_pope_takes_its_questions_from_data(tmp_path: Path) -> None:
+    name = "coco_pope_popular.json"
+    row = {"image": "a.jpg", "text": "Is there a dog?", "label": "yes"}
+    lines(tmp_path / name, [row, row | {"label": "no", "text": "Is there a cat?"}])
+    questions = read_questions(tmp_path / name)
+    assert questions[1] == Question("a.jpg", "Is there a cat?", False)
+    write_replies(tmp_path / "replies" / name, questions, ["yes", "no"])
+    shown = run("eval", "score", "pope", tmp_path / "replies", "--data", tmp_path)
+    assert "POPE (official): 100.00 [100.00, 100.00] % F1, mean of popular" in shown
+    with pytest.raises(ValueError, match="--data is needed"):
+        score_files("pope", Given(paths=[tmp_path]))
+
+
+def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
+    edits = tmp_path / "basic_edit.json"
+    edits.write_text('{"1": {"edit_type": "add"}}')
+    marks = {"consistency": 2, "realism": 1, "aesthetic_quality": 1}
+    rows = [
+        Judged(
+            "0.png",
+            {"tag": tag, "include": [], "prompt": tag},
+            Verdict(True, ""),
+            {"cat": [Detection((0, 0, 1, 1), 1)]},
+        )
+        for tag in GENEVAL
+    ]
+    write_results(tmp_path / "results.jsonl", rows)
+    (tmp_path / "result.json").write_text('{"1": "A: 4"}')
+    star = [{"answer": "A", "category": name, "prediction": "A"} for name in CATEGORIES]
+    given = {
+        "geneval": Given(paths=[tmp_path / "results.jsonl"], judge="a"),
+        "imgedit": Given(paths=[tmp_path / "result.json"], data=edits, judge="a"),
+        "mmstar": Given(paths=[lines(tmp_path / "star", star)]),
+        "wise": Given(
+            paths=[
+                lines(tmp_path / "w1", [{"prompt_id": i, **marks} for i in range(1, 600)]),
+                lines(tmp_path / "w2", [{"prompt_id": i, **marks} for i in range(600, 1001)]),
+            ],
+            judge="a",
+            protocol="legacy",
+        ),
+    }
+    for task, expected in {"geneval": 100.0, "imgedit": 4.0, "mmstar": 100.0, "wise": 0.85}.items():
+        (result,) = score_files(task, given[task], model="m")
+        assert result.score == pytest.approx(expected)
+        assert result.settings["model"] == "m"
+        if task != "mmstar":
+            assert "a" in result.settings.values()
+            with pytest.raises(ValueError, match="--judge is needed"):
+                score_files(task, replace(given[task], judge=None))
+    with pytest.raises(ValueError, match="--protocol is needed: legacy or verified"):
+        score_files("wise", Given(paths=given["wise"].paths, judge="a"))
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    for words, reason in {
+        ("chess", str(tmp_path)): "no benchmark is called 'chess'; known: mme, pope",
+        ("mme", str(tmp_path / "none")): "none: no such file or folder",
+        ("mmmu", str(tmp_path)): "has no <Subject>/output.json",
+        ("mme", str(tmp_path), str(tmp_path)): "expected one path, got 2",
+        ("pope", str(tmp_path), "--data", str(tmp_path)): "POPE needs at least one split",
+    }.items():
+        done = CliRunner().invoke(app, ["eval", "score", *words])
+        assert (done.exit_code, reason in done.output) == (1, True), done.output
+
+
+def result(protocol: str, score: float) -> Result:
+    parts = dict.fromkeys(BUCKETS["legacy"], score)
+    return Result(
+        benchmark="WISE",
+        protocol=protocol,
+        score=score,
+        unit="",
+        interval=(score, score),
+        parts=parts,
+        counts={},
+    )
+
+
+def test_the_paper_stands_beside_the_legacy_protocol_only(tmp_path: Path) -> None:
+    both = compare({Path("a.json"): result("legacy", 0.3), Path("b.json"): result("verified", 0.2)})
+    legacy, verified = both.split("WISE (verified)")
+    assert "| PairUni-7B | the paper's figure | 0.45 |  | 0.36 | 0.46 | 0.62 | 0.42 | 0.55 | 0.29 |" in legacy
+    assert "paper" not in verified
+    result("legacy", 0.3).write(tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json").slug == "wise-legacy"
+
+
+def test_the_papers_overall_is_that_of_its_parts() -> None:
+    weights = [bucket.weight for bucket in BUCKETS["legacy"].values()]
+    for model, figures in PUBLISHED["WISE"].items():
+        parts = [value for name, value in figures.items() if name]
+        weighted = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+        # the paper's own rows are plain means, those that it took from WISE are weighted
+        overall = sum(parts) / 6 if model.startswith("PairUni") else weighted
+        assert figures[""] == pytest.approx(overall, abs=0.005)
+    for figures in PUBLISHED["GenEval"].values():
+        parts = [value for name, value in figures.items() if name]
+        assert not parts or figures[""] == pytest.approx(sum(parts) / 6, abs=1.5)
