@@ -40,6 +40,7 @@ def test_rollout_prints_a_table_and_then_its_object(no_children):
     said = bench("rollout", "--skip", "transformers", "--skip", "peers-batched").splitlines()
     assert "rollout: tiny, 2 x 2, cpu, float32" in said[0]
     assert "images/s" in said[2]
+    assert "A decode step moves at least" in " ".join(said[:-1])
     found = json.loads(said[-1])
     check(found, "rollout", ["peers", "pairuni", "pairuni-joint"])
     ours, peers = (found["contenders"][name] for name in ("pairuni", "peers"))

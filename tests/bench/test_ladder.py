@@ -29,7 +29,14 @@ RESULT = {
     "commit": "0123456789abcdef",
     "hardware": {"processor": "Some CPU", "cores": 2, "device": "cpu"},
     "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
-    "settings": {"repeats": 7},
+    "settings": {
+        "model": "tiny",
+        "prompts": 8,
+        "rollouts": 8,
+        "device": "cpu",
+        "vocab_size": 100_000,
+        "repeats": 7,
+    },
     "copy_bytes_per_second": 2.0e10,
     "joint_over_images_alone": 1.125,
     "contenders": {
@@ -45,7 +52,8 @@ def test_a_ladder_sets_every_row_against_the_first(tmp_path):
     lines = markdown(read_results(tmp_path)).splitlines()
     assert lines[0] == "### mine"
     assert "`pairuni bench rollout --device cpu`" in lines[2]
-    assert "Some CPU, 2 cores; torch 2.13.0, transformers 5.23.0; commit 0123456789ab; median of 7." in lines
+    assert "Some CPU, 2 cores; torch 2.13.0, transformers 5.23.0; commit 0123456789ab.  " in lines
+    assert "tiny, 8 x 8, cpu, 100,000 text tokens, median of 7" in lines
     (ours,) = [line for line in lines if line.startswith("| **pairuni**")]
     assert [cell.strip() for cell in ours.split("|")[2:-1]] == [
         "0.5 (0.45, 0.55)",
@@ -86,7 +94,7 @@ def test_the_command_writes_between_the_marks(tmp_path):
         assert done.exit_code == 0, done.output
     text = page.read_text()
     assert text.startswith(f"above\n{BEGIN}\n\n### mine")
-    assert text.endswith(f"alone. Measured copy: 20.0 GB/s.\n\n{END}\nbelow\n")
+    assert text.endswith(f"alone. Measured copy: 20 GB/s.\n\n{END}\nbelow\n")
     assert "old" not in text
     with pytest.raises(ValueError, match="no lines"):
         with_results("nothing here", "")

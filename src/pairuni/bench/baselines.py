@@ -74,7 +74,6 @@ def peers_rollout(
         states = model.model.language_model(
             inputs_embeds=embeds,
             attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :],
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
@@ -165,7 +164,6 @@ def image_forward(
     states = model.model.language_model(
         inputs_embeds=embeds,
         attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
         use_cache=False,
     ).last_hidden_state
     sampled_only = "sampled-positions" in given

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pairuni.bench.result import COLUMNS
+from pairuni.bench.result import COLUMNS, SECONDS, facts, title
 from pairuni.bench.suite import CPU, CUDA
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -44,12 +44,13 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
         "",
         f"`{result['command'].removesuffix(' --json')}`  ",
         f"{machine}; torch {versions['torch']}, transformers {versions['transformers']}; "
-        f"commit {(result['commit'] or 'unknown')[:12]}; median of {result['settings']['repeats']}.",
+        f"commit {(result['commit'] or 'unknown')[:12]}.  ",
+        f"{title(result['settings'])}",
         "",
         *_table(result),
     ]
-    facts = _facts(result)
-    return "\n".join([*lines, "", facts] if facts else lines)
+    said = facts(result)
+    return "\n".join([*lines, "", " ".join(said)] if said else lines)
 
 
 def _table(result: Mapping[str, Any]) -> list[str]:
@@ -64,7 +65,7 @@ def _table(result: Mapping[str, Any]) -> list[str]:
             _row(
                 [
                     f"**{name}**: {adds[name]}",
-                    f"{row['seconds']:.3g} ({row['seconds_min']:.3g}, {row['seconds_max']:.3g})",
+                    SECONDS.format(**row),
                     f"{first / row['seconds']:.2f}",
                     *(COLUMNS[key][1].format(row[key]) if key in row else "" for key in keys),
                     f"{row['peak_bytes'] / 2**20:,.0f}",
@@ -76,28 +77,6 @@ def _table(result: Mapping[str, Any]) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _facts(result: Mapping[str, Any]) -> str:
-    """What the table does not say, in a sentence each."""
-    said = []
-    if result.get("joint_over_images_alone"):
-        said.append(
-            f"Answers and pictures together take {result['joint_over_images_alone']:.2f} times the time of the "
-            "pictures alone."
-        )
-    if result.get("held_memory_ratio"):
-        ratios = result["held_memory_ratio"]
-        said += [
-            f"Beyond program and weights, {name} holds {ratio:.2f} times our memory at its peak."
-            for name, ratio in ratios.items()
-            if name == "peers"
-        ]
-    if "copy_bytes_per_second" in result:
-        said.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.1f} GB/s.")
-    if "matrix_flops_per_second" in result:
-        said.append(f"Measured matrix product: {result['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s.")
-    return " ".join(said)
 
 
 def with_results(page: str, content: str) -> str:

@@ -43,13 +43,27 @@ def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, 
         raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
     peaks = memory.peaks(bench, [name for name in names if name not in settings.skip], settings)
     numbers = import_module(f"pairuni.bench.{bench}").measure(settings, peaks)
+    return described(bench, settings.to_dict(), numbers, device=device, command=command, versions=versions)
+
+
+def described(
+    bench: str,
+    settings: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    *,
+    device: torch.device,
+    command: str,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Numbers and what they depend on, as one object. numbers holds "contenders": name -> its numbers, with
+    "seconds", "seconds_min", "seconds_max" and "peak_bytes", and any key of ``COLUMNS``."""
     return {
         "bench": bench,
         "command": command,
         "commit": commit(),
         "hardware": hardware(device),
         "versions": dict(versions),
-        "settings": settings.to_dict(),
+        "settings": dict(settings),
         **numbers,
     }
 
@@ -83,22 +97,65 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Key of a contender's numbers -> heading and format, in the table's order."""
 
+SECONDS = "{seconds:.3g} ({seconds_min:.3g}, {seconds_max:.3g})"
+
 
 def table(result: Mapping[str, Any]) -> Table:
     """The contenders of a result, one a row, with peak memory and the time set against ours."""
-    rows, shape = result["contenders"], result["settings"]
+    rows = result["contenders"]
     ours = rows["pairuni"]["seconds"]
     keys = [key for key in COLUMNS if key in rows["pairuni"]]
-    title = (
-        f"{result['bench']}: {shape['model']}, {shape['prompts']} x {shape['rollouts']}, {shape['device']}"
-    )
-    shown = Table(title=f"{title}, {shape['dtype']}, median of {shape['repeats']} (min, max)")
+    shown = Table(title=f"{result['bench']}: {title(result['settings'])}", caption=" ".join(facts(result)))
     shown.add_column("", no_wrap=True)
-    for heading in ("seconds", *(COLUMNS[key][0] for key in keys), "peak MiB", "time / ours"):
+    for heading in ("seconds (min, max)", *(COLUMNS[key][0] for key in keys), "peak MiB", "time / ours"):
         shown.add_column(heading, justify="right")
     for name, row in rows.items():
-        seconds = f"{row['seconds']:.3g} ({row['seconds_min']:.3g}, {row['seconds_max']:.3g})"
-        cells = [COLUMNS[key][1].format(row[key]) if key in row else "" for key in keys]
-        peak, times = f"{row['peak_bytes'] / 2**20:,.0f}", f"{row['seconds'] / ours:.2f}"
-        shown.add_row(name, seconds, *cells, peak, times)
+        shown.add_row(
+            name,
+            SECONDS.format(**row),
+            *(COLUMNS[key][1].format(row[key]) if key in row else "" for key in keys),
+            f"{row['peak_bytes'] / 2**20:,.0f}",
+            f"{row['seconds'] / ours:.2f}",
+        )
     return shown
+
+
+def title(settings: Mapping[str, Any]) -> str:
+    """The settings that a reader looks for first."""
+    size = f"{settings['prompts']} x {settings['rollouts']}" if "rollouts" in settings else ""
+    vocabulary = f"{settings['vocab_size']:,} text tokens" if settings.get("vocab_size") else ""
+    named = (settings.get("model"), size, settings.get("device"), settings.get("dtype"), vocabulary)
+    repeats = f"median of {settings['repeats']}" if "repeats" in settings else ""
+    return ", ".join(part for part in (*named, repeats) if part)
+
+
+def facts(result: Mapping[str, Any]) -> list[str]:
+    """What the table does not say, a sentence each."""
+    said = []
+    if "joint_over_images_alone" in result:
+        said.append(
+            f"Answers and pictures together take {result['joint_over_images_alone']:.2f} times the time of the "
+            "pictures alone."
+        )
+    if "decode_bytes_per_step" in result:
+        moved = result["decode_bytes_per_step"]["distinct"]
+        said.append(f"A decode step moves at least {moved / 1e6:,.4g} MB.")
+    if "distinct_tokens" in result:
+        said.append(
+            f"{result['tokens']:,} tokens, {result['distinct_tokens']:,} with each prompt once: "
+            f"{result['flops']['distinct'] / 1e12:,.3g} TFLOP."
+        )
+    if "peers" in result.get("held_memory_ratio", {}):
+        ratio = result["held_memory_ratio"]["peers"]
+        said.append(f"Beyond program and weights, peers holds {ratio:.2f} times our memory at its peak.")
+    for task, name in (("understanding", "answers"), ("generation", "pictures")):
+        difference = result.get("log_prob_differences", {}).get(
+            f"{task}/sampling/sampling_logp_difference/mean"
+        )
+        if difference is not None:
+            said.append(f"Log-probs of decoding and update differ by {difference:.1e} on average ({name}).")
+    if "copy_bytes_per_second" in result:
+        said.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
+    if "matrix_flops_per_second" in result:
+        said.append(f"Measured matrix product: {result['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s.")
+    return said

@@ -25,7 +25,7 @@ ADDS = {
     "peers": "the peers' way: a padded forward pass a task, logits of every position, pictures K times",
     "pictures-once": "the vision tower once a picture",
     "sampled-positions": "heads only where a token was sampled",
-    OURS: "this project's update",
+    OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
 }
 """What each contender is, in the order in which each adds one thing to those before it."""
 
