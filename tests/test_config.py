@@ -83,8 +83,8 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
     words = [
         "--data.pairs",
         'odd "name" é\\😀.jsonl',
-        "--pairgrpo.micro-batch",
-        "4",
+        "--pairgrpo.micro-batch-tokens",
+        "4000",
         "--pairgrpo.beta",
         "1e-7",
     ]

@@ -52,6 +52,8 @@ class PolicySettings(Settings):
     """Compute type; auto is bfloat16 where the device has it, else float32."""
     device: str = Field(default="auto", min_length=1)
     """auto, cpu, cuda or cuda:N."""
+    activation_checkpointing: bool = False
+    """Keep one state a layer in the update and compute the rest again: less memory, a third more time."""
 
 
 class DataSettings(Settings):
@@ -100,8 +102,8 @@ class PairGRPOSettings(Settings):
     """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
     gradient_accumulation: int = Field(default=1, ge=1)
     """Batches of pairs whose gradients are summed into one update (paper: not stated)."""
-    micro_batch: int | None = Field(default=None, ge=1)
-    """Trajectories per forward pass; none takes all at once. Does not change the gradient."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per forward pass of the update; none takes all at once. Does not change the gradient."""
     updates_per_batch: int = Field(default=1, ge=1)
     """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
     learning_rate: float = Field(default=1e-6, gt=0)

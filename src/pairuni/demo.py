@@ -45,9 +45,7 @@ def demo_settings(seed: int, pairs: Path) -> RunSettings:
         policy=PolicySettings(model="tiny", dtype="float32"),
         data=DataSettings(pairs=pairs),
         rollout=RolloutSettings(guidance=2.0, max_new_tokens=16),
-        pairgrpo=PairGRPOSettings(
-            steps=100, pairs_per_step=16, micro_batch=64, learning_rate=1e-4, warmup_steps=5
-        ),
+        pairgrpo=PairGRPOSettings(steps=100, pairs_per_step=16, learning_rate=1e-4, warmup_steps=5),
         checkpoint=CheckpointSettings(every=50, keep=1),
         logging=LoggingSettings(samples_every=20),
     )

@@ -23,7 +23,7 @@ def test_cosine_of_the_two_gradients(tmp_path: Path) -> None:
         flat[task] = torch.cat([gradient.flatten() for gradient in gradients])
     policy.module.zero_grad()
     expected = torch.nn.functional.cosine_similarity(flat["understanding"], flat["generation"], dim=0)
-    settings = grpo(micro_batch=3, beta=0.5, generation_weight=0.25)
+    settings = grpo(micro_batch_tokens=20, beta=0.5, generation_weight=0.25)
     agreement = gradient_agreement(policy, batch, parameters, settings)
     assert agreement == pytest.approx(float(expected), rel=1e-5)
     assert abs(agreement) > 1e-3

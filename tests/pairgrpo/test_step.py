@@ -1,6 +1,6 @@
 import itertools
 import logging
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.config import PairGRPOSettings
 from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, rollout_batch
 from pairuni.pairgrpo.step import FrozenReference, GradientError, micro_batches, update
-from pairuni.policies.policy import Trajectory, TrajectoryLogProbs
+from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
 from pairuni.training.optimizer import NamedAdamW
 from reference.pairgrpo_equations import Side, literal_adamw, task_objective, weight
 
@@ -106,7 +106,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
     """Off-policy by hand: old, current and reference weights all differ, so that ratio, clip and KL act."""
-    settings = grpo(micro_batch=3, **options)
+    settings = grpo(micro_batch_tokens=20, **options)
     old = FakePolicy(torch.float64)
     batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_guard=settings.std_guard)
     current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
@@ -134,7 +134,7 @@ def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, An
 
 @pytest.mark.parametrize("options", [{}, {"beta": 0.2}, {"clip_low": 0.01, "clip_high": 0.03}], ids=str)
 def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
-    settings = grpo(updates_per_batch=3, micro_batch=4, **options)
+    settings = grpo(updates_per_batch=3, micro_batch_tokens=30, **options)
     policy, old = FakePolicy(torch.float64), FakePolicy(torch.float64)
     literal_policy = FakePolicy(torch.float64)
     parameters = policy.train_only(PARTS)
@@ -165,7 +165,7 @@ def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str,
 def test_ratio_is_exactly_one_before_the_first_update(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
-    for part in micro_batches(batch, grpo(micro_batch=3), TASKS):
+    for part in micro_batches(batch, grpo(micro_batch_tokens=20), TASKS):
         part.loss(policy, grpo())
         replay = policy.log_probs(part.trajectories).values
         assert part.old_log_probs is not None
@@ -177,11 +177,59 @@ def test_one_forward_a_micro_batch_and_update(tmp_path: Path) -> None:
     batch = sampled(tmp_path, policy)
     optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
     policy.replays = 0
-    update(policy, batch, optimizer, grpo(micro_batch=5), step=1, learning_rate=0.05)
-    teaching = [int((batch.weighted_advantages(task) != 0).sum()) for task in TASKS]
-    assert 0 < sum(teaching) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
+    update(policy, batch, optimizer, grpo(micro_batch_tokens=40), step=1, learning_rate=0.05)
     # old log-probs cost no pass of their own
-    assert policy.replays == sum(math.ceil(count / 5) for count in teaching)
+    assert policy.replays == len(micro_batches(batch, grpo(micro_batch_tokens=40), TASKS)) > 1
+
+
+def test_micro_batches_hold_what_teaches_within_their_tokens(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    teaching = {
+        id(trajectory)
+        for task in TASKS
+        for trajectory, advantage in zip(
+            batch.task(task).trajectories, batch.weighted_advantages(task), strict=True
+        )
+        if advantage != 0
+    }
+    assert 0 < len(teaching) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
+    whole = micro_batches(batch, grpo(), TASKS)
+    assert [len(share.advantages) for part in whole for share in part.shares] == [
+        sum(id(trajectory) in teaching for trajectory in batch.task(task).trajectories) for task in TASKS
+    ]
+    for budget in (1, 30, 60, 200):
+        parts = micro_batches(batch, grpo(micro_batch_tokens=budget), TASKS)
+        assert sorted(id(one) for part in parts for one in part.trajectories) == sorted(teaching)
+        for part in parts:
+            assert replay_tokens(part.trajectories) <= budget or len(part.trajectories) == 1
+            assert sum(len(share.advantages) for share in part.shares) == len(part.trajectories)
+
+
+def test_replayed_tokens_count_shared_prompts_once() -> None:
+    prompt, picture = torch.arange(7), torch.zeros(3, 2, 2)
+    text = TextTrajectory(
+        tokens=torch.arange(4),
+        log_probs=torch.zeros(4),
+        prompt_ids=prompt,
+        pixel_values=picture,
+        temperature=1.0,
+        finished=True,
+        text="",
+    )
+    image = ImageTrajectory(
+        tokens=torch.arange(5),
+        log_probs=torch.zeros(5),
+        prompt_ids=prompt,
+        temperature=1.0,
+        guidance=3.0,
+        branch="guided",
+    )
+    assert replay_tokens([text]) == 7 + 3
+    assert replay_tokens([text, text]) == 7 + 2 * 3
+    assert replay_tokens([text, replace(text, pixel_values=picture.clone())]) == 2 * (7 + 3)
+    assert replay_tokens([image, image]) == 2 * (7 + 2 * 4)
+    assert replay_tokens([replace(image, branch="conditional"), text]) == 7 + 4 + 7 + 3
 
 
 def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
@@ -197,13 +245,13 @@ def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["sequence-mean", "token-mean", "sequence-sum"])
-@pytest.mark.parametrize("size", [1, 2, 7, 100, None])
+@pytest.mark.parametrize("size", [1, 12, 40, 70, 1000])
 def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, reduction: str, size: int | None) -> None:
     policy = FakePolicy(torch.float64)
     batch = sampled(tmp_path, policy)
     assert len(set(batch.understanding.lengths.tolist())) > 2  # lengths differ, so a wrong normaliser shows
-    whole = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch=27))
-    cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch=size))
+    whole = gradient(policy, batch, grpo(token_reduction=reduction))
+    cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch_tokens=size))
     for name in whole:
         torch.testing.assert_close(cut[name], whole[name], rtol=1e-12, atol=1e-14)
 
@@ -283,7 +331,7 @@ def test_mismatch_of_rollout_and_replay_is_seen(tmp_path: Path) -> None:
     batch = sampled(tmp_path, policy)
     drifted = moved(policy, 0.1)
     optimizer = NamedAdamW(drifted.train_only(PARTS), learning_rate=0.05)
-    metrics = update(drifted, batch, optimizer, grpo(micro_batch=4), step=1, learning_rate=0.05)
+    metrics = update(drifted, batch, optimizer, grpo(micro_batch_tokens=30), step=1, learning_rate=0.05)
     replayed = [
         trajectory
         for trajectory, advantage in zip(
@@ -337,9 +385,8 @@ def test_dead_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixt
 class ExplodingPolicy(FakePolicy):
     def log_probs(self, trajectories: Any) -> TrajectoryLogProbs:
         replay = super().log_probs(trajectories)
-        images: list[Trajectory] = [t for t in trajectories if t.modality == "image"]
-        factor = float("inf") if images else 1.0
-        return TrajectoryLogProbs(values=replay.values * factor, mask=replay.mask)
+        factors = [float("inf") if t.modality == "image" else 1.0 for t in trajectories]
+        return TrajectoryLogProbs(values=replay.values * torch.tensor(factors)[:, None], mask=replay.mask)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_any_weight_moves(tmp_path: Path) -> None:

@@ -52,21 +52,26 @@ def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path, (1.0, 0.81, 0.64))
     batch = rollout_batch(policy, pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
     gradients = {}
-    for size in (None, 2):
+    for size in (None, 60):
         policy.module.zero_grad()
-        for part in micro_batches(batch, grpo(micro_batch=size), TASKS):
+        for part in micro_batches(batch, grpo(micro_batch_tokens=size), TASKS):
             part.loss(policy, grpo()).backward()
             again = policy.log_probs(part.trajectories).values
             assert part.old_log_probs is not None
             assert torch.equal(again, part.old_log_probs)
         gradients[size] = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for _, p in parameters]
-    for whole, cut in zip(gradients[None], gradients[2], strict=True):
+    for whole, cut in zip(gradients[None], gradients[60], strict=True):
         torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6 + 1e-4 * float(whole.abs().max()))
-    assert sum(float(gradient.abs().sum()) for gradient in gradients[2]) > 0.1
+    assert sum(float(gradient.abs().sum()) for gradient in gradients[60]) > 0.1
 
     optimizer = NamedAdamW(parameters, learning_rate=1e-3)
     metrics = update(
-        policy, batch, optimizer, grpo(micro_batch=4, updates_per_batch=2), step=1, learning_rate=1e-3
+        policy,
+        batch,
+        optimizer,
+        grpo(micro_batch_tokens=100, updates_per_batch=2),
+        step=1,
+        learning_rate=1e-3,
     )
     for task in TASKS:
         assert metrics[f"{task}/sampling/sampling_logp_difference/max"] < 1e-4
@@ -74,7 +79,9 @@ def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
     assert metrics["grad_norm"] > 0
 
 
-@pytest.mark.parametrize("options", [{}, {"beta": 0.05, "updates_per_batch": 2, "micro_batch": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"beta": 0.05, "updates_per_batch": 2, "micro_batch_tokens": 60}], ids=str
+)
 def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, float]) -> None:
     grpo_section = {"steps": 3, "pairs_per_step": 2, "learning_rate": 1e-3} | options
     settings = run_settings(

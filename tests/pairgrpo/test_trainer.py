@@ -87,7 +87,7 @@ def same_run(one: Path, two: Path) -> None:
 
 RESUME_OPTIONS: list[dict[str, Any]] = [
     {},
-    {"beta": 0.1, "updates_per_batch": 2, "micro_batch": 4},
+    {"beta": 0.1, "updates_per_batch": 2, "micro_batch_tokens": 30},
     {"gradient_accumulation": 2, "pairs_per_step": 1, "weight_decay": 0.1},
 ]
 
@@ -159,7 +159,7 @@ def test_two_signals_stop_at_once_with_the_last_whole_step_saved(tmp_path: Path)
 
 def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
     settings = run_settings(
-        pairgrpo={"steps": 50, "pairs_per_step": 5, "learning_rate": 0.05, "micro_batch": 64},
+        pairgrpo={"steps": 50, "pairs_per_step": 5, "learning_rate": 0.05},
         checkpoint={"every": 0},
         logging={"samples_every": 0},
     )

@@ -39,7 +39,9 @@ class Stepper:
     def __init__(self, policy: JanusPolicy, settings: Settings) -> None:
         self.policy = policy
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
-        self.grpo = PairGRPOSettings(micro_batch=settings.micro_batch, pairs_per_step=settings.prompts)
+        self.grpo = PairGRPOSettings(
+            micro_batch_tokens=settings.micro_batch_tokens, pairs_per_step=settings.prompts
+        )
         self.rollout = RolloutSettings(
             understanding=settings.rollouts,
             generation=settings.rollouts,

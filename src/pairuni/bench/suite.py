@@ -29,7 +29,7 @@ CUDA: Mapping[str, str] = {
     ),
     "update-1b-cuda": "update --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 5 --device cuda",
     "step-1b-cuda": (
-        "step --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch 8 --device cuda"
+        "step --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
     ),
 }
 

@@ -40,7 +40,7 @@ class Settings:
 
     prompts, rollouts: P prompts (or pairs) and K rollouts of each. answer_tokens: most tokens of an answer.
     branch: whose log-probs of pictures are taken. vocab_size: text tokens, None for the model's own.
-    micro_batch: trajectories of a forward pass in a whole step. skip: contenders to leave out.
+    micro_batch_tokens: tokens of a forward pass in a whole step. skip: contenders to leave out.
     """
 
     model: str
@@ -53,7 +53,7 @@ class Settings:
     guidance: float
     branch: LogProbBranch
     vocab_size: int | None = None
-    micro_batch: int | None = None
+    micro_batch_tokens: int | None = None
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

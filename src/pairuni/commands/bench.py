@@ -138,7 +138,7 @@ def step(
     answer_tokens: AnswerTokens = None,
     guidance: GuidanceWeight = 5.0,
     branch: Branch = "guided",
-    micro_batch: Annotated[int | None, typer.Option(min=1, help="Trajectories of a forward pass.")] = None,
+    micro_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a forward pass.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A whole PairGRPO step with rewards that cost nothing: time of its parts and peak memory."""
@@ -154,7 +154,7 @@ def step(
         answer_tokens=answer_tokens,
         guidance=guidance,
         branch=branch,
-        micro_batch=micro_batch,
+        micro_batch_tokens=micro_batch_tokens,
     )
 
 

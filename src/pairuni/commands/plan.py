@@ -8,6 +8,7 @@ import torch
 
 from pairuni.config import RunSettings
 from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.replay import LOGITS_BUDGET
 
 PROMPT_TOKENS = 64
 """Assumed words of a prompt or a question, in tokens, besides the picture's."""
@@ -18,7 +19,7 @@ class Plan:
     """Counts of parameters and tokens, memory in bytes.
 
     sampled_tokens: most that one step can sample; replayed_tokens: those that one update's forward and
-    backward passes read, prompts and unconditional branches included.
+    backward passes read, shared prompts and unconditional branches included.
     """
 
     parameters: int
@@ -44,9 +45,9 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
 
     Low-precision weights get a float32 master, gradient sum and AdamW's two moments (16 bytes a trained
     parameter), float32 weights the gradient and the moments (12). Activations: one forward pass of a
-    micro-batch without checkpointing, a decoder layer keeping about 10 hidden and 4 MLP widths a token, plus
-    float32 logits, their log-softmax and its gradient for the tokens scored. Rough: within some ten per cent
-    for decoders of the Llama kind, attention computed without stored scores.
+    micro-batch, a decoder layer keeping about 10 hidden and 4 MLP widths a token, with activation
+    checkpointing one hidden width and a single layer's rest, plus chunks of float32 logits. Rough: within some
+    ten per cent for decoders of the Llama kind, attention computed without stored scores.
     """
     grpo, rollout = settings.pairgrpo, settings.rollout
     text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
@@ -56,24 +57,23 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
 
     guided = rollout.guidance != 1.0
     branches = 2 if guided and rollout.branch == "guided" else 1
-    question = policy.image_tokens + PROMPT_TOKENS + rollout.max_new_tokens
-    drawing = branches * (PROMPT_TOKENS + policy.image_tokens)
+    question = policy.image_tokens + PROMPT_TOKENS
+    # a prompt is computed once for all its rollouts, in the update as in the rollout
+    asked = question + rollout.understanding * rollout.max_new_tokens
+    drawn = PROMPT_TOKENS + rollout.generation * policy.image_tokens
     pairs = grpo.pairs_per_step * grpo.gradient_accumulation
-    answers = min(grpo.micro_batch or pairs * rollout.understanding, pairs * rollout.understanding)
-    pictures = min(grpo.micro_batch or pairs * rollout.generation, pairs * rollout.generation)
-    width = text.num_hidden_layers * (10 * text.hidden_size + 4 * text.intermediate_size) * bytes_each
-    codes = _image_vocabulary(policy)
-    activations = max(
-        answers * (question * width + rollout.max_new_tokens * text.vocab_size * 12),
-        pictures * (drawing * width + branches * policy.image_tokens * codes * 12),
-    )
+    replayed = pairs * (asked + branches * drawn)
+    tokens = min(grpo.micro_batch_tokens or replayed, replayed)
+    layer = (10 * text.hidden_size + 4 * text.intermediate_size) * bytes_each
+    if settings.policy.activation_checkpointing:
+        kept = text.num_hidden_layers * text.hidden_size * bytes_each + layer
+    else:
+        kept = text.num_hidden_layers * layer
+    activations = tokens * kept + 3 * LOGITS_BUDGET
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_width = text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_hidden_layers * heads * head_width * bytes_each
-    rows = grpo.pairs_per_step * max(
-        rollout.understanding * question,
-        rollout.generation * (2 if guided else 1) * (PROMPT_TOKENS + policy.image_tokens),
-    )
+    held = grpo.pairs_per_step * (asked + (2 if guided else 1) * drawn)
     return Plan(
         parameters=parameters,
         trained=trained,
@@ -82,17 +82,11 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
         optimizer=trained * (12 if low else 8),
         reference=trained * bytes_each if grpo.beta > 0 else 0,
         activations=activations,
-        rollout_cache=rows * cached,
+        rollout_cache=held * cached,
         sampled_tokens=pairs
         * (rollout.understanding * rollout.max_new_tokens + rollout.generation * policy.image_tokens),
-        replayed_tokens=pairs * (rollout.understanding * question + rollout.generation * drawing),
+        replayed_tokens=replayed,
     )
-
-
-def _image_vocabulary(policy: UnifiedPolicy) -> int:
-    """Codes of the picture tokenizer, where the configuration tells; else none are counted."""
-    vq = getattr(policy.module.config, "vq_config", None)
-    return int(vq.num_embeddings) if vq is not None else 0
 
 
 def describe(plan: Plan) -> str:

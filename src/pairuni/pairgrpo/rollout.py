@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ from pairuni.training.seeding import derive_seed
 
 Task = Literal["understanding", "generation"]
 TASKS: tuple[Task, Task] = ("understanding", "generation")
+Result = TypeVar("Result")
 
 
 class RewardError(RuntimeError):
@@ -93,21 +95,45 @@ class RolloutBatch:
         )
 
 
-def rollout_batch(
+class Scoring:
+    """Rewards at work: in a thread of their own while an accelerator samples on, at once on a CPU, which the
+    two would have to share. One thread, so that rewards meet their batches in order."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(max_workers=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, score: Callable[[], Result]) -> Callable[[], Result]:
+        """Start ``score``; what is returned waits for its result, or raises what it raised."""
+        if self._pool is not None:
+            return self._pool.submit(score).result
+        result = score()
+        return lambda: result
+
+
+def begin_rollouts(
     policy: UnifiedPolicy,
     pairs: Sequence[UGPair],
     rollout: RolloutSettings,
     rewards: Rewards,
+    scoring: Scoring,
     *,
     seed: int,
     image_folder: Path,
     pair_weight_mode: PairWeight = "sqrt",
     std_guard: float = 1e-4,
-) -> RolloutBatch:
-    """Sample K_u answers and K_g pictures for each pair, score them and form the advantages.
+) -> Callable[[], RolloutBatch]:
+    """Sample K_u answers and K_g pictures for each pair and start scoring them.
 
-    image_folder: what the pairs' image paths are relative to. Raises ValueError when an image does not open,
-    RewardError when a reward fails.
+    What is returned waits for the rewards and forms the advantages. image_folder: what the pairs' image paths
+    are relative to. Raises ValueError when an image does not open, and, then or later, RewardError when a
+    reward fails.
     """
     questions = [pair.understand_ann for pair in pairs]
     prompts = [pair.generate_ann for pair in pairs]
@@ -130,18 +156,54 @@ def rollout_batch(
                 seed=derive_seed(seed, 1),
             ),
         )
-        texts = [trajectory for group in answers for trajectory in group]
-        images = [trajectory for group in drawings for trajectory in group]
-        pictures = policy.decode_images(images)
-    similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
-    return RolloutBatch(
-        pairs=list(pairs),
-        weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
-        understanding=_scored(
-            texts, [t.text for t in texts], questions, rewards.understanding, rollout.understanding, std_guard
-        ),
-        generation=_scored(images, pictures, prompts, rewards.generation, rollout.generation, std_guard),
+    texts = [trajectory for group in answers for trajectory in group]
+    images = [trajectory for group in drawings for trajectory in group]
+    replies = [text.text for text in texts]
+    understanding = scoring.submit(
+        lambda: _scored(texts, replies, questions, rewards.understanding, rollout.understanding, std_guard)
     )
+    pictures = policy.decode_images(images)
+    generation = scoring.submit(
+        lambda: _scored(images, pictures, prompts, rewards.generation, rollout.generation, std_guard)
+    )
+    similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
+
+    def finish() -> RolloutBatch:
+        return RolloutBatch(
+            pairs=list(pairs),
+            weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
+            understanding=understanding(),
+            generation=generation(),
+        )
+
+    return finish
+
+
+def rollout_batch(
+    policy: UnifiedPolicy,
+    pairs: Sequence[UGPair],
+    rollout: RolloutSettings,
+    rewards: Rewards,
+    *,
+    seed: int,
+    image_folder: Path,
+    pair_weight_mode: PairWeight = "sqrt",
+    std_guard: float = 1e-4,
+) -> RolloutBatch:
+    """``begin_rollouts`` and wait for its rewards."""
+    with Scoring(policy.device) as scoring:
+        finish = begin_rollouts(
+            policy,
+            pairs,
+            rollout,
+            rewards,
+            scoring,
+            seed=seed,
+            image_folder=image_folder,
+            pair_weight_mode=pair_weight_mode,
+            std_guard=std_guard,
+        )
+        return finish()
 
 
 def open_image(path: Path) -> Image.Image:

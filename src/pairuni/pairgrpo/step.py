@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from pairuni.pairgrpo.objective import (
     weighted_token_sum,
 )
 from pairuni.pairgrpo.rollout import TASKS, RolloutBatch, Task, TaskRollouts
-from pairuni.policies.policy import Trajectory, UnifiedPolicy
+from pairuni.policies.policy import Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.training.optimizer import NamedAdamW
 
 logger = logging.getLogger("pairuni")
@@ -62,76 +62,123 @@ class FrozenReference:
                 parameter.data = weights
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskShare:
+    """The rows of a micro-batch that are of one task; advantages and coefficients [N], pair weights included."""
+
+    task: Task
+    rows: slice
+    advantages: Tensor
+    coefficients: Tensor
+    weight: float
+
+
 @dataclass(kw_only=True)
 class MicroBatch:
-    """Some trajectories of one task, replayed together; advantages and coefficients [N].
+    """Some trajectories of both tasks, replayed in one forward pass.
 
     old_log_probs is filled by the first replay, before any weight has moved. It is the same forward pass, in
     the same geometry, that later updates differentiate, so the ratio before the first update is exactly 1;
     the log-probs of incremental decoding would leave a tight clip range in bf16.
     """
 
-    task: Task
     trajectories: Sequence[Trajectory]
-    advantages: Tensor
-    coefficients: Tensor
-    task_weight: float
+    shares: Sequence[TaskShare]
     reference_log_probs: Tensor | None = None
     old_log_probs: Tensor | None = None
 
     def loss(
-        self, policy: UnifiedPolicy, settings: PairGRPOSettings, statistics: TaskStatistics | None = None
+        self,
+        policy: UnifiedPolicy,
+        settings: PairGRPOSettings,
+        statistics: Mapping[Task, TaskStatistics] | None = None,
     ) -> Tensor:
-        """This micro-batch's share of the step's loss, a scalar, task weight included."""
+        """This micro-batch's share of the step's loss, a scalar, task weights included."""
         replay = policy.log_probs(self.trajectories)
         first = self.old_log_probs is None
         if self.old_log_probs is None:
             self.old_log_probs = replay.values.detach()
-        terms = LossTerms(
-            log_probs=replay.values,
-            old_log_probs=self.old_log_probs,
-            mask=replay.mask,
-            advantages=self.advantages.to(replay.values),
-            coefficients=self.coefficients.to(replay.values),
-            reference_log_probs=self.reference_log_probs,
-        )
-        loss = pairgrpo_loss(
-            terms, clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta
-        )
-        if statistics is not None:
-            with torch.no_grad():
-                statistics.add(terms, loss, settings)
-                if first:
-                    statistics.add_mismatch(self.trajectories, terms)
-        return self.task_weight * loss
+        total = replay.values.new_zeros(())
+        for share in self.shares:
+            own = (share.rows, slice(max(len(one.tokens) for one in self.trajectories[share.rows])))
+            log_probs = replay.values[own]
+            reference = self.reference_log_probs
+            terms = LossTerms(
+                log_probs=log_probs,
+                old_log_probs=self.old_log_probs[own],
+                mask=replay.mask[own],
+                advantages=share.advantages.to(log_probs),
+                coefficients=share.coefficients.to(log_probs),
+                reference_log_probs=None if reference is None else reference[own],
+            )
+            loss = pairgrpo_loss(
+                terms, clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta
+            )
+            total = total + share.weight * loss
+            if statistics is not None:
+                with torch.no_grad():
+                    statistics[share.task].add(terms, loss, settings)
+                    if first:
+                        statistics[share.task].add_mismatch(self.trajectories[share.rows], terms)
+        return total
 
 
 def micro_batches(batch: RolloutBatch, settings: PairGRPOSettings, tasks: Sequence[Task]) -> list[MicroBatch]:
     """Cut the tasks' trajectories into micro-batches; the normalisers are those of the whole batch.
 
-    Without a KL term a trajectory of advantage zero has no gradient, so it is not replayed.
+    The two groups of a pair stay together, and the trajectories of a group do, which share their prompt,
+    unless that exceeds ``micro_batch_tokens``. Without a KL term a trajectory of advantage zero has no
+    gradient, so it is not replayed.
     """
-    cut = []
+    advantages = {task: batch.weighted_advantages(task) for task in tasks}
+    taught: list[list[tuple[Task, int]]] = []
+    for pair in range(len(batch.pairs)):
+        for task in tasks:
+            size = batch.task(task).group_size
+            group = range(pair * size, (pair + 1) * size)
+            taught.append([(task, row) for row in group if settings.beta > 0.0 or advantages[task][row] != 0])
+    coefficients = {
+        task: trajectory_coefficients(batch.task(task).lengths, settings.token_reduction) for task in tasks
+    }
     weights = _task_weights(settings)
-    for task in tasks:
-        rollouts = batch.task(task)
-        advantages = batch.weighted_advantages(task)
-        coefficients = trajectory_coefficients(rollouts.lengths, settings.token_reduction)
-        teaching = advantages != 0 if settings.beta == 0.0 else torch.ones_like(advantages, dtype=torch.bool)
-        chosen = teaching.nonzero().flatten().tolist()
-        size = settings.micro_batch or max(len(chosen), 1)
-        for start in range(0, len(chosen), size):
-            part = chosen[start : start + size]
-            cut.append(
-                MicroBatch(
-                    task=task,
-                    trajectories=[rollouts.trajectories[index] for index in part],
-                    advantages=advantages[part],
-                    coefficients=coefficients[part],
-                    task_weight=weights[task],
+    cut = []
+    for part in _within_tokens(taught, batch, settings.micro_batch_tokens):
+        trajectories: list[Trajectory] = []
+        shares: list[TaskShare] = []
+        for task in tasks:
+            rows = [row for owner, row in part if owner == task]
+            if rows:
+                start = len(trajectories)
+                trajectories += [batch.task(task).trajectories[row] for row in rows]
+                shares.append(
+                    TaskShare(
+                        task=task,
+                        rows=slice(start, len(trajectories)),
+                        advantages=advantages[task][rows],
+                        coefficients=coefficients[task][rows],
+                        weight=weights[task],
+                    )
                 )
-            )
+        cut.append(MicroBatch(trajectories=trajectories, shares=shares))
     return cut
+
+
+def _within_tokens(
+    groups: Sequence[Sequence[tuple[Task, int]]], batch: RolloutBatch, budget: int | None
+) -> list[list[tuple[Task, int]]]:
+    """Groups in parts of at most ``budget`` tokens; a group is cut only where it exceeds that alone."""
+
+    def fits(rows: Sequence[tuple[Task, int]]) -> bool:
+        return budget is None or replay_tokens([batch.task(t).trajectories[row] for t, row in rows]) <= budget
+
+    parts: list[list[tuple[Task, int]]] = [[]]
+    for group in groups:
+        pieces = [list(group)] if fits(group) else [[row] for row in group]
+        for piece in pieces:
+            if parts[-1] and not fits([*parts[-1], *piece]):
+                parts.append([])
+            parts[-1] += piece
+    return [part for part in parts if part]
 
 
 def update(
@@ -162,7 +209,7 @@ def update(
     for _ in range(settings.updates_per_batch):
         optimizer.zero_grad()
         for part in cut:
-            part.loss(policy, settings, statistics[part.task]).backward()
+            part.loss(policy, settings, statistics).backward()
             optimizer.collect_gradients()
         norms.append(_checked_norm(optimizer, settings.max_grad_norm, step))
         optimizer.step(learning_rate)

@@ -14,7 +14,7 @@ import torch
 
 from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
 from pairuni.files import clear_partial
-from pairuni.pairgrpo.rollout import TASKS, RewardError, Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.rollout import TASKS, RewardError, Rewards, RolloutBatch, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
@@ -94,6 +94,7 @@ class Trainer:
             raise ValueError("understanding_weight and generation_weight are both 0: nothing would train")
         # what was sampled must be what is replayed: no dropout in either
         policy.module.eval()
+        policy.activation_checkpointing = settings.policy.activation_checkpointing
         parameters = policy.train_only(settings.policy.trains)
         self._optimizer = NamedAdamW(
             parameters, learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
@@ -210,22 +211,24 @@ class Trainer:
             number=self.pairs_per_update,
             seed=settings.seed,
         )
-        batches = []
-        for index in range(grpo.gradient_accumulation):
-            chosen = order[index * grpo.pairs_per_step : (index + 1) * grpo.pairs_per_step]
-            batches.append(
-                rollout_batch(
-                    self._policy,
-                    [self._pairs[position] for position in chosen],
-                    settings.rollout,
-                    self._rewards,
-                    seed=derive_seed(settings.seed, step, index),
-                    image_folder=self._image_folder,
-                    pair_weight_mode=grpo.pair_weight,
-                    std_guard=grpo.std_guard,
+        with Scoring(self._policy.device) as scoring:
+            begun = []
+            for index in range(grpo.gradient_accumulation):
+                chosen = order[index * grpo.pairs_per_step : (index + 1) * grpo.pairs_per_step]
+                begun.append(
+                    begin_rollouts(
+                        self._policy,
+                        [self._pairs[position] for position in chosen],
+                        settings.rollout,
+                        self._rewards,
+                        scoring,
+                        seed=derive_seed(settings.seed, step, index),
+                        image_folder=self._image_folder,
+                        pair_weight_mode=grpo.pair_weight,
+                        std_guard=grpo.std_guard,
+                    )
                 )
-            )
-        return RolloutBatch.join(batches)
+            return RolloutBatch.join([finish() for finish in begun])
 
     @property
     def _checkpoints(self) -> Path:

@@ -252,7 +252,7 @@ class CapturedSteps:
             # no step reads what another left in scratch memory, so all may use the same
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 step()
             self._graphs[key] = graph
             graph.replay()

@@ -63,6 +63,23 @@ class ImageTrajectory:
 Trajectory = TextTrajectory | ImageTrajectory
 
 
+def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
+    """Tokens of one packed forward of these trajectories: a prompt that several share counts once, a guided
+    picture's unconditional twin counts too."""
+    prompts: dict[tuple[object, ...], int] = {}
+    total = 0
+    for one in trajectories:
+        if isinstance(one, TextTrajectory):
+            key: tuple[object, ...] = (tuple(one.prompt_ids.tolist()), id(one.pixel_values))
+            branches = 1
+        else:
+            key = (tuple(one.prompt_ids.tolist()),)
+            branches = 2 if one.branch == "guided" and one.guidance != 1.0 else 1
+        prompts[key] = branches * len(one.prompt_ids)
+        total += branches * (len(one.tokens) - 1)
+    return total + sum(prompts.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextSampling:
     """What ``UnifiedPolicy.sample_text`` is asked for."""
