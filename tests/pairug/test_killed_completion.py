@@ -129,7 +129,10 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count
         whole, resumed = ((tmp_path / way / "out" / name).read_bytes() for way in ("whole", "killed"))
         whole = whole.replace(b"/whole/", b"/killed/").replace(first_url.encode(), server.url.encode())
         assert whole == resumed, name
-    build = json.loads((tmp_path / "killed" / "out" / "stats.json").read_text())["build"]
+    stats = json.loads((tmp_path / "killed" / "out" / "stats.json").read_text())
+    build = stats["build"]
+    assert stats["completion"]["answers"] == len(stored)
+    assert stats["completion"]["prompt_tokens"] == 1000 * len(stored)
     assert build["samples"] == build["quadruples"] + build["dropped"] + build["failed"] == count
     assert build["quadruples"] > count / 2
     assert build["retried"] > 0

@@ -14,11 +14,12 @@ from pairuni.files import write_text
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
 from pairuni.pairug.conversation import origin_of
-from pairuni.pairug.costs import Plan
+from pairuni.pairug.costs import Plan, Usage, usage_of
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
 from pairuni.pairug.jsonl import dump_line, dump_lines
 from pairuni.pairug.model_completion import ModelCompleter
+from pairuni.pairug.prompts import PROMPTS_DIGEST
 from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.pairug.statistics import pair_statistics
@@ -116,7 +117,8 @@ def build_pairs(
         seed=settings.seed,
     )
     summary = _summary(len(samples), dropped, clusters, report, quadruples, pairs)
-    _write(settings, summary, quadruples, dropped, pairs)
+    usage = usage_of(settings.completion, store) if isinstance(completer, ModelCompleter) else None
+    _write(settings, summary, usage, quadruples, dropped, pairs)
     if isinstance(completer, ModelCompleter):
         store.close()
     else:
@@ -214,12 +216,15 @@ def _summary(
 def _write(
     settings: PairsSettings,
     summary: BuildSummary,
+    usage: Usage | None,
     quadruples: Sequence[Quadruple],
     dropped: Sequence[Dropped],
     pairs: Sequence[UGPair],
 ) -> None:
     chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
     stats = {"build": summary.to_json(), "settings": chosen, **pair_statistics(pairs)}
+    if usage is not None:
+        stats["completion"] = {**asdict(usage), "prompts": PROMPTS_DIGEST}
     write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))
     write_text(settings.out / "dropped.jsonl", dump_lines(asdict(one) for one in dropped))
     write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer, AnswerStore
+from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.requests import Request
 
 WRITTEN_TOKENS = 300
@@ -123,6 +123,17 @@ def plan(
     )
 
 
-def usage_of(answer: Answer) -> tuple[int, int]:
-    """(tokens sent, tokens received) that an answer was charged."""
-    return int(answer.get("prompt_tokens") or 0), int(answer.get("completion_tokens") or 0)
+@dataclass(frozen=True)
+class Usage:
+    """What a data set has taken so far, over all its builds; cost at the prices of the settings."""
+
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+def usage_of(settings: CompletionSettings, store: AnswerStore) -> Usage:
+    """Of all answers in the store. What was in flight at a kill is not among them."""
+    cost = cost_of(settings, store.prompt_tokens, store.completion_tokens)
+    return Usage(len(store), store.prompt_tokens, store.completion_tokens, cost)

@@ -6,6 +6,7 @@ structured outputs is told as well; the order of the fields makes the model look
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -101,6 +102,12 @@ Write one that is free of these faults."""
 UNREAD = """
 
 An earlier verdict could not be read ({reason}; attempt {attempt} follows). Reply with the JSON object alone."""
+
+PROMPTS_DIGEST = hashlib.blake2b(
+    "\0".join((SYSTEM, WRITE_CAPTION, WRITE_QUESTION, VERIFY_CAPTION, VERIFY_QUESTION)).encode(),
+    digest_size=8,
+).hexdigest()
+"""Says in a data set's statistics which templates made it."""
 
 
 class Reply(BaseModel):
