@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_ctrl_c_keeps_what_is_in_flight_and_sends_nothing_new(tmp_path: Path):
         asked.append(question.key)
         if len(asked) == 3:
             sent.set()
-        time.sleep(0.3)
+        assert stopping.wait(30)
         return upper(question)
 
     def interrupt():
