@@ -15,6 +15,7 @@ from transformers import (
     JanusForConditionalGeneration,
     JanusProcessor,
     LlamaConfig,
+    LlamaModel,
     PreTrainedTokenizerFast,
 )
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
@@ -170,3 +171,19 @@ def save_tiny_janus(folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def tiny_llama(kv_heads: int) -> LlamaModel:
+    """A random language model alone, with biases, of four heads."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=64,
+        attention_bias=True,
+    )
+    return LlamaModel(config).eval()
