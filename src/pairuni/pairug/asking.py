@@ -90,14 +90,14 @@ def at_once(
                 stopping.set()
                 return
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(begins)))]
-    for thread in threads:
-        thread.start()
+    threads = [_Worker(work) for _ in range(min(workers, len(begins)))]
     try:
-        _join(threads)
+        for thread in threads:
+            thread.start()
+        _wait(threads)
     except KeyboardInterrupt:
         stopping.set()
-        _join(threads)
+        _wait(threads)
         raise
     if raised:
         raise raised[0]
@@ -207,10 +207,25 @@ def _once(request: R, ask: Callable[[R], Answer], store: AnswerStore) -> Answer:
     return store.put(request.key, ask(request)) if stored is None else stored
 
 
-def _join(threads: Sequence[threading.Thread]) -> None:
+class _Worker(threading.Thread):
+    """A thread that says itself when it is over: join takes one for ended when Ctrl-C interrupts the join."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.over = threading.Event()
+        self._work = work
+
+    def run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self.over.set()
+
+
+def _wait(threads: Sequence[_Worker]) -> None:
     for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)  # so that Ctrl-C is heard
+        while thread.ident is not None and not thread.over.wait(0.2):
+            pass  # in turns, so that Ctrl-C is heard
 
 
 class _KeysInFlight:
