@@ -1,6 +1,7 @@
 """The commands: a table, then one JSON object as the last line; with --json the object alone."""
 
 import json
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -9,7 +10,7 @@ from pairuni.bench import result
 from pairuni.cli import app
 
 PEAK = {"start_bytes": 400 << 20, "peak_bytes": 500 << 20}
-QUICK = ["--device", "cpu", "--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
+QUICK = ["--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
 
 
 @pytest.fixture
@@ -18,8 +19,8 @@ def no_children(monkeypatch):
     monkeypatch.setattr(result.memory, "peaks", lambda bench, names, settings: dict.fromkeys(names, PEAK))
 
 
-def bench(*words):
-    done = CliRunner().invoke(app, ["bench", *words, *QUICK])
+def bench(*words, device="cpu"):
+    done = CliRunner().invoke(app, ["bench", *words, *QUICK, "--device", device])
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -84,3 +85,36 @@ def test_mistakes_are_one_sentence(words, message):
     assert done.exit_code == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_result_names_the_commit_of_its_code(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    code = tmp_path / "src" / "pairuni" / "bench" / "result.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("before")
+    monkeypatch.setattr(result, "__file__", str(code))
+    git("init", "--quiet")
+    assert result.commit() is None
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    head = result.commit()
+    assert len(head) == 40
+    (tmp_path / "results.json").write_text("what a benchmark writes is no change of the code")
+    assert result.commit() == head
+    code.write_text("after")
+    assert result.commit() == f"{head}+changes"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["rollout", "update", "step"])
+def test_a_gpu_is_set_beside_itself(name):
+    """Memory in children and times here, in bfloat16, on whatever GPU there is."""
+    found = json.loads(bench(name, "--json", "--dtype", "bfloat16", device="cuda"))
+    assert found["hardware"]["gpu"]
+    assert all(
+        row["seconds"] > 0 and row["start_bytes"] < row["peak_bytes"] for row in found["contenders"].values()
+    )
+    for key in ("bandwidth_share", "matrix_share"):
+        assert all(0 < row[key] < 1 for row in found["contenders"].values() if key in row)

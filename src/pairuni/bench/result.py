@@ -69,7 +69,10 @@ def described(
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this code runs from, "+changes" behind it; None when installed."""
+    """The commit of the checkout that this code runs from; None when installed.
+
+    "+changes" behind it says that code of the package has changed since: a result of its own commit has none.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str | None:
@@ -82,7 +85,7 @@ def commit() -> str | None:
     head = git("rev-parse", "HEAD")
     if head is None or git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    return f"{head}+changes" if git("status", "--porcelain", "--untracked-files=no") else head
+    return f"{head}+changes" if git("status", "--porcelain", "--", "..") else head
 
 
 COLUMNS: dict[str, tuple[str, str]] = {
