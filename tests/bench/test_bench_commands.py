@@ -52,7 +52,8 @@ def test_rollout_prints_a_table_and_then_its_object(no_children):
 
 
 def test_update_says_how_much_of_the_matrix_rate_it_reaches(no_children):
-    found = json.loads(bench("update", "--vocab-size", "5000", "--skip", "pictures-once", "--json"))
+    left_out = ("--skip", "pictures-once", "--skip", "pairuni-checkpointed")
+    found = json.loads(bench("update", "--vocab-size", "5000", *left_out, "--json"))
     check(found, "update", ["peers", "sampled-positions", "pairuni"])
     assert found["tokens"] > found["distinct_tokens"] > 0
     assert found["flops"]["repeated"] > found["flops"]["distinct"] > 0

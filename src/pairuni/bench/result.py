@@ -18,7 +18,7 @@ from pairuni.bench.workload import Settings
 
 CONTENDERS = {
     "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
-    "update": ("peers", "pictures-once", "sampled-positions", "pairuni"),
+    "update": ("peers", "pictures-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
     "step": ("pairuni",),
 }
 """What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""

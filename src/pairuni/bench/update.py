@@ -16,16 +16,19 @@ from pairuni.bench.timing import interleaved
 from pairuni.bench.workload import Settings, random_trajectories
 from pairuni.config import PairGRPOSettings, PolicySettings
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
+from pairuni.pairgrpo.rollout import TASKS
+from pairuni.pairgrpo.step import MicroBatch, TaskShare
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory, TrajectoryLogProbs
 
-OURS = "pairuni"
+OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
 BASELINES = ("peers", *UPDATE_STEPS)
 ADDS = {
     "peers": "the peers' way: a padded forward pass a task, logits of every position, pictures K times",
     "pictures-once": "the vision tower once a picture",
     "sampled-positions": "heads only where a token was sampled",
     OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
+    CHECKPOINTED: "activation checkpointing: one state a layer is kept, the rest computed again",
 }
 """What each contender is, in the order in which each adds one thing to those before it."""
 
@@ -52,22 +55,26 @@ def our_update(
     answers: Sequence[TextTrajectory],
     drawings: Sequence[ImageTrajectory],
     advantages: Tensor,
+    *,
+    checkpointing: bool = False,
 ) -> None:
-    """Forward and backward of both tasks, all trajectories at once; advantages: [answers + drawings]."""
-    replay = policy.log_probs([*answers, *drawings])
-    split = len(answers)
-    halves = [
-        TrajectoryLogProbs(values=replay.values[part], mask=replay.mask[part])
-        for part in (slice(None, split), slice(split, None))
-    ]
-    loss = sum(
-        (
-            _loss(half, part)
-            for half, part in zip(halves, advantages.split([split, len(drawings)]), strict=True)
-        ),
-        start=torch.zeros((), device=policy.device),
-    )
-    loss.backward()
+    """Forward and backward of both tasks as one micro-batch; advantages: [answers + drawings]."""
+    trajectories: list[Trajectory] = [*answers, *drawings]
+    bounds = (0, len(answers), len(trajectories))
+    shares = []
+    for task, start, end in zip(TASKS, bounds[:-1], bounds[1:], strict=True):
+        lengths = torch.tensor([len(one.tokens) for one in trajectories[start:end]])
+        shares.append(
+            TaskShare(
+                task=task,
+                rows=slice(start, end),
+                advantages=advantages[start:end],
+                coefficients=trajectory_coefficients(lengths, _GRPO.token_reduction),
+                weight=1.0,
+            )
+        )
+    policy.activation_checkpointing = checkpointing
+    MicroBatch(trajectories=trajectories, shares=shares).loss(policy, _GRPO).backward()
 
 
 def peers_update(
@@ -97,6 +104,7 @@ def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[i
             for place, name in enumerate(UPDATE_STEPS)
         },
         OURS: our_update,
+        CHECKPOINTED: partial(our_update, checkpointing=True),
     }
 
     def run(work: Callable[..., None]) -> Callable[[int], object]:
