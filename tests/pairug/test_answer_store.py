@@ -25,8 +25,6 @@ def test_answers_outlive_the_store_and_are_counted(tmp_path):
     assert again.get("k") == store.get("k")
     assert (len(again), again.prompt_tokens, again.completion_tokens) == (2, 5, 2)
     assert "l" in again
-    again.discard()
-    assert not store.path.exists()
 
 
 def test_the_first_answer_of_a_key_holds(tmp_path):
@@ -43,7 +41,9 @@ def test_a_line_that_a_kill_cut_off_is_asked_again(tmp_path, cut):
     store.put("l", {"text": "half of this is lost"})
     store.close()
     store.path.write_bytes(store.path.read_bytes()[:-cut])
+    cut_off = store.path.read_bytes()
     again = AnswerStore(store.path)
+    assert store.path.read_bytes() == cut_off, "reading changed the file"
     assert again.get("k") == {"text": "whole"}
     assert again.get("l") is None
     again.put("l", {"text": "new"})
@@ -107,3 +107,17 @@ def test_many_threads_write_whole_lines(tmp_path):
         thread.join()
     again = AnswerStore(store.path)
     assert len(again) == again.prompt_tokens == store.prompt_tokens == 100
+
+
+def test_two_builds_do_not_write_into_one_file(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    late = AnswerStore(path)
+    with AnswerStore(path) as first:
+        with pytest.raises(ValueError, match=r"answers\.jsonl: another build is taking answers here"):
+            AnswerStore(path).__enter__()
+        first.put("k", {"text": "x"})
+        assert AnswerStore(path).get("k") == {"text": "x"}
+    with late:
+        assert late.put("k", {"text": "y"}) == {"text": "x"}
+        late.put("l", {"text": "z"})
+    assert len(AnswerStore(path)) == 2

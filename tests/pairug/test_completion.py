@@ -41,11 +41,9 @@ class Careless:
 @pytest.fixture
 def complete(tmp_path: Path):
     def run(samples: Sequence, completer: Careless, max_tries: int) -> CompletionReport:
-        store = AnswerStore(tmp_path / "once.jsonl")
-        try:
+        with AnswerStore(tmp_path / "once.jsonl") as store:
+            store.path.unlink()
             return complete_into(samples, completer, max_tries, store=store)
-        finally:
-            store.discard()
 
     return run
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pairuni.pairug.jsonl import dump
 
@@ -21,19 +22,34 @@ class AnswerStore:
     """A file of {"key", "answer"} lines; only where each line is stays in memory. Safe between threads.
 
     A line is written at once, in one piece, before anybody sees the answer: it outlives the process. What a
-    kill left of a last line is cut off, any other line that cannot be read is passed over with a warning.
+    kill left of a last line is cut off before the next is written, any other line that cannot be read is passed
+    over with a warning. ``with store:`` keeps other processes from writing and closes at the end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self._places: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._end = self._load()
-        os.ftruncate(self._file, self._end)
+        self._load()
+
+    def __enter__(self) -> Self:
+        """Raises ValueError when another process writes into this file."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ValueError(f"{self.path}: another build is taking answers here; wait for its end") from None
+        except OSError as error:
+            logger.warning(
+                "%s: this file system has no locks (%s); run one build at a time", self.path, error
+            )
+        if os.fstat(self._file).st_size != self._end:
+            self._load()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -65,13 +81,9 @@ class AnswerStore:
     def close(self) -> None:
         os.close(self._file)
 
-    def discard(self) -> None:
-        """Remove the file: what it was for is done."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-
     def _append(self, line: bytes) -> None:
         try:
+            os.ftruncate(self._file, self._end)
             written = 0
             while written < len(line):
                 written += os.write(self._file, line[written:])
@@ -84,8 +96,10 @@ class AnswerStore:
         self.prompt_tokens += int(answer.get("prompt_tokens") or 0)
         self.completion_tokens += int(answer.get("completion_tokens") or 0)
 
-    def _load(self) -> int:
-        """Enter every whole line; returns the length of the whole lines."""
+    def _load(self) -> None:
+        """Enter every whole line."""
+        self.prompt_tokens = self.completion_tokens = 0
+        self._places: dict[str, tuple[int, int]] = {}
         end = 0
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -100,4 +114,4 @@ class AnswerStore:
                         "%s, line %d: not an answer that can be read; passed over", self.path, number
                     )
                 end += len(line)
-        return end
+        self._end = end

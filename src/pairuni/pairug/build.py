@@ -85,15 +85,17 @@ def build_pairs(
     out = settings.out
     samples = _read(settings)
     present, dropped = _set_missing_aside(samples)
-    store = AnswerStore(_answers_of(settings, completer))
-    report = complete(
-        present,
-        completer,
-        settings.max_tries,
-        advance=lambda: _tell(advance, "completion", 1, len(present)),
-        seed=settings.seed,
-        store=store,
-    )
+    answers = _answers_of(settings, completer)
+    with AnswerStore(answers) as store:
+        report = complete(
+            present,
+            completer,
+            settings.max_tries,
+            advance=lambda: _tell(advance, "completion", 1, len(present)),
+            seed=settings.seed,
+            store=store,
+        )
+        usage = usage_of(settings.completion, store) if isinstance(completer, ModelCompleter) else None
     dropped += report.dropped
     _require_both(report.quadruples, dropped)
     encoded = encode_features(
@@ -117,12 +119,9 @@ def build_pairs(
         seed=settings.seed,
     )
     summary = _summary(len(samples), dropped, clusters, report, quadruples, pairs)
-    usage = usage_of(settings.completion, store) if isinstance(completer, ModelCompleter) else None
     _write(settings, summary, usage, quadruples, dropped, pairs)
-    if isinstance(completer, ModelCompleter):
-        store.close()
-    else:
-        store.discard()  # its key does not tell whether the class is still the same
+    if not isinstance(completer, ModelCompleter):
+        answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
         where = settings.out / "dropped.jsonl"
         logger.warning(
