@@ -136,7 +136,10 @@ def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypat
         prices = ["--completion.price-input", "2", "--completion.price-output=10"]
         dry = run(*model, *prices, "--dry-run")
         assert dry.exit_code == 0, dry.output
-        assert "calls         16 if every reply is good at once, at most 48\n" in dry.output
+        assert (
+            "calls         16 if every reply is good at once, 48 if every sample takes all its tries\n"
+            in dry.output
+        )
         assert 'model = "seer"' in dry.output
         assert "received in 16 calls, estimated\n" in dry.output
         assert not server.asks

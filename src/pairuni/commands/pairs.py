@@ -64,10 +64,11 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     return (
         f"{to_toml(settings)}\n"
         f"{'samples':<14}{ahead.samples:,}, {ahead.completed:,} of them need no further call\n"
-        f"{'calls':<14}{ahead.least_calls:,} if every reply is good at once, at most {ahead.most_calls:,}\n"
+        f"{'calls':<14}{ahead.least_calls:,} if every reply is good at once, "
+        f"{ahead.most_calls:,} if every sample takes all its tries\n"
         f"{'tokens':<14}{ahead.prompt_tokens:,} sent and {ahead.completion_tokens:,} received in "
         f"{ahead.least_calls:,} calls, {basis}\n"
-        f"{'cost':<14}{ahead.least_cost:,.2f}, at most {ahead.most_cost:,.2f}"
+        f"{'cost':<14}{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}"
     )
 
 

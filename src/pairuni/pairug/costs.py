@@ -70,8 +70,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is still to be asked. least: every reply good at once; most: every try refused but the last.
+    """What is still to be asked. least: every reply good at once; most: every sample takes all its tries.
 
+    Verdicts that cannot be read, and are asked for again, come on top.
     Tokens are those of the least number of calls. measured: from answers in the store, else estimated.
     """
 
