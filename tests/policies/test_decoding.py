@@ -1,5 +1,6 @@
 """The decode loop: draws are exact, rows do not depend on their batch, work is not done twice."""
 
+import copy
 from contextlib import contextmanager
 
 import pytest
@@ -9,7 +10,7 @@ from scipy.stats import chisquare
 from pairuni.policies.decoding import DecodeLoop, chunks
 from pairuni.policies.lane import Prompt, Request
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.sampling import Sampling, draw, uniforms
+from pairuni.policies.sampling import Head, Sampling, draw, uniforms
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def request(policy, prompts, sampling, *, seed=0, head=None) -> Request:
         ]
 
     return Request(
-        head=head or policy.module.model.generation_head,
+        head=head or policy.image_head,
         embed=policy.inputs.drawn,
         lengths=[len(row) for row in ids],
         prompts=embedded,
@@ -62,6 +63,17 @@ def loop_of(policy, **settings) -> DecodeLoop:
 def decode_prompts(policy, prompts, sampling, *, seed=0, head=None, **settings):
     asked = request(policy, prompts, sampling, seed=seed, head=head)
     return loop_of(policy, **settings).run([asked])[0]
+
+
+def head_of(policy, *, scale: float, favoured: int | None = None) -> Head:
+    """The policy's own head with smaller logits, and one token likelier by a bias of 2."""
+    own = policy.image_head
+    project = copy.deepcopy(own.project).requires_grad_(False)
+    project.weight.mul_(scale)
+    project.bias.mul_(scale)
+    if favoured is not None:
+        project.bias[favoured] += 2
+    return Head(features=own.features, project=project)
 
 
 def assert_same(groups, others):
@@ -149,7 +161,7 @@ def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
         [*prompts, "why"],
         Sampling(rollouts=4, steps=25, temperature=1.0, stop_id=5),
         seed=2,
-        head=lambda states: policy.module.model.generation_head(states) / 4,
+        head=head_of(policy, scale=1 / 4),
     )
     for settings in ({}, {"max_rows": 6}, {"static": True}):
         together = loop_of(policy, **settings).run([answers, pictures])
@@ -171,7 +183,7 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
     layers = LlamaLayers(policy.module.model.language_model)
     sampling = Sampling(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
     asked = Request(
-        head=policy.module.lm_head,
+        head=policy.text_head,
         embed=policy.inputs.text,
         lengths=[30, 4, 17, 60, 5, 8, 9],
         prompts=list,
@@ -220,14 +232,8 @@ def test_guidance_of_one_runs_no_unconditional_rows(policy):
 
 def test_finished_rows_stop_costing(policy, prompts):
     """With a stop token that comes early, rows leave the batch and the loop ends when all are done."""
-    head = policy.module.model.generation_head
-
-    def eager_head(states):
-        logits = head(states) / 8
-        return torch.cat([logits[:, :5], logits[:, 5:6] + 2, logits[:, 6:]], dim=1)
-
     sampling = Sampling(rollouts=4, steps=40, temperature=1.0, stop_id=5)
-    asked = request(policy, prompts, sampling, seed=2, head=eager_head)
+    asked = request(policy, prompts, sampling, seed=2, head=head_of(policy, scale=1 / 8, favoured=5))
     loop = loop_of(policy)
     seen: list[int] = []
     with rows_of(loop, seen):

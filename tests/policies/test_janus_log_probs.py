@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from pairuni.policies.janus import scoring
+from pairuni.policies.replay import linear_log_probs
+
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 
@@ -102,18 +105,21 @@ def test_gradient_of_both_branches_is_that_of_the_formula(fresh_policy):
     torch.testing.assert_close(mine, model.get_input_embeddings().weight.grad, atol=1e-3, rtol=1e-3)
 
 
-def test_heads_see_answer_positions_alone(policy, pictures, prompts):
+def test_heads_see_answer_positions_alone(policy, pictures, prompts, monkeypatch):
+    """And the last layer of the picture head each guided position once, for both branches."""
     texts, drawn = some_texts(policy, pictures), some_images(policy, prompts)
-    seen = {"text": [], "image": []}
-    hooks = [
-        module.register_forward_hook(lambda _, args, __, name=name: seen[name].append(args[0].shape[0]))
-        for name, module in (("text", policy.module.lm_head), ("image", policy.module.model.generation_head))
-    ]
+    seen = []
+
+    def counted(features, head, tokens, temperature):
+        seen.append((head, len(features)))
+        return linear_log_probs(features, head, tokens, temperature)
+
+    monkeypatch.setattr(scoring, "linear_log_probs", counted)
     policy.log_probs([*texts, *drawn])
-    for hook in hooks:
-        hook.remove()
-    assert seen["text"] == [sum(len(text.tokens) for text in texts)]
-    assert sum(seen["image"]) == 2 * len(drawn) * policy.image_tokens
+    assert seen == [
+        (policy.module.lm_head, sum(len(text.tokens) for text in texts)),
+        (policy.module.model.generation_head.vision_head, len(drawn) * policy.image_tokens),
+    ]
 
 
 def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_policy, pictures):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch.profiler import profile
 from transformers import LlamaModel
 
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.replay import Continuation, in_chunks, packed_states, token_log_probs
+from pairuni.policies.replay import LOGITS_BUDGET, Continuation, linear_log_probs, packed_states
 from tiny_models import tiny_llama
 
 SHAPES = [(7, [5, 3, 5]), (4, [6]), (7, [5, 1, 2]), (3, [0, 0]), (5, [0, 4]), (9, [1])]
@@ -82,22 +83,47 @@ def test_checkpointing_keeps_less(monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 7, 100])
-def test_chunks_change_neither_values_nor_gradients(chunk):
+@pytest.mark.parametrize("bias", [True, False])
+def test_log_probs_of_a_linear_head_in_chunks(monkeypatch, chunk, bias):
+    monkeypatch.setitem(LOGITS_BUDGET, "cpu", 4 * 50 * chunk)
     torch.manual_seed(0)
-    states, weight = torch.randn(7, 6).requires_grad_(), torch.randn(50, 6).requires_grad_()
+    features, head = torch.randn(7, 6).requires_grad_(), torch.nn.Linear(6, 50, bias=bias)
     tokens, temperature = torch.randint(50, (7,)), torch.rand(7) + 0.5
-    rows_at_once = []
-
-    def scores(rows, ids, t):
-        rows_at_once.append(len(rows))
-        return token_log_probs(rows @ weight.T, ids, t)
-
-    ours = in_chunks(scores, (states, tokens, temperature), chunk)
-    expected = torch.log_softmax((states @ weight.T) / temperature[:, None], dim=-1).gather(
-        1, tokens[:, None]
-    )
+    leaves = (features, *head.parameters())
+    ours = linear_log_probs(features, head, tokens, temperature)
+    expected = torch.log_softmax(head(features) / temperature[:, None], dim=-1).gather(1, tokens[:, None])
     torch.testing.assert_close(ours, expected[:, 0])
-    mine = torch.autograd.grad(ours @ torch.arange(7.0), (states, weight))
-    theirs = torch.autograd.grad(expected[:, 0] @ torch.arange(7.0), (states, weight))
+    mine = torch.autograd.grad(ours @ torch.arange(7.0), leaves)
+    theirs = torch.autograd.grad(expected[:, 0] @ torch.arange(7.0), leaves)
     torch.testing.assert_close(mine, theirs)
-    assert max(rows_at_once) == min(chunk, 7)
+
+
+def test_a_frozen_head_gets_no_gradient_and_low_precision_sums_in_full():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 50).bfloat16()
+    features = torch.randn(300, 6, dtype=torch.bfloat16).requires_grad_()
+    tokens, temperature = torch.randint(50, (300,)), torch.ones(300)
+    linear_log_probs(features, head.requires_grad_(False), tokens, temperature).sum().backward()
+    assert head.weight.grad is None
+    exact = torch.nn.Linear(6, 50)
+    exact.load_state_dict(head.state_dict())
+    wide = features.detach().float().requires_grad_()
+    torch.log_softmax(exact(wide), dim=-1).gather(1, tokens[:, None]).sum().backward()
+    torch.testing.assert_close(features.grad.float(), wide.grad, atol=0.02, rtol=0.02)
+    linear_log_probs(features, head.requires_grad_(True), tokens, temperature).sum().backward()
+    torch.testing.assert_close(head.weight.grad.float(), exact.weight.grad, atol=0.05, rtol=0.02)
+
+
+def test_logits_are_never_held_whole():
+    """A large vocabulary costs one chunk of logits, forward and backward."""
+    features = torch.randn(400, 4).requires_grad_()
+    head = torch.nn.Linear(4, 100_000).requires_grad_(False)
+    whole = 4 * len(features) * head.out_features
+    with profile(profile_memory=True) as trace:
+        linear_log_probs(features, head, torch.zeros(400, dtype=torch.long), torch.ones(400)).sum().backward()
+    held = peak = 0
+    for event in trace.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert 0 < peak < whole / 3

@@ -69,7 +69,7 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
         kept = text.num_hidden_layers * text.hidden_size * bytes_each + layer
     else:
         kept = text.num_hidden_layers * layer
-    activations = tokens * kept + 3 * LOGITS_BUDGET
+    activations = tokens * kept + 3 * max(LOGITS_BUDGET.values())
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_width = text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_hidden_layers * heads * head_width * bytes_each

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,8 +32,8 @@ class DecodeLoop:
     """Decodes requests on one model; keeps its memory, and on a GPU its captured steps, from call to call.
 
     memory_budget: bytes of keys and values; None offers what is free. max_rows: rows that one request decodes
-    together, unconditional twins included. static: count positions on the device, as capture needs; None does
-    so on a GPU.
+    together, unconditional twins included. static: count positions on the device, and on a GPU capture the
+    steps; None does so there alone.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class DecodeLoop:
         lane = Lane(request, prompts, rollouts, self.layers, arena, static=static)
         if arena.bytes.data_ptr() != before:
             self._steps.clear()
-        lane.choose_first(prefill(forward, request.prompts(prompts), lane, self._rotary))
+        lane.choose(prefill(forward, request.prompts(prompts), lane, self._rotary))
         lane.end_step()
         lane.filled += 1
         return lane
@@ -131,7 +132,11 @@ class DecodeLoop:
                 for place, lane in lanes.items()
             ),
         )
-        self._steps.run(key, lambda: decode_step(forward, running, self._rotary), running[0].device)
+        step = partial(decode_step, forward, running, self._rotary)
+        if running[0].static and running[0].device.type == "cuda":
+            self._steps.run(key, step)
+        else:
+            step()
         for lane in running:
             lane.filled += 1
 
@@ -144,9 +149,11 @@ def decode_step(forward: Forward, lanes: Sequence[Lane], rotary: Tensor) -> None
     counts = [lane.rows for lane in lanes]
 
     def attend(layer: int, *states: Tensor) -> Tensor:
+        if len(lanes) == 1:
+            return lanes[0].attend(layer, *states)
         parts = zip(*(one.split(counts) for one in states), strict=True)
         mixed = [lane.attend(layer, *part) for lane, part in zip(lanes, parts, strict=True)]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return torch.cat(mixed)
 
     positions = torch.cat([lane.begin_step(rotary) for lane in lanes], dim=1)
     states = forward(torch.cat([lane.embed() for lane in lanes]), positions, attend)
@@ -227,7 +234,7 @@ def chunks(
 
 
 class CapturedSteps:
-    """Steps captured as CUDA graphs, by whatever decides their shapes and places; elsewhere they just run.
+    """Steps captured as CUDA graphs, by whatever decides their shapes and places.
 
     A step of a new kind first runs as it is, which warms the libraries up, and is captured the next time.
     """
@@ -242,11 +249,9 @@ class CapturedSteps:
         self._graphs.clear()
         self._seen.clear()
 
-    def run(self, key: Hashable, step: Callable[[], None], device: torch.device) -> None:
+    def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Do one step of the kind ``key``."""
-        if device.type != "cuda":
-            step()
-        elif key in self._graphs:
+        if key in self._graphs:
             self._graphs[key].replay()
         elif key in self._seen:
             # no step reads what another left in scratch memory, so all may use the same

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.sampling import Sampling, choose, uniforms
+from pairuni.policies.sampling import Head, Sampling, choose, uniforms
 
 BUCKET = {"cpu": 16, "cuda": 64}
 """Positions of memory are read in multiples of this: BLAS likes whole vectors, a captured step few widths."""
@@ -60,12 +60,12 @@ class Prompt:
 class Request:
     """Continuations that are asked of one head.
 
-    head: hidden states [N, H] -> logits [N, V]. embed: token ids [N] -> input embeddings [N, H].
+    embed: token ids [N] -> input embeddings [N, H].
     lengths: the prompts' token counts. prompts: indices -> their embeddings, called chunk by chunk so that
     only the prompts at work are held. stream separates the noise of requests that share a seed.
     """
 
-    head: Callable[[Tensor], Tensor]
+    head: Head
     embed: Callable[[Tensor], Tensor]
     lengths: Sequence[int]
     prompts: Callable[[Sequence[int]], Sequence[Prompt]]
@@ -85,6 +85,19 @@ class Rollout:
     tokens: Tensor
     log_probs: Tensor
     finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LayerMemory:
+    """Views of one layer's memory: of the prompts, [branches G heads, ...]; of what the next step reads of
+    the rollouts, [R heads, ...]; and of where it writes, [R, heads, capacity, D]. Keys are transposed."""
+
+    prefix_keys: Tensor
+    prefix_values: Tensor
+    suffix_keys: Tensor
+    suffix_values: Tensor
+    own_keys: Tensor
+    own_values: Tensor
 
 
 class Lane:
@@ -159,9 +172,11 @@ class Lane:
         self.prefix_keys, self.prefix_values = memory["prefix_keys"], memory["prefix_values"]
         self.suffix_keys, self.suffix_values = memory["suffix_keys"], memory["suffix_values"]
         self.prefix_mask, self.lengths = memory["prefix_mask"], memory["lengths"]
+        self._prefix_mask = self.prefix_mask.view(-1, 1, self.prefix_width)
         self.noise, self.tokens, self.log_probs = memory["noise"], memory["tokens"], memory["log_probs"]
         self.count = memory["count"]
         self.count.fill_(self.filled)
+        self._views: list[_LayerMemory] = []
         # what attention masks has weight 0, and 0 times whatever the memory held before must be 0
         self.suffix_keys.zero_()
         self.suffix_values.zero_()
@@ -179,62 +194,62 @@ class Lane:
         return embeds.repeat(self.sampling.branches, 1)
 
     def begin_step(self, rotary: Tensor) -> Tensor:
-        """Prepare the mask of the step and return the rows' rotary positions, [2, R, D]."""
-        slots = torch.arange(self.width, device=self.device)
+        """Prepare the memory's views and the mask of the step; returns rotary positions [2, R, D]."""
+        width = self.width
+        if not self._views or self._views[0].suffix_values.shape[1] != width:
+            self._views = [self._view(layer, width) for layer in range(self.layers.depth)]
+        slots = torch.arange(width, device=self.device)
         last = self.count - 1 if self.static else self.filled - 1
-        self._suffix_mask = torch.zeros(1, 1, self.width, dtype=self.layers.dtype, device=self.device)
+        self._suffix_mask = torch.zeros(1, 1, width, dtype=self.layers.dtype, device=self.device)
         self._suffix_mask.masked_fill_(slots > last, -torch.inf)
         positions = (self.lengths + last).repeat_interleave(self.rollouts)
         return rotary[:, positions]
 
+    def _view(self, layer: int, width: int) -> _LayerMemory:
+        heads, dim = self.layers.kv_heads, self.layers.head_dim
+        keys, values = self.suffix_keys[layer], self.suffix_values[layer]
+        return _LayerMemory(
+            prefix_keys=self.prefix_keys[layer].transpose(1, 2),
+            prefix_values=self.prefix_values[layer],
+            suffix_keys=keys[:, :width].transpose(1, 2),
+            suffix_values=values[:, :width],
+            own_keys=keys.view(self.rows, heads, self.capacity, dim),
+            own_values=values.view(self.rows, heads, self.capacity, dim),
+        )
+
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """[R, heads, D] of this step's queries over prefix and suffix, its own keys and values included."""
-        heads, dim, rollouts, rows = self.layers.kv_heads, self.layers.head_dim, self.rollouts, len(queries)
-        shared = self.layers.heads // heads  # query heads of a key head
-        prefixes, width = rows // rollouts, self.width
-        self._store(self.suffix_keys[layer], keys)
-        self._store(self.suffix_values[layer], values)
-        suffix_keys, suffix_values = self.suffix_keys[layer, :, :width], self.suffix_values[layer, :, :width]
+        memory, scale = self._views[layer], self.layers.scale
+        rows, heads, dim = keys.shape
+        shared, rollouts, width = queries.shape[1] // heads, self.rollouts, self.prefix_width
+        prefixes = rows // rollouts
+        self._store(memory.own_keys, keys)
+        self._store(memory.own_values, values)
 
-        grouped = queries.reshape(prefixes, rollouts, heads, shared * dim).transpose(1, 2)
-        to_prefix = torch.baddbmm(
-            self.prefix_mask.view(-1, 1, self.prefix_width),
-            grouped.reshape(-1, rollouts * shared, dim),
-            self.prefix_keys[layer].transpose(1, 2),
-            alpha=self.layers.scale,
-        )
+        queries = queries.reshape(prefixes, rollouts, heads, shared * dim)
+        of_prompt = queries.transpose(1, 2).reshape(-1, rollouts * shared, dim)
+        to_prefix = torch.baddbmm(self._prefix_mask, of_prompt, memory.prefix_keys, alpha=scale)
         to_suffix = torch.baddbmm(
-            self._suffix_mask,
-            queries.reshape(-1, shared, dim),
-            suffix_keys.transpose(1, 2),
-            alpha=self.layers.scale,
+            self._suffix_mask, queries.reshape(-1, shared, dim), memory.suffix_keys, alpha=scale
         )
         scores = torch.cat(
             [
                 to_prefix.view(prefixes, heads, rollouts, shared, -1),
-                to_suffix.view(prefixes, rollouts, heads, shared, width).transpose(1, 2),
+                to_suffix.view(prefixes, rollouts, heads, shared, -1).transpose(1, 2),
             ],
             dim=-1,
         )
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-        of_prefix, of_suffix = weights.split([self.prefix_width, width], dim=-1)
-        mixed = torch.bmm(
-            of_prefix.reshape(prefixes * heads, rollouts * shared, -1), self.prefix_values[layer]
-        ).view(prefixes, heads, rollouts, shared, dim)
-        own = torch.bmm(of_suffix.transpose(1, 2).reshape(rows * heads, shared, width), suffix_values)
-        mixed = own.view(prefixes, rollouts, heads, shared, dim) + mixed.transpose(1, 2)
-        return mixed.view(rows, -1, dim)
+        of_prompt = weights[..., :width].view(prefixes * heads, rollouts * shared, width)
+        mixed = torch.bmm(of_prompt, memory.prefix_values).view(prefixes, heads, rollouts, shared, dim)
+        of_rollout = weights[..., width:].transpose(1, 2).reshape(rows * heads, shared, -1)
+        own = torch.bmm(of_rollout, memory.suffix_values).view(prefixes, rollouts, heads, shared, dim)
+        return (own + mixed.transpose(1, 2)).view(rows, -1, dim)
 
     def choose(self, states: Tensor) -> None:
-        """Draw the next token of every rollout from the last hidden states, [R, H]."""
-        self._put(self.request.head(states))
-
-    def choose_first(self, states: Tensor) -> None:
-        """The same from the prompts' last states, [branches G, H], which their rollouts share."""
-        self._put(self.request.head(states).repeat_interleave(self.rollouts, dim=0))
-
-    def _put(self, logits: Tensor) -> None:
-        chosen, scores = choose(logits, self._column(self.noise, 0), self.sampling)
+        """Draw the next token of every rollout from the last hidden states, [R, H], or from those of the
+        prompts, [branches G, H], which their rollouts share."""
+        chosen, scores = choose(self.request.head, states, self._column(self.noise, 0), self.sampling)
         for memory, values in ((self.tokens, chosen), (self.log_probs, scores)):
             if self.static:
                 memory.index_copy_(1, self.count, values.unsqueeze(1))
@@ -252,8 +267,7 @@ class Lane:
         return memory[:, self.filled + offset]
 
     def _store(self, memory: Tensor, states: Tensor) -> None:
-        """Write [R, heads, D] to the last token's position of a layer's memory, [R heads, capacity, D]."""
-        memory = memory.view(*states.shape[:2], self.capacity, -1)
+        """Write [R, heads, D] to the last token's position of [R, heads, capacity, D]."""
         if self.static:
             memory.index_copy_(2, self.count - 1, states.unsqueeze(2))
         else:

@@ -111,10 +111,10 @@ class LlamaLayers:
         rotary: Tensor,
         attend: Attend,
     ) -> Tensor:
-        rows, turning = len(hidden), self.heads + self.kv_heads
+        rows, heads, turning = len(hidden), self.heads, self.heads + self.kv_heads
         qkv = project.qkv(self._norm(layer.input_layernorm, hidden)).view(rows, -1, self.head_dim)
         turned = rotate(qkv[:, :turning], rotary)
-        mixed = attend(index, turned[:, : self.heads], turned[:, self.heads :], qkv[:, turning:])
+        mixed = attend(index, turned[:, :heads], turned[:, heads:], qkv[:, turning:])
         hidden = hidden + project.out(mixed.reshape(rows, -1))
         gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden)).chunk(2, dim=-1)
         return hidden + project.down(silu(gate) * up)

@@ -6,19 +6,19 @@ numbers as running every sequence whole, at the cost of its own tokens alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
 from pairuni.policies.llama import LlamaLayers
 
-LOGITS_BUDGET = 128 << 20
-"""Bytes of float32 logits that are held at once; beyond, they are computed in chunks, and again backward."""
+LOGITS_BUDGET = {"cpu": 16 << 20, "cuda": 256 << 20}
+"""Bytes of float32 logits that are held at once; on a CPU what its caches hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,28 +127,91 @@ def _padded(row: Tensor, length: int) -> Tensor:
     return torch.cat([row, row[:1].expand(length - len(row))]) if len(row) else row.new_zeros(length)
 
 
-def in_chunks(function: Callable[..., Tensor], rows: Sequence[Tensor], chunk: int) -> Tensor:
-    """``function`` of row tensors [N, ...] -> [N], never of more than ``chunk`` rows at once.
+def linear_log_probs(features: Tensor, head: nn.Linear, tokens: Tensor, temperature: Tensor) -> Tensor:
+    """float32 log softmax(head(features) / temperature) at the tokens; [N, F], [N], [N] -> [N].
 
-    Where one chunk is not enough, the function's insides are not kept for the backward pass but computed
-    again, chunk by chunk.
+    Never holds [N, V]: logits exist a chunk at a time, in one buffer, and are computed again backward.
     """
-    count = len(rows[0])
-    if count <= chunk:
-        return function(*rows)
-    parts = [
-        checkpoint(function, *part, use_reentrant=False)
-        for part in zip(*(row.split(chunk) for row in rows), strict=True)
-    ]
-    return torch.cat(parts)
+    values: Tensor = _LinearLogProbs.apply(features, head.weight, head.bias, tokens, temperature)
+    return values
 
 
-def chunk_rows(classes: int, branches: int = 1) -> int:
-    """Rows whose float32 logits over ``classes`` fit ``LOGITS_BUDGET``."""
-    return max(1, LOGITS_BUDGET // (4 * classes * branches))
+class _LinearLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        tokens: Tensor,
+        temperature: Tensor,
+    ) -> Tensor:
+        values = torch.empty(len(features), dtype=torch.float32, device=features.device)
+        norms = torch.empty_like(values)
+        chunks = _Chunks(features, weight, bias, temperature)
+        for rows in chunks:
+            scaled = chunks.scaled_logits(rows)
+            norms[rows] = torch.logsumexp(scaled, dim=-1)
+            values[rows] = scaled.gather(1, tokens[rows, None]).squeeze(1) - norms[rows]
+        context.save_for_backward(features, weight, bias, tokens, temperature, norms)
+        return values
+
+    @staticmethod
+    def backward(context: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, bias, tokens, temperature, norms = context.saved_tensors
+        for_features, for_weight, for_bias = context.needs_input_grad[:3]
+        slopes = upstream[0] / temperature
+        to_features = torch.empty_like(features) if for_features else None
+        # summed over chunks in full precision, as one large product would be
+        full = torch.promote_types(weight.dtype, torch.float32)
+        to_weight = torch.zeros_like(weight, dtype=full) if for_weight else None
+        to_bias = torch.zeros_like(bias, dtype=full) if for_bias else None
+        chunks = _Chunks(features, weight, bias, temperature)
+        for rows in chunks:
+            scaled = chunks.scaled_logits(rows)
+            # d log p_token / d logits = (one-hot - p) / temperature
+            slope = scaled.sub_(norms[rows, None]).exp_().mul_(-slopes[rows, None])
+            slope.scatter_add_(1, tokens[rows, None], slopes[rows, None].to(slope))
+            low = slope.to(weight.dtype)
+            if to_features is not None:
+                torch.mm(low, weight, out=to_features[rows])
+            if to_weight is not None:
+                if full == weight.dtype:
+                    to_weight.addmm_(low.T, features[rows])
+                else:
+                    to_weight += low.T @ features[rows]
+            if to_bias is not None:
+                to_bias += slope.sum(dim=0)
+        return (
+            to_features,
+            None if to_weight is None else to_weight.to(weight.dtype),
+            None if to_bias is None else to_bias.to(weight.dtype),
+            None,
+            None,
+        )
 
 
-def token_log_probs(logits: Tensor, tokens: Tensor, temperature: Tensor) -> Tensor:
-    """float32 log softmax(logits / temperature) at the tokens. [N, V], [N], [N] -> [N]."""
-    scaled = logits.float() / temperature.unsqueeze(1)
-    return scaled.gather(1, tokens.unsqueeze(1)).squeeze(1) - torch.logsumexp(scaled, dim=-1)
+class _Chunks:
+    """Row ranges of features [N, F], whose logits share one buffer."""
+
+    def __init__(self, features: Tensor, weight: Tensor, bias: Tensor | None, temperature: Tensor) -> None:
+        self.features, self.weight, self.bias = features, weight, bias
+        self.temperature = temperature
+        device, classes = features.device, len(weight)
+        budget = LOGITS_BUDGET.get(device.type, LOGITS_BUDGET["cuda"])
+        self.rows = max(1, min(len(features), budget // (4 * classes)))
+        self.buffer = torch.empty(self.rows, classes, dtype=weight.dtype, device=device)
+
+    def __iter__(self) -> Iterator[slice]:
+        for start in range(0, len(self.features), self.rows):
+            yield slice(start, min(start + self.rows, len(self.features)))
+
+    def scaled_logits(self, rows: slice) -> Tensor:
+        """Logits of these rows over their temperature, in float32 or finer; good until the next call."""
+        logits = self.buffer[: rows.stop - rows.start]
+        if self.bias is None:
+            torch.mm(self.features[rows], self.weight.T, out=logits)
+        else:
+            torch.addmm(self.bias, self.features[rows], self.weight.T, out=logits)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return wide.div_(self.temperature[rows, None])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pairuni.policies.policy import LogProbBranch
 
@@ -49,7 +50,7 @@ def scoring_temperature(temperature: float) -> float:
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: float | Tensor) -> Tensor:
-    """Classifier-free guidance u + g (c - u) of float32 logits, [..., V]; g a number or [..., 1]."""
+    """Classifier-free guidance u + g (c - u), [..., V]; g a number or [..., 1]."""
     return unconditional + guidance * (conditional - unconditional)
 
 
@@ -69,17 +70,42 @@ def draw(log_probs: Tensor, noise: Tensor) -> Tensor:
     return ids.clamp(max=log_probs.shape[-1] - 1)
 
 
-def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """The next ids [N] and their float32 log-probs [N] from logits of the head, [N, V] or, guided, [2 N, V].
+@dataclass(frozen=True)
+class Head:
+    """States [N, H] -> features [N, F] -> logits [N, V]; ``project`` is linear, up to a bias.
 
-    noise: [N]. Guided logits hold the conditional rows first, then their unconditional twins.
+    So guidance of logits is guidance of features: project(u + g (c - u)), for one projection instead of two,
+    and without multiplying the rounding of low-precision logits by g.
     """
-    logits = logits.float()
-    conditional = logits[: len(noise)]
-    guided = guide(conditional, logits[len(noise) :], sampling.guidance) if sampling.guided else conditional
+
+    features: Callable[[Tensor], Tensor]
+    project: nn.Linear
+
+    def guided(self, conditional: Tensor, unconditional: Tensor, guidance: float | Tensor) -> Tensor:
+        """Features [N, F] whose logits are the guided ones; g a number or [N, 1]."""
+        return guide(conditional.float(), unconditional.float(), guidance).to(conditional.dtype)
+
+
+def choose(head: Head, states: Tensor, noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """The next ids [N] and their float32 log-probs [N]; states [M, H] or, guided, [2 M, H]; noise [N].
+
+    Guided states hold the conditional rows first, then their unconditional twins. Where M is less than N,
+    each row is that of N / M rollouts in a row, which have nothing of their own yet.
+    """
+    features = head.features(states)
+    conditional = features
+    if sampling.guided:
+        conditional, unconditional = features.chunk(2)
+        features = head.guided(conditional, unconditional, sampling.guidance)
     temperature = scoring_temperature(sampling.temperature)
-    policy = torch.log_softmax(guided / temperature, dim=-1)
-    chosen = draw(policy, noise) if sampling.temperature > 0 else guided.argmax(dim=-1)
+    repeats = len(noise) // len(features)
+
+    def policy_of(rows: Tensor) -> Tensor:
+        logits = torch.log_softmax(head.project(rows).float() / temperature, dim=-1)
+        return logits if repeats == 1 else logits.repeat_interleave(repeats, dim=0)
+
+    policy = policy_of(features)
+    chosen = draw(policy, noise) if sampling.temperature > 0 else policy.argmax(dim=-1)
     if sampling.guided and sampling.branch == "conditional":
-        policy = torch.log_softmax(conditional / temperature, dim=-1)
+        policy = policy_of(conditional)
     return chosen, policy.gather(1, chosen.unsqueeze(1)).squeeze(1)

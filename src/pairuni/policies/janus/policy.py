@@ -29,7 +29,7 @@ from pairuni.policies.policy import (
     TrajectoryLogProbs,
     UnifiedPolicy,
 )
-from pairuni.policies.sampling import Sampling
+from pairuni.policies.sampling import Head, Sampling
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1
 
@@ -55,7 +55,13 @@ class JanusPolicy(UnifiedPolicy):
         self.prompts = self.inputs.prompts
         layers = LlamaLayers(model.model.language_model)
         self.loop = loop or DecodeLoop(layers)
-        self._scorer = JanusScorer(model, self.inputs, layers)
+        drawing = model.model.generation_head
+        self.text_head = Head(features=lambda states: states, project=model.lm_head)
+        self.image_head = Head(
+            features=lambda states: drawing.activation_fn(drawing.proj_out(states)),
+            project=drawing.vision_head,
+        )
+        self._scorer = JanusScorer(self.inputs, layers, text=self.text_head, image=self.image_head)
 
     # Sampling
 
@@ -251,7 +257,7 @@ class _Texts:
         shared = {id(image): policy.pixel_values([image])[0] for image in images if image is not None}
         self.pixels = [None if image is None else shared[id(image)] for image in images]
         self.request = Request(
-            head=policy.module.lm_head,
+            head=policy.text_head,
             embed=policy.inputs.text,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,
@@ -306,7 +312,7 @@ class _Pictures:
         self.ids = [policy.prompts.generation(prompt) for prompt in asked.prompts]
         policy.check_room(self.ids, policy.image_tokens)
         self.request = Request(
-            head=policy.module.model.generation_head,
+            head=policy.image_head,
             embed=policy.inputs.drawn,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,

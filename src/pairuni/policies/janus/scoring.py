@@ -4,114 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import JanusForConditionalGeneration
 
 from pairuni.policies.janus.inputs import JanusInputs, digest
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory
-from pairuni.policies.replay import Continuation, chunk_rows, in_chunks, packed_states, token_log_probs
-from pairuni.policies.sampling import guide, scoring_temperature
+from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
+from pairuni.policies.sampling import Head, scoring_temperature
+
+Place = tuple[Hashable, int]
+"""The key of the prompt that a sequence continues, and its number among those that share it."""
 
 
 @dataclass
-class _Groups:
+class _Sequences:
     """Sequences by the prompt that they share, in the order in which they came."""
 
-    prompts: dict[Hashable, Callable[[], Tensor]] = field(default_factory=dict)
-    members: dict[Hashable, list[tuple[Tensor, Callable[[Tensor], Tensor]]]] = field(default_factory=dict)
+    prompts: dict[Hashable, Tensor] = field(default_factory=dict)
+    continuations: dict[Hashable, list[Tensor]] = field(default_factory=dict)
 
-    def add(
-        self,
-        key: Hashable,
-        prompt: Callable[[], Tensor],
-        tokens: Tensor,
-        embed: Callable[[Tensor], Tensor],
-    ) -> tuple[Hashable, int]:
-        """The place of a sequence: its prompt's key and its number among those that share it."""
-        self.prompts.setdefault(key, prompt)
-        rows = self.members.setdefault(key, [])
-        rows.append((tokens, embed))
+    def add(self, key: Hashable, prompt: Callable[[], Tensor], continuation: Tensor) -> Place:
+        """``prompt`` makes its embeddings [P, H] where the key is new; continuation: embeddings [T - 1, H]."""
+        if key not in self.prompts:
+            self.prompts[key] = prompt()
+        rows = self.continuations.setdefault(key, [])
+        rows.append(continuation)
         return key, len(rows) - 1
 
-    def states(self, layers: LlamaLayers, *, checkpointing: bool) -> dict[Hashable, list[Tensor]]:
-        """States [T, H] of every sequence, by place."""
+    def states(self, layers: LlamaLayers, *, checkpointing: bool) -> dict[Place, Tensor]:
+        """States [T, H] that predict each sequence's tokens."""
         groups = [
-            Continuation(
-                prompt=self.prompts[key](), continuations=[embed(tokens[:-1]) for tokens, embed in rows]
-            )
-            for key, rows in self.members.items()
+            Continuation(prompt=self.prompts[key], continuations=rows)
+            for key, rows in self.continuations.items()
         ]
         found = packed_states(layers, groups, checkpointing=checkpointing)
-        return dict(zip(self.members, found, strict=True))
+        return {
+            (key, number): states
+            for key, group in zip(self.continuations, found, strict=True)
+            for number, states in enumerate(group)
+        }
 
 
 class JanusScorer:
     """Teacher forcing of Janus; each trajectory with its own temperature, guidance and branch."""
 
-    def __init__(
-        self, model: JanusForConditionalGeneration, inputs: JanusInputs, layers: LlamaLayers
-    ) -> None:
-        self.model, self.inputs, self.layers = model, inputs, layers
+    def __init__(self, inputs: JanusInputs, layers: LlamaLayers, *, text: Head, image: Head) -> None:
+        self.inputs, self.layers, self.text, self.image = inputs, layers, text, image
 
     def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
-        images = self._image_embeds(trajectories)
-        groups = _Groups()
-        own: list[tuple[Hashable, int]] = []
-        twins: dict[int, tuple[Hashable, int]] = {}
-        for place, one in enumerate(trajectories):
-            tokens = one.tokens.to(self.inputs.device)
+        embeds = self._image_embeds(trajectories)
+        sequences = _Sequences()
+        own: list[Place] = []
+        twins: dict[int, Place] = {}
+        for index, one in enumerate(trajectories):
+            tokens = one.tokens[:-1].to(self.inputs.device)
             if isinstance(one, TextTrajectory):
-                own.append(self._add_text(groups, one, tokens, images))
-            else:
-                own.append(self._add_image(groups, one.prompt_ids, tokens))
-                if one.branch == "guided" and one.guidance != 1.0:
-                    masked = self.inputs.prompts.unconditional(one.prompt_ids)
-                    twins[place] = self._add_image(groups, masked, tokens)
-        states = groups.states(self.layers, checkpointing=checkpointing)
-        found: dict[int, Tensor] = {}
-        for chosen, head in (
-            ([place for place, one in enumerate(trajectories) if isinstance(one, TextTrajectory)], "text"),
-            (
-                [
-                    place
-                    for place, one in enumerate(trajectories)
-                    if isinstance(one, ImageTrajectory) and place not in twins
-                ],
-                "image",
-            ),
-            (list(twins), "guided"),
-        ):
-            if not chosen:
+                picture = digest(one.pixel_values)
+                key = (picture, tuple(one.prompt_ids.tolist()))
+                prompt = partial(self.inputs.prompt, one.prompt_ids, embeds.get(picture))
+                own.append(sequences.add(key, prompt, self.inputs.text(tokens)))
                 continue
-            rows = [states[key][index] for key, index in (own[place] for place in chosen)]
-            paired = [
-                states[key][index] for key, index in (twins[place] for place in chosen if place in twins)
-            ]
-            values = self._score([trajectories[place] for place in chosen], head, rows, paired)
-            found.update(zip(chosen, values, strict=True))
-        return [found[place] for place in range(len(trajectories))]
+            drawn = self.inputs.drawn(tokens)
+            own.append(self._add_drawn(sequences, one.prompt_ids, drawn))
+            if one.branch == "guided" and one.guidance != 1.0:
+                masked = self.inputs.prompts.unconditional(one.prompt_ids)
+                twins[index] = self._add_drawn(sequences, masked, drawn)
+        states = sequences.states(self.layers, checkpointing=checkpointing)
+        texts = [index for index, one in enumerate(trajectories) if isinstance(one, TextTrajectory)]
+        images = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTrajectory)]
+        found: dict[int, Tensor] = {}
+        if texts:
+            features = self.text.features(torch.cat([states[own[index]] for index in texts]))
+            found.update(self._scored(self.text, features, texts, trajectories))
+        if images:
+            features = self._drawn_features(trajectories, images, states, own, twins)
+            found.update(self._scored(self.image, features, images, trajectories))
+        return [found[index] for index in range(len(trajectories))]
 
-    def _add_text(
-        self, groups: _Groups, one: TextTrajectory, tokens: Tensor, images: dict[bytes, Tensor]
-    ) -> tuple[Hashable, int]:
-        picture = digest(one.pixel_values)
-        return groups.add(
-            ("text", picture, tuple(one.prompt_ids.tolist())),
-            lambda: self.inputs.prompt(one.prompt_ids, images.get(picture)),
-            tokens,
-            self.inputs.text,
-        )
-
-    def _add_image(self, groups: _Groups, prompt_ids: Tensor, tokens: Tensor) -> tuple[Hashable, int]:
-        return groups.add(
-            ("image", tuple(prompt_ids.tolist())),
-            lambda: self.inputs.prompt(prompt_ids),
-            tokens,
-            self.inputs.drawn,
+    def _add_drawn(self, sequences: _Sequences, prompt_ids: Tensor, drawn: Tensor) -> Place:
+        return sequences.add(
+            ("drawn", tuple(prompt_ids.tolist())), partial(self.inputs.prompt, prompt_ids, None), drawn
         )
 
     def _image_embeds(self, trajectories: Sequence[Trajectory]) -> dict[bytes, Tensor]:
@@ -123,38 +99,37 @@ class JanusScorer:
         }
         return dict(zip(distinct, self.inputs.images(list(distinct.values())), strict=True))
 
-    def _score(
-        self, trajectories: Sequence[Trajectory], head: str, own: Sequence[Tensor], twins: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        tokens = torch.cat([one.tokens for one in trajectories]).to(self.inputs.device)
-        temperature = self._spread(
-            trajectories, [scoring_temperature(one.temperature) for one in trajectories]
+    def _drawn_features(
+        self,
+        trajectories: Sequence[Trajectory],
+        images: Sequence[int],
+        states: dict[Place, Tensor],
+        own: Sequence[Place],
+        twins: dict[int, Place],
+    ) -> Tensor:
+        """Features of the images' tokens, [sum of T, F], mixed with their twins' where guided."""
+        rows = [states[own[index]] for index in images] + [states[place] for place in twins.values()]
+        pieces = self.image.features(torch.cat(rows)).split([len(row) for row in rows])
+        unconditional = dict(zip(twins, pieces[len(images) :], strict=True))
+        mixed = []
+        for index, conditional in zip(images, pieces, strict=False):
+            one = trajectories[index]
+            if index in unconditional:
+                assert isinstance(one, ImageTrajectory)
+                conditional = self.image.guided(conditional, unconditional[index], one.guidance)
+            mixed.append(conditional)
+        return torch.cat(mixed)
+
+    def _scored(
+        self, head: Head, features: Tensor, chosen: Sequence[int], trajectories: Sequence[Trajectory]
+    ) -> dict[int, Tensor]:
+        picked = [trajectories[index] for index in chosen]
+        counts = [len(one.tokens) for one in picked]
+        temperatures = torch.tensor([scoring_temperature(one.temperature) for one in picked])
+        values = linear_log_probs(
+            features,
+            head.project,
+            torch.cat([one.tokens for one in picked]).to(features.device),
+            temperatures.repeat_interleave(torch.tensor(counts)).to(features.device),
         )
-        counts = [len(one.tokens) for one in trajectories]
-        project = self.model.lm_head if head == "text" else self.model.model.generation_head
-        classes = self.model.config.text_config.vocab_size
-        if head != "text":
-            classes = self.model.config.vq_config.num_embeddings
-        if head == "guided":
-            guidance = self._spread(
-                trajectories, [one.guidance for one in trajectories if isinstance(one, ImageTrajectory)]
-            )
-
-            def guided(states: Tensor, others: Tensor, ids: Tensor, t: Tensor, g: Tensor) -> Tensor:
-                logits = guide(project(states).float(), project(others).float(), g.unsqueeze(1))
-                return token_log_probs(logits, ids, t)
-
-            rows = (torch.cat(list(own)), torch.cat(list(twins)), tokens, temperature, guidance)
-            values = in_chunks(guided, rows, chunk_rows(classes, branches=2))
-        else:
-
-            def plain(states: Tensor, ids: Tensor, t: Tensor) -> Tensor:
-                return token_log_probs(project(states), ids, t)
-
-            values = in_chunks(plain, (torch.cat(list(own)), tokens, temperature), chunk_rows(classes))
-        return values.split(counts)
-
-    def _spread(self, trajectories: Sequence[Trajectory], numbers: Sequence[float]) -> Tensor:
-        """One number a trajectory -> one a token, [sum of T] float32."""
-        counts = torch.tensor([len(one.tokens) for one in trajectories])
-        return torch.tensor(numbers, dtype=torch.float32).repeat_interleave(counts).to(self.inputs.device)
+        return dict(zip(chosen, values.split(counts), strict=True))
