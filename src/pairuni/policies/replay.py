@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pairuni.policies.llama import LlamaLayers
 
-LOGITS_BUDGET = {"cpu": 16 << 20, "cuda": 256 << 20}
+LOGITS_BUDGET = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Bytes of float32 logits that are held at once; on a CPU what its caches hold."""
 
 

@@ -34,13 +34,29 @@ class JanusInputs:
         rgb = [image.convert("RGB") for image in images]
         return self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"].float()
 
-    def prompt(self, prompt_ids: Tensor, image: Tensor | None = None) -> Tensor:
-        """[P, H] input embeddings, image placeholders replaced by the image's embeddings [T, H]."""
-        ids = prompt_ids.to(self.device)
+    def texts(self, rows: Sequence[Tensor], pictures: Sequence[Tensor | None]) -> Sequence[Tensor]:
+        """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's picture [T, H].
+
+        Without a picture a placeholder is a token like others. One lookup, so that the gradient of a large
+        vocabulary exists once.
+        """
+        ids = torch.cat(list(rows)).to(self.device)
         embeds = self.text(ids)
-        if image is None:
-            return embeds
-        return embeds.masked_scatter((ids == self.prompts.image).unsqueeze(1), image.to(embeds.dtype))
+        shown = [picture for picture in pictures if picture is not None]
+        if shown:
+            pictured = torch.cat(
+                [
+                    torch.full((len(row),), picture is not None)
+                    for row, picture in zip(rows, pictures, strict=True)
+                ]
+            )
+            replaced = (ids == self.prompts.image) & pictured.to(self.device)
+            embeds = embeds.masked_scatter(replaced.unsqueeze(1), torch.cat(shown).to(embeds.dtype))
+        return embeds.split([len(row) for row in rows])
+
+    def prompt(self, prompt_ids: Tensor, image: Tensor | None = None) -> Tensor:
+        """[P, H] embeddings of one prompt."""
+        return self.texts([prompt_ids], [image])[0]
 
     def images(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         """[T, H] of each image after the aligner; a frozen tower runs without graph."""

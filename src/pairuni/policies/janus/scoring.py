@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,37 +14,46 @@ from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
 from pairuni.policies.sampling import Head, scoring_temperature
 
-Place = tuple[Hashable, int]
-"""The key of the prompt that a sequence continues, and its number among those that share it."""
+Key = tuple[str, bytes, tuple[int, ...]]
+Place = tuple[Key, int]
+"""A prompt (its kind, picture and ids) and a sequence's number among those that continue it."""
 
 
 @dataclass
 class _Sequences:
-    """Sequences by the prompt that they share, in the order in which they came."""
+    """Sequences by the prompt that they share, in the order in which they came.
 
-    prompts: dict[Hashable, Tensor] = field(default_factory=dict)
-    continuations: dict[Hashable, list[Tensor]] = field(default_factory=dict)
+    continuations: for each prompt the numbers of its sequences in ``words`` or ``drawn``, lists of ids
+    [T - 1]; a guided picture and its twin continue two prompts with the same drawn tokens.
+    """
 
-    def add(self, key: Hashable, prompt: Callable[[], Tensor], continuation: Tensor) -> Place:
-        """``prompt`` makes its embeddings [P, H] where the key is new; continuation: embeddings [T - 1, H]."""
-        if key not in self.prompts:
-            self.prompts[key] = prompt()
-        rows = self.continuations.setdefault(key, [])
-        rows.append(continuation)
-        return key, len(rows) - 1
+    continuations: dict[Key, list[int]] = field(default_factory=dict)
+    words: list[Tensor] = field(default_factory=list)
+    drawn: list[Tensor] = field(default_factory=list)
 
-    def states(self, layers: LlamaLayers, *, checkpointing: bool) -> dict[Place, Tensor]:
-        """States [T, H] that predict each sequence's tokens."""
-        groups = [
-            Continuation(prompt=self.prompts[key], continuations=rows)
-            for key, rows in self.continuations.items()
+    def add(self, kind: str, picture: bytes, prompt_ids: Tensor, number: int) -> Place:
+        """Let the sequence ``number`` continue a prompt."""
+        key = (kind, picture, tuple(prompt_ids.tolist()))
+        numbers = self.continuations.setdefault(key, [])
+        numbers.append(number)
+        return key, len(numbers) - 1
+
+    def embed(self, inputs: JanusInputs, pictures: Mapping[bytes, Tensor]) -> list[Continuation]:
+        """One lookup for all words and one for all drawn tokens."""
+        prompts = [torch.tensor(ids) for _, _, ids in self.continuations]
+        shown = [pictures.get(picture) for _, picture, _ in self.continuations]
+        rows = inputs.texts([*prompts, *self.words], [*shown, *(None for _ in self.words)])
+        words = rows[len(prompts) :]
+        drawn: Sequence[Tensor] = []
+        if self.drawn:
+            lengths = [len(row) for row in self.drawn]
+            drawn = inputs.drawn(torch.cat(self.drawn).to(inputs.device)).split(lengths)
+        return [
+            Continuation(
+                prompt=prompt, continuations=[(words if key[0] == "text" else drawn)[n] for n in numbers]
+            )
+            for prompt, (key, numbers) in zip(rows, self.continuations.items(), strict=False)
         ]
-        found = packed_states(layers, groups, checkpointing=checkpointing)
-        return {
-            (key, number): states
-            for key, group in zip(self.continuations, found, strict=True)
-            for number, states in enumerate(group)
-        }
 
 
 class JanusScorer:
@@ -56,24 +64,28 @@ class JanusScorer:
 
     def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
-        embeds = self._image_embeds(trajectories)
         sequences = _Sequences()
         own: list[Place] = []
         twins: dict[int, Place] = {}
         for index, one in enumerate(trajectories):
-            tokens = one.tokens[:-1].to(self.inputs.device)
             if isinstance(one, TextTrajectory):
-                picture = digest(one.pixel_values)
-                key = (picture, tuple(one.prompt_ids.tolist()))
-                prompt = partial(self.inputs.prompt, one.prompt_ids, embeds.get(picture))
-                own.append(sequences.add(key, prompt, self.inputs.text(tokens)))
+                sequences.words.append(one.tokens[:-1])
+                number = len(sequences.words) - 1
+                own.append(sequences.add("text", digest(one.pixel_values), one.prompt_ids, number))
                 continue
-            drawn = self.inputs.drawn(tokens)
-            own.append(self._add_drawn(sequences, one.prompt_ids, drawn))
+            sequences.drawn.append(one.tokens[:-1])
+            number = len(sequences.drawn) - 1
+            own.append(sequences.add("drawn", b"", one.prompt_ids, number))
             if one.branch == "guided" and one.guidance != 1.0:
                 masked = self.inputs.prompts.unconditional(one.prompt_ids)
-                twins[index] = self._add_drawn(sequences, masked, drawn)
-        states = sequences.states(self.layers, checkpointing=checkpointing)
+                twins[index] = sequences.add("drawn", b"", masked, number)
+        groups = sequences.embed(self.inputs, self._pictures(trajectories))
+        found_states = packed_states(self.layers, groups, checkpointing=checkpointing)
+        states = {
+            (key, number): rows
+            for key, group in zip(sequences.continuations, found_states, strict=True)
+            for number, rows in enumerate(group)
+        }
         texts = [index for index, one in enumerate(trajectories) if isinstance(one, TextTrajectory)]
         images = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTrajectory)]
         found: dict[int, Tensor] = {}
@@ -85,12 +97,7 @@ class JanusScorer:
             found.update(self._scored(self.image, features, images, trajectories))
         return [found[index] for index in range(len(trajectories))]
 
-    def _add_drawn(self, sequences: _Sequences, prompt_ids: Tensor, drawn: Tensor) -> Place:
-        return sequences.add(
-            ("drawn", tuple(prompt_ids.tolist())), partial(self.inputs.prompt, prompt_ids, None), drawn
-        )
-
-    def _image_embeds(self, trajectories: Sequence[Trajectory]) -> dict[bytes, Tensor]:
+    def _pictures(self, trajectories: Sequence[Trajectory]) -> dict[bytes, Tensor]:
         """Embeddings of the questions' pictures by digest; equal pictures pass the tower once."""
         distinct = {
             digest(one.pixel_values): one.pixel_values
