@@ -218,7 +218,9 @@ def test_pairs_build(model: Path, tmp_path: Path) -> None:
     assert "--threshold is 1.7, but must be less than or equal to 1" in fails(
         "pairs", "build", *words, "--threshold=1.7"
     )
-    assert "no such file of raw samples" in fails("pairs", "build", *words, "--generation", tmp_path / "none")
+    assert "no such file or folder of raw samples" in fails(
+        "pairs", "build", *words, "--generation", tmp_path / "none"
+    )
 
 
 class Echo:

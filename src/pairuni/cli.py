@@ -78,7 +78,7 @@ def pairs_build(
         ),
     ] = False,
 ) -> None:
-    """Build PairUG: pairs build [RECIPE] --understanding U.jsonl --generation G.jsonl --out DIR ...
+    """Build PairUG: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR ...
 
     Any setting may be overridden: --encoder, --threshold, --neighbours, --clusters, --completer, --seed,
     --completion.model. Exit code 3: stopped at a budget or for a batch; the same command goes on.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 Pairing = Literal[
     "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
@@ -26,6 +27,21 @@ LogProbBranchName = Literal["guided", "conditional"]
 
 UserPath = Annotated[Path, Field(strict=False)]
 """A path written as a string in TOML, relative to the working directory."""
+
+
+def _as_inputs(given: Any) -> Any:
+    """One input or several, as strings: a path stands for itself, a string may list several with commas."""
+    if isinstance(given, Path):
+        return [str(given)]
+    if isinstance(given, str):
+        return split_list(given)
+    if isinstance(given, list | tuple):
+        return [str(one) if isinstance(one, Path) else one for one in given]
+    return given
+
+
+Inputs = Annotated[list[str], BeforeValidator(_as_inputs)]
+"""Raw data, each [FORMAT:]PATH[?field=column&...], relative to the working directory (docs/sources.md)."""
 
 
 class Settings(BaseModel):
@@ -273,13 +289,18 @@ def _parse_value(annotation: Any, text: str) -> Any:
         return None
     wanted = {typing.get_origin(option) or option for option in options}
     if list in wanted and not text.lstrip().startswith("["):
-        return [part.strip() for part in text.split(",")]
+        return split_list(text)
     if wanted & {int, float, bool, list}:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             return text
     return text
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a comma-separated list; a comma in quotes after an equals sign separates nothing."""
+    return [part.strip() for part in re.findall(r"""(?:='[^']*'|="[^"]*"|[^,])+""", text)]
 
 
 def _is_union(annotation: Any) -> bool:
@@ -395,12 +416,14 @@ class CompletionSettings(Settings):
 class PairsSettings(Settings):
     """Everything that decides a PairUG build (paper section 2.1, Algorithm 1)."""
 
-    understanding: UserPath
-    """Raw understanding data: JSONL of id, image_path, question, answer."""
-    generation: UserPath
-    """Raw generation data: JSONL of id, image_path, prompt."""
+    understanding: Inputs = Field(min_length=1)
+    """Raw understanding data: files, folders or hub data sets of picture, question, answer."""
+    generation: Inputs = Field(min_length=1)
+    """Raw generation data: files, folders or hub data sets of picture and prompt."""
     out: UserPath
     """Folder that receives pairs.jsonl and its images."""
+    bad_records: Literal["stop", "drop"] = "stop"
+    """A raw record that cannot be used ends the build before anything is paid, or goes into dropped.jsonl."""
     completer: str = Field(default="scene", min_length=1)
     """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
     completion: CompletionSettings = CompletionSettings()

@@ -96,8 +96,8 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
     """Write the world's raw data and pair it, with the policy's own vision tower as image encoder."""
     world = write_world(out / "world", seed=seed, understanding=SAMPLES, generation=SAMPLES)
     settings = PairsSettings(
-        understanding=world.understanding,
-        generation=world.generation,
+        understanding=[str(world.understanding)],
+        generation=[str(world.generation)],
         out=out / "pairug",
         completer="scene",
         encoder="policy:tiny",

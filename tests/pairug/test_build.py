@@ -166,9 +166,9 @@ def test_bad_images_and_refused_samples_are_set_aside_with_reasons_and_add_up(tm
     images = tmp_path / "u" / "images"
     (images / "3.png").unlink()
     (images / "4.png").write_bytes((images / "4.png").read_bytes()[:60])
-    rows = rows_of(settings.understanding)
+    rows = rows_of(Path(settings.understanding[0]))
     rows[5]["answer"] = "grey"
-    write_rows(settings.understanding, rows)
+    write_rows(Path(settings.understanding[0]), rows)
     summary = build(settings)
     dropped = {row["id"]: row for row in rows_of(settings.out / "dropped.jsonl")}
     assert dropped.keys() == {"u3", "u4", "u5"}

@@ -45,7 +45,8 @@ def test_an_empty_set_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [
-        ({**U, "answer": 2}, "answer", "must be a string, not 2"),
+        ({**U, "answer": ["a", "b"]}, "answer", "must be a string, not ['a', 'b']"),
+        ({**U, "answer": None}, "answer", "must be a string, not None"),
         ({"image_path": "a.png", "answer": "b"}, "question", "is missing"),
         ({**U, "image_path": "../a.png"}, "image_path", "'../a.png' lies outside the file's folder"),
         ({**U, "image_path": "/etc/a.png"}, "image_path", "is absolute"),

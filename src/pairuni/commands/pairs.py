@@ -24,9 +24,7 @@ OWN_TOWER = "policy:"
 def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     """Build PairUG by a recipe and overrides; returns the pair file."""
     settings = load_settings(PairsSettings, recipe, overrides)
-    for path in (settings.understanding, settings.generation):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file of raw samples")
+    _check_inputs(settings)
 
     from pairuni.pairug.build import build_pairs
     from pairuni.pairug.completion import make_completer
@@ -106,6 +104,14 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
             most=most,
             advance=partial(stages.advance, "thumbnails"),
         )
+
+
+def _check_inputs(settings: PairsSettings) -> None:
+    """Before anything heavy is imported. Raises FileNotFoundError or ValueError."""
+    from pairuni.pairug.sources.inputs import parts_of
+
+    for given in (*settings.understanding, *settings.generation):
+        parts_of(given)
 
 
 def _encoder(name: str) -> Encoder:

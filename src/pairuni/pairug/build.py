@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
@@ -17,11 +19,11 @@ from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.jsonl import dump_line, dump_lines
+from pairuni.pairug.jsonl import Problem, dump_line, dump_lines, raise_first
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
 from pairuni.pairug.selection import select_pairs
-from pairuni.pairug.sources import read_generation, read_understanding
+from pairuni.pairug.sources import Reading
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.pairug.store import write_pairs
 from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
@@ -83,8 +85,9 @@ def build_pairs(
     wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
     out = settings.out
-    samples = _read(settings)
-    present, dropped = _set_missing_aside(samples)
+    samples, bad = _read(settings, out / "images")
+    present, missing = _set_missing_aside(samples)
+    dropped = bad + missing
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
         report = complete(
@@ -118,7 +121,7 @@ def build_pairs(
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
-    summary = _summary(len(samples), dropped, clusters, report, quadruples, pairs)
+    summary = _summary(len(samples) + len(bad), dropped, clusters, report, quadruples, pairs)
     _write(settings, summary, usage, quadruples, dropped, pairs)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same
@@ -136,14 +139,16 @@ def build_pairs(
 
 def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
     """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
-    present, _ = _set_missing_aside(_read(settings))
     path = _answers_of(settings, completer)
-    store = AnswerStore(path) if path.is_file() else None
-    try:
-        return completer.plan(present, settings.max_tries, store)
-    finally:
-        if store is not None:
-            store.close()
+    with tempfile.TemporaryDirectory() as folder:
+        samples, _ = _read(settings, Path(folder))
+        present, _ = _set_missing_aside(samples)
+        store = AnswerStore(path) if path.is_file() else None
+        try:
+            return completer.plan(present, settings.max_tries, store)
+        finally:
+            if store is not None:
+                store.close()
 
 
 def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) -> Path:
@@ -151,8 +156,36 @@ def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) 
     return settings.out / "cache" / name
 
 
-def _read(settings: PairsSettings) -> list[UnderstandingSample | GenerationSample]:
-    return [*read_understanding(settings.understanding), *read_generation(settings.generation)]
+def _read(
+    settings: PairsSettings, pictures: Path
+) -> tuple[list[UnderstandingSample | GenerationSample], list[Dropped]]:
+    """All samples, U then G, and the records that cannot be used. Raises ValueError by ``bad_records``."""
+    samples: list[UnderstandingSample | GenerationSample] = []
+    bad: list[Dropped] = []
+    readings: dict[Origin, Reading[Any]] = {
+        "understanding": Reading(settings.understanding, UnderstandingSample, pictures),
+        "generation": Reading(settings.generation, GenerationSample, pictures),
+    }
+    for origin, reading in readings.items():
+        problems: list[Problem] = []
+        before = len(samples)
+        for found in reading:
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                samples.append(found)
+        if settings.bad_records == "stop":
+            raise_first(problems)
+        bad += [Dropped(problem.where, origin, "", str(problem)) for problem in _one_a_record(problems)]
+        if len(samples) == before and not problems:
+            raise ValueError(reading.emptiness())
+        for reason, count in reading.left_out.items():
+            logger.info("%s: %d records left out: %s", reading.names, count, reason)
+    return samples, bad
+
+
+def _one_a_record(problems: Sequence[Problem]) -> Iterable[Problem]:
+    return {problem.where: problem for problem in reversed(problems)}.values()
 
 
 def _set_missing_aside(

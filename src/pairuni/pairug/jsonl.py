@@ -30,16 +30,26 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one line (row of a parquet file); ``field`` is empty when it is the whole line."""
+    """What is wrong with one line (row of a parquet file); ``field`` is empty when it is the whole line.
+
+    member: the entry of an archive or array, or the file of a folder, where lines do not count.
+    """
 
     file: Path
     line: int
     field: str
     reason: str
+    member: str = ""
+
+    @property
+    def where(self) -> str:
+        """The file, and the line or member."""
+        where = f"{self.file}, line {self.line}" if self.line else str(self.file)
+        return f"{where}, {self.member}" if self.member else where
 
     def __str__(self) -> str:
-        where = f"{self.file}, line {self.line}" if self.line else str(self.file)
-        return f"{where}, field {self.field}: {self.reason}" if self.field else f"{where}: {self.reason}"
+        field = f", field {self.field}" if self.field else ""
+        return f"{self.where}{field}: {self.reason}"
 
 
 def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:

@@ -1,0 +1,213 @@
+"""Raw data of any form as records, one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pairuni.pairug.images import path_fault
+from pairuni.pairug.jsonl import Problem, dump, raise_first, validate
+from pairuni.pairug.sources.columns import Missing, as_text, fields_of, first_text, with_options
+from pairuni.pairug.sources.inputs import Part, parts_of
+from pairuni.pairug.sources.pictures import PictureFolder
+from pairuni.pairug.sources.rows import Row
+from pairuni.pairug.sources.shapes import LEFT_OUT, LeftOut, only_image, reshaped
+from pairuni.records import GenerationSample, UnderstandingSample
+
+Sample = TypeVar("Sample", UnderstandingSample, GenerationSample)
+Given = str | Path | Sequence[str | Path]
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    UnderstandingSample: ("id", "image_path", "question", "answer", "options", "tag"),
+    GenerationSample: ("id", "image_path", "prompt", "tag"),
+}
+
+
+def read_understanding(inputs: Given, pictures: Path | None = None) -> list[UnderstandingSample]:
+    """The understanding set U of one or several inputs, each [FORMAT:]PATH[?field=column&...].
+
+    Samples carry image paths ready to open; pictures that come inside a file are written to ``pictures``.
+    A record without id gets one derived from its content, without tag its file's name; ``source`` says where
+    it came from. Raises FileNotFoundError, or ValueError naming file, line or member, field and reason of the
+    first problem and how many more there are; an empty set is one.
+    """
+    return _all(Reading(inputs, UnderstandingSample, pictures))
+
+
+def read_generation(inputs: Given, pictures: Path | None = None) -> list[GenerationSample]:
+    """The generation set G: picture and prompt. Else as above."""
+    return _all(Reading(inputs, GenerationSample, pictures))
+
+
+def _all(reading: Reading[Sample]) -> list[Sample]:
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    for found in reading:
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            samples.append(found)
+    raise_first(problems)
+    if not samples:
+        raise ValueError(reading.emptiness())
+    return samples
+
+
+class Reading(Generic[Sample]):
+    """Iterates once over the samples and problems of inputs, in order; ids alone are kept in memory.
+
+    left_out: reason -> rows that are in order and not used, such as Orsta's detection, once iterated.
+    Raises FileNotFoundError or ValueError at once when an input does not exist or has no known form.
+    """
+
+    def __init__(self, inputs: Given, kind: type[Sample], pictures: Path | None = None) -> None:
+        given = [inputs] if isinstance(inputs, str | Path) else inputs
+        self.parts = [part for one in given for part in parts_of(str(one))]
+        self.names = ", ".join(map(str, given))
+        self.kind: type[Sample] = kind
+        self.pictures = None if pictures is None else PictureFolder(pictures)
+        self.left_out: Counter[str] = Counter()
+        self._place_of: dict[str, str] = {}
+        self._repeats: Counter[str] = Counter()
+
+    def emptiness(self) -> str:
+        """The sentence for a set without samples."""
+        corpus = "understanding" if self.kind is UnderstandingSample else "generation"
+        rows = ", ".join(f"{count:,} with {reason}" for reason, count in self.left_out.items())
+        left = f" ({rows} left out)" if rows else ""
+        return f"{self.names}: the {corpus} set is empty{left}; it needs at least one sample"
+
+    def __iter__(self) -> Iterator[Sample | Problem]:
+        for part in self.parts:
+            for row in part.read():
+                if isinstance(row, Problem):
+                    yield row
+                    continue
+                try:
+                    yield from self._samples(part, row)
+                except LeftOut as reason:
+                    self.left_out[str(reason)] += 1
+
+    def _samples(self, part: Part, raw: Row) -> Iterator[Sample | Problem]:
+        """One sample, or everything that is wrong with the row. Raises LeftOut."""
+        asks = self.kind is UnderstandingSample
+        row = reshaped(raw, part.input.options.get("leave_out", LEFT_OUT), asks=asks)
+        if isinstance(row, Problem):
+            yield row
+            return
+        try:
+            values = fields_of(row, _FIELDS[self.kind], part.input.columns)
+        except Missing as reason:
+            yield row.problem("", str(reason))
+            return
+        values = {
+            name: as_text(value) if name in _FIELDS[self.kind] else value for name, value in values.items()
+        }
+        if "prompt" in values:
+            values["prompt"] = first_text(values["prompt"])
+        image = only_image(values.get("image_path"))
+        values = {name: value for name, value in values.items() if name == "image_path" or _is_json(value)}
+        if isinstance(image, dict):
+            place = self._embedded(part, row, image)
+            if isinstance(place, Problem):
+                yield place
+                return
+            values["image_path"] = place.name
+        else:
+            values |= {"image_path": image} if "image_path" in values else {}
+            place = None
+        yield from self._checked(part, row, values, place)
+
+    def _checked(
+        self, part: Part, row: Row, values: dict[str, Any], place: Path | None
+    ) -> Iterator[Sample | Problem]:
+        """place: of a picture that was written out; else the path of ``values`` is relative to the part's root."""
+        if values.get("id") is None:
+            values["id"] = row.id if row.id is not None else self._derived_id(values)
+        values = {"tag": row.tag, "source": _source(row), **_asked(values)}
+        sample = validate(row.file, row.line, values, self.kind)
+        if isinstance(sample, list):
+            yield from (_explained(problem, row) for problem in sample)
+            return
+        options = values.get("options")
+        problems = []
+        if self.kind is UnderstandingSample and isinstance(options, list):
+            listed = with_options(
+                values["question"], values["answer"], [str(as_text(one)) for one in options]
+            )
+            if isinstance(listed, str):
+                problems.append(row.problem("options", listed))
+            else:
+                sample = sample.model_copy(update=dict(zip(("question", "answer"), listed, strict=True)))
+        fault = path_fault(part.root, sample.image_path) if place is None else None
+        if fault is not None:
+            problems.append(row.problem("image_path", f"{sample.image_path!r} {fault}"))
+        if sample.id in self._place_of:
+            reason = f"{sample.id!r} is also that of {self._place_of[sample.id]}; ids must differ"
+            problems.append(row.problem("id", reason))
+        if problems:
+            yield from problems
+            return
+        self._place_of[sample.id] = f"line {row.line}" if len(self.parts) == 1 and row.line else _source(row)
+        image_path = str(place or part.root / sample.image_path)
+        yield sample.model_copy(update={"image_path": image_path})
+
+    def _embedded(self, part: Part, row: Row, image: dict[str, Any]) -> Path | Problem:
+        """The file of a picture that is inside the row, or that a data set names as its own file."""
+        data, name = image.get("bytes"), image.get("path")
+        if data is None and isinstance(name, str):
+            inside = Path(name)
+            if inside.is_absolute() and inside.is_relative_to(part.root.resolve()):
+                name = str(inside.relative_to(part.root.resolve()))
+            fault = path_fault(part.root, name)
+            return row.problem("image_path", f"{name!r} {fault}") if fault else part.root / name
+        if not isinstance(data, bytes) or not data:
+            return row.problem("image_path", "the picture is empty")
+        if self.pictures is None:
+            raise ValueError(f"{row.file} holds its pictures inside; say into which folder to write them")
+        return self.pictures.keep(data, name if isinstance(name, str) else "")
+
+    def _derived_id(self, values: dict[str, Any]) -> str:
+        """From the content, so that it outlives reordering; a row that repeats another is numbered."""
+        content = {name: value for name, value in values.items() if name != "id"}
+        derived = hashlib.blake2b(
+            repr(sorted(content.items())).encode("utf-8", "replace"), digest_size=8
+        ).hexdigest()
+        self._repeats[derived] += 1
+        return derived if self._repeats[derived] == 1 else f"{derived}-{self._repeats[derived]}"
+
+
+def _explained(problem: Problem, row: Row) -> Problem:
+    reason = problem.reason
+    if reason == "is missing" and problem.field:
+        columns = ", ".join(map(str, row.values)) or "none"
+        reason += f"; the columns are {columns}, and ?{problem.field}=COLUMN names the one to take"
+    return replace(problem, reason=reason, member=row.member)
+
+
+def _asked(values: dict[str, Any]) -> dict[str, Any]:
+    """Without fields that are None, which count as missing, except where a record must have them."""
+    return {
+        name: value for name, value in values.items() if value is not None or name not in ("tag", "source")
+    }
+
+
+def _source(row: Row) -> str:
+    """File, and line or member: where a record came from, the same on every machine."""
+    where = row.member.removeprefix("member ") or str(row.line)
+    return f"{row.file.name}:{where}"
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a further key of a record can be written out; bytes and dates of a table cannot."""
+    if value is None or isinstance(value, str | int | float):
+        return value == value and value not in (float("inf"), float("-inf"))
+    try:
+        dump(value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Text files as rows: JSON Lines, a JSON array, CSV and TSV. One row at a time is in memory."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairuni.pairug.jsonl import Problem, iter_objects
+
+_CHUNK = 1 << 20
+_LONGEST = 1 << 26
+"""Of a CSV cell or an array's element, in characters; beyond it a quote or bracket was never closed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One raw record as its file holds it: column -> value, and where it stands.
+
+    id, tag: what the record is called and counted under if it says nothing itself. An image column holds a
+    path, or {"bytes", "path"} with the picture's bytes.
+    """
+
+    file: Path
+    values: dict[str, Any]
+    line: int = 0
+    member: str = ""
+    id: str | None = None
+    tag: str = ""
+
+    def problem(self, field: str, reason: str) -> Problem:
+        """What is wrong with this row."""
+        return Problem(self.file, self.line, field, reason, self.member)
+
+
+Rows = Iterator[Row | Problem]
+
+
+def json_lines(path: Path) -> Rows:
+    """A row for each line; lines that are no JSON object are problems. Raises FileNotFoundError."""
+    for number, values in iter_objects(path):
+        yield values if isinstance(values, Problem) else Row(path, values, number, tag=path.stem)
+
+
+def json_file(path: Path) -> Rows:
+    """A JSON array's objects, or, where the file does not begin with a bracket, its lines."""
+    with path.open("rb") as file:
+        first = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    yield from _array(path) if first == b"[" else json_lines(path)
+
+
+def _array(path: Path) -> Rows:
+    """Decoded element by element: an array of gigabytes never stands in memory as a whole."""
+    decoder = json.JSONDecoder()
+    text, start, number, ended = "", 0, 0, False
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            text = file.read(_CHUNK).lstrip()
+            start = 1
+            while True:
+                start = _skip(text, start)
+                if text[start : start + 1] == "]":
+                    return
+                try:
+                    if start == len(text):
+                        raise json.JSONDecodeError("the array is not closed", text, start)
+                    values, end = decoder.raw_decode(text, start)
+                except json.JSONDecodeError as error:
+                    if ended or len(text) - start > _LONGEST:
+                        yield Problem(path, 0, "", f"is not whole JSON ({error.msg})", f"entry {number + 1}")
+                        return
+                    more = file.read(max(_CHUNK, len(text) - start))
+                    text, start, ended = text[start:] + more, 0, not more
+                    continue
+                start, number = end, number + 1
+                if isinstance(values, dict):
+                    yield Row(path, values, member=f"entry {number}", tag=path.stem)
+                else:
+                    reason = f"must be a JSON object, not {type(values).__name__}"
+                    yield Problem(path, 0, "", reason, f"entry {number}")
+        except UnicodeDecodeError:
+            yield Problem(path, 0, "", "is not UTF-8 text", f"after entry {number}")
+        except (ValueError, RecursionError) as error:
+            yield Problem(path, 0, "", f"is not JSON that can be read ({error})", f"entry {number + 1}")
+
+
+def _skip(text: str, start: int) -> int:
+    while start < len(text) and text[start] in " \t\r\n,":
+        start += 1
+    return start
+
+
+def separated(path: Path) -> Rows:
+    """Rows of a CSV file with a header line, or of a TSV file by its suffix; empty cells count as missing."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(_LONGEST)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(rows, None)
+            for cells in rows if header else ():
+                if cells:
+                    yield _cells(path, rows.line_num, header or [], cells)
+        except csv.Error as error:
+            yield Problem(path, rows.line_num, "", f"is not CSV that can be read ({error})")
+
+
+def _cells(path: Path, line: int, header: list[str], cells: list[str]) -> Row | Problem:
+    if len(cells) != len(header):
+        return Problem(path, line, "", f"has {len(cells)} cells, but the header has {len(header)}")
+    for name, cell in zip(header, cells, strict=True):
+        try:
+            cell.encode()
+        except UnicodeEncodeError:
+            return Problem(path, line, name, "is not UTF-8 text")
+    return Row(path, {n: c for n, c in zip(header, cells, strict=True) if c}, line, tag=path.stem)

@@ -1,0 +1,76 @@
+"""Parquet files and hub data sets as rows; an image column holds {"bytes", "path"}, as `datasets` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairuni.pairug.jsonl import Problem
+from pairuni.pairug.sources.rows import Row, Rows
+
+_ROWS = 32
+"""Decoded at once: rows with pictures are heavy."""
+
+
+def parquet_rows(path: Path) -> Rows:
+    """Rows of a parquet file, a few at a time; one that is damaged yields a problem where it breaks."""
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(path, values, number, tag=path.stem)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = f"is not a whole parquet file ({str(error).splitlines()[0]})"
+        yield Problem(path, 0, "", reason, f"after row {number}" if number else "")
+
+
+def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
+    """Rows of a hub data set, or of a local folder that ``datasets`` reads, streamed; pictures stay encoded.
+
+    options: config, split (train if not said) and revision. Raises ImportError with the install line, and
+    ValueError when the data set cannot be opened.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise ImportError(
+            "reading hub data sets needs the package datasets: pip install 'pairuni[hub]'"
+        ) from None
+    where = Path(f"hub:{name}")
+    number = 0
+    try:
+        found = datasets.load_dataset(
+            name,
+            options.get("config"),
+            split=options.get("split", "train"),
+            revision=options.get("revision"),
+            streaming=True,
+        )
+        found = _undecoded(found, datasets.Image)
+        for values in _rows(found):
+            number += 1
+            yield Row(where, values, number, tag=name.rstrip("/").rpartition("/")[2])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = f"cannot be read by datasets ({str(error).splitlines()[0]})"
+        yield Problem(where, 0, "", reason, f"after row {number}" if number else "")
+
+
+def _rows(found: Any) -> Iterator[dict[str, Any]]:
+    for values in found:
+        yield dict(values)
+
+
+def _undecoded(found: Any, image: Any) -> Any:
+    """Pictures as their files' bytes: decoding and encoding again would change and lose something."""
+    for column, feature in (found.features or {}).items():
+        if isinstance(feature, image):
+            found = found.cast_column(column, image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), image):
+            found = found.cast_column(column, type(feature)(image(decode=False)))
+    return found

@@ -1,0 +1,91 @@
+"""A build from parquet, tars and several inputs a side; bad records that stop it or are set aside."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from test_build import Template, small, write_rows
+from test_source_forms import orsta_row, tar_of
+
+from pairuni.config import PairsSettings, load_settings
+from pairuni.pairug.build import build_pairs
+from pairuni.pairug.store import iter_problems, read_pairs
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((8, 8)).rotate(10 * number).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def raw(folder: Path) -> PairsSettings:
+    rows = [orsta_row(images=[{"bytes": picture(n), "path": None}]) for n in range(6)]
+    broken = orsta_row(images=[{"bytes": b"\x89PNG\r\n\x1a\nno picture", "path": None}])
+    pq.write_table(
+        pa.Table.from_pylist([*rows, orsta_row(ability="Detection"), broken]), folder / "u.parquet"
+    )
+    members = []
+    for number in range(6):
+        members += [(f"{number}.png", picture(number + 6)), (f"{number}.txt", b"something blue")]
+    tar_of(folder / "g.tar", members)
+    (folder / "more.png").write_bytes(picture(12))
+    write_rows(folder / "more.jsonl", [{"image": "more.png", "caption": "something red"}])
+    return PairsSettings(
+        understanding=[str(folder / "u.parquet")],
+        generation=[str(folder / "g.tar"), str(folder / "more.jsonl")],
+        out=folder / "out",
+        clusters=2,
+        threshold=0.1,
+    )
+
+
+def test_pictures_inside_files_end_beside_the_pairs(tmp_path):
+    settings = raw(tmp_path)
+    summary = build_pairs(settings, encoder=small, completer=Template())
+    assert (summary.samples, summary.quadruples, summary.dropped) == (14, 13, 1)
+    (dropped,) = map(json.loads, (settings.out / "dropped.jsonl").read_text().splitlines())
+    assert dropped["origin"] == "understanding"
+    assert "image" in dropped["reason"]
+    before = (settings.out / "pairs.jsonl").read_bytes()
+    assert list(iter_problems(settings.out / "pairs.jsonl")) == []
+    pairs = read_pairs(settings.out / "pairs.jsonl")
+    sides = [side for pair in pairs for side in (pair.generate_ann, pair.understand_ann)]
+    assert {side.source.partition(":")[0] for side in sides} <= {"u.parquet", "g.tar", "more.jsonl"}
+    files = sorted((settings.out / "images").rglob("*.*"))
+    build_pairs(settings, encoder=small, completer=Template())
+    assert (settings.out / "pairs.jsonl").read_bytes() == before
+    assert sorted((settings.out / "images").rglob("*.*")) == files
+
+
+def test_bad_records_stop_or_are_set_aside(tmp_path):
+    settings = raw(tmp_path)
+    whole = (tmp_path / "g.tar").read_bytes()
+    (tmp_path / "g.tar").write_bytes(whole[: len(whole) // 2])
+    write_rows(tmp_path / "more.jsonl", [{"image": "more.png"}, {"image": "more.png", "caption": "b"}])
+    with pytest.raises(ValueError, match=r"g\.tar, after member \d+: is cut off .* \(and 1 more problem\)"):
+        build_pairs(settings, encoder=small, completer=Template())
+    assert not (settings.out / "pairs.jsonl").exists()
+    dropping = settings.model_copy(update={"bad_records": "drop"})
+    summary = build_pairs(dropping, encoder=small, completer=Template())
+    rows = [json.loads(line) for line in (settings.out / "dropped.jsonl").read_text().splitlines()]
+    assert summary.samples == summary.quadruples + summary.dropped
+    assert summary.dropped == len(rows) == 3
+    assert any("more.jsonl, line 1, field prompt: is missing" in row["reason"] for row in rows)
+    assert any("g.tar" in row["id"] for row in rows)
+
+
+def test_inputs_of_a_side_are_a_list_or_parted_by_commas(tmp_path):
+    overrides = ["--understanding", "a.jsonl?question='{x}, is it?'&answer=y,b.tar", "--out", "o"]
+    recipe = tmp_path / "pairs.toml"
+    recipe.write_text('generation = ["g,1.jsonl", "h.csv"]\n')
+    settings = load_settings(PairsSettings, recipe, overrides)
+    assert settings.understanding == ["a.jsonl?question='{x}, is it?'&answer=y", "b.tar"]
+    assert settings.generation == ["g,1.jsonl", "h.csv"]
+    with pytest.raises(ValueError, match=r"understanding is \[\], but must not be empty"):
+        load_settings(PairsSettings, recipe, ["--out", "o", "--understanding=[]"])
