@@ -23,9 +23,6 @@ Forward = Callable[[Tensor, Tensor, Attend], Tensor]
 """(embeddings [N, H], rotary [2, N, D], who attends to whom) -> states [N, H]."""
 
 
-Projection = Callable[[Tensor], Tensor]
-
-
 class LlamaLayers:
     """The decoder layers and the final norm of a ``LlamaModel``; weights stay the model's own.
 
@@ -111,12 +108,12 @@ class LlamaLayers:
         rotary: Tensor,
         attend: Attend,
     ) -> Tensor:
-        rows, heads, turning = len(hidden), self.heads, self.heads + self.kv_heads
-        qkv = project.qkv(self._norm(layer.input_layernorm, hidden)).view(rows, -1, self.head_dim)
-        turned = rotate(qkv[:, :turning], rotary)
-        mixed = attend(index, turned[:, :heads], turned[:, heads:], qkv[:, turning:])
+        rows, heads = len(hidden), self.heads
+        turning, values = project.qkv(self._norm(layer.input_layernorm, hidden))
+        turned = rotate(turning.view(rows, -1, self.head_dim), rotary)
+        mixed = attend(index, turned[:, :heads], turned[:, heads:], values.view(rows, -1, self.head_dim))
         hidden = hidden + project.out(mixed.reshape(rows, -1))
-        gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden)).chunk(2, dim=-1)
+        gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden))
         return hidden + project.down(silu(gate) * up)
 
     def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
@@ -132,27 +129,29 @@ def rotate(states: Tensor, rotary: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Projections:
-    """The multiplications of a layer; what has the same input comes out side by side, [N, sum of widths]."""
+    """The multiplications of a layer, [N, in] -> [N, out]; qkv gives queries and keys side by side, and
+    values."""
 
-    qkv: Projection
-    out: Projection
-    gate_up: Projection
-    down: Projection
+    qkv: Callable[[Tensor], Sequence[Tensor]]
+    out: Callable[[Tensor], Tensor]
+    gate_up: Callable[[Tensor], Sequence[Tensor]]
+    down: Callable[[Tensor], Tensor]
 
 
 def _by_modules(layer: Any) -> _Projections:
     """Through the layer's own modules, which carry gradients, hooks and adapters."""
     attention, mlp = layer.self_attn, layer.mlp
+
+    def qkv(states: Tensor) -> Sequence[Tensor]:
+        turning = torch.cat([attention.q_proj(states), attention.k_proj(states)], dim=-1)
+        return turning, attention.v_proj(states)
+
     return _Projections(
-        qkv=_beside(attention.q_proj, attention.k_proj, attention.v_proj),
+        qkv=qkv,
         out=attention.o_proj,
-        gate_up=_beside(mlp.gate_proj, mlp.up_proj),
+        gate_up=lambda states: (mlp.gate_proj(states), mlp.up_proj(states)),
         down=mlp.down_proj,
     )
-
-
-def _beside(*modules: nn.Module) -> Projection:
-    return lambda states: torch.cat([module(states) for module in modules], dim=-1)
 
 
 def _fastest(layer: Any, rows: int) -> _Projections:
@@ -160,48 +159,50 @@ def _fastest(layer: Any, rows: int) -> _Projections:
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and mkldnn.is_available():
         return _packed(layer, rows)
     attention, mlp = layer.self_attn, layer.mlp
-    return replace(
-        _by_modules(layer),
-        qkv=_Joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        gate_up=_Joined(mlp.gate_proj, mlp.up_proj),
-    )
+    qkv = _joined(attention.q_proj, attention.k_proj, attention.v_proj)
+    gate_up = _joined(mlp.gate_proj, mlp.up_proj)
+    return replace(_by_modules(layer), qkv=_cut(qkv, attention.v_proj), gate_up=_cut(gate_up, mlp.up_proj))
 
 
 def _packed(layer: Any, rows: int) -> _Projections:
     """With weights copied into oneDNN's own layout: plain products as small as a step's take half as long
     again."""
     attention, mlp = layer.self_attn, layer.mlp
+    qkv = _for_onednn(rows, attention.q_proj, attention.k_proj, attention.v_proj)
+    gate_up = _for_onednn(rows, mlp.gate_proj, mlp.up_proj)
     return _Projections(
-        qkv=_Packed(attention.q_proj, attention.k_proj, attention.v_proj, rows=rows),
-        gate_up=_Packed(mlp.gate_proj, mlp.up_proj, rows=rows),
-        out=_Packed(attention.o_proj, rows=rows),
-        down=_Packed(mlp.down_proj, rows=rows),
+        qkv=_cut(qkv, attention.v_proj),
+        out=_for_onednn(rows, attention.o_proj),
+        gate_up=_cut(gate_up, mlp.up_proj),
+        down=_for_onednn(rows, mlp.down_proj),
     )
 
 
-class _Joined:
+def _cut(product: Callable[[Tensor], Tensor], last: nn.Linear) -> Callable[[Tensor], Sequence[Tensor]]:
+    """A product's columns, those of the last of its linear layers apart."""
+    width = last.out_features
+
+    def cut(states: Tensor) -> Sequence[Tensor]:
+        columns = product(states)
+        return columns[:, :-width], columns[:, -width:]
+
+    return cut
+
+
+def _joined(*modules: nn.Linear) -> Callable[[Tensor], Tensor]:
     """Linear layers of one input as one multiplication."""
-
-    def __init__(self, *modules: nn.Linear) -> None:
-        self.weight = side_by_side([module.weight for module in modules])
-        self.bias = None if modules[0].bias is None else side_by_side([module.bias for module in modules])
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return linear(states, self.weight, self.bias)
+    weight = side_by_side([module.weight for module in modules])
+    bias = None if modules[0].bias is None else side_by_side([module.bias for module in modules])
+    return lambda states: linear(states, weight, bias)
 
 
-class _Packed:
-    """The same, packed for oneDNN."""
-
-    def __init__(self, *modules: nn.Linear, rows: int) -> None:
-        weight = torch.cat([module.weight.detach() for module in modules])
-        self.bias = (
-            None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
-        )
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
+def _for_onednn(rows: int, *modules: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """The same, with packed weights."""
+    bias = None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
+    plain = torch.cat([module.weight.detach() for module in modules])
+    weight = torch.ops.mkldnn._reorder_linear_weight(plain, rows)
+    multiply = torch.ops.mkldnn._linear_pointwise
+    return lambda states: multiply(states, weight, bias, "none", [], "")
 
 
 def side_by_side(parameters: Sequence[Tensor]) -> Tensor:

@@ -53,16 +53,6 @@ def packed_states(
     return found
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Groups of one shape: places in the packed tokens of prompts [G, P], of continuations [G K, T] and of
-    what these attend to, [G K, P + T]. Padding repeats a row's first place; nothing real looks at it."""
-
-    prompts: Tensor
-    continuations: Tensor
-    context: Tensor
-
-
 class _Packing:
     """Where the groups lie in a packed [N, ...] matrix of tokens: prompt, continuations, prompt, ..."""
 
@@ -81,46 +71,60 @@ class _Packing:
         places = torch.cat(positions)
         self.longest = int(places.max()) + 1
         self.positions = places.to(device)
-        self._blocks: list[_Block] = []
+        self._calls: list[tuple[int, int, int]] = []
+        asking: list[Tensor] = []
+        seen: list[Tensor] = []
         order = torch.empty(start, dtype=torch.long)
         end = 0
-        for (_, rollouts, longest), members in shapes.items():
-            prompts = torch.stack([prompt for prompt, _ in members])
+        for (prompt, rollouts, longest), members in shapes.items():
+            prompts = torch.stack([one for one, _ in members])
             rows = [row for _, rows in members for row in rows]
             padded = torch.stack([_padded(row, longest) for row in rows])
-            context = torch.cat([prompts.repeat_interleave(rollouts, dim=0), padded], dim=1)
             order[prompts.flatten()] = torch.arange(end, end + prompts.numel())
             end += prompts.numel()
             for index, row in enumerate(rows):
                 order[row] = torch.arange(end + index * longest, end + index * longest + len(row))
             end += padded.numel()
-            self._blocks.append(_Block(prompts.to(device), padded.to(device), context.to(device)))
+            context = torch.cat([prompts.repeat_interleave(rollouts, dim=0), padded], dim=1)
+            asking += [prompts.flatten(), padded.flatten()]
+            seen += [prompts.flatten(), context.flatten() if longest else prompts.new_empty(0)]
+            self._calls.append((len(members), prompt, prompt))
+            if longest:
+                self._calls.append((len(rows), longest, prompt + longest))
+        self._asking, self._seen = torch.cat(asking).to(device), torch.cat(seen).to(device)
         self._order = order.to(device)
 
     def attend(self, _: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal attention inside each sequence; [N, heads, D]."""
+        """Causal attention inside each sequence; [N, heads, D].
+
+        One call for the prompts of a shape and one for their continuations, which see the prompt and
+        themselves. Padding repeats a row's first token; nothing real looks at it.
+        """
         gqa = queries.shape[1] != keys.shape[1]
+        # one gather for all calls: each has a backward pass over all tokens
+        asks = _gather(queries, self._asking).split([batch * asked for batch, asked, _ in self._calls])
+        sizes = [batch * seen for batch, _, seen in self._calls]
+        all_keys, all_values = (_gather(states, self._seen).split(sizes) for states in (keys, values))
         mixed = []
-        for block in self._blocks:
-            ask, key, value = (_rows(states, block.prompts) for states in (queries, keys, values))
-            of_prompts = scaled_dot_product_attention(ask, key, value, is_causal=True, enable_gqa=gqa)
-            mixed.append(of_prompts.transpose(1, 2).flatten(0, 1))
-            if block.continuations.numel():
-                of_rest = scaled_dot_product_attention(
-                    _rows(queries, block.continuations),
-                    _rows(keys, block.context),
-                    _rows(values, block.context),
-                    attn_mask=causal_lower_right(block.continuations.shape[1], block.context.shape[1]),
-                    enable_gqa=gqa,
-                )
-                mixed.append(of_rest.transpose(1, 2).flatten(0, 1))
-        return torch.cat(mixed).flatten(1).index_select(0, self._order).view_as(queries)
+        for (batch, asked, seen), ask, key, value in zip(
+            self._calls, asks, all_keys, all_values, strict=True
+        ):
+            square = asked == seen
+            states = scaled_dot_product_attention(
+                ask.unflatten(0, (batch, asked)).transpose(1, 2),
+                key.unflatten(0, (batch, seen)).transpose(1, 2),
+                value.unflatten(0, (batch, seen)).transpose(1, 2),
+                attn_mask=None if square else causal_lower_right(asked, seen),
+                is_causal=square,
+                enable_gqa=gqa,
+            )
+            mixed.append(states.transpose(1, 2).flatten(0, 1))
+        return _gather(torch.cat(mixed), self._order)
 
 
-def _rows(states: Tensor, places: Tensor) -> Tensor:
-    """[N, heads, D] at places [B, S] -> [B, heads, S, D]; index_select has the faster backward."""
-    chosen = states.flatten(1).index_select(0, places.flatten())
-    return chosen.view(*places.shape, *states.shape[1:]).transpose(1, 2)
+def _gather(states: Tensor, places: Tensor) -> Tensor:
+    """[N, heads, D] at places [M]; index_select has a faster backward pass than indexing."""
+    return states.flatten(1).index_select(0, places).view(-1, *states.shape[1:])
 
 
 def _padded(row: Tensor, length: int) -> Tensor:
