@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from pairuni.policies.decoding import DecodeLoop, chunks
+from pairuni.policies import decoding
+from pairuni.policies.decoding import CapturedSteps, DecodeLoop, chunks
 from pairuni.policies.lane import Prompt, Request
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.sampling import Head, Sampling, draw, uniforms
@@ -230,17 +231,18 @@ def test_guidance_of_one_runs_no_unconditional_rows(policy):
     assert set(seen[1:]) == {2}
 
 
-def test_finished_rows_stop_costing(policy, prompts):
+@pytest.mark.parametrize(("static", "last"), [(False, 6), (True, 8)])
+def test_finished_rows_stop_costing(policy, prompts, static, last):
     """With a stop token that comes early, rows leave the batch and the loop ends when all are done."""
     sampling = Sampling(rollouts=4, steps=40, temperature=1.0, stop_id=5)
     asked = request(policy, prompts, sampling, seed=2, head=head_of(policy, scale=1 / 8, favoured=5))
-    loop = loop_of(policy)
+    loop = loop_of(policy, static=static)
     seen: list[int] = []
     with rows_of(loop, seen):
         together = loop.run([asked])[0]
     assert len(seen) < 40
     assert seen[1] == 12
-    assert seen[-1] < 6
+    assert seen[-1] < last
     assert_same(together, loop_of(policy, max_rows=1).run([asked])[0])
     for rollout in (one for group in together for one in group):
         assert rollout.finished == (int(rollout.tokens[-1]) == 5)
@@ -255,3 +257,39 @@ def test_impossible_sampling_is_refused(name, value):
     settings = {"rollouts": 1, "steps": 1, "temperature": 1.0, name: value}
     with pytest.raises(ValueError, match=name):
         Sampling(**settings)
+
+
+def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
+    """The order of events, with a stand-in for the graph; the real one needs a GPU."""
+    events: list[str] = []
+
+    class Graph:
+        def replay(self):
+            events.append("replay")
+
+    @contextmanager
+    def capture(graph, **_):
+        events.append("capture")
+        yield
+
+    monkeypatch.setattr(decoding, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    steps = CapturedSteps()
+
+    def run(key):
+        events.clear()
+        steps.run(key, lambda: events.append("step"))
+        return events.copy()
+
+    assert run("a") == ["step"]
+    assert run("a") == ["capture", "step", "replay"]
+    assert run("a") == ["replay"]
+    assert run("b") == ["step"]
+    assert run("a") == ["replay"]
+    assert run("c") == ["step"]  # in the place of b
+    assert run("a") == ["replay"]
+    assert run("b") == ["step"]
+    steps.clear()
+    assert run("a") == ["step"]

@@ -24,6 +24,9 @@ from pairuni.policies.llama import Forward, LlamaLayers
 MEMORY_BUDGET = 8 << 30
 """Bytes of keys and values that rollouts on a CPU may hold; a GPU offers what is free on it."""
 
+MAX_GRAPHS = 128
+"""Captured steps that are kept."""
+
 MAX_ROWS = 256
 """Rows of one request decoded together; beyond, a step's time grows as fast as its rows."""
 
@@ -240,27 +243,27 @@ class CapturedSteps:
     """
 
     def __init__(self) -> None:
-        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._seen: set[Hashable] = set()
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
         self._pool: Any = None
 
     def clear(self) -> None:
         """Forget all graphs: memory that they were captured on has moved."""
         self._graphs.clear()
-        self._seen.clear()
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Do one step of the kind ``key``."""
-        if key in self._graphs:
-            self._graphs[key].replay()
-        elif key in self._seen:
+        if key not in self._graphs:
+            while len(self._graphs) >= MAX_GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
+            self._graphs[key] = None
+            step()
+            return
+        graph = self._graphs.pop(key)
+        if graph is None:
             # no step reads what another left in scratch memory, so all may use the same
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 step()
-            self._graphs[key] = graph
-            graph.replay()
-        else:
-            self._seen.add(key)
-            step()
+        self._graphs[key] = graph  # at the end: the first is the one that was not used for longest
+        graph.replay()

@@ -23,6 +23,11 @@ def rounded(length: int, device: torch.device) -> int:
     return -(-length // bucket) * bucket
 
 
+def _power(count: int) -> int:
+    """The smallest power of two that is at least ``count``."""
+    return 1 << (count - 1).bit_length()
+
+
 class Arena:
     """Memory that is allocated once and laid out again for every lane; it only grows."""
 
@@ -288,8 +293,11 @@ class Lane:
             self._finish(self.rollouts_left())
             return True
         groups, rollouts = sum(count > 0 for count in alive), max(alive)
+        if self.static:  # few shapes, so that what was captured for one is met again
+            groups, rollouts = min(_power(groups), self.groups), min(_power(rollouts), self.rollouts)
         if 2 * groups * rollouts <= self.groups * self.rollouts:
-            self._shrink(going, [place for place, count in enumerate(alive) if count], rollouts)
+            fullest = sorted(range(self.groups), key=lambda place: -alive[place])[:groups]
+            self._shrink(going, sorted(fullest), rollouts)
         return False
 
     def rollouts_left(self) -> list[int]:
