@@ -1,0 +1,86 @@
+"""On the shipped model at some scale: how rows were batched changes no token but for ties within rounding."""
+
+import pytest
+import torch
+from PIL import Image
+
+from pairuni.policies.decoding import DecodeLoop
+from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.registry import load_policy
+
+PROMPTS = [
+    f"a {colour} {digit}{place}"
+    for colour in ("red", "green", "blue", "yellow")
+    for digit in ("one", "four", "seven")
+    for place in ("", " at the top left", " to the left of a two")
+]
+QUESTIONS = ["which digit is red?", "how many digits are there?", "what is the sum of the digits?"]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy("tiny", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def asked(policy):
+    pictures = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
+    texts = TextSampling(
+        images=[picture for picture in pictures for _ in QUESTIONS],
+        questions=QUESTIONS * len(pictures),
+        rollouts=8,
+        temperature=1.0,
+        max_new_tokens=24,
+        seed=3,
+    )
+    images = ImageSampling(
+        prompts=PROMPTS, rollouts=8, temperature=1.0, guidance=2.0, branch="guided", seed=4
+    )
+    return texts, images
+
+
+@pytest.fixture(scope="module")
+def together(policy, asked):
+    return policy.sample(*asked)
+
+
+def trajectories(sampled):
+    return [trajectory for groups in sampled for group in groups for trajectory in group]
+
+
+@pytest.mark.parametrize("how", ["apart", "few rows", "little memory", "counted on the device"])
+def test_tokens_do_not_depend_on_how_they_were_batched(policy, asked, together, how):
+    layers = LlamaLayers(policy.module.model.language_model)
+    whole = policy.loop
+    settings = {
+        "apart": {},
+        "few rows": {"max_rows": 20},
+        "little memory": {"memory_budget": 3000 * layers.token_bytes},
+        "counted on the device": {"static": True},
+    }[how]
+    try:
+        policy.loop = DecodeLoop(layers, **settings)
+        if how == "apart":
+            again = policy.sample_text(**vars(asked[0])), policy.sample_images(**vars(asked[1]))
+        else:
+            again = policy.sample(*asked)
+    finally:
+        policy.loop = whole
+    one, two = trajectories(together), trajectories(again)
+    tokens = sum(len(trajectory.tokens) for trajectory in one)
+    assert tokens > 4500
+    # what follows a tie differs with it, so that each trajectory counts once
+    parted = sum(not torch.equal(a.tokens, b.tokens) for a, b in zip(one, two, strict=True))
+    assert parted <= tokens / 10_000
+    for a, b in zip(one, two, strict=True):
+        if torch.equal(a.tokens, b.tokens):
+            torch.testing.assert_close(a.log_probs, b.log_probs, atol=1e-4, rtol=0)
+
+
+def test_log_probs_of_decoding_and_of_the_update_agree(policy, together):
+    chosen = trajectories(together)
+    with torch.no_grad():
+        scored = policy.log_probs(chosen)
+    for trajectory, values in zip(chosen, scored.values, strict=True):
+        torch.testing.assert_close(values[: len(trajectory.tokens)], trajectory.log_probs, atol=1e-4, rtol=0)
