@@ -22,7 +22,9 @@ app = typer.Typer(
     help="Post-train unified vision-language models on understanding-generation pairs.",
     epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see where an error arose.",
 )
-pairs_app = typer.Typer(no_args_is_help=True, help="Build, check, count and show PairUG files.")
+pairs_app = typer.Typer(
+    no_args_is_help=True, help="Build, check, count, show, convert and push PairUG files."
+)
 eval_app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
@@ -133,6 +135,30 @@ def pairs_gallery(
     if made.missing:
         typer.echo(f"pictures not found: {made.missing:,}; pairs check names them", err=True)
     typer.echo(f"{made.shown:,} of {made.total:,} pairs: {made.page}")
+
+
+@pairs_app.command("convert")
+def pairs_convert(
+    source: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
+    target: Annotated[Path, typer.Argument(help="The file to write, .jsonl or .parquet.")],
+    embed: Annotated[bool, typer.Option("--embed", help="Pictures go into the parquet file.")] = False,
+) -> None:
+    """Write pairs as JSON Lines or parquet, with pictures beside the file or inside; in both directions."""
+    from pairuni.commands.pairs import convert as run
+
+    typer.echo(f"{run(source, target, embed=embed):,} pairs: {target}")
+
+
+@pairs_app.command("push")
+def pairs_push(
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
+    repo: Annotated[str, typer.Argument(help="The data set on the hub, as OWNER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="A new data set is private.")] = False,
+) -> None:
+    """Push pairs with their pictures and card to the Hugging Face hub; log in with: hf auth login."""
+    from pairuni.commands.pairs import push
+
+    typer.echo(push(file, repo, private=private))
 
 
 @app.command(context_settings=WITH_OVERRIDES)

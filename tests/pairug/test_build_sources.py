@@ -57,6 +57,10 @@ def test_pictures_inside_files_end_beside_the_pairs(tmp_path):
     pairs = read_pairs(settings.out / "pairs.jsonl")
     sides = [side for pair in pairs for side in (pair.generate_ann, pair.understand_ann)]
     assert {side.source.partition(":")[0] for side in sides} <= {"u.parquet", "g.tar", "more.jsonl"}
+    text = (settings.out / "README.md").read_text()
+    assert f"{len(pairs)} understanding-generation pairs" in text
+    assert "| K, clusters | 2 |" in text
+    assert "| u.parquet | understanding |" in text
     files = sorted((settings.out / "images").rglob("*.*"))
     build_pairs(settings, encoder=small, completer=Template())
     assert (settings.out / "pairs.jsonl").read_bytes() == before

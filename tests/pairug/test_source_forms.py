@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from PIL import Image
 
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import Reading, read_generation, read_understanding
-from pairuni.pairug.sources.inputs import parse_input
+from pairuni.pairug.sources.inputs import FIELDS, parse_input
 from pairuni.records import GenerationSample, UnderstandingSample
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -402,3 +403,64 @@ def test_real_files_as_they_are():
     assert all(one.answer in "ABCDEFGH" and f" {one.answer}. " in one.question for one in puzzles)
     assert {one.answer for one in asked if one.tag == "nlvr"} == {"true", "false"}
     assert len({one.tag for one in asked}) == 21
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    def peak(count: int) -> int:
+        rows = (
+            (f"{n:05}{suffix}", data)
+            for n in range(count)
+            for suffix, data in ((".png", png(1) + bytes(200_000) + str(n).encode()), (".txt", b"x" * 100))
+        )
+        path = tar_of(tmp_path / f"{count}.tar", list(rows))
+        tracemalloc.start()
+        assert sum(1 for _ in Reading(path, GenerationSample, tmp_path / "p")) == count
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(10), peak(100)
+    assert many < few + 500_000, f"{few:,} and {many:,} bytes for 2 and 20 MB"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+COLUMNS = [
+    *FIELDS,
+    "image",
+    "images",
+    "conversations",
+    "messages",
+    "reward_model",
+    "ability",
+    "captions",
+    "x",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(row=st.dictionaries(st.sampled_from(COLUMNS), VALUES))
+def test_any_row_is_a_sample_or_a_sentence_or_left_out(tmp_path_factory, row):
+    path = tmp_path_factory.mktemp("row") / "x.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    for kind in (UnderstandingSample, GenerationSample):
+        samples, problems, left_out = found(kind, path, path.parent / "p")
+        assert bool(samples) + bool(problems) + bool(left_out) == 1
+        assert all(str(problem).startswith(f"{path}, line 1") for problem in problems)
+        for sample in samples:
+            json.dumps(sample.model_dump(), allow_nan=False).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(at=st.integers(0, 4 * 2048 - 1), bit=st.integers(0, 7), gz=st.booleans())
+def test_a_flipped_bit_in_a_tar_never_loses_a_record_silently(tmp_path_factory, at, bit, gz):
+    folder = tmp_path_factory.mktemp("flip")
+    path = shard(folder / "x.tar", 4, "w:gz" if gz else "w")
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    samples, problems, _ = found(GenerationSample, path, folder / "p")
+    assert len(samples) == 4 or problems

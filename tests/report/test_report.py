@@ -3,10 +3,13 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
+from pairuni.report.run import read_run
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 SECTIONS = ["result", "rewards", "categories", "drawings", "answers", "rollouts", "pairs", "settings"]
@@ -207,3 +210,20 @@ def test_no_run(tmp_path: Path) -> None:
         write_report(tmp_path / "none")
     with pytest.raises(ValueError, match="holds no run"):
         write_report(small_run(tmp_path / "empty"))
+
+
+def test_pairs_are_read_from_parquet_too(tmp_path):
+    folder = write_fake_run(tmp_path / "run", steps=2, items=2, pairs=4)
+    lines = folder / "pairug" / "pairs.jsonl"
+    pairs = read_run(folder).pairs
+    rows = [pair.model_dump() for pair in pairs]
+    pq.write_table(pa.Table.from_pylist(rows), lines.with_suffix(".parquet"))
+    lines.unlink()
+    read = read_run(folder)
+    assert [(p.similarity, p.kind, p.generate_ann.prompt) for p in read.pairs] == [
+        (p.similarity, p.kind, p.generate_ann.prompt) for p in pairs
+    ]
+    assert read.pairs_folder == lines.parent
+    lines.with_suffix(".parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"pairs\.parquet is not a whole parquet file"):
+        read_run(folder)

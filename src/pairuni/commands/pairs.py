@@ -106,6 +106,20 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
         )
 
 
+def convert(source: Path, target: Path, *, embed: bool) -> int:
+    """Write a pair file in another form or place; returns the number of pairs."""
+    from pairuni.pairug.conversion import convert_pairs
+
+    return convert_pairs(source, target, embed=embed)
+
+
+def push(path: Path, repo: str, *, private: bool) -> str:
+    """Push a pair file to the hub; returns its address."""
+    from pairuni.pairug.publishing import push_to_hub
+
+    return push_to_hub(path, repo, private=private)
+
+
 def _check_inputs(settings: PairsSettings) -> None:
     """Before anything heavy is imported. Raises FileNotFoundError or ValueError."""
     from pairuni.pairug.sources.inputs import parts_of

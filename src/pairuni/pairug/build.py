@@ -14,6 +14,7 @@ from typing import Any
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
 from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.card import write_card
 from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
 from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
@@ -76,7 +77,8 @@ def build_pairs(
     """Complete, encode, cluster and match; fill ``settings.out``.
 
     Written at the end, each file whole or not at all, pairs.jsonl last: quadruples.jsonl (all completed
-    samples), dropped.jsonl (samples set aside, with reasons), stats.json, pairs.jsonl, and images/ with
+    samples), dropped.jsonl (samples set aside, with reasons), stats.json, README.md (the data set card),
+    pairs.jsonl, and images/ with
     copies of those images that do not lie under ``settings.out`` already. A build that was stopped goes on:
     every answer is kept in cache/ as it arrives (those of a model for good, those of a completer of one's own
     until the build is done), features in cache/ by content.
@@ -260,6 +262,7 @@ def _write(
     write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))
     write_text(settings.out / "dropped.jsonl", dump_lines(asdict(one) for one in dropped))
     write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")
+    write_card(settings.out, pairs, data_files="pairs.jsonl", name=settings.out.resolve().name)
     write_pairs(settings.out / "pairs.jsonl", pairs)
 
 

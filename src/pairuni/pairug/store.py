@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pairuni.files import replacing
-from pairuni.pairug.images import image_fault, path_fault
+from pairuni.pairug.images import ImageError, decode_image, image_fault, path_fault
 from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_first, validate
-from pairuni.records import Annotation, Quadruple, UGPair
-
-SIDES = ("generate_ann", "understand_ann")
-_SIDE = pa.struct([(name, pa.string()) for name in Annotation.model_fields] + [("extra", pa.string())])
-_SCHEMA = pa.schema(
-    [("similarity", pa.float64()), ("kind", pa.string())]
-    + [(side, _SIDE) for side in SIDES]
-    + [("extra", pa.string())]
-)
-"""Columns of the parquet form; ``extra`` holds unknown keys as a JSON object so that none is lost."""
-_ROWS = 8192
+from pairuni.pairug.parquet import SIDES, Pictures, iter_rows, write_rows
+from pairuni.records import Quadruple, UGPair
 
 
 def read_pairs(path: Path) -> list[UGPair]:
@@ -36,7 +22,7 @@ def read_pairs(path: Path) -> list[UGPair]:
     """
     pairs: list[UGPair] = []
     problems: list[Problem] = []
-    for number, found in _iter_pairs(path):
+    for number, found, _ in _iter_pairs(path):
         if isinstance(found, list):
             problems += found
         else:
@@ -66,7 +52,8 @@ def read_quadruples(path: Path) -> list[Quadruple]:
 
 
 def iter_problems(path: Path) -> Iterator[Problem]:
-    """Everything that is wrong with a pair file: its lines, its fields, and images that do not open whole.
+    """Everything that is wrong with a pair file: its lines, its fields, and images that do not open whole,
+    whether they lie beside it or inside.
 
     Raises FileNotFoundError when it is missing and ValueError when a parquet file cannot be read at all.
     """
@@ -78,37 +65,42 @@ def iter_problems(path: Path) -> Iterator[Problem]:
         return faults[image_path]
 
     number = 0
-    for number, found in _iter_pairs(path):
+    for number, found, pictures in _iter_pairs(path, pictures=True):
         if isinstance(found, list):
             yield from found
+        elif pictures:
+            yield from _embedded_problems(path, number, found, pictures)
         else:
             yield from _image_problems(path, number, found, fault_once)
     if not number:
         yield Problem(path, 0, "", "holds no pairs")
 
 
-def write_pairs(path: Path, pairs: Iterable[UGPair]) -> None:
+def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:
     """Write pairs as .jsonl or .parquet, by the suffix; an older file stays until the new one is whole.
 
+    embed: folder that image paths are relative to; the pictures then go into the parquet file.
     Strict: raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image
     paths that are not relative to the file's folder and inside it, and extras that JSON cannot hold.
     """
-    checked = _checked(path, pairs)
+    checked = _checked(path, pairs, path.parent if embed is None else embed)
     if _is_parquet(path):
-        with replacing(path) as aside, pq.ParquetWriter(aside, _SCHEMA) as writer:
-            for rows in _batches(checked):
-                writer.write_table(pa.Table.from_pylist([_row(pair) for pair in rows], schema=_SCHEMA))
+        with replacing(path) as aside:
+            write_rows(aside, checked, embed)
     else:
+        assert embed is None, "JSON Lines hold no pictures"
         with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(dump_line(pair) for pair in checked)
 
 
-def _checked(path: Path, pairs: Iterable[UGPair]) -> Iterator[UGPair]:
+def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPair]:
     number = 0
     for number, pair in enumerate(pairs, start=1):
         values = pair.model_dump()
         found = validate(path, number, values, UGPair)
-        problems = found if isinstance(found, list) else _image_problems(path, number, found, path_fault)
+        problems = (
+            found if isinstance(found, list) else _image_problems(path, number, found, path_fault, folder)
+        )
         if problems:
             raise ValueError(
                 f"{path} was not written: pair {number}, {problems[0].field}: {problems[0].reason}"
@@ -122,14 +114,26 @@ def _checked(path: Path, pairs: Iterable[UGPair]) -> Iterator[UGPair]:
         raise ValueError(f"{path} was not written: there are no pairs")
 
 
-def _image_problems(path: Path, number: int, pair: UGPair, fault_of: Any) -> list[Problem]:
+def _image_problems(
+    path: Path, number: int, pair: UGPair, fault_of: Any, folder: Path | None = None
+) -> list[Problem]:
+    """folder: that image paths are relative to, the file's own unless it is said."""
     problems = []
     for side in SIDES:
         image_path = getattr(pair, side).image_path
-        fault = fault_of(path.parent, image_path)
+        fault = fault_of(folder or path.parent, image_path)
         if fault is not None:
             problems.append(Problem(path, number, f"{side}.image_path", f"{image_path!r} {fault}"))
     return problems
+
+
+def _embedded_problems(path: Path, number: int, pair: UGPair, pictures: Pictures) -> Iterator[Problem]:
+    yield from _image_problems(path, number, pair, path_fault)
+    for side, data in pictures.items():
+        try:
+            decode_image(data or b"")
+        except ImageError as error:
+            yield Problem(path, number, f"{side}.image", str(error))
 
 
 def _is_parquet(path: Path) -> bool:
@@ -138,62 +142,14 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet"
 
 
-def _iter_pairs(path: Path) -> Iterator[tuple[int, UGPair | list[Problem]]]:
-    rows = _iter_rows(path) if _is_parquet(path) else iter_objects(path)
-    for number, values in rows:
-        if isinstance(values, Problem):
-            yield number, [values]
-        else:
-            yield number, validate(path, number, values, UGPair)
-
-
-def _iter_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _values(path, number, row)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole parquet file ({str(error).splitlines()[0]})") from None
-
-
-def _row(pair: UGPair) -> dict[str, Any]:
-    sides = {
-        name: {**side.model_dump(include=set(Annotation.model_fields)), "extra": _json(side.model_extra)}
-        for name, side in ((name, getattr(pair, name)) for name in SIDES)
-    }
-    return {"similarity": pair.similarity, "kind": pair.kind, **sides, "extra": _json(pair.model_extra)}
-
-
-def _json(extra: dict[str, Any] | None) -> str | None:
-    return dump(extra) if extra else None
-
-
-def _values(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any] | Problem:
-    """A row as the JSON object that it stands for; ``kind`` follows from the images and is not read."""
-    row.pop("kind", None)
-    try:
-        for name in SIDES:
-            if isinstance(row.get(name), dict):
-                row[name] = _with_extra(row[name])
-        return _with_extra(row)
-    except ValueError:
-        return Problem(path, number, "extra", "must be a JSON object in a string")
-
-
-def _with_extra(values: dict[str, Any]) -> dict[str, Any]:
-    extra = values.pop("extra", None)
-    unpacked = {} if extra is None else json.loads(extra) if isinstance(extra, str) else None
-    if not isinstance(unpacked, dict):
-        raise ValueError
-    return {**unpacked, **values}
-
-
-def _batches(pairs: Iterable[UGPair]) -> Iterator[list[UGPair]]:
-    rest = iter(pairs)
-    while rows := list(islice(rest, _ROWS)):
-        yield rows
+def _iter_pairs(
+    path: Path, *, pictures: bool = False
+) -> Iterator[tuple[int, UGPair | list[Problem], Pictures]]:
+    held: Pictures = {}
+    if _is_parquet(path):
+        rows = iter_rows(path, pictures=pictures)
+    else:
+        rows = ((number, values, held) for number, values in iter_objects(path))
+    for number, values, held in rows:
+        found = [values] if isinstance(values, Problem) else validate(path, number, values, UGPair)
+        yield number, found, held

@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pairuni.records import UGPair
+from pairuni.records import Annotation, UGPair
 from pairuni.training.tracking import MetricsLog
 
 Task = Literal["understanding", "generation"]
 TASKS: tuple[Task, ...] = get_args(Task)
 When = Literal["before", "after"]
+FORMS = ("jsonl", "parquet")
+SIDES = ("generate_ann", "understand_ann")
 
 
 class KindScore(BaseModel):
@@ -166,12 +168,14 @@ def _check_same_items(folder: Path, before: Evaluation, after: Evaluation) -> No
 
 def _find_pairs(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) -> Path | None:
     told = [summary.get("pairs"), config.get("data", {}).get("pairs")]
-    candidates = [folder / "pairs.jsonl", folder / "pairug" / "pairs.jsonl"]
+    candidates = [place / f"pairs.{form}" for place in (folder, folder / "pairug") for form in FORMS]
     candidates += [place for name in told if isinstance(name, str) for place in (folder / name, Path(name))]
-    return next((path for path in candidates if path.suffix == ".jsonl" and path.is_file()), None)
+    return next((path for path in candidates if path.suffix[1:] in FORMS and path.is_file()), None)
 
 
 def _read_pairs(path: Path) -> list[UGPair]:
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
     pairs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
@@ -179,4 +183,23 @@ def _read_pairs(path: Path) -> list[UGPair]:
                 pairs.append(UGPair.model_validate_json(line))
             except ValidationError as error:
                 raise ValueError(f"{path}, line {number}: {error.errors()[0]['msg']}") from None
+    return pairs
+
+
+def _read_parquet(path: Path) -> list[UGPair]:
+    """The plain columns: a report shows no further keys, and pictures inside the file are not read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ["similarity", *(f"{side}.{name}" for side in SIDES for name in Annotation.model_fields)]
+    try:
+        rows = pq.ParquetFile(path).read(columns=columns).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a whole parquet file ({str(error).splitlines()[0]})") from None
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            pairs.append(UGPair.model_validate(row))
+        except ValidationError as error:
+            raise ValueError(f"{path}, row {number}: {error.errors()[0]['msg']}") from None
     return pairs

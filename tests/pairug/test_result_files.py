@@ -1,0 +1,268 @@
+"""Pairs as files that others open: parquet with pictures inside, other forms and places, the card, the hub."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import HfApi
+from PIL import Image
+from typer.testing import CliRunner
+
+from pairuni.cli import app
+from pairuni.pairug import publishing
+from pairuni.pairug.card import card, write_card
+from pairuni.pairug.conversion import convert_pairs
+from pairuni.pairug.parquet import is_embedded
+from pairuni.pairug.publishing import push_to_hub
+from pairuni.pairug.store import iter_problems, read_pairs, write_pairs
+from pairuni.records import Annotation, UGPair
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), (number, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def side(name: str, **more: object) -> Annotation:
+    values = {"image_path": f"images/{name}.png", "prompt": f"a {name}", "question": "what?", "answer": name}
+    return Annotation.model_validate({**values, "tag": "t", **more})
+
+
+def data_set(folder: Path) -> Path:
+    (folder / "images").mkdir(parents=True)
+    for number, name in enumerate("abcd"):
+        (folder / "images" / f"{name}.png").write_bytes(picture(number))
+    pairs = [
+        UGPair(similarity=1.0, generate_ann=side("a", origin="generation"), understand_ann=side("a")),
+        UGPair(
+            similarity=0.75,
+            generate_ann=side("b", tag="JourneyDB|x", source="journey.tar:1", nested={"k": [1, None]}),
+            understand_ann=side("c", source="orsta.parquet:3"),
+        ),
+        UGPair.model_validate(
+            {"similarity": 0.5, "generate_ann": side("d"), "understand_ann": side("b"), "x": 1}
+        ),
+    ]
+    write_pairs(folder / "pairs.jsonl", pairs)
+    return folder / "pairs.jsonl"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_pictures_go_into_parquet_and_out_again(tmp_path):
+    source = data_set(tmp_path / "one")
+    packed = tmp_path / "packed" / "pairs.parquet"
+    assert convert_pairs(source, packed, embed=True) == 3
+    assert files(packed.parent).keys() == {"pairs.parquet"}
+    assert is_embedded(packed)
+    assert read_pairs(packed) == read_pairs(source)
+    assert list(iter_problems(packed)) == []
+    convert_pairs(packed, tmp_path / "two" / "pairs.jsonl")
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    convert_pairs(packed, tmp_path / "two" / "pairs.jsonl")
+    convert_pairs(tmp_path / "two" / "pairs.jsonl", tmp_path / "three" / "pairs.parquet")
+    assert not is_embedded(tmp_path / "three" / "pairs.parquet")
+    assert list(iter_problems(tmp_path / "three" / "pairs.parquet")) == []
+    assert read_pairs(tmp_path / "three" / "pairs.parquet") == read_pairs(source)
+
+
+def test_what_stands_in_the_way_is_said_and_nothing_is_half_written(tmp_path):
+    source = data_set(tmp_path / "one")
+    convert_pairs(source, tmp_path / "p.parquet", embed=True)
+    (tmp_path / "two" / "images").mkdir(parents=True)
+    (tmp_path / "two" / "images" / "b.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"b\.png is in the way"):
+        convert_pairs(tmp_path / "p.parquet", tmp_path / "two" / "pairs.jsonl")
+    assert (tmp_path / "two" / "images" / "b.png").read_bytes() == b"mine"
+    assert not (tmp_path / "two" / "pairs.jsonl").exists()
+    with pytest.raises(ValueError, match=r"go into \.parquet files only"):
+        convert_pairs(source, tmp_path / "x.jsonl", embed=True)
+    (tmp_path / "one" / "images" / "c.png").unlink()
+    with pytest.raises(ValueError, match=r"pair 2, understand_ann.image_path: 'images/c\.png' is missing"):
+        convert_pairs(source, tmp_path / "y.parquet", embed=True)
+    assert not list(tmp_path.glob("*y.parquet*"))
+
+
+def test_a_broken_picture_inside_is_a_problem(tmp_path):
+    source = data_set(tmp_path / "one")
+    (tmp_path / "one" / "images" / "c.png").write_bytes(b"\x89PNG no")
+    convert_pairs(source, tmp_path / "p.parquet", embed=True)
+    (problem,) = iter_problems(tmp_path / "p.parquet")
+    assert str(problem).startswith(f"{tmp_path / 'p.parquet'}, line 2, field understand_ann.image: ")
+
+
+def test_datasets_opens_what_we_write(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    source = data_set(tmp_path / "one")
+    convert_pairs(source, tmp_path / "inside.parquet", embed=True)
+    convert_pairs(source, tmp_path / "one" / "beside.parquet")
+
+    def load(path: Path) -> list[dict]:
+        return list(
+            datasets.load_dataset(
+                "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "c")
+            )
+        )
+
+    inside, beside = load(tmp_path / "inside.parquet"), load(tmp_path / "one" / "beside.parquet")
+    assert [row["similarity"] for row in inside] == [1.0, 0.75, 0.5]
+    assert [row["kind"] for row in beside] == ["aligned", "retrieved", "retrieved"]
+    image = inside[1]["understand_ann"]["image"]
+    assert (image.size, image.getpixel((0, 0))) == ((8, 6), (2, 0, 0))
+    texts = {name: value for name, value in inside[1]["generate_ann"].items() if name != "image"}
+    assert texts == beside[1]["generate_ann"]
+    assert texts["tag"] == "JourneyDB|x"
+    assert json.loads(texts["extra"]) == {"source": "journey.tar:1", "nested": {"k": [1, None]}}
+
+
+STATS = {
+    "build": {"clusters": 5, "samples": 9, "quadruples": 8, "dropped": 1, "failed": 0},
+    "settings": {
+        "encoder": "policy:/home/me/secret/tower",
+        "threshold": 0.6,
+        "neighbours": 1,
+        "seed": 3,
+        "completer": "endpoint",
+        "completion": {"model": "Qwen/VL-7B", "verifier": None, "base_url": "http://10.0.0.7/v1"},
+    },
+    "completion": {
+        "answers": 1234,
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "cost": 1.5,
+        "prompts": "ab12",
+    },
+}
+
+
+def test_the_card_tells_what_is_known_and_no_address(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    pairs = read_pairs(data_set(tmp_path / "one"))
+    text = card(pairs, STATS, data_files="pairs.jsonl", name='my "pairs": one')
+    _, front, body = text.split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert head["pretty_name"] == 'my "pairs": one'
+    assert head["configs"][0]["data_files"] == [{"split": "train", "path": "pairs.jsonl"}]
+    assert head["size_categories"] == ["n<1K"]
+    assert "3 understanding-generation pairs (2 retrieved, 1 aligned) of 4 pictures" in body
+    for row in (
+        "| encoder | policy:tower |",
+        "| threshold | 0.6 |",
+        "| K, clusters | 5 |",
+        "| n, neighbours | 1 |",
+        "| model | Qwen/VL-7B |",
+        "| verified by | Qwen/VL-7B |",
+        "| prompts | ab12 |",
+        "| answers | 1,234 |",
+        "| cost | 1.5 |",
+        "| dropped (build) | 1 |",
+        "| orsta.parquet | understanding | 1 |",
+        "| journey.tar | generation | 1 |",
+        r"| JourneyDB\|x | generation | 1 |",
+    ):
+        assert row in body, row
+    assert "0.75 to 0.80          1  " + "#" * 40 in body
+    assert "10.0.0.7" not in text
+    assert "/home/me" not in text
+    assert "How it was made" not in card(pairs, {}, data_files="x", name="x")
+
+
+def test_a_card_of_ones_own_stays(tmp_path):
+    pairs = read_pairs(data_set(tmp_path))
+    path = write_card(tmp_path, pairs, data_files="pairs.jsonl", name="x")
+    made = path.read_text()
+    write_card(tmp_path, pairs[:2], data_files="pairs.jsonl", name="x")
+    assert path.read_text() != made
+    path.write_text("my own words")
+    write_card(tmp_path, pairs, data_files="pairs.jsonl", name="x")
+    assert path.read_text() == "my own words"
+
+
+class Hub:
+    """Takes what HfApi would be told, and keeps the files."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict]] = []
+        self.files: dict[str, bytes] = {}
+
+    def create_repo(self, *args: object, **kwargs: object) -> None:
+        self.calls.append(("create_repo", self._bound(HfApi.create_repo, *args, **kwargs)))
+
+    def upload_folder(self, *args: object, **kwargs: object) -> None:
+        self.calls.append(("upload_folder", self._bound(HfApi.upload_folder, *args, **kwargs)))
+        self.files = files(Path(str(kwargs["folder_path"])))
+
+    def _bound(self, method: object, *args: object, **kwargs: object) -> dict:
+        return dict(inspect.signature(method).bind(self, *args, **kwargs).arguments)  # type: ignore[arg-type]
+
+
+def test_a_push_holds_pictures_and_card(tmp_path, monkeypatch):
+    source = data_set(tmp_path / "one")
+    before = files(tmp_path / "one")
+    monkeypatch.setattr(publishing, "SHARD_BYTES", 200)
+    hub = Hub()
+    assert (
+        push_to_hub(source, "me/pairs", private=True, api=hub) == "https://huggingface.co/datasets/me/pairs"
+    )
+    (first, created), (second, uploaded) = hub.calls
+    assert (first, created["repo_id"], created["private"], created["exist_ok"]) == (
+        *("create_repo", "me/pairs"),
+        *(True, True),
+    )
+    assert (second, uploaded["repo_type"], uploaded["delete_patterns"]) == (
+        *("upload_folder", "dataset"),
+        "data/*.parquet",
+    )
+    shards = sorted(name for name in hub.files if name != "README.md")
+    assert shards == [f"data/train-0000{n}-of-00002.parquet" for n in range(2)]
+    rows = [row for name in shards for row in pq.read_table(io.BytesIO(hub.files[name])).to_pylist()]
+    assert [row["similarity"] for row in rows] == [1.0, 0.75, 0.5]
+    assert rows[2]["generate_ann"]["image"]["bytes"] == picture(3)
+    assert '    path: "data/*.parquet"' in hub.files["README.md"].decode()
+    assert files(tmp_path / "one") == before, "nothing is left beside the file"
+
+    convert_pairs(source, tmp_path / "in" / "pairs.parquet", embed=True)
+    (tmp_path / "in" / "README.md").write_text('---\npath: "pairs.parquet"\n---\nmine')
+    push_to_hub(tmp_path / "in" / "pairs.parquet", "me/pairs", api=hub)
+    assert hub.files["README.md"].decode() == '---\npath: "data/*.parquet"\n---\nmine'
+    assert len(hub.files) == 2
+
+
+def test_a_push_that_fails_leaves_nothing_and_says_why(tmp_path):
+    source = data_set(tmp_path / "one")
+    before = files(tmp_path / "one")
+
+    class Refuses(Hub):
+        def upload_folder(self, *args: object, **kwargs: object) -> None:
+            raise OSError("401 Unauthorized")
+
+    with pytest.raises(OSError, match="401"):
+        push_to_hub(source, "me/pairs", api=Refuses())
+    (tmp_path / "one" / "images" / "d.png").unlink()
+    hub = Hub()
+    with pytest.raises(ValueError, match=r"pair 3, generate_ann.image_path: 'images/d\.png' is missing"):
+        push_to_hub(source, "me/pairs", api=hub)
+    assert hub.calls == [], "the hub is asked when everything is ready"
+    del before["images/d.png"]
+    assert files(tmp_path / "one") == before
+
+
+def test_the_commands(tmp_path, monkeypatch):
+    source = data_set(tmp_path / "one")
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    run = CliRunner().invoke
+    made = run(app, ["pairs", "convert", str(source), str(tmp_path / "x.parquet"), "--embed"])
+    assert made.output == f"3 pairs: {tmp_path / 'x.parquet'}\n"
+    assert run(app, ["pairs", "check", str(tmp_path / "x.parquet")]).exit_code == 0
+    pushed = run(app, ["pairs", "push", str(source), "me/pairs"])
+    assert pushed.output == "https://huggingface.co/datasets/me/pairs\n"
+    assert set(hub.files) == {"README.md", "data/train-00000-of-00001.parquet"}
