@@ -13,8 +13,9 @@ from PIL import Image
 from test_build import Template, small, write_rows
 from test_source_forms import orsta_row, tar_of
 
-from pairuni.config import PairsSettings, load_settings
-from pairuni.pairug.build import build_pairs
+from pairuni.config import CompletionSettings, PairsSettings, load_settings
+from pairuni.pairug.build import build_pairs, plan_completion
+from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.store import iter_problems, read_pairs
 
 
@@ -60,6 +61,7 @@ def test_pictures_inside_files_end_beside_the_pairs(tmp_path):
     text = (settings.out / "README.md").read_text()
     assert f"{len(pairs)} understanding-generation pairs" in text
     assert "| K, clusters | 2 |" in text
+    assert "| left out of understanding: detection | 1 |" in text
     assert "| u.parquet | understanding |" in text
     files = sorted((settings.out / "images").rglob("*.*"))
     build_pairs(settings, encoder=small, completer=Template())
@@ -93,3 +95,29 @@ def test_inputs_of_a_side_are_a_list_or_parted_by_commas(tmp_path):
     assert settings.generation == ["g,1.jsonl", "h.csv"]
     with pytest.raises(ValueError, match=r"understanding is \[\], but must not be empty"):
         load_settings(PairsSettings, recipe, ["--out", "o", "--understanding=[]"])
+
+
+def test_a_dry_run_of_embedded_pictures_writes_nothing(tmp_path):
+    settings = raw(tmp_path)
+    chosen = CompletionSettings(model="m")
+    settings = settings.model_copy(update={"completer": "endpoint", "completion": chosen})
+    plan = plan_completion(settings, ModelCompleter("endpoint", chosen))
+    assert plan.samples == 14
+    assert plan.least_calls == 2 * 13, "the broken picture needs none"
+    assert not settings.out.exists()
+
+
+def test_a_picture_in_both_corpora_is_one_file(tmp_path):
+    shared = picture(3)
+    tar_of(
+        tmp_path / "g.tar", [("a.png", shared), ("a.txt", b"red"), ("b.png", picture(5)), ("b.txt", b"blue")]
+    )
+    (tmp_path / "a.png").write_bytes(shared)
+    write_rows(tmp_path / "u.jsonl", [{"image": "a.png", "question": "colour?", "answer": "red"}])
+    settings = PairsSettings(
+        understanding=[str(tmp_path / "u.jsonl")], generation=[str(tmp_path / "g.tar")], out=tmp_path / "out"
+    )
+    build_pairs(settings, encoder=small, completer=Template())
+    rows = [json.loads(line) for line in (settings.out / "quadruples.jsonl").read_text().splitlines()]
+    paths = {(row["origin"], row["answer"]): row["image_path"] for row in rows}
+    assert paths["understanding", "red"] == paths["generation", "red"] != paths["generation", "blue"]

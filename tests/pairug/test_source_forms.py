@@ -464,3 +464,29 @@ def test_a_flipped_bit_in_a_tar_never_loses_a_record_silently(tmp_path_factory, 
     path.write_bytes(data)
     samples, problems, _ = found(GenerationSample, path, folder / "p")
     assert len(samples) == 4 or problems
+
+
+def test_a_tar_without_records_says_what_it_holds(tmp_path):
+    path = tar_of(tmp_path / "x.tar", [("photo.1.jpg", png(1)), ("photo.1.txt", b"x")])
+    _, (problem,), _ = found(GenerationSample, path, tmp_path / "p")
+    assert str(problem).startswith(f"{path}: holds no records: photo and others are no picture")
+    _, (problem,), _ = found(GenerationSample, tar_of(tmp_path / "y.tar", []), tmp_path / "p")
+    assert str(problem) == f"{tmp_path / 'y.tar'}: holds no records"
+
+
+def test_an_image_folder_with_metadata(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,red\n")
+    (sample,) = read_generation(tmp_path)
+    assert captions([sample]) == [(png(1).hex(), "red")]
+
+
+def test_a_picture_that_is_too_large_is_refused_in_time(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pairuni.pairug.sources.tars.MOST_BYTES", 2048)
+        path = tar_of(
+            tmp_path / "x.tar", [("a.png", bytes(4096)), ("a.txt", b"x"), ("b.png", png(1)), ("b.txt", b"y")]
+        )
+        samples, (problem,), _ = found(GenerationSample, path, tmp_path / "p")
+    assert [one.prompt for one in samples] == ["y"]
+    assert str(problem).startswith(f"{path}, a.png: is larger than")

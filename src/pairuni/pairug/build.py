@@ -6,10 +6,9 @@ import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
@@ -20,11 +19,11 @@ from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.jsonl import Problem, dump_line, dump_lines, raise_first
+from pairuni.pairug.jsonl import dump_line, dump_lines
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
+from pairuni.pairug.raw_data import read_raw
 from pairuni.pairug.selection import select_pairs
-from pairuni.pairug.sources import Reading
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.pairug.store import write_pairs
 from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
@@ -87,9 +86,9 @@ def build_pairs(
     wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
     out = settings.out
-    samples, bad = _read(settings, out / "images")
-    present, missing = _set_missing_aside(samples)
-    dropped = bad + missing
+    raw = read_raw(settings, out / "images")
+    present, missing = _set_missing_aside(raw.samples)
+    dropped = raw.bad + missing
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
         report = complete(
@@ -123,8 +122,8 @@ def build_pairs(
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
-    summary = _summary(len(samples) + len(bad), dropped, clusters, report, quadruples, pairs)
-    _write(settings, summary, usage, quadruples, dropped, pairs)
+    summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
+    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
@@ -143,8 +142,7 @@ def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
     """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
     path = _answers_of(settings, completer)
     with tempfile.TemporaryDirectory() as folder:
-        samples, _ = _read(settings, Path(folder))
-        present, _ = _set_missing_aside(samples)
+        present, _ = _set_missing_aside(read_raw(settings, Path(folder)).samples)
         store = AnswerStore(path) if path.is_file() else None
         try:
             return completer.plan(present, settings.max_tries, store)
@@ -156,38 +154,6 @@ def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
 def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) -> Path:
     name = "answers.jsonl" if isinstance(completer, ModelCompleter) else "completion.jsonl"
     return settings.out / "cache" / name
-
-
-def _read(
-    settings: PairsSettings, pictures: Path
-) -> tuple[list[UnderstandingSample | GenerationSample], list[Dropped]]:
-    """All samples, U then G, and the records that cannot be used. Raises ValueError by ``bad_records``."""
-    samples: list[UnderstandingSample | GenerationSample] = []
-    bad: list[Dropped] = []
-    readings: dict[Origin, Reading[Any]] = {
-        "understanding": Reading(settings.understanding, UnderstandingSample, pictures),
-        "generation": Reading(settings.generation, GenerationSample, pictures),
-    }
-    for origin, reading in readings.items():
-        problems: list[Problem] = []
-        before = len(samples)
-        for found in reading:
-            if isinstance(found, Problem):
-                problems.append(found)
-            else:
-                samples.append(found)
-        if settings.bad_records == "stop":
-            raise_first(problems)
-        bad += [Dropped(problem.where, origin, "", str(problem)) for problem in _one_a_record(problems)]
-        if len(samples) == before and not problems:
-            raise ValueError(reading.emptiness())
-        for reason, count in reading.left_out.items():
-            logger.info("%s: %d records left out: %s", reading.names, count, reason)
-    return samples, bad
-
-
-def _one_a_record(problems: Sequence[Problem]) -> Iterable[Problem]:
-    return {problem.where: problem for problem in reversed(problems)}.values()
 
 
 def _set_missing_aside(
@@ -251,12 +217,13 @@ def _write(
     settings: PairsSettings,
     summary: BuildSummary,
     usage: Usage | None,
+    left_out: Mapping[Origin, Mapping[str, int]],
     quadruples: Sequence[Quadruple],
     dropped: Sequence[Dropped],
     pairs: Sequence[UGPair],
 ) -> None:
     chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
-    stats = {"build": summary.to_json(), "settings": chosen, **pair_statistics(pairs)}
+    stats = {"build": summary.to_json(), "left_out": left_out, "settings": chosen, **pair_statistics(pairs)}
     if usage is not None:
         stats["completion"] = {**asdict(usage), "prompts": PROMPTS_DIGEST}
     write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))

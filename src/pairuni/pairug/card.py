@@ -112,6 +112,8 @@ def _how(stats: Mapping[str, Any]) -> str:
         *((name.replace("_", " "), value) for name, value in spent.items() if name != "prompts"),
         *((f"{name} (build)", build.get(name)) for name in ("samples", "quadruples", "dropped", "failed")),
     ]
+    for corpus, reasons in (stats.get("left_out") or {}).items():
+        rows += [(f"left out of {corpus}: {reason}", count) for reason, count in reasons.items()]
     told = [(name, value) for name, value in rows if value is not None]
     return "## How it was made\n\n" + _table(("", ""), told) if told else ""
 

@@ -32,7 +32,8 @@ def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -
     Raises ValueError naming the pair and the picture that cannot be read.
     """
     schema = _schema(embed is not None)
-    with pq.ParquetWriter(path, schema) as writer:
+    # Without dictionaries, which would gather a row group's pictures in one page.
+    with pq.ParquetWriter(path, schema, use_dictionary=embed is None) as writer:
         for rows in _batches(_rows(pairs, embed), _ROWS if embed is None else _ROWS_WITH_PICTURES):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 

@@ -147,7 +147,8 @@ class Reading(Generic[Sample]):
         if fault is not None:
             problems.append(row.problem("image_path", f"{sample.image_path!r} {fault}"))
         if sample.id in self._place_of:
-            reason = f"{sample.id!r} is also that of {self._place_of[sample.id]}; ids must differ"
+            first = self._place_of[sample.id]
+            reason = f"{sample.id!r} is also that of {first}; ids must differ, and ?id= makes them from the content"
             problems.append(row.problem("id", reason))
         if problems:
             yield from problems

@@ -59,6 +59,11 @@ def tar_rows(path: Path) -> Rows:
         return
     if parts:
         yield _row(path, name, tag, key, parts)
+    elif not count:
+        seen = (
+            f": {key} and others are no picture, .txt or .json by what follows their first dot" if key else ""
+        )
+        yield Problem(path, 0, "", f"holds no records{seen}")
 
 
 @contextmanager

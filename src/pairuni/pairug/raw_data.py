@@ -1,0 +1,64 @@
+"""Both corpora of a build, and what of them is not used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairuni.config import PairsSettings
+from pairuni.pairug.completion import Dropped
+from pairuni.pairug.jsonl import Problem, raise_first
+from pairuni.pairug.sources import Reading
+from pairuni.records import GenerationSample, Origin, UnderstandingSample
+
+logger = logging.getLogger("pairuni")
+
+
+@dataclass
+class RawData:
+    """samples: U, then G. bad: records that cannot be used. left_out: records that are not wanted, by reason."""
+
+    samples: list[UnderstandingSample | GenerationSample] = field(default_factory=list)
+    bad: list[Dropped] = field(default_factory=list)
+    left_out: dict[Origin, dict[str, int]] = field(default_factory=dict)
+
+
+def read_raw(settings: PairsSettings, pictures: Path) -> RawData:
+    """Read both corpora; pictures that are inside files are written to ``pictures``.
+
+    Raises FileNotFoundError, or ValueError for an empty corpus and, unless ``bad_records`` is drop, for the first
+    record that cannot be used.
+    """
+    raw = RawData()
+    readings: dict[Origin, Reading[Any]] = {
+        "understanding": Reading(settings.understanding, UnderstandingSample, pictures),
+        "generation": Reading(settings.generation, GenerationSample, pictures),
+    }
+    for origin, reading in readings.items():
+        problems: list[Problem] = []
+        before = len(raw.samples)
+        for found in reading:
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                raw.samples.append(found)
+        if settings.bad_records == "stop":
+            raise_first(problems)
+        raw.bad += [Dropped(one.where, origin, "", str(one)) for one in _one_a_record(problems)]
+        if len(raw.samples) == before and not problems:
+            raise ValueError(reading.emptiness())
+        raw.left_out[origin] = dict(reading.left_out)
+        for reason, count in reading.left_out.items():
+            logger.warning("%s: %d records left out: %s", reading.names, count, reason)
+    return raw
+
+
+def _one_a_record(problems: Sequence[Problem]) -> Iterable[Problem]:
+    """The first problem of each record, in order."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.where, problem)
+    return first.values()
