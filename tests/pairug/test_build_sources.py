@@ -121,3 +121,20 @@ def test_a_picture_in_both_corpora_is_one_file(tmp_path):
     rows = [json.loads(line) for line in (settings.out / "quadruples.jsonl").read_text().splitlines()]
     paths = {(row["origin"], row["answer"]): row["image_path"] for row in rows}
     assert paths["understanding", "red"] == paths["generation", "red"] != paths["generation", "blue"]
+
+
+def test_a_corpus_of_which_nothing_is_left_is_a_sentence(tmp_path):
+    settings = raw(tmp_path).model_copy(update={"bad_records": "drop"})
+    (tmp_path / "g.tar").write_bytes(b"")
+    write_rows(tmp_path / "more.jsonl", [{"image": "more.png"}])
+    with pytest.raises(
+        ValueError, match=r"none of the 2 generation samples can be used; the first, .*g\.tar"
+    ):
+        build_pairs(settings, encoder=small, completer=Template())
+    write_rows(tmp_path / "more.jsonl", [])
+    only = settings.model_copy(update={"generation": [str(tmp_path / "more.jsonl")]})
+    with pytest.raises(ValueError, match=r"more\.jsonl: the generation set is empty"):
+        build_pairs(only, encoder=small, completer=Template())
+    pq.write_table(pa.Table.from_pylist([orsta_row(ability="Grounding")]), tmp_path / "u.parquet")
+    with pytest.raises(ValueError, match=r"the understanding set is empty \(1 with grounding left out\)"):
+        build_pairs(settings, encoder=small, completer=Template())

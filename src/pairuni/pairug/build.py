@@ -184,8 +184,8 @@ def _require_both(
         if origin not in origins:
             lost = [one for one in dropped if one.origin == origin]
             raise ValueError(
-                f"none of the {len(lost)} {origin} samples can be used; the first, {lost[0].id!r} "
-                f"({lost[0].image_path}), was set aside because: {lost[0].reason}"
+                f"none of the {len(lost)} {origin} samples can be used; the first, "
+                f"{lost[0].id!r} ({lost[0].image_path or 'no picture'}), was set aside because: {lost[0].reason}"
             )
 
 
