@@ -22,7 +22,7 @@ from pairuni.pairug.gathering import gather_images
 from pairuni.pairug.jsonl import dump_line, dump_lines
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
-from pairuni.pairug.raw_data import read_raw
+from pairuni.pairug.raw_data import RawData, read_raw
 from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.pairug.store import write_pairs
@@ -87,8 +87,7 @@ def build_pairs(
     """
     out = settings.out
     raw = read_raw(settings, out / "images")
-    present, missing = _set_missing_aside(raw.samples)
-    dropped = raw.bad + missing
+    present, dropped = _set_missing_aside(raw)
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
         report = complete(
@@ -142,7 +141,7 @@ def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
     """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
     path = _answers_of(settings, completer)
     with tempfile.TemporaryDirectory() as folder:
-        present, _ = _set_missing_aside(read_raw(settings, Path(folder)).samples)
+        present, _ = _set_missing_aside(read_raw(settings, Path(folder)))
         store = AnswerStore(path) if path.is_file() else None
         try:
             return completer.plan(present, settings.max_tries, store)
@@ -157,12 +156,12 @@ def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) 
 
 
 def _set_missing_aside(
-    samples: Sequence[UnderstandingSample | GenerationSample],
+    raw: RawData,
 ) -> tuple[list[UnderstandingSample | GenerationSample], list[Dropped]]:
-    """Found before the completer is asked, which may cost money."""
+    """The samples with pictures, and all that is set aside before the completer is asked, which may cost money."""
     present: list[UnderstandingSample | GenerationSample] = []
-    dropped = []
-    for sample in samples:
+    dropped = list(raw.bad)
+    for sample in raw.samples:
         if Path(sample.image_path).is_file():
             present.append(sample)
         else:
