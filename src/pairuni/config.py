@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 Pairing = Literal[
     "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
 ]
+Matching = Literal["sequential", "greedy", "optimal"]
 PairWeight = Literal["sqrt", "linear", "none"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
@@ -435,6 +436,10 @@ class PairsSettings(Settings):
     """delta, the least cosine of a retrieved pair (paper: 0.6)."""
     neighbours: int = Field(default=1, ge=1)
     """n, understanding samples that one generation sample may take (paper: not stated; 1 fits its counts)."""
+    matching: Matching = "greedy"
+    """Best pairs first, the largest total similarity (optimal), or in file order (paper: sequential)."""
+    candidates: int = Field(default=32, ge=1)
+    """Nearest understanding samples that greedy and optimal weigh for each generation sample at a time."""
     max_tries: int = Field(default=3, ge=1)
     """Completions tried before a sample is dropped (paper: not stated)."""
     batch_size: int = Field(default=64, ge=1)

@@ -101,6 +101,7 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         out=out / "pairug",
         completer="scene",
         encoder="policy:tiny",
+        matching="sequential",
         seed=seed,
     )
     with Stages("pairs: ") as stages:

@@ -120,6 +120,8 @@ def build_pairs(
         threshold=settings.threshold,
         neighbours=settings.neighbours,
         seed=settings.seed,
+        matching=settings.matching,
+        candidates=settings.candidates,
     )
     summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
     _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs)

@@ -1,16 +1,24 @@
-"""Retrieved pairs: each generation sample takes its nearest understanding samples (Algorithm 1)."""
+"""Retrieved pairs: in the order of the file as Algorithm 1 has it, best first, or of the largest total."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pairuni.config import Matching
 from pairuni.pairug.features import on_grid
+from pairuni.pairug.graph_matching import match_greedy, match_optimal
 
-_BLOCK = 256
+logger = logging.getLogger("pairuni")
+
+_BLOCK = 512
+_COLUMNS = 8192
+_EDGES = 2**25
+"""Candidates held at a time, where more are asked for than at first."""
 
 
 class Match(NamedTuple):
@@ -46,9 +54,8 @@ def match_sequential(
     taken = np.zeros(len(understanding), dtype=bool)
     used: set[str] = set()
     matches: list[Match] = []
-    columns = on_grid(understanding).T
     for start in range(0, len(generation), _BLOCK):
-        block = np.clip(on_grid(generation[start : start + _BLOCK]) @ columns, 0.0, 1.0)
+        block = _cosines(generation[start : start + _BLOCK], understanding)
         for x, row in enumerate(block, start=start):
             if g_images[x] in used:
                 continue
@@ -63,3 +70,87 @@ def match_sequential(
             if g_images[x] in used:
                 taken[rows_of.get(g_images[x], [])] = True
     return matches
+
+
+def match(
+    generation: NDArray[np.float32],
+    understanding: NDArray[np.float32],
+    threshold: float,
+    neighbours: int,
+    generation_images: Sequence[str] | None = None,
+    understanding_images: Sequence[str] | None = None,
+    *,
+    how: Matching,
+    candidates: int,
+    anchors: NDArray[np.float32] | None = None,
+    seed: int = 0,
+) -> list[Match]:
+    """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
+
+    greedy and optimal weigh the ``candidates`` nearest rows of U for each row of G, in float32 on a GPU where
+    there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
+    So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
+    Similarities are exact. anchors, seed: of ``find_candidates``, for sets too large to compare all with all.
+    """
+    if how == "sequential":
+        return match_sequential(
+            generation, understanding, threshold, neighbours, generation_images, understanding_images
+        )
+    import torch
+
+    from pairuni.pairug.candidates import exact_cosines, find_candidates
+
+    g_images, u_images = _numbered(
+        generation_images or [f"g{row}" for row in range(len(generation))],
+        understanding_images or [f"u{row}" for row in range(len(understanding))],
+    )
+    solve = match_greedy if how == "greedy" else match_optimal
+    g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    most = max(candidates, neighbours)
+    while len(g_left) and len(u_left):
+        found = find_candidates(
+            generation[g_left],
+            understanding[u_left],
+            threshold,
+            most,
+            anchors=anchors,
+            seed=seed,
+            device=device,
+        )
+        if found.recall < 1:
+            logger.info(
+                "candidates of %d x %d samples: %.1f%% of the cosines computed, recall %.4f on a sample",
+                len(g_left),
+                len(u_left),
+                100 * found.comparisons / (len(g_left) * len(u_left)),
+                found.recall,
+            )
+        edges = solve(found, neighbours, g_images[g_left], u_images[u_left])
+        g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
+        u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])
+        used = np.union1d(g_images[g_taken], u_images[u_taken])
+        g_left = g_left[found.full & ~np.isin(g_images[g_left], used)]
+        u_left = u_left[~np.isin(u_images[u_left], used)]
+        most = max(most, min(2 * most, _EDGES // max(1, len(g_left))))
+    order = np.lexsort((u_taken, g_taken))
+    g_taken, u_taken = g_taken[order], u_taken[order]
+    similarity = exact_cosines(generation, understanding, g_taken, u_taken)
+    return list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
+
+
+def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosines [M, N], exact on the grid and clamped to [0, 1]; one part of U in float64 at a time."""
+    rows = on_grid(generation)
+    block = np.empty((len(rows), len(understanding)))
+    for start in range(0, len(understanding), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        block[:, part] = rows @ on_grid(understanding[part]).T
+    return block.clip(0.0, 1.0, out=block)
+
+
+def _numbered(g_names: Sequence[str], u_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A number for each image over both sets."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*g_names, *u_names]))}
+    return np.array([numbers[name] for name in g_names]), np.array([numbers[name] for name in u_names])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pairuni.config import Matching
 from pairuni.pairug.clustering import cluster_medoids
-from pairuni.pairug.matching import match_sequential
+from pairuni.pairug.matching import match
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
 
@@ -20,18 +21,22 @@ def select_pairs(
     threshold: float,
     neighbours: int,
     seed: int,
+    matching: Matching = "sequential",
+    candidates: int = 32,
 ) -> list[UGPair]:
     """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order.
 
     quadruples: U, then G; equal image paths mean equal images. features: [N, D], L2-normalised, one row each.
     Each *image* is used once: quadruples that share the image of one that was taken are not used any more.
+    matching: how G' and U' are put together; candidates: see ``match``. Sequential is the paper's.
     An image that stands in U and in G, and is no medoid, is its own nearest: it makes a pair of similarity 1
     with the annotation of each corpus on its side, aligned by the record's rule.
     """
     names = [quadruple.image_path for quadruple in quadruples]
     pairs: list[UGPair] = []
     used: set[str] = set()
-    for row in cluster_medoids(features, clusters, seed):
+    medoids = cluster_medoids(features, clusters, seed)
+    for row in medoids:
         if names[row] in used:  # equal rows may fall to two clusters whose centres are equally near
             continue
         used.add(names[row])
@@ -42,17 +47,21 @@ def select_pairs(
         return [row for row, q in enumerate(quadruples) if q.origin == origin and names[row] not in used]
 
     g_rows, u_rows = remaining("generation"), remaining("understanding")
-    matches = match_sequential(
+    matches = match(
         features[g_rows],
         features[u_rows],
         threshold,
         neighbours,
         [names[row] for row in g_rows],
         [names[row] for row in u_rows],
+        how=matching,
+        candidates=candidates,
+        anchors=features[medoids],
+        seed=seed,
     )
-    for match in matches:
-        g, u = g_rows[match.generation], u_rows[match.understanding]
-        similarity = 1.0 if names[g] == names[u] else round(match.similarity, 6)
+    for found in matches:
+        g, u = g_rows[found.generation], u_rows[found.understanding]
+        similarity = 1.0 if names[g] == names[u] else round(found.similarity, 6)
         pairs.append(
             UGPair(
                 similarity=similarity,

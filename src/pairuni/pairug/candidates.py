@@ -1,0 +1,201 @@
+"""Candidates of retrieval: for each generation sample its most similar understanding samples, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pairuni.pairug.features import on_grid
+
+Rows = NDArray[np.int64]
+
+EXACT_COMPARISONS = 2**26
+"""Up to this many cosines all are computed; beyond, only those of cells that are near to each other."""
+SAMPLE = 512
+RECALL = 0.995
+"""Cells are compared until this share of a sample's true candidates is found; another sample measures it."""
+_ROWS, _COLUMNS = 1024, 8192
+_ROUNDING = 1e-5
+"""More than float32 sums of products of unit vectors are off."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Edges (generation row, understanding row, cosine in [0, 1]), none under the threshold.
+
+    generation, understanding: [E]. similarity: [E], float32. full: [M], rows of G that may have more than
+    were kept. recall: share of the true candidates that were found on a sample; 1 where all were compared.
+    comparisons: cosines that were computed.
+    """
+
+    generation: Rows
+    understanding: Rows
+    similarity: NDArray[np.float32]
+    full: NDArray[np.bool_]
+    recall: float
+    comparisons: int
+
+
+def exact_cosines(
+    generation: NDArray[np.float32], understanding: NDArray[np.float32], g_rows: Rows, u_rows: Rows
+) -> NDArray[np.float64]:
+    """Cosines [E] of pairs of rows, exact on the grid and clamped to [0, 1]."""
+    found = np.empty(len(g_rows))
+    for start in range(0, len(found), _ROWS):
+        part = slice(start, start + _ROWS)
+        found[part] = np.einsum(
+            "nd,nd->n", on_grid(generation[g_rows[part]]), on_grid(understanding[u_rows[part]])
+        )
+    return found.clip(0.0, 1.0)
+
+
+def find_candidates(
+    generation: NDArray[np.float32],
+    understanding: NDArray[np.float32],
+    threshold: float,
+    most: int,
+    *,
+    anchors: NDArray[np.float32] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Candidates:
+    """The ``most`` nearest rows of U [N, D] of each row of G [M, D], L2-normalised, with cosine >= threshold.
+
+    With ``anchors`` [K, D], such as the medoids of clusters, more than EXACT_COMPARISONS cosines are avoided:
+    every row belongs to the cell of its nearest anchor, and a row of G is compared with the rows of U in the
+    cells whose anchors are nearest to its own. How many cells follows from a sample of G compared with all of
+    U; ``recall`` is measured on a second sample. Memory beside the features: blocks of 1,024 x 8,192.
+    """
+    g, u = (torch.from_numpy(np.ascontiguousarray(side)) for side in (generation, understanding))
+    if not len(g) or not len(u):
+        none = np.zeros(0, np.int64)
+        return Candidates(none, none, none.astype(np.float32), np.zeros(len(g), bool), 1.0, 0)
+    least, most = threshold - _ROUNDING, min(most, len(u))
+    near = None
+    if anchors is not None and len(g) * len(u) > EXACT_COMPARISONS:
+        near = _Near.choose(g, u, torch.from_numpy(anchors), least, most, seed, device)
+    if near is None:
+        similarity, column = _nearest(g, u, most, device)
+        recall, comparisons = 1.0, len(g) * len(u)
+    else:
+        similarity, column, comparisons = near.nearest(g, u, most, device)
+        recall = near.recall(g, u, least, most, seed + 1, device)
+    g_rows, places = np.nonzero(similarity >= least)
+    u_rows, edges = column[g_rows, places], similarity[g_rows, places].clip(0.0, 1.0)
+    border = np.flatnonzero(np.abs(edges - threshold) <= _ROUNDING)
+    exact = exact_cosines(generation, understanding, g_rows[border], u_rows[border])
+    keep = np.ones(len(edges), bool)
+    keep[border[exact < threshold]] = False
+    full = (similarity[:, -1] >= least) & (most < len(u))
+    return Candidates(g_rows[keep], u_rows[keep], edges[keep], full, recall, comparisons)
+
+
+def _nearest(g: Tensor, u: Tensor, most: int, device: str) -> tuple[NDArray[np.float32], Rows]:
+    """Cosines (clamped below at 0) and columns [M, most], descending, by products of blocks."""
+    values, columns = [], []
+    for rows in g.split(_ROWS):
+        best = torch.zeros(len(rows), 0, device=device)
+        where = torch.zeros(len(rows), 0, dtype=torch.long, device=device)
+        on_device = rows.to(device)
+        for start in range(0, len(u), _COLUMNS):
+            block = (on_device @ u[start : start + _COLUMNS].to(device).T).clamp_(min=0)
+            found = block.topk(min(most, block.shape[1]), dim=1)
+            both = torch.cat([best, found.values], 1)
+            kept = both.topk(min(most, both.shape[1]), dim=1)
+            where = torch.cat([where, found.indices + start], 1).gather(1, kept.indices)
+            best = kept.values
+        values.append(best.cpu())
+        columns.append(where.cpu())
+    return torch.cat(values).numpy(), torch.cat(columns).numpy()
+
+
+@dataclass(frozen=True)
+class _Near:
+    """Cells around anchors as an index: each cell's nearest cells that hold rows of U."""
+
+    targets: Rows
+    """[K, P] cells to compare with, nearest first."""
+    members: list[Tensor]
+    """Rows of U in each cell."""
+    g_cells: Rows
+    u_cells: Rows
+    spent: int
+    """Cosines that went into the index."""
+
+    @classmethod
+    def choose(
+        cls, g: Tensor, u: Tensor, anchors: Tensor, least: float, most: int, seed: int, device: str
+    ) -> _Near | None:
+        """As many cells as RECALL takes; None where comparing all with all is hardly more."""
+        g_cells, u_cells = (_nearest(side, anchors, 1, device)[1][:, 0] for side in (g, u))
+        anchors = _centres(((g, g_cells), (u, u_cells)), anchors)
+        sizes = np.bincount(u_cells, minlength=len(anchors))
+        held = np.flatnonzero(sizes)
+        rows, columns = _true_edges(g, u, least, most, seed, device)
+        place = np.full(len(anchors), -1)
+        place[held] = np.arange(len(held))
+        targets = anchors[torch.from_numpy(held)].to(device)
+        ranks = _ranks(anchors, torch.from_numpy(g_cells[rows]), targets, place[u_cells[columns]])
+        wanted = int(np.quantile(ranks, RECALL, method="higher")) + 1 if len(ranks) else 1
+        spent = (len(g) + len(u) + len(held)) * len(anchors)
+        if spent + len(g) * len(u) * wanted / len(held) > len(g) * len(u) / 2:
+            return None
+        near = [
+            (part.to(device) @ targets.T).topk(wanted, dim=1).indices.cpu() for part in anchors.split(_ROWS)
+        ]
+        order = torch.from_numpy(np.argsort(u_cells, kind="stable"))
+        return cls(held[torch.cat(near).numpy()], list(order.split(sizes.tolist())), g_cells, u_cells, spent)
+
+    def nearest(self, g: Tensor, u: Tensor, most: int, device: str) -> tuple[NDArray[np.float32], Rows, int]:
+        """As ``_nearest``, with -1 as cosine where the cells hold fewer than ``most``; cosines computed."""
+        values = np.full((len(g), most), -1.0, np.float32)
+        columns = np.zeros((len(g), most), np.int64)
+        comparisons = self.spent
+        order = np.argsort(self.g_cells, kind="stable")
+        cells, starts = np.unique(self.g_cells[order], return_index=True)
+        for cell, rows in zip(cells, np.split(order, starts[1:]), strict=True):
+            others = torch.cat([self.members[target] for target in self.targets[cell]])
+            block = g[torch.from_numpy(rows)].to(device) @ u[others].to(device).T
+            comparisons += block.numel()
+            found = block.clamp_(min=0).topk(min(most, len(others)), dim=1)
+            values[rows, : found.values.shape[1]] = found.values.cpu().numpy()
+            columns[rows, : found.values.shape[1]] = others[found.indices.cpu()].numpy()
+        return values, columns, comparisons
+
+    def recall(self, g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> float:
+        """Share of the true candidates of a sample of G that lie in the cells compared."""
+        rows, columns = _true_edges(g, u, least, most, seed, device)
+        if not len(rows):
+            return 1.0
+        found = (self.targets[self.g_cells[rows]] == self.u_cells[columns][:, None]).any(1)
+        return float(found.mean())
+
+
+def _centres(sides: Iterable[tuple[Tensor, Rows]], anchors: Tensor) -> Tensor:
+    """The mean direction of every cell's rows, which says better than its anchor what lies near to it."""
+    sums = 1e-3 * anchors
+    for rows, cells in sides:
+        sums.index_add_(0, torch.from_numpy(cells), rows)
+    return torch.nn.functional.normalize(sums, dim=1)
+
+
+def _true_edges(g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> tuple[Rows, Rows]:
+    sample = np.random.default_rng(seed).permutation(len(g))[:SAMPLE]
+    similarity, column = _nearest(g[torch.from_numpy(sample)], u, most, device)
+    rows, places = np.nonzero(similarity >= least)
+    return sample[rows], column[rows, places]
+
+
+def _ranks(anchors: Tensor, own: Tensor, targets: Tensor, places: Rows) -> Rows:
+    """How many targets are nearer to each row's own anchor than the target at the place given."""
+    found = []
+    for cells, wanted in zip(own.split(_ROWS), torch.from_numpy(places).split(_ROWS), strict=True):
+        cosines = anchors[cells].to(targets.device) @ targets.T
+        reached = cosines.gather(1, wanted[:, None].to(targets.device))
+        found.append((cosines > reached).sum(1).cpu())
+    return torch.cat(found).numpy() if found else np.zeros(0, np.int64)
