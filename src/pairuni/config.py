@@ -440,6 +440,8 @@ class PairsSettings(Settings):
     """Best pairs first, the largest total similarity (optimal), or in file order (paper: sequential)."""
     candidates: int = Field(default=32, ge=1)
     """Nearest understanding samples that greedy and optimal weigh for each generation sample at a time."""
+    compare_matchings: bool = False
+    """Make every matching once and write pairs, total similarity and use of the data to stats.json."""
     max_tries: int = Field(default=3, ge=1)
     """Completions tried before a sample is dropped (paper: not stated)."""
     batch_size: int = Field(default=64, ge=1)

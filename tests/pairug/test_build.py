@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from pairuni.commands import pairs as commands
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
 from pairuni.pairug.completion import CompletionError
@@ -119,6 +121,30 @@ def test_a_second_build_changes_nothing_and_another_seed_does(tmp_path):
     assert {path.name: path.read_bytes() for path in settings.out.glob("*.json*")} == first
     build(settings.model_copy(update={"seed": 1}))
     assert (settings.out / "pairs.jsonl").read_bytes() != first["pairs.jsonl"]
+
+
+def test_the_matchings_are_compared_on_what_the_medoids_leave(tmp_path):
+    settings = world(tmp_path).model_copy(update={"compare_matchings": True, "candidates": 3})
+    for matching in ("sequential", "greedy", "optimal"):
+        chosen = settings.model_copy(update={"matching": matching})
+        summary = build_pairs(chosen, encoder=small, completer=Template())
+        found = commands.stats(settings.out / "pairs.jsonl")
+        retrieved = [
+            pair.similarity for pair in read_pairs(settings.out / "pairs.jsonl") if pair.similarity < 1
+        ]
+        compared = found["matchings"][matching]
+        assert compared["pairs"] == summary.retrieved == len(retrieved)
+        assert compared["total_similarity"] == pytest.approx(sum(retrieved), abs=1e-3)
+        assert compared["mean_similarity"] == pytest.approx(np.mean(retrieved), abs=1e-4)
+        medoids = Counter(
+            pair.understand_ann.model_extra["origin"]
+            for pair in read_pairs(settings.out / "pairs.jsonl")
+            if pair.kind == "aligned"
+        )
+        left = summary.quadruples // 2 - medoids["generation"]
+        assert compared["generation_used"] == pytest.approx(summary.retrieved / left, abs=1e-4)
+    made = found["matchings"]
+    assert made["optimal"]["total_similarity"] > made["sequential"]["total_similarity"]
 
 
 def test_images_under_the_folder_stay_and_others_are_copied(tmp_path):

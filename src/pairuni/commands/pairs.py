@@ -82,11 +82,14 @@ def check(path: Path) -> int:
 
 
 def stats(path: Path) -> dict[str, Any]:
-    """Statistics of a pair file."""
+    """Statistics of a pair file; with the comparison of matchings, where its build made one."""
+    from pairuni.pairug.card import read_stats
     from pairuni.pairug.statistics import pair_statistics
     from pairuni.pairug.store import read_pairs
 
-    return pair_statistics(read_pairs(path))
+    compared = read_stats(path.parent).get("matchings")
+    found = pair_statistics(read_pairs(path))
+    return found if compared is None else {**found, "matchings": compared}
 
 
 def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pairuni.config import PairsSettings
 from pairuni.files import write_text
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.card import write_card
+from pairuni.pairug.comparison import compare_matchings
 from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
 from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
@@ -123,8 +125,19 @@ def build_pairs(
         matching=settings.matching,
         candidates=settings.candidates,
     )
+    compared = None
+    if settings.compare_matchings:
+        compared = compare_matchings(
+            quadruples,
+            encoded.features,
+            pairs,
+            threshold=settings.threshold,
+            neighbours=settings.neighbours,
+            candidates=settings.candidates,
+            seed=settings.seed,
+        )
     summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
-    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs)
+    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
@@ -222,9 +235,12 @@ def _write(
     quadruples: Sequence[Quadruple],
     dropped: Sequence[Dropped],
     pairs: Sequence[UGPair],
+    compared: Mapping[str, Any] | None,
 ) -> None:
     chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
     stats = {"build": summary.to_json(), "left_out": left_out, "settings": chosen, **pair_statistics(pairs)}
+    if compared is not None:
+        stats["matchings"] = compared
     if usage is not None:
         stats["completion"] = {**asdict(usage), "prompts": PROMPTS_DIGEST}
     write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))
