@@ -22,6 +22,7 @@ Pairing = Literal[
     "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
 ]
 Matching = Literal["sequential", "greedy", "optimal"]
+Clustering = Literal["torch", "faiss", "reference"]
 PairWeight = Literal["sqrt", "linear", "none"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
@@ -432,6 +433,8 @@ class PairsSettings(Settings):
     """Image encoder: a transformers vision model, or policy:MODEL for a policy's own tower (paper: ResNet-50)."""
     clusters: int | None = Field(default=None, ge=1)
     """K of k-means; none takes one for 21 samples, as the paper's counts suggest (paper: not stated)."""
+    clustering: Clustering = "torch"
+    """k-means on torch or faiss, or the paper's scikit-learn MiniBatchKMeans (reference)."""
     threshold: float = Field(default=0.6, ge=0, le=1)
     """delta, the least cosine of a retrieved pair (paper: 0.6)."""
     neighbours: int = Field(default=1, ge=1)

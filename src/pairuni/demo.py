@@ -102,6 +102,7 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         completer="scene",
         encoder="policy:tiny",
         matching="sequential",
+        clustering="reference",
         seed=seed,
     )
     with Stages("pairs: ") as stages:

@@ -119,6 +119,7 @@ def build_pairs(
         quadruples,
         encoded.features,
         clusters=clusters,
+        clustering=settings.clustering,
         threshold=settings.threshold,
         neighbours=settings.neighbours,
         seed=settings.seed,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pairuni.config import Matching
+from pairuni.config import Clustering, Matching
 from pairuni.pairug.clustering import cluster_medoids
 from pairuni.pairug.matching import match
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
@@ -23,19 +23,21 @@ def select_pairs(
     seed: int,
     matching: Matching = "sequential",
     candidates: int = 32,
+    clustering: Clustering = "reference",
 ) -> list[UGPair]:
     """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order.
 
     quadruples: U, then G; equal image paths mean equal images. features: [N, D], L2-normalised, one row each.
     Each *image* is used once: quadruples that share the image of one that was taken are not used any more.
-    matching: how G' and U' are put together; candidates: see ``match``. Sequential is the paper's.
+    clustering: see ``fit_clusters``. matching: how G' and U' are put together; candidates: see ``match``.
+    The paper's are reference and sequential.
     An image that stands in U and in G, and is no medoid, is its own nearest: it makes a pair of similarity 1
     with the annotation of each corpus on its side, aligned by the record's rule.
     """
     names = [quadruple.image_path for quadruple in quadruples]
     pairs: list[UGPair] = []
     used: set[str] = set()
-    medoids = cluster_medoids(features, clusters, seed)
+    medoids = cluster_medoids(features, clusters, seed, clustering)
     for row in medoids:
         if names[row] in used:  # equal rows may fall to two clusters whose centres are equally near
             continue
