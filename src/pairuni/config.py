@@ -439,8 +439,8 @@ class PairsSettings(Settings):
     """delta, the least cosine of a retrieved pair (paper: 0.6)."""
     neighbours: int = Field(default=1, ge=1)
     """n, understanding samples that one generation sample may take (paper: not stated; 1 fits its counts)."""
-    matching: Matching = "greedy"
-    """Best pairs first, the largest total similarity (optimal), or in file order (paper: sequential)."""
+    matching: Matching = "optimal"
+    """The largest total similarity, best pairs first (greedy: faster), or in file order (paper: sequential)."""
     candidates: int = Field(default=32, ge=1)
     """Nearest understanding samples that greedy and optimal weigh for each generation sample at a time."""
     compare_matchings: bool = False

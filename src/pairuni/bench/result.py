@@ -94,6 +94,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
     "bandwidth_share": ("of bandwidth", "{:.1%}"),
     "matrix_share": ("of matrix rate", "{:.1%}"),
+    "clustering_seconds": ("clustering s", "{:.3g}"),
+    "retrieval_seconds": ("retrieval s", "{:.3g}"),
+    "pairs": ("pairs", "{:,}"),
+    "total_similarity": ("total similarity", "{:,.0f}"),
+    "mean_similarity": ("mean", "{:.3f}"),
     "rollout_seconds": ("rollout s", "{:.3g}"),
     "update_seconds": ("update s", "{:.3g}"),
     "trajectories_per_second": ("trajectories/s", "{:.3g}"),
@@ -127,6 +132,11 @@ def title(settings: Mapping[str, Any]) -> str:
     """The settings that a reader looks for first."""
     size = f"{settings['prompts']} x {settings['rollouts']}" if "rollouts" in settings else ""
     vocabulary = f"{settings['vocab_size']:,} text tokens" if settings.get("vocab_size") else ""
+    if "understanding" in settings:
+        size = (
+            f"{settings['understanding']:,} and {settings['generation']:,} features of "
+            f"{settings['dimensions']:,} numbers, K = {settings['clusters']:,}"
+        )
     named = (settings.get("model"), size, settings.get("device"), settings.get("dtype"), vocabulary)
     repeats = f"median of {settings['repeats']}" if "repeats" in settings else ""
     return ", ".join(part for part in (*named, repeats) if part)

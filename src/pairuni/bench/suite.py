@@ -18,6 +18,7 @@ CPU: Mapping[str, str] = {
         "update --model tiny --vocab-size 100000 --prompts 8 --rollouts 8 --repeats 3 --device cpu"
     ),
     "step-tiny-cpu": "step --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
+    "pairing-cpu": "pairing --understanding 9400 --generation 12000 --repeats 3",
 }
 
 # 64 guided pictures of the 7B hold 40 GB of keys and values: one contender at a time keeps that many

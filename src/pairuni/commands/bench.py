@@ -36,9 +36,7 @@ WIDTH = 140
 
 
 def _measure(bench: str, as_json: bool, **options: Any) -> None:
-    from rich.console import Console
-
-    from pairuni.bench.result import run, table
+    from pairuni.bench.result import run
     from pairuni.bench.workload import Settings
     from pairuni.commands.environment import describe
     from pairuni.policies.registry import device_and_dtype
@@ -52,8 +50,16 @@ def _measure(bench: str, as_json: bool, **options: Any) -> None:
         answer_tokens=tokens,
     )
     command = shlex.join(["pairuni", *sys.argv[1:]])
-    result = run(bench, settings, command=command, versions=describe())
+    _show(run(bench, settings, command=command, versions=describe()), as_json)
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """A table, unless JSON alone is wanted, then the object as the last line."""
     if not as_json:
+        from rich.console import Console
+
+        from pairuni.bench.result import table
+
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH)
@@ -156,6 +162,44 @@ def step(
         branch=branch,
         micro_batch_tokens=micro_batch_tokens,
     )
+
+
+@app.command()
+def pairing(
+    understanding: Annotated[int, typer.Option(min=1, help="Features of U.")] = 4700,
+    generation: Annotated[int, typer.Option(min=1, help="Features of G.")] = 6000,
+    dimensions: Annotated[int, typer.Option(min=2, help="Numbers of a feature.")] = 512,
+    clusters: Annotated[int | None, typer.Option(min=1, help="K; by default one for 21 features.")] = None,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least cosine of a pair.")] = 0.6,
+    candidates: Annotated[int, typer.Option(min=1, help="Neighbours weighed for each feature of G.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured repeats.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Selection on clustered features: the paper's way, best pairs first, and the largest total similarity."""
+    import torch
+
+    from pairuni.bench.pairing import Settings, measure
+    from pairuni.bench.result import described
+    from pairuni.commands.environment import describe
+
+    settings = Settings(
+        understanding=understanding,
+        generation=generation,
+        dimensions=dimensions,
+        clusters=clusters or max(1, round((understanding + generation) / 21)),
+        threshold=threshold,
+        candidates=candidates,
+        repeats=repeats,
+    )
+    result = described(
+        "pairing",
+        vars(settings),
+        measure(settings),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        command=shlex.join(["pairuni", *sys.argv[1:]]),
+        versions=describe(),
+    )
+    _show(result, as_json)
 
 
 @app.command("all")

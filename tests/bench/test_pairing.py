@@ -1,0 +1,56 @@
+"""The bench of selection: a set of the stated kind, contenders in processes of their own, numbers that agree."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pairuni.bench import suite
+from pairuni.bench.ladder import markdown
+from pairuni.bench.pairing import ADDS, MATCHINGS, Settings, clustered_features
+from pairuni.cli import app
+
+SMALL = {"understanding": 300, "generation": 400, "dimensions": 16, "clusters": 30}
+
+
+def test_features_are_clustered_directions_and_follow_the_seed():
+    settings = Settings(**SMALL, threshold=0.6, candidates=8, repeats=1)
+    features = clustered_features(settings)
+    assert features.shape == (700, 16)
+    assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-6)
+    assert np.array_equal(features, clustered_features(settings))
+    nearest = np.sort(features[:300] @ features[300:].T, axis=1)[:, -1]
+    assert 0.1 < (nearest > 0.9).mean() < 0.9
+
+
+def test_the_command_prints_what_it_measured():
+    words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
+    done = CliRunner().invoke(app, ["bench", "pairing", *words, "--repeats", "1"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    rows = found["contenders"]
+    assert list(rows) == list(ADDS) == list(MATCHINGS)
+    for row in rows.values():
+        assert row["seconds"] == pytest.approx(row["clustering_seconds"] + row["retrieval_seconds"])
+        assert row["peak_bytes"] >= row["start_bytes"] > 50 << 20
+        assert 0 < row["pairs"] <= 300
+        assert row["mean_similarity"] == pytest.approx(row["total_similarity"] / row["pairs"], abs=1e-4)
+    ours, reference = rows["pairuni"], rows["reference"]
+    assert ours["total_similarity"] >= max(row["total_similarity"] for row in rows.values()) - 1e-3
+    assert found["times_faster"]["seconds"] == pytest.approx(reference["seconds"] / ours["seconds"])
+    assert "300 and 400 features of 16 numbers, K = 30" in markdown({"small": found})
+
+
+def test_more_clusters_than_rows_is_a_sentence():
+    done = CliRunner().invoke(app, ["bench", "pairing", "--clusters", "20000"])
+    assert done.exit_code == 1
+    assert done.stderr.strip() == "error: --clusters 20000 is more than there are rows"
+
+
+def test_the_list_names_a_command_that_is_understood(monkeypatch):
+    asked = []
+    monkeypatch.setattr("pairuni.bench.pairing.measure", lambda settings: asked.append(settings) or {})
+    done = CliRunner().invoke(app, ["bench", *suite.CPU["pairing-cpu"].split(), "--json"])
+    assert done.exit_code == 0, done.output
+    assert asked[0].clusters == round(21_400 / 21)
