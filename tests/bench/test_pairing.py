@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from pairuni.bench import suite
 from pairuni.bench.ladder import markdown
-from pairuni.bench.pairing import ADDS, MATCHINGS, Settings, clustered_features
+from pairuni.bench.pairing import ADDS, CONTENDERS, Settings, clustered_features
 from pairuni.cli import app
 
 SMALL = {"understanding": 300, "generation": 400, "dimensions": 16, "clusters": 30}
@@ -30,14 +30,18 @@ def test_the_command_prints_what_it_measured():
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout.splitlines()[-1])
     rows = found["contenders"]
-    assert list(rows) == list(ADDS) == list(MATCHINGS)
+    assert list(rows) == list(ADDS) == list(CONTENDERS)
     for row in rows.values():
         assert row["seconds"] == pytest.approx(row["clustering_seconds"] + row["retrieval_seconds"])
         assert row["peak_bytes"] >= row["start_bytes"] > 50 << 20
         assert 0 < row["pairs"] <= 300
         assert row["mean_similarity"] == pytest.approx(row["total_similarity"] / row["pairs"], abs=1e-4)
+    same = [rows[name]["inertia"] for name in ("torch", "greedy", "pairuni")]
+    assert same == [same[0]] * 3
     ours, reference = rows["pairuni"], rows["reference"]
-    assert ours["total_similarity"] >= max(row["total_similarity"] for row in rows.values()) - 1e-3
+    assert (
+        ours["total_similarity"] >= max(rows[name]["total_similarity"] for name in ("torch", "greedy")) - 1e-3
+    )
     assert found["times_faster"]["seconds"] == pytest.approx(reference["seconds"] / ours["seconds"])
     assert "300 and 400 features of 16 numbers, K = 30" in markdown({"small": found})
 

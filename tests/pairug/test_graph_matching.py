@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from pairuni.pairug import candidates
-from pairuni.pairug.candidates import find_candidates
+from pairuni.pairug.candidates import Cells, find_candidates
 from pairuni.pairug.features import l2_normalise
 from pairuni.pairug.matching import match, match_sequential
 
@@ -167,7 +167,9 @@ def test_blocks_find_what_one_product_finds(small_blocks):
 def test_the_index_reaches_its_recall_with_a_fraction_of_the_cosines(small_blocks):
     generation, understanding = clustered(3000, 150, 1, noise=1.0), clustered(2500, 150, 2, noise=1.0)
     anchors = l2_normalise(np.random.default_rng(0).normal(size=(150, 64)).astype(np.float32))
-    found = find_candidates(generation, understanding, 0.4, 8, anchors=anchors, seed=0)
+    found = find_candidates(
+        generation, understanding, 0.4, 8, cells=Cells.around(anchors, generation, understanding), seed=0
+    )
     true = edges_of(find_candidates(generation, understanding, 0.4, 8))
     reached = len(edges_of(found) & true) / len(true)
     assert found.comparisons < 0.4 * 3000 * 2500
@@ -179,7 +181,8 @@ def test_the_index_reaches_its_recall_with_a_fraction_of_the_cosines(small_block
 def test_the_index_gives_way_where_nothing_is_near(small_blocks):
     rng = np.random.default_rng(0)
     generation, understanding = (l2_normalise(rng.random((400, 6)).astype(np.float32)) for _ in range(2))
-    found = find_candidates(generation, understanding, 0.2, 300, anchors=understanding[:30], seed=0)
+    cells = Cells.around(understanding[:30], generation, understanding)
+    found = find_candidates(generation, understanding, 0.2, 300, cells=cells, seed=0)
     assert found.recall == 1
     assert found.comparisons == 160_000
 

@@ -19,18 +19,25 @@ from numpy.typing import NDArray
 
 from pairuni.bench.memory import resident
 from pairuni.bench.timing import Timing
-from pairuni.config import Matching
-from pairuni.pairug.clustering import cluster_medoids
+from pairuni.config import Clustering, Matching
+from pairuni.pairug.candidates import Cells
+from pairuni.pairug.clustering import fit_clusters, medoids_of
 from pairuni.pairug.comparison import matching_numbers
 from pairuni.pairug.features import l2_normalise
 from pairuni.pairug.matching import match
 from pairuni.training.tracking import Progress
 
 OURS = "pairuni"
-MATCHINGS: dict[str, Matching] = {"reference": "sequential", "greedy": "greedy", OURS: "optimal"}
+CONTENDERS: dict[str, tuple[Clustering, Matching]] = {
+    "reference": ("reference", "sequential"),
+    "torch": ("torch", "sequential"),
+    "greedy": ("torch", "greedy"),
+    OURS: ("torch", "optimal"),
+}
 ADDS = {
     "reference": "the paper's way: scikit-learn's MiniBatchKMeans, then exact cosines in the order of the file",
-    "greedy": "candidates from cells around the medoids, best pairs first",
+    "torch": "Lloyd's iterations on torch",
+    "greedy": "candidates from near clusters, best pairs first",
     OURS: "the largest total similarity among the candidates",
 }
 """What each contender is."""
@@ -80,19 +87,21 @@ def select(name: str, settings: Settings) -> dict[str, Any]:
     features = clustered_features(settings)
     start, _ = resident()
     began = time.perf_counter()
-    medoids = cluster_medoids(features, settings.clusters, settings.seed)
+    clustering, matching = CONTENDERS[name]
+    fitted = fit_clusters(features, settings.clusters, settings.seed, clustering)
+    medoids = medoids_of(features, fitted)
     clustered = time.perf_counter()
     left = np.setdiff1d(np.arange(len(features)), medoids)
-    understanding = features[left[left < settings.understanding]]
-    generation = features[left[left >= settings.understanding]]
+    u_rows, g_rows = left[left < settings.understanding], left[left >= settings.understanding]
+    generation, understanding = features[g_rows], features[u_rows]
     matches = match(
         generation,
         understanding,
         settings.threshold,
         1,
-        how=MATCHINGS[name],
+        how=matching,
         candidates=settings.candidates,
-        anchors=features[medoids],
+        cells=Cells(fitted.centres, fitted.labels[g_rows], fitted.labels[u_rows]),
         seed=settings.seed,
     )
     ended = time.perf_counter()
@@ -104,6 +113,7 @@ def select(name: str, settings: Settings) -> dict[str, Any]:
         "clustering_seconds": clustered - began,
         "retrieval_seconds": ended - clustered,
         "medoids": len(medoids),
+        "inertia": float(fitted.inertia),
         **matching_numbers(matches, g_names, u_names),
         "start_bytes": start,
         "peak_bytes": resident()[1],
@@ -112,7 +122,7 @@ def select(name: str, settings: Settings) -> dict[str, Any]:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Medians of the contenders, which take turns, and what ours is worth beside the reference."""
-    made: dict[str, list[dict[str, Any]]] = {name: [] for name in MATCHINGS}
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):
             for name, runs in made.items():
@@ -128,6 +138,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     return {
         "contenders": rows,
         "times_faster": {key: reference[key] / ours[key] for key in ("seconds", *STAGES)},
+        "inertia_ratio": ours["inertia"] / reference["inertia"],
         "total_similarity_ratio": ours["total_similarity"] / reference["total_similarity"],
     }
 

@@ -96,6 +96,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "matrix_share": ("of matrix rate", "{:.1%}"),
     "clustering_seconds": ("clustering s", "{:.3g}"),
     "retrieval_seconds": ("retrieval s", "{:.3g}"),
+    "inertia": ("inertia", "{:,.0f}"),
     "pairs": ("pairs", "{:,}"),
     "total_similarity": ("total similarity", "{:,.0f}"),
     "mean_similarity": ("mean", "{:.3f}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ EXACT_COMPARISONS = 2**26
 SAMPLE = 512
 RECALL = 0.995
 """Cells are compared until this share of a sample's true candidates is found; another sample measures it."""
+_NONE = np.zeros(0, np.int64)
 _ROWS, _COLUMNS = 1024, 8192
 _ROUNDING = 1e-5
 """More than float32 sums of products of unit vectors are off."""
@@ -41,6 +41,32 @@ class Candidates:
     comparisons: int
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Clusters as an index: centres [K, D], and the cluster of each row of G [M] and of U [N]."""
+
+    centres: NDArray[np.float32]
+    generation: Rows
+    understanding: Rows
+
+    @classmethod
+    def around(
+        cls, anchors: NDArray[np.float32], generation: NDArray[np.float32], understanding: NDArray[np.float32]
+    ) -> Cells:
+        """Every row in the cell of its nearest anchor [K, D], such as a medoid; centres are sums of the rows."""
+        sums = torch.from_numpy(1e-3 * anchors)
+        found = []
+        for side in (generation, understanding):
+            rows = torch.from_numpy(np.ascontiguousarray(side))
+            found.append(_nearest(rows, torch.from_numpy(anchors), 1, "cpu")[1][:, 0] if len(rows) else _NONE)
+            sums.index_add_(0, torch.from_numpy(found[-1]), rows)
+        return cls(sums.numpy(), *found)
+
+    def of(self, generation: Rows, understanding: Rows) -> Cells:
+        """Those of some rows."""
+        return Cells(self.centres, self.generation[generation], self.understanding[understanding])
+
+
 def exact_cosines(
     generation: NDArray[np.float32], understanding: NDArray[np.float32], g_rows: Rows, u_rows: Rows
 ) -> NDArray[np.float64]:
@@ -60,25 +86,23 @@ def find_candidates(
     threshold: float,
     most: int,
     *,
-    anchors: NDArray[np.float32] | None = None,
+    cells: Cells | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> Candidates:
     """The ``most`` nearest rows of U [N, D] of each row of G [M, D], L2-normalised, with cosine >= threshold.
 
-    With ``anchors`` [K, D], such as the medoids of clusters, more than EXACT_COMPARISONS cosines are avoided:
-    every row belongs to the cell of its nearest anchor, and a row of G is compared with the rows of U in the
-    cells whose anchors are nearest to its own. How many cells follows from a sample of G compared with all of
-    U; ``recall`` is measured on a second sample. Memory beside the features: blocks of 1,024 x 8,192.
+    With ``cells``, more than EXACT_COMPARISONS cosines are avoided: a row of G is compared with the rows of U in
+    the cells whose centres are nearest to its own. How many cells follows from a sample of G compared with all
+    of U; ``recall`` is measured on a second sample. Memory beside the features: blocks of 1,024 x 8,192.
     """
     g, u = (torch.from_numpy(np.ascontiguousarray(side)) for side in (generation, understanding))
     if not len(g) or not len(u):
-        none = np.zeros(0, np.int64)
-        return Candidates(none, none, none.astype(np.float32), np.zeros(len(g), bool), 1.0, 0)
+        return Candidates(_NONE, _NONE, _NONE.astype(np.float32), np.zeros(len(g), bool), 1.0, 0)
     least, most = threshold - _ROUNDING, min(most, len(u))
     near = None
-    if anchors is not None and len(g) * len(u) > EXACT_COMPARISONS:
-        near = _Near.choose(g, u, torch.from_numpy(anchors), least, most, seed, device)
+    if cells is not None and len(g) * len(u) > EXACT_COMPARISONS:
+        near = _Near.choose(g, u, cells, least, most, seed, device)
     if near is None:
         similarity, column = _nearest(g, u, most, device)
         recall, comparisons = 1.0, len(g) * len(u)
@@ -116,7 +140,7 @@ def _nearest(g: Tensor, u: Tensor, most: int, device: str) -> tuple[NDArray[np.f
 
 @dataclass(frozen=True)
 class _Near:
-    """Cells around anchors as an index: each cell's nearest cells that hold rows of U."""
+    """Each cell's nearest cells that hold rows of U."""
 
     targets: Rows
     """[K, P] cells to compare with, nearest first."""
@@ -129,11 +153,11 @@ class _Near:
 
     @classmethod
     def choose(
-        cls, g: Tensor, u: Tensor, anchors: Tensor, least: float, most: int, seed: int, device: str
+        cls, g: Tensor, u: Tensor, cells: Cells, least: float, most: int, seed: int, device: str
     ) -> _Near | None:
         """As many cells as RECALL takes; None where comparing all with all is hardly more."""
-        g_cells, u_cells = (_nearest(side, anchors, 1, device)[1][:, 0] for side in (g, u))
-        anchors = _centres(((g, g_cells), (u, u_cells)), anchors)
+        g_cells, u_cells = cells.generation, cells.understanding
+        anchors = torch.nn.functional.normalize(torch.from_numpy(cells.centres), dim=1)
         sizes = np.bincount(u_cells, minlength=len(anchors))
         held = np.flatnonzero(sizes)
         rows, columns = _true_edges(g, u, least, most, seed, device)
@@ -142,7 +166,7 @@ class _Near:
         targets = anchors[torch.from_numpy(held)].to(device)
         ranks = _ranks(anchors, torch.from_numpy(g_cells[rows]), targets, place[u_cells[columns]])
         wanted = int(np.quantile(ranks, RECALL, method="higher")) + 1 if len(ranks) else 1
-        spent = (len(g) + len(u) + len(held)) * len(anchors)
+        spent = len(held) * len(anchors)
         if spent + len(g) * len(u) * wanted / len(held) > len(g) * len(u) / 2:
             return None
         near = [
@@ -174,14 +198,6 @@ class _Near:
             return 1.0
         found = (self.targets[self.g_cells[rows]] == self.u_cells[columns][:, None]).any(1)
         return float(found.mean())
-
-
-def _centres(sides: Iterable[tuple[Tensor, Rows]], anchors: Tensor) -> Tensor:
-    """The mean direction of every cell's rows, which says better than its anchor what lies near to it."""
-    sums = 1e-3 * anchors
-    for rows, cells in sides:
-        sums.index_add_(0, torch.from_numpy(cells), rows)
-    return torch.nn.functional.normalize(sums, dim=1)
 
 
 def _true_edges(g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> tuple[Rows, Rows]:

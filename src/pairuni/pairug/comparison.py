@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairuni.config import Matching
+from pairuni.pairug.candidates import Cells
 from pairuni.pairug.matching import Match, match
 from pairuni.records import Quadruple, UGPair
 
@@ -38,6 +39,7 @@ def compare_matchings(
     g_rows, u_rows = rows["generation"], rows["understanding"]
     g_names, u_names = [names[row] for row in g_rows], [names[row] for row in u_rows]
     anchors = features[[row for row, name in enumerate(names) if name in medoids]]
+    cells = Cells.around(anchors, features[g_rows], features[u_rows])
     made = {}
     for how in get_args(Matching):
         matches = match(
@@ -49,7 +51,7 @@ def compare_matchings(
             u_names,
             how=how,
             candidates=candidates,
-            anchors=anchors,
+            cells=cells,
             seed=seed,
         )
         made[how] = matching_numbers(matches, g_names, u_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from pairuni.config import Matching
 from pairuni.pairug.features import on_grid
 from pairuni.pairug.graph_matching import match_greedy, match_optimal
+
+if TYPE_CHECKING:
+    from pairuni.pairug.candidates import Cells
 
 logger = logging.getLogger("pairuni")
 
@@ -82,7 +85,7 @@ def match(
     *,
     how: Matching,
     candidates: int,
-    anchors: NDArray[np.float32] | None = None,
+    cells: Cells | None = None,
     seed: int = 0,
 ) -> list[Match]:
     """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
@@ -90,7 +93,7 @@ def match(
     greedy and optimal weigh the ``candidates`` nearest rows of U for each row of G, in float32 on a GPU where
     there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
     So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
-    Similarities are exact. anchors, seed: of ``find_candidates``, for sets too large to compare all with all.
+    Similarities are exact. cells, seed: of ``find_candidates``, for sets too large to compare all with all.
     """
     if how == "sequential":
         return match_sequential(
@@ -115,7 +118,7 @@ def match(
             understanding[u_left],
             threshold,
             most,
-            anchors=anchors,
+            cells=cells.of(g_left, u_left) if cells is not None else None,
             seed=seed,
             device=device,
         )

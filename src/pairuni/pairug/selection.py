@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairuni.config import Clustering, Matching
-from pairuni.pairug.clustering import cluster_medoids
+from pairuni.pairug.candidates import Cells
+from pairuni.pairug.clustering import fit_clusters, medoids_of
 from pairuni.pairug.matching import match
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
@@ -37,8 +38,8 @@ def select_pairs(
     names = [quadruple.image_path for quadruple in quadruples]
     pairs: list[UGPair] = []
     used: set[str] = set()
-    medoids = cluster_medoids(features, clusters, seed, clustering)
-    for row in medoids:
+    fitted = fit_clusters(features, clusters, seed, clustering)
+    for row in medoids_of(features, fitted):
         if names[row] in used:  # equal rows may fall to two clusters whose centres are equally near
             continue
         used.add(names[row])
@@ -58,7 +59,7 @@ def select_pairs(
         [names[row] for row in u_rows],
         how=matching,
         candidates=candidates,
-        anchors=features[medoids],
+        cells=Cells(fitted.centres, fitted.labels[g_rows], fitted.labels[u_rows]),
         seed=seed,
     )
     for found in matches:
