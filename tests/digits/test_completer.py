@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from pairuni.digits.prompts import scene_for
 from pairuni.digits.questions import LETTER_SUFFIX, without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import World, write_world
+from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import complete
 from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample
@@ -104,9 +107,10 @@ def test_a_sample_keeps_its_question_and_feedback_brings_another() -> None:
     assert len({completer.question(sample, feedback) for feedback in (None, "a", "b", "c", "d")}) > 1
 
 
-def test_what_it_writes_passes_the_first_time(world: World) -> None:
+def test_what_it_writes_passes_the_first_time(world: World, tmp_path: Path) -> None:
     samples = [*read_understanding(world.understanding), *read_generation(world.generation)]
-    report = complete(samples, SceneCompleter(), max_tries=1)
+    with AnswerStore(tmp_path / "answers.jsonl") as store:
+        report = complete(samples, SceneCompleter(), max_tries=1, store=store)
     assert report.dropped == []
     assert report.tries == len(report.quadruples) == len(samples)
 
@@ -157,9 +161,10 @@ class Shy(SceneCompleter):
         return super().caption(sample, feedback) if feedback else "a cat"
 
 
-def test_lies_are_dropped_with_their_reason(world: World) -> None:
+def test_lies_are_dropped_with_their_reason(world: World, tmp_path: Path) -> None:
     asked, named = read_understanding(world.understanding)[:20], read_generation(world.generation)[:20]
-    report = complete([*asked, *named], Liar(), max_tries=2)
+    with AnswerStore(tmp_path / "answers.jsonl") as store:
+        report = complete([*asked, *named], Liar(), max_tries=2, store=store)
     assert report.quadruples == []
     assert report.tries == 80
     assert [dropped.id for dropped in report.dropped] == [sample.id for sample in [*asked, *named]]
@@ -167,9 +172,10 @@ def test_lies_are_dropped_with_their_reason(world: World) -> None:
     assert all("is answered by" in dropped.reason for dropped in report.dropped[20:])
 
 
-def test_feedback_mends(world: World) -> None:
+def test_feedback_mends(world: World, tmp_path: Path) -> None:
     samples = read_understanding(world.understanding)[:10]
-    assert len(complete(samples, Shy(), max_tries=2).quadruples) == 10
+    with AnswerStore(tmp_path / "answers.jsonl") as store:
+        assert len(complete(samples, Shy(), max_tries=2, store=store).quadruples) == 10
     assert len(complete(samples, Shy(), max_tries=1).dropped) == 10
 
 
