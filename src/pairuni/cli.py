@@ -95,6 +95,20 @@ def pairs_build(
     typer.echo(f"pairs: {build(recipe, words)}")
 
 
+@pairs_app.command("encode", context_settings=WITH_OVERRIDES)
+def pairs_encode(ctx: typer.Context) -> None:
+    """Encode the images that pairs build will need, with its options; several processes share under torchrun.
+
+    torchrun --nproc-per-node 8 -m pairuni pairs encode RECIPE: each process encodes its blocks on its own GPU, and
+    pairs build finds all features done. The same command goes on after a stop.
+    """
+    from pairuni.commands.pairs import encode
+
+    words = list(ctx.args)
+    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    typer.echo(encode(recipe, words))
+
+
 @pairs_app.command("check")
 def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
     """List everything that is wrong with a pair file and its images; exit 1 when there is anything."""

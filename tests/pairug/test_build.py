@@ -261,9 +261,9 @@ def test_a_build_killed_while_encoding_ends_as_one_that_was_not(tmp_path):
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        import pairuni.pairug.feature_cache as feature_cache
+        import pairuni.pairug.features as stage
         import test_build
-        feature_cache.SHARD = 8
+        stage.SHARD = 8
         def dying(images, batches=[]):
             batches.append(0)
             if len(batches) == 6:

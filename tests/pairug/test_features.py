@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.pairug import feature_cache
-from pairuni.pairug.features import GRID, encode_features, l2_normalise, on_grid
+from pairuni.pairug import features as stage
+from pairuni.pairug.features import GRID, encode_features, encode_share, l2_normalise, on_grid
 
 
 class Means:
@@ -90,7 +90,7 @@ def test_copies_are_encoded_once_and_known_by_their_digest(tmp_path):
 
 
 def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_cache, "SHARD", 5)
+    monkeypatch.setattr(stage, "SHARD", 8)
     paths = pictures(tmp_path, 23)
     paths[6].write_bytes(b"cut")
     whole = encode_features(paths, Means(), batch_size=4, cache=tmp_path / "whole")
@@ -121,10 +121,60 @@ def test_another_encoder_or_another_picture_of_the_same_name_is_encoded_anew(tmp
 def test_a_broken_shard_is_named(tmp_path):
     paths = pictures(tmp_path, 2)
     encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
-    (shard,) = tmp_path.rglob("shard-*.npz")
-    shard.write_bytes(shard.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"shard-000000\.npz cannot be read"):
+    (keys,) = tmp_path.rglob("*.keys.npy")
+    shard = keys.with_name(keys.name.replace(".keys", ""))
+    shard.write_bytes(shard.read_bytes()[:150])
+    with pytest.raises(
+        ValueError, match=r"00000000-[0-9a-f]+\.npy cannot be read .* remove it and .*\.keys\.npy"
+    ):
         encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
+    shard.unlink()
+    keys.unlink()
+    assert len(encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache").kept) == 2
+
+
+def test_features_without_their_keys_are_no_shard(tmp_path):
+    paths = pictures(tmp_path, 3)
+    whole = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
+    (keys,) = tmp_path.rglob("*.keys.npy")
+    keys.unlink()  # as after a kill between the two
+    again = Means()
+    assert np.array_equal(
+        encode_features(paths, again, batch_size=2, cache=tmp_path / "cache").features, whole.features
+    )
+    assert again.batches == [1, 2, 1]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_that_share_a_folder_leave_what_one_leaves(tmp_path, monkeypatch, world_size):
+    monkeypatch.setattr(stage, "SHARD", 8)
+    paths = pictures(tmp_path, 42)
+    paths[9].write_bytes(b"cut")
+    paths += [paths[0], paths[30], paths[1]]
+    one = encode_features(paths, Means(), batch_size=3, cache=tmp_path / "one")
+    workers = [Means() for _ in range(world_size)]
+    faults: dict[int, str] = {}
+    for rank, worker in reversed(list(enumerate(workers))):
+        faults |= encode_share(
+            paths, worker, batch_size=3, cache=tmp_path / "many", rank=rank, world_size=world_size
+        )
+    assert all(len(worker.batches) > 3 for worker in workers), "every process must have its part"
+    assert faults == one.faults
+    last = Means()
+    many = encode_features(paths, last, batch_size=3, cache=tmp_path / "many")
+    assert last.batches == [1]  # the picture that tells encoders apart
+    assert np.array_equal(many.features, one.features)
+    assert (many.kept, many.digests) == (one.kept, one.digests)
+
+
+def test_more_data_encodes_what_is_new(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SHARD", 8)
+    paths = pictures(tmp_path, 20)
+    first = encode_features(paths[4:], Means(), batch_size=4, cache=tmp_path / "cache")
+    more = Means()
+    both = encode_features(paths, more, batch_size=4, cache=tmp_path / "cache")
+    assert more.batches == [1, 4]
+    assert np.array_equal(both.features[4:], first.features)
 
 
 def test_an_encoder_of_the_wrong_shape_is_a_sentence(tmp_path):

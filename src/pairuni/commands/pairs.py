@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     try:
         with Stages() as stages:
             summary = build_pairs(
-                settings, encoder=_encoder(settings.encoder), completer=completer, advance=stages.advance
+                settings, encoder=_encoder(settings), completer=completer, advance=stages.advance
             )
     except CompletionPaused as pause:
         raise Paused(str(pause)) from None
@@ -44,6 +45,26 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
         f"{summary.pairs:,} pairs: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
     )
     return settings.out / "pairs.jsonl"
+
+
+def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
+    """Encode the images of the raw data, or this process's share of them; returns what was done."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    _check_inputs(settings)
+
+    from pairuni.pairug.encoding import encode_raw, share_of
+
+    share = share_of(os.environ)
+    with Stages(unit="images") as stages:
+        encoded = encode_raw(
+            settings, _encoder(settings, share.local_rank), share, partial(stages.advance, "features")
+        )
+    who = f"process {share.rank + 1} of {share.world_size}: " if share.world_size > 1 else ""
+    done = f"{who}{encoded.images - len(encoded.faults):,} of {encoded.images:,} images encoded"
+    if not encoded.faults:
+        return done
+    path, fault = next(iter(encoded.faults.items()))
+    return f"{done}; {len(encoded.faults):,} cannot be, the first: {path} {fault}"
 
 
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
@@ -131,14 +152,16 @@ def _check_inputs(settings: PairsSettings) -> None:
         parts_of(given)
 
 
-def _encoder(name: str) -> Encoder:
+def _encoder(settings: PairsSettings, local_rank: int = 0) -> Encoder:
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, name = settings.device, settings.encoder
+    if device == "auto":
+        device = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     if not name.startswith(OWN_TOWER):
         from pairuni.pairug.encoders import transformers_encoder
 
-        return transformers_encoder(name, device)
+        return transformers_encoder(name, device, settings.dtype)
     from pairuni.policies.registry import load_policy
 
     policy = load_policy(name.removeprefix(OWN_TOWER), device=device)

@@ -19,6 +19,7 @@ from pairuni.pairug.comparison import compare_matchings
 from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
 from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
+from pairuni.pairug.encoders import TransformersEncoder
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
 from pairuni.pairug.jsonl import dump_line, dump_lines
@@ -126,6 +127,7 @@ def build_pairs(
         matching=settings.matching,
         candidates=settings.candidates,
     )
+    described = {"width": encoded.features.shape[1], **_described(encoder)}
     compared = None
     if settings.compare_matchings:
         compared = compare_matchings(
@@ -138,7 +140,7 @@ def build_pairs(
             seed=settings.seed,
         )
     summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
-    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared)
+    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared, described)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
@@ -237,9 +239,11 @@ def _write(
     dropped: Sequence[Dropped],
     pairs: Sequence[UGPair],
     compared: Mapping[str, Any] | None,
+    described: Mapping[str, Any],
 ) -> None:
     chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
     stats = {"build": summary.to_json(), "left_out": left_out, "settings": chosen, **pair_statistics(pairs)}
+    stats["features"] = described
     if compared is not None:
         stats["matchings"] = compared
     if usage is not None:
@@ -249,6 +253,13 @@ def _write(
     write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")
     write_card(settings.out, pairs, data_files="pairs.jsonl", name=settings.out.resolve().name)
     write_pairs(settings.out / "pairs.jsonl", pairs)
+
+
+def _described(encoder: Encoder) -> dict[str, str]:
+    """What there is to say of an encoder that is no class of one's own."""
+    if not isinstance(encoder, TransformersEncoder):
+        return {}
+    return {"pooling": encoder.pooling, "dtype": encoder.dtype}
 
 
 def _tell(advance: Advance | None, stage: str, done: int, total: int) -> None:

@@ -99,8 +99,10 @@ def _how(stats: Mapping[str, Any]) -> str:
     spent = stats.get("completion") or {}
     asked = chosen.get("completion") or {}
     model = _public(asked.get("model"))
+    features = stats.get("features") or {}
     rows: list[tuple[str, Any]] = [
         ("encoder", _public(chosen.get("encoder"))),
+        ("its output taken as feature", features.get("pooling")),
         ("threshold", chosen.get("threshold")),
         ("K, clusters", build.get("clusters")),
         ("n, neighbours", chosen.get("neighbours")),

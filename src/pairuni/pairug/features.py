@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,12 @@ Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 GRID = 2.0**-26
 """Normalised features are multiples of this. A product of two is one of 2^-52 and sums of them stay below 2,
 so cosines are exact in float64 whatever the order of summation: equal images tie on every machine."""
+
+
+SHARD = 1024
+"""Images of a block: encoded together, kept in one shard; what a killed run encodes again at most."""
+_DECODERS = 4
+_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,19 @@ class EncodedImages:
 
 def l2_normalise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows [N, D] of unit length, on GRID. Raises ValueError when a row is zero or not finite."""
-    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-    if len(bad):
+    normalised = np.empty(features.shape, dtype=np.float32)
+    bad: list[int] = []
+    for start in range(0, len(features), _ROWS):
+        block = features[start : start + _ROWS].astype(np.float64)
+        lengths = np.linalg.norm(block, axis=1, keepdims=True)
+        bad += (np.flatnonzero(~_has_direction(lengths[:, 0])) + start).tolist()
+        if not bad:
+            normalised[start : start + _ROWS] = on_grid(features[start : start + _ROWS] / lengths)
+    if bad:
         raise ValueError(
             f"{len(bad)} features have no direction (zero or not finite), the first in row {bad[0]}"
         )
-    return on_grid(features / lengths).astype(np.float32)
+    return normalised
 
 
 def on_grid(features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -59,46 +74,115 @@ def encode_features(
     cache: Path | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> EncodedImages:
-    """Features of images, in the order given; copies of one image are encoded once.
+    """Features of images, in the order given; copies of one image have one row of features to share.
 
-    cache: folder that keeps features by content of the image and behaviour of the encoder; batches are cut
-    the same way whatever it holds, so a run that goes on gives the features of one that was not stopped.
-    advance: called with the number of images done.
+    cache: folder that keeps features by content of the image and behaviour of the encoder. Images are encoded
+    in blocks of SHARD, cut into batches the same way whatever the cache holds, so a run that goes on gives the
+    features of one that was not stopped. advance: called with the number of images done.
     """
     rows = FeatureCache(cache / _behaviour(encoder) if cache else None)
     digests: dict[int, str] = {}
     faults: dict[int, str] = {}
-    batch: dict[str, bytes] = {}
-    seen: set[str] = set()
-
-    def encode_batch() -> None:
-        if not all(digest in rows for digest in batch):
-            made = _encode([decode_image(data) for data in batch.values()], encoder)
-            for digest, row in zip(batch, made, strict=True):
-                if digest not in rows:
-                    rows.add(digest, row)
-        batch.clear()
-
-    for number, path in enumerate(image_paths):
-        try:
-            data = read_bytes(Path(path))
-            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-            if digest not in seen:
-                if digest not in rows:
-                    decode_image(data)
-                batch[digest] = data
-                seen.add(digest)
+    for number, digest, fault in _encode_blocks(
+        image_paths, encoder, rows, batch_size, _blocks_of(image_paths)
+    ):
+        if fault is None:
             digests[number] = digest
-        except ImageError as error:
-            faults[number] = str(error)
-        if len(batch) == batch_size:
-            encode_batch()
+        else:
+            faults[number] = fault
         if advance is not None:
             advance(1)
-    if batch:
-        encode_batch()
-    rows.flush()
     return _collect(rows, digests, faults)
+
+
+def encode_share(
+    image_paths: Sequence[str | Path],
+    encoder: Encoder,
+    *,
+    batch_size: int,
+    cache: Path,
+    rank: int,
+    world_size: int,
+    advance: Callable[[int], None] | None = None,
+) -> dict[int, str]:
+    """Encode every ``world_size``-th block of images, from block ``rank`` on, into ``cache``; see encode_features.
+
+    Processes that each take a rank share nothing but the folder. What they leave there is what one process
+    would have left: ``encode_features`` of the same images then encodes nothing. Returns the faults by number.
+    """
+    rows = FeatureCache(cache / _behaviour(encoder))
+    faults: dict[int, str] = {}
+    mine = range(rank, len(_blocks_of(image_paths)), world_size)
+    for number, _, fault in _encode_blocks(image_paths, encoder, rows, batch_size, mine):
+        if fault is not None:
+            faults[number] = fault
+        if advance is not None:
+            advance(1)
+    return faults
+
+
+def images_of_share(images: int, rank: int, world_size: int) -> int:
+    """How many of so many images the process of this rank encodes."""
+    return sum(min(SHARD, images - first) for first in range(rank * SHARD, images, world_size * SHARD))
+
+
+def _blocks_of(image_paths: Sequence[str | Path]) -> range:
+    """Numbers of the blocks of these images."""
+    return range(-(-len(image_paths) // SHARD))
+
+
+def _encode_blocks(
+    image_paths: Sequence[str | Path],
+    encoder: Encoder,
+    rows: FeatureCache,
+    batch_size: int,
+    blocks: Sequence[int],
+) -> Iterator[tuple[int, str, str | None]]:
+    """Number, digest and fault of each image of the blocks, whose features are then in ``rows``."""
+    with ThreadPoolExecutor(_DECODERS) as decoders:
+        for block in blocks:
+            first = block * SHARD
+            paths = image_paths[first : first + SHARD]
+            fresh: dict[str, NDArray[np.float32]] = {}
+            batch: dict[str, Image.Image | Path] = {}
+            seen: set[str] = set()
+            opened: deque[Any] = deque()
+            for place in range(len(paths)):
+                while len(opened) < batch_size and place + len(opened) < len(paths):
+                    opened.append(decoders.submit(_open, Path(paths[place + len(opened)]), rows))
+                digest, image, fault = opened.popleft().result()
+                if fault is None and digest not in seen:
+                    seen.add(digest)
+                    batch[digest] = Path(paths[place]) if image is None else image
+                    if len(batch) == batch_size:
+                        _encode_batch(batch, encoder, rows, fresh)
+                yield first + place, digest, fault
+            _encode_batch(batch, encoder, rows, fresh)
+            if fresh:
+                rows.add(block, list(fresh), np.stack(list(fresh.values())))
+
+
+def _open(path: Path, rows: FeatureCache) -> tuple[str, Image.Image | None, str | None]:
+    """Digest of a file, its image where no features of it are kept, and what is wrong with it."""
+    try:
+        data = read_bytes(path)
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        return digest, None if digest in rows else decode_image(data), None
+    except ImageError as error:
+        return "", None, str(error)
+
+
+def _encode_batch(
+    batch: dict[str, Image.Image | Path],
+    encoder: Encoder,
+    rows: FeatureCache,
+    fresh: dict[str, NDArray[np.float32]],
+) -> None:
+    """Into ``fresh``, and empty the batch. One of which all is kept is not encoded; of others, all is."""
+    if not all(digest in rows for digest in batch):
+        images = [decode_image(read_bytes(one)) if isinstance(one, Path) else one for one in batch.values()]
+        fresh.update(zip(batch, _encode(images, encoder), strict=True))
+    batch.clear()
 
 
 def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
@@ -114,13 +198,23 @@ def _behaviour(encoder: Encoder) -> str:
     return hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8).hexdigest()
 
 
+def _has_direction(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isfinite(lengths) & (lengths > 0)
+
+
 def _collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str]) -> EncodedImages:
-    kept = []
-    for number, digest in digests.items():
-        length = float(np.linalg.norm(rows[digest].astype(np.float64)))
-        if np.isfinite(length) and length > 0:
-            kept.append(number)
-        else:
+    numbers = list(digests)
+    features = np.zeros((0, 1), np.float32)
+    kept: list[int] = []
+    for start in range(0, len(numbers), _ROWS):
+        block = numbers[start : start + _ROWS]
+        raw = rows.gather([digests[number] for number in block])
+        good = _has_direction(np.linalg.norm(raw.astype(np.float64), axis=1))
+        if not start:
+            features = np.empty((len(numbers), raw.shape[1]), np.float32)
+        chosen = [number for number, right in zip(block, good, strict=True) if right]
+        features[len(kept) : len(kept) + len(chosen)] = l2_normalise(raw[good])
+        kept += chosen
+        for number in np.array(block)[~good].tolist():
             faults[number] = "has a feature without a direction (zero or not finite)"
-    features = np.stack([rows[digests[number]] for number in kept]) if kept else np.zeros((0, 1), np.float32)
-    return EncodedImages(l2_normalise(features), kept, [digests[number] for number in kept], faults)
+    return EncodedImages(features[: len(kept)], kept, [digests[number] for number in kept], faults)

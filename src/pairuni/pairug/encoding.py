@@ -1,0 +1,71 @@
+"""The features of raw data as a stage of its own, which several processes may share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pairuni.config import PairsSettings
+from pairuni.files import exclusive
+from pairuni.pairug.features import Encoder, encode_share, images_of_share
+from pairuni.pairug.raw_data import read_raw
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of ``world_size`` processes; ``local_rank`` counts those of its machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+
+@dataclass(frozen=True)
+class EncodedShare:
+    """images: that this process was to encode. faults: path -> why it was set aside."""
+
+    images: int
+    faults: dict[str, str]
+
+
+def share_of(environment: Mapping[str, str]) -> Share:
+    """The share that torchrun's RANK, WORLD_SIZE and LOCAL_RANK say; all of it without them. Raises ValueError."""
+    try:
+        rank, world_size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+        local_rank = int(environment.get("LOCAL_RANK", "0"))
+    except ValueError:
+        raise ValueError(
+            "RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers, as torchrun sets them"
+        ) from None
+    if not 0 <= rank < world_size or local_rank < 0:
+        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
+    return Share(rank, world_size, local_rank)
+
+
+def encode_raw(
+    settings: PairsSettings,
+    encoder: Encoder,
+    share: Share,
+    advance: Callable[[int, int], None] | None = None,
+) -> EncodedShare:
+    """Encode this process's share of all images of the raw data into ``settings.out``, where a build finds them.
+
+    Processes meet only in the folder: they read the raw data one after another, since that may write pictures
+    out, and encode at the same time. One that was stopped goes on by itself. advance: called with the images done
+    since the last call and the share's total. Raises what ``read_raw`` raises.
+    """
+    cache = settings.out / "cache"
+    with exclusive(cache / "reading.lock"):
+        raw = read_raw(settings, settings.out / "images")
+    paths = [sample.image_path for sample in raw.samples]
+    total = images_of_share(len(paths), share.rank, share.world_size)
+    faults = encode_share(
+        paths,
+        encoder,
+        batch_size=settings.batch_size,
+        cache=cache / "features",
+        rank=share.rank,
+        world_size=share.world_size,
+        advance=None if advance is None else lambda done: advance(done, total),
+    )
+    return EncodedShare(total, {paths[number]: fault for number, fault in sorted(faults.items())})
