@@ -8,7 +8,12 @@ from typing import cast
 from pairuni.rewards.reward import ImageReward, TextReward
 
 TEXT_REWARDS = {"accuracy": "pairuni.rewards.accuracy:AccuracyReward"}
-IMAGE_REWARDS = {"digits": "pairuni.digits.reward:DigitsReward"}
+IMAGE_REWARDS = {
+    "digits": "pairuni.digits.reward:DigitsReward",
+    "hpsv2": "pairuni.rewards.hpsv2:HPSv2Reward",
+    "clip": "pairuni.rewards.similarity:ClipReward",
+    "pickscore": "pairuni.rewards.similarity:PickScoreReward",
+}
 
 
 def text_reward(name: str) -> TextReward:

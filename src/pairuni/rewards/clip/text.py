@@ -1,0 +1,83 @@
+"""Prompts as CLIP's tokens, cleaned as open_clip cleans them."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ORIGINAL_MERGES = 49152 - 256 - 2
+"""Merges that CLIP takes from its vocabulary file; the lines after them are not used."""
+
+
+def open_clip_cleaning() -> Callable[[str], str]:
+    """The cleaning of open_clip's tokenizer: ftfy, HTML entities twice, white space, lower case.
+
+    Raises ImportError with the install line when ftfy is missing.
+    """
+    try:
+        from ftfy import fix_text
+    except ImportError:
+        raise ImportError("HPSv2 cleans prompts with ftfy: pip install 'pairuni[clip]'") from None
+
+    def clean(text: str) -> str:
+        text = html.unescape(html.unescape(fix_text(text))).strip()
+        return re.sub(r"\s+", " ", text).strip().lower()
+
+    return clean
+
+
+def load_tokenizer(source: str) -> Any:
+    """CLIP's tokenizer from a ``transformers`` folder, a hub name or open_clip's bpe_simple_vocab_16e6.txt.gz.
+
+    Raises ValueError when it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _from_merges(path)
+    try:
+        return AutoTokenizer.from_pretrained(str(path) if path.is_dir() else source)
+    except (OSError, ValueError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(
+            f"CLIP's tokenizer cannot be loaded from {source!r}: {reason} Give a transformers folder, a hub name "
+            "or open_clip's bpe_simple_vocab_16e6.txt.gz."
+        ) from None
+
+
+def token_ids(
+    tokenizer: Any, prompts: Sequence[str], length: int, clean: Callable[[str], str] | None
+) -> Tensor:
+    """Tokens [N, L] with start and end marks, L at most ``length``; a longer prompt is cut before its end mark.
+
+    Filled up with end marks: attention is causal and the first one is read, so they change nothing.
+    """
+    texts = [clean(prompt) if clean else prompt for prompt in prompts]
+    rows = tokenizer(texts, truncation=True, max_length=length, padding=True)["input_ids"]
+    return torch.tensor(rows, dtype=torch.long)
+
+
+def _from_merges(path: Path) -> Any:
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines = file.read().split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz): {error}") from None
+    merges = [tuple(line.split()) for line in lines[1 : ORIGINAL_MERGES + 1] if line]
+    if not merges or any(len(merge) != 2 for merge in merges):
+        raise ValueError(f"{path} is no vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz)")
+    symbols = list(bytes_to_unicode().values())
+    words = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(merge) for merge in merges)]
+    vocabulary = {word: place for place, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges)

@@ -1,0 +1,93 @@
+"""Rewards of pictures that are CLIP models of ``transformers``: plain CLIP and PickScore (arXiv:2305.01569)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import torch
+from PIL import Image
+
+from pairuni.records import Annotation
+from pairuni.rewards.clip.scorer import (
+    ClipScorer,
+    existing,
+    load_transformers_clip,
+    processor_of,
+    resolve_device,
+)
+from pairuni.rewards.clip.text import load_tokenizer
+
+_loading = threading.Lock()
+
+
+class ClipReward:
+    """Cosine of picture and prompt under a CLIP model, with the preprocessing that its folder states.
+
+    model: a ``transformers`` folder or hub name. processor: where tokenizer and preprocessing are, by default with
+    the model. Raises FileNotFoundError for a missing folder and ValueError when it holds no whole CLIP.
+    """
+
+    name = "clip"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    needs = ("prompt",)
+
+    def __init__(
+        self,
+        model: str = "openai/clip-vit-large-patch14",
+        *,
+        processor: str | None = None,
+        device: str = "auto",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        batch_size: int = 64,
+    ) -> None:
+        self._batch_size = batch_size
+        sources = (_source(model), _source(processor or model))
+        with _loading:
+            self._scorer = _load(*sources, resolve_device(device), getattr(torch, dtype))
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
+        """One score a picture. Raises ValueError when records and pictures differ in number."""
+        if len(records) != len(samples):
+            raise ValueError(f"{len(records)} records but {len(samples)} pictures to score")
+        return self._scorer.cosines([record.prompt for record in records], samples, self._batch_size)
+
+
+class PickScoreReward(ClipReward):
+    """PickScore: the cosine times the model's learned scale, about 15 to 26 in practice."""
+
+    name = "pickscore"
+    range = (-100.0, 100.0)
+
+    def __init__(
+        self,
+        model: str = "yuvalkirstain/PickScore_v1",
+        *,
+        processor: str | None = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        device: str = "auto",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__(model, processor=processor, device=device, dtype=dtype, batch_size=batch_size)
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
+        """One score a picture. Raises ValueError when records and pictures differ in number."""
+        return [self._scorer.logit_scale * cosine for cosine in super().__call__(records, samples)]
+
+
+def _source(name: str) -> str:
+    path = existing(name)
+    return name if path is None else str(path.absolute())
+
+
+@lru_cache(maxsize=4)
+def _load(model: str, processor: str, device: torch.device, dtype: torch.dtype) -> ClipScorer:
+    return ClipScorer(
+        load_transformers_clip(model),
+        load_tokenizer(processor),
+        processor_of(processor),
+        device=device,
+        dtype=dtype,
+    )

@@ -1,0 +1,304 @@
+"""HPSv2 held to open_clip's model with the original's preprocessing and tokenizer.
+
+reference/make_hpsv2_scores.py says how the stored values were made.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn.functional import interpolate
+
+from pairuni.records import Annotation
+from pairuni.rewards import hpsv2
+from pairuni.rewards.clip import original, scorer
+from pairuni.rewards.clip.original import clip_from_original, config_of, key_map, read_original
+from pairuni.rewards.clip.pictures import middle_of_resize, rgb
+from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning, token_ids
+from pairuni.rewards.hpsv2 import HPSv2Reward
+from reference import tiny_hpsv2
+
+pytest.importorskip("ftfy")
+STORED: dict[str, Any] = json.loads(tiny_hpsv2.SCORES.read_text(encoding="utf-8"))
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    made = tiny_hpsv2.weights(tiny_hpsv2.shapes())
+    return {name: torch.from_numpy(values) for name, values in made.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, state: dict[str, torch.Tensor]) -> Path:
+    """The small HPSv2 as the original's kind of file, and a vocabulary."""
+    path = tmp_path_factory.mktemp("hpsv2")
+    torch.save({"epoch": 1, "name": "small", "state_dict": state}, path / "small.pt")
+    tiny_hpsv2.write_vocabulary(path / "bpe_simple_vocab_16e6.txt.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def make(folder: Path) -> Callable[..., HPSv2Reward]:
+    def reward(checkpoint: Path | str = folder / "small.pt", **settings: Any) -> HPSv2Reward:
+        vocabulary = str(folder / "bpe_simple_vocab_16e6.txt.gz")
+        return HPSv2Reward(str(checkpoint), tokenizer=vocabulary, device="cpu", **settings)
+
+    return reward
+
+
+def record(prompt: str) -> Annotation:
+    return Annotation.model_construct(image_path="a.png", prompt=prompt, question="q", answer="a", tag="")
+
+
+def test_drawn_pictures_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
+    pictures = tiny_hpsv2.drawn()
+    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(pictures))]
+    scores = make()([record(prompt) for prompt in prompts], list(pictures.values()))
+    assert dict(zip(pictures, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=TOLERANCE)
+    assert np.std(list(STORED["drawn"].values())) > 100 * TOLERANCE
+
+
+def test_prompts_are_cleaned_cut_and_read_as_the_original_does(
+    make: Callable[..., HPSv2Reward], folder: Path
+) -> None:
+    picture = tiny_hpsv2.drawn()["wide"]
+    scores = make()([record(prompt) for prompt in tiny_hpsv2.PROMPTS], [picture] * len(tiny_hpsv2.PROMPTS))
+    found = dict(zip(tiny_hpsv2.PROMPTS, scores, strict=True))
+    assert found == pytest.approx(STORED["prompts"], abs=TOLERANCE)
+    tokenizer = load_tokenizer(str(folder / "bpe_simple_vocab_16e6.txt.gz"))
+    rows = token_ids(tokenizer, tiny_hpsv2.PROMPTS, 77, open_clip_cleaning()).tolist()
+    assert [row[: row.index(max(row)) + 1] for row in rows] == STORED["tokens"]
+    assert max(map(len, STORED["tokens"])) == 77
+
+
+@pytest.mark.skipif(not tiny_hpsv2.SHARED.is_dir(), reason="the photographs are not here")
+def test_real_photographs_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
+    photos = tiny_hpsv2.photos()
+    assert {name.split()[-1] for name in photos} == {"RGB", "L", "RGBA"}
+    scores = make()(
+        [record(caption) for _, caption in photos.values()], [image for image, _ in photos.values()]
+    )
+    assert dict(zip(photos, scores, strict=True)) == pytest.approx(STORED["photos"], abs=TOLERANCE)
+
+
+def test_the_batch_changes_nothing(make: Callable[..., HPSv2Reward]) -> None:
+    pictures = list(tiny_hpsv2.drawn().values())
+    records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(pictures))]
+    whole = make(batch_size=64)(records, pictures)
+    assert make(batch_size=3)(records, pictures) == pytest.approx(whole, abs=1e-6)
+    alone = [make()([one], [picture])[0] for one, picture in zip(records, pictures, strict=True)]
+    assert alone == pytest.approx(whole, abs=1e-6)
+
+
+def test_other_forms_of_the_checkpoint_score_the_same(
+    make: Callable[..., HPSv2Reward], state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    picture, asked = tiny_hpsv2.drawn()["tall"], [record("a cat")]
+    expected = make()(asked, [picture])
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "small.safetensors")
+    torch.save(state, tmp_path / "bare.pt")
+    clip_from_original(state).save_pretrained(tmp_path / "clip")
+    for form in ("small.safetensors", "bare.pt", "clip"):
+        assert make(tmp_path / form)(asked, [picture]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_bfloat16_is_near(make: Callable[..., HPSv2Reward]) -> None:
+    pictures = list(tiny_hpsv2.drawn().values())
+    records = [record("a dog")] * len(pictures)
+    assert make(dtype="bfloat16")(records, pictures) == pytest.approx(make()(records, pictures), abs=0.03)
+
+
+def test_the_whole_of_vit_h_14_has_its_place() -> None:
+    """Names and shapes are those of open_clip's ViT-H-14, which make_hpsv2_scores.py wrote down."""
+    lines = [line.partition(" ") for line in tiny_hpsv2.KEYS.read_text(encoding="utf-8").splitlines()]
+    shapes = {name: [int(side) for side in shape.split("x") if side] for name, _, shape in lines}
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    assert len(state) == 686
+    assert sum(tensor.numel() for tensor in state.values()) == 986_109_441
+    model = clip_from_original(state)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 986_109_441
+    assert key_map(model.config).keys() == state.keys()
+    towers = model.config.vision_config, model.config.text_config
+    assert [(tower.num_attention_heads, tower.hidden_act) for tower in towers] == [(16, "gelu"), (16, "gelu")]
+    assert (towers[0].image_size, towers[0].patch_size, towers[1].eos_token_id) == (224, 14, 49407)
+
+
+def test_the_checkpoint_is_read_once(
+    folder: Path, make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    monkeypatch.setattr(hpsv2, "read_original", lambda path: reads.append(path) or read_original(path))
+    hpsv2._load.cache_clear()
+    first, second = make(), make(version="2.0", batch_size=2)
+    for reward in (first, second, first):
+        reward([record("a"), record("b")], [tiny_hpsv2.drawn()["wide"]] * 2)
+    assert reads == [folder / "small.pt"]
+
+
+def test_texts_are_computed_once_and_only_so_many_are_kept(
+    make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hpsv2._load.cache_clear()
+    asked: list[list[str]] = []
+
+    def counting(tokenizer: Any, prompts: list[str], *rest: Any) -> torch.Tensor:
+        asked.append(list(prompts))
+        return token_ids(tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(scorer, "token_ids", counting)
+    monkeypatch.setattr(scorer, "TEXTS_KEPT", 2)
+    reward, picture = make(), tiny_hpsv2.drawn()["one-pixel"]
+    for prompts in (["a", "a", "b"], ["b", "a"], ["c"], ["a", "b"]):
+        reward([record(prompt) for prompt in prompts], [picture] * len(prompts))
+    assert asked == [["a", "b"], ["c"], ["b"]]  # c drove out b, which was used longest ago
+    many = reward([record(str(place)) for place in range(5)], [picture] * 5)
+    assert len(set(many)) > 1
+
+
+@pytest.mark.parametrize(
+    ("length", "shortest"), [(300, 300), (640, 300), (61, 50), (50, 50), (224, 224), (1, 1)]
+)
+def test_resizing_is_torchs_antialiased_bicubic(length: int, shortest: int) -> None:
+    size = 224
+    signal = torch.rand(1, 3, length, 2, generator=torch.Generator().manual_seed(3))
+    resized = size if length == shortest else int(size * length / shortest)
+    whole = interpolate(signal, (resized, 2), mode="bicubic", antialias=True)[0]
+    first = round((resized - size) / 2)
+    ours = middle_of_resize(length, size, shortest=shortest) @ signal[0]
+    torch.testing.assert_close(ours, whole[:, first : first + size], atol=2e-6, rtol=0)
+
+
+def test_a_long_strip_costs_no_more_than_a_picture(make: Callable[..., HPSv2Reward]) -> None:
+    strip = Image.fromarray(np.full((20_000, 1, 3), 90, np.uint8))
+    square = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    scores = make()([record("grey")] * 2, [strip, square])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    assert np.asarray(rgb(Image.fromarray(ramp)))[..., 0].ravel().tolist() == list(range(256))
+
+
+def test_records_and_pictures_must_match_in_number(make: Callable[..., HPSv2Reward]) -> None:
+    with pytest.raises(ValueError, match="1 records but 2 pictures"):
+        make()([record("a")], [tiny_hpsv2.drawn()["wide"]] * 2)
+    assert make()([], []) == []
+
+
+def test_a_missing_checkpoint_is_named(make: Callable[..., HPSv2Reward]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere/HPS_v2.1_compressed.pt: no such file or folder"):
+        make("nowhere/HPS_v2.1_compressed.pt")
+
+
+def test_the_published_checkpoint_that_cannot_be_had_says_what_to_do(
+    make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = []
+
+    def offline(repository: str, file: str) -> str:
+        wanted.append((repository, file))
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    for version in ("2.0", "2.1"):
+        with pytest.raises(FileNotFoundError, match=r"set reward\.hpsv2\.checkpoint to its path"):
+            make(hpsv2.HUB, version=version)
+    assert wanted == [("xswu/HPSv2", "HPS_v2_compressed.pt"), ("xswu/HPSv2", "HPS_v2.1_compressed.pt")]
+
+
+def test_the_other_versions_file_is_refused(make: Callable[..., HPSv2Reward], tmp_path: Path) -> None:
+    (tmp_path / "HPS_v2_compressed.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is HPSv2\.0, but reward\.hpsv2\.version is '2\.1'"):
+        make(tmp_path / "HPS_v2_compressed.pt", version="2.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("visual.ln_pre.bias"), "lacks visual.ln_pre.bias"),
+        (lambda state: state.pop("visual.proj"), "no checkpoint of open_clip's CLIP: visual.proj missing"),
+        (
+            lambda state: state.update(head=torch.zeros(1)),
+            "holds head, which a CLIP of this size does not have",
+        ),
+        (lambda state: state.update({"ln_final.bias": torch.zeros(3)}), r"ln_final.bias has the shape \[3\]"),
+        (lambda state: state.update({"visual.conv1.weight": torch.zeros(768, 3, 32, 32)}), "no ViT-H-14"),
+    ],
+)
+def test_another_models_file_is_refused_by_name(
+    change: Callable[[dict[str, torch.Tensor]], Any],
+    said: str,
+    state: dict[str, torch.Tensor],
+    make: Callable[..., HPSv2Reward],
+    tmp_path: Path,
+) -> None:
+    other = dict(state)
+    change(other)
+    torch.save({"state_dict": other}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=f"other.pt is no HPSv2: .*{said}"):
+        make(tmp_path / "other.pt")
+
+
+class Harm:
+    """Something that a checkpoint has no business to hold."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("the pickle ran",))
+
+
+def test_a_pickle_is_not_run(make: Callable[..., HPSv2Reward], tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "harm": Harm()}, tmp_path / "harm.pt")
+    with pytest.raises(ValueError, match="only weights are read"):
+        make(tmp_path / "harm.pt")
+
+
+@pytest.mark.parametrize("name", ["junk.pt", "junk.safetensors", "empty.pt", "cut.pt", "zip.pt"])
+def test_a_file_of_another_kind_is_named(
+    name: str, make: Callable[..., HPSv2Reward], folder: Path, tmp_path: Path
+) -> None:
+    kinds = {
+        "empty": b"",
+        "cut": (folder / "small.pt").read_bytes()[:100_000],
+        "junk": b"this is no checkpoint",
+    }
+    if name == "zip.pt":
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr("a.txt", "a")
+    else:
+        (tmp_path / name).write_bytes(kinds[name.partition(".")[0]])
+    with pytest.raises(ValueError, match=name):
+        make(tmp_path / name)
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(
+    folder: Path, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    smaller = dict(state)
+    smaller["token_embedding.weight"] = state["token_embedding.weight"][:600]
+    torch.save(smaller, tmp_path / "smaller.pt")
+    with pytest.raises(ValueError, match="do not belong together"):
+        HPSv2Reward(
+            str(tmp_path / "smaller.pt"), tokenizer=str(folder / "bpe_simple_vocab_16e6.txt.gz"), device="cpu"
+        )
+    with pytest.raises(ValueError, match="CLIP's tokenizer cannot be loaded"):
+        HPSv2Reward(str(folder / "small.pt"), tokenizer="./no/such/tokenizer", device="cpu")
+    (tmp_path / "vocabulary.txt.gz").write_bytes(b"not gzip")
+    with pytest.raises(ValueError, match="is no vocabulary of CLIP"):
+        load_tokenizer(str(tmp_path / "vocabulary.txt.gz"))
+
+
+def test_sizes_follow_from_the_tensors(state: dict[str, torch.Tensor]) -> None:
+    config = config_of(state)
+    assert config.vision_config.num_attention_heads * original.VISION_HEAD == tiny_hpsv2.VISION["width"]
+    assert config.text_config.num_attention_heads == tiny_hpsv2.TEXT["heads"]
