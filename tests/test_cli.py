@@ -137,6 +137,13 @@ def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_path: Path) -> None:
+    words = ("--reward.generation", "hpsv2", "--reward.hpsv2.checkpoint", tmp_path / "HPS_v2.1_compressed.pt")
+    code, said, errors = call("train", recipe, "--dry-run", *words)
+    assert (code, said) == (1, "")
+    assert "HPS_v2.1_compressed.pt: no such file or folder; set reward.hpsv2.checkpoint" in errors
+
+
 def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
     code, said, errors = call("train", recipe, "--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
     assert code == 0, errors

@@ -43,6 +43,7 @@ def test_every_recipe_loads(name: str) -> None:
     settings = load_settings(RunSettings, RECIPES / f"{name}.toml")
     if name.startswith("janus"):
         assert settings.rollout.generation == (8 if name.endswith("1b") else 4)
+        assert (settings.reward.generation, settings.reward.hpsv2.version) == ("hpsv2", "2.1")
         assert settings.pairgrpo.pairs_per_step * settings.pairgrpo.gradient_accumulation == 16
 
 

@@ -102,13 +102,60 @@ class RolloutSettings(Settings):
     """Longest answer in tokens (paper: not stated)."""
 
 
+class HPSv2Settings(Settings):
+    """The reward hpsv2: Human Preference Score v2 (arXiv:2306.09341)."""
+
+    checkpoint: str = Field(default="xswu/HPSv2", min_length=1)
+    """The original's file (.pt, .safetensors), a transformers CLIP folder, or a hub name."""
+    version: Literal["2.0", "2.1"] = "2.1"
+    """Which version the checkpoint is; scores of the two do not compare (paper: not stated)."""
+    tokenizer: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
+    """CLIP's vocabulary: a transformers folder, a hub name or open_clip's bpe_simple_vocab_16e6.txt.gz."""
+    device: str = Field(default="auto", min_length=1)
+    """Where it runs: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights and features; the cosine is in float32 either way."""
+    batch_size: int = Field(default=64, ge=1)
+    """Pictures per forward pass."""
+
+
+class ClipSettings(Settings):
+    """The reward clip: cosine under a CLIP model."""
+
+    model: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
+    """A transformers CLIP folder or hub name."""
+    processor: str | None = Field(default=None, min_length=1)
+    """Folder or hub name of tokenizer and preprocessing; none is the model's own."""
+    device: str = Field(default="auto", min_length=1)
+    """Where it runs: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights and features; the cosine is in float32 either way."""
+    batch_size: int = Field(default=64, ge=1)
+    """Pictures per forward pass."""
+
+
+class PickScoreSettings(ClipSettings):
+    """The reward pickscore (arXiv:2305.01569): a CLIP model's cosine times its learned scale."""
+
+    model: str = Field(default="yuvalkirstain/PickScore_v1", min_length=1)
+    """A transformers CLIP folder or hub name."""
+    processor: str | None = Field(default="laion/CLIP-ViT-H-14-laion2B-s32B-b79K", min_length=1)
+    """Folder or hub name of tokenizer and preprocessing; none is the model's own."""
+
+
 class RewardSettings(Settings):
-    """Names of rewards: a short name, or "package.module:Class" of your own."""
+    """Names of rewards: a short name, or "package.module:Class" of your own; and what the named ones need."""
 
     understanding: str = Field(default="accuracy", min_length=1)
     """Reward of answers (paper: 1 if the extracted answer equals the truth, else 0)."""
     generation: str = Field(default="digits", min_length=1)
     """Reward of pictures (paper: HPSv2)."""
+    hpsv2: HPSv2Settings = HPSv2Settings()
+    """What the reward hpsv2 needs."""
+    clip: ClipSettings = ClipSettings()
+    """What the reward clip needs."""
+    pickscore: PickScoreSettings = PickScoreSettings()
+    """What the reward pickscore needs."""
 
 
 class PairGRPOSettings(Settings):

@@ -1,12 +1,40 @@
+import inspect
+
 import pytest
 
+from pairuni.config import ClipSettings, HPSv2Settings, PickScoreSettings, RewardSettings
 from pairuni.rewards.accuracy import AccuracyReward
+from pairuni.rewards.hpsv2 import HPSv2Reward
 from pairuni.rewards.registry import IMAGE_REWARDS, image_reward, text_reward
+from pairuni.rewards.similarity import ClipReward, PickScoreReward
 
 
 def test_short_name() -> None:
     assert isinstance(text_reward("accuracy"), AccuracyReward)
     assert "digits" in IMAGE_REWARDS
+
+
+def test_shipped_rewards_are_made_from_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, dict[str, object]] = {}
+    for kind in (HPSv2Reward, ClipReward, PickScoreReward):
+        monkeypatch.setattr(kind, "__init__", lambda self, **given: made.update({self.name: given}))
+    settings = RewardSettings(
+        hpsv2=HPSv2Settings(checkpoint="a.pt", version="2.0", batch_size=3),
+        clip=ClipSettings(model="b", device="cpu"),
+        pickscore=PickScoreSettings(dtype="bfloat16"),
+    )
+    for name in ("hpsv2", "clip", "pickscore"):
+        assert image_reward(name, settings).name == name
+        assert made[name] == getattr(settings, name).model_dump()
+    assert (made["hpsv2"]["checkpoint"], made["hpsv2"]["version"]) == ("a.pt", "2.0")
+    assert made["pickscore"]["model"] == "yuvalkirstain/PickScore_v1"
+
+
+@pytest.mark.parametrize("kind", [HPSv2Reward, ClipReward, PickScoreReward])
+def test_a_rewards_own_defaults_are_the_settings(kind: type) -> None:
+    given = inspect.signature(kind).parameters
+    settings = getattr(RewardSettings(), kind.name)
+    assert {name: one.default for name, one in given.items()} == settings.model_dump()
 
 
 def test_own_class() -> None:

@@ -7,6 +7,7 @@ from itertools import permutations
 
 from PIL import Image
 
+from pairuni.config import RewardSettings
 from pairuni.digits.detectors import Seen, reward_detector
 from pairuni.digits.language import Request, Wanted, parse
 from pairuni.digits.prompts import related
@@ -17,6 +18,11 @@ class DigitsReward:
     """Graded score in [0, 1] by the reward detector; 1 only for a picture wholly right."""
 
     name = "digits"
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> DigitsReward:
+        """It has no settings."""
+        return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a picture. Raises ValueError when a prompt is not of the digits world."""

@@ -52,7 +52,10 @@ def learning_rate_at(step: int, settings: PairGRPOSettings) -> float:
 
 def load_rewards(names: RewardSettings) -> Rewards:
     """The two rewards that the settings name. Raises ValueError naming the known ones."""
-    return Rewards(understanding=text_reward(names.understanding), generation=image_reward(names.generation))
+    return Rewards(
+        understanding=text_reward(names.understanding, names),
+        generation=image_reward(names.generation, names),
+    )
 
 
 class Trainer:

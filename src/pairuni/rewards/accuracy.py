@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Sequence
 
+from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.answers import chosen_letters, final_answer, normalise, numbers, parse_options, stated
 
@@ -52,6 +53,11 @@ class AccuracyReward:
     """1.0 for each right answer, 0.0 for each wrong one."""
 
     name = "accuracy"
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> AccuracyReward:
+        """It has no settings."""
+        return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
         """One score a sample; raises ValueError when records and samples differ in number."""

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from PIL import Image
 
+from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.clip.original import clip_from_original, read_original
 from pairuni.rewards.clip.pictures import tensor_first
@@ -46,11 +47,15 @@ class HPSv2Reward:
         dtype: Literal["float32", "bfloat16"] = "float32",
         batch_size: int = 64,
     ) -> None:
-        self.version = version
         self._batch_size = batch_size
         source = locate(checkpoint, version)
         with _loading:
             self._scorer = _load(source, tokenizer, resolve_device(device), getattr(torch, dtype))
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> HPSv2Reward:
+        """The reward of ``settings.hpsv2``."""
+        return cls(**settings.hpsv2.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a picture. Raises ValueError when records and pictures differ in number."""
@@ -65,7 +70,7 @@ def locate(checkpoint: str, version: str) -> str:
 
     Raises FileNotFoundError when there is none, and ValueError when the file's name is the other version's.
     """
-    path = existing(checkpoint)
+    path = existing(checkpoint, "reward.hpsv2.checkpoint")
     if path is not None:
         named = {file: known for known, file in FILES.items()}.get(path.name, version)
         if named != version:

@@ -1,10 +1,14 @@
-"""Rewards by name: a short name, or "package.module:Class" of one's own; loaded only when asked for."""
+"""Rewards by name: a short name, or "package.module:Class" of one's own; loaded only when asked for.
+
+A shipped reward is made by its ``from_settings``, a class of one's own without arguments.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import Any, cast
 
+from pairuni.config import RewardSettings
 from pairuni.rewards.reward import ImageReward, TextReward
 
 TEXT_REWARDS = {"accuracy": "pairuni.rewards.accuracy:AccuracyReward"}
@@ -16,17 +20,17 @@ IMAGE_REWARDS = {
 }
 
 
-def text_reward(name: str) -> TextReward:
+def text_reward(name: str, settings: RewardSettings | None = None) -> TextReward:
     """The understanding reward of this name. Raises ValueError naming the known ones."""
-    return cast(TextReward, _make(name, TEXT_REWARDS, "understanding"))
+    return cast(TextReward, _make(name, TEXT_REWARDS, "understanding", settings))
 
 
-def image_reward(name: str) -> ImageReward:
+def image_reward(name: str, settings: RewardSettings | None = None) -> ImageReward:
     """The generation reward of this name. Raises ValueError naming the known ones."""
-    return cast(ImageReward, _make(name, IMAGE_REWARDS, "generation"))
+    return cast(ImageReward, _make(name, IMAGE_REWARDS, "generation", settings))
 
 
-def _make(name: str, known: dict[str, str], task: str) -> object:
+def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> object:
     location = known.get(name, name)
     module_name, colon, attribute = location.partition(":")
     if not (module_name and colon and attribute):
@@ -40,7 +44,7 @@ def _make(name: str, known: dict[str, str], task: str) -> object:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # the reward's own module lacks a dependency: that error names it
         raise ValueError(f"the {task} reward {name!r} names the module {module_name}, not found") from None
-    made = getattr(module, attribute, None)
+    made: Any = getattr(module, attribute, None)
     if not callable(made):
         raise ValueError(f"the {task} reward {name!r}: {module_name} has no class {attribute}")
-    return made()
+    return made.from_settings(settings or RewardSettings()) if name in known else made()

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from PIL import Image
 
+from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.clip.scorer import (
     ClipScorer,
@@ -44,15 +45,24 @@ class ClipReward:
         batch_size: int = 64,
     ) -> None:
         self._batch_size = batch_size
-        sources = (_source(model), _source(processor or model))
+        sources = (self._source(model, "model"), self._source(processor or model, "processor"))
         with _loading:
             self._scorer = _load(*sources, resolve_device(device), getattr(torch, dtype))
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> ClipReward:
+        """The reward of ``settings.clip``."""
+        return cls(**settings.clip.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a picture. Raises ValueError when records and pictures differ in number."""
         if len(records) != len(samples):
             raise ValueError(f"{len(records)} records but {len(samples)} pictures to score")
         return self._scorer.cosines([record.prompt for record in records], samples, self._batch_size)
+
+    def _source(self, name: str, setting: str) -> str:
+        path = existing(name, f"reward.{self.name}.{setting}")
+        return name if path is None else str(path.absolute())
 
 
 class PickScoreReward(ClipReward):
@@ -72,14 +82,14 @@ class PickScoreReward(ClipReward):
     ) -> None:
         super().__init__(model, processor=processor, device=device, dtype=dtype, batch_size=batch_size)
 
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> PickScoreReward:
+        """The reward of ``settings.pickscore``."""
+        return cls(**settings.pickscore.model_dump())
+
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a picture. Raises ValueError when records and pictures differ in number."""
         return [self._scorer.logit_scale * cosine for cosine in super().__call__(records, samples)]
-
-
-def _source(name: str) -> str:
-    path = existing(name)
-    return name if path is None else str(path.absolute())
 
 
 @lru_cache(maxsize=4)

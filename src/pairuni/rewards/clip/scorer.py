@@ -138,11 +138,14 @@ def processor_of(source: str) -> Preprocess:
     return preprocess
 
 
-def existing(path: str) -> Path | None:
-    """The path when it is there, None when it may be a hub name. Raises FileNotFoundError for a missing path."""
+def existing(path: str, setting: str) -> Path | None:
+    """The path when it is there, None when it may be a hub name.
+
+    Raises FileNotFoundError, naming the setting, for a missing path.
+    """
     found = Path(path).expanduser()
     if found.exists():
         return found
     if path.count("/") == 1 and not path.startswith((".", "/", "~")) and not found.suffix:
         return None
-    raise FileNotFoundError(f"{path}: no such file or folder")
+    raise FileNotFoundError(f"{path}: no such file or folder; set {setting}")
