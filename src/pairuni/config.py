@@ -201,11 +201,14 @@ class EvaluationSettings(Settings):
     """Held-out evaluation during training."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations, whose scores join metrics.jsonl as eval/<task>; 0 evaluates never."""
-    task: Literal["digits"] = "digits"
-    """What is evaluated on: held-out scenes of the embedded world."""
+    """Steps between evaluations, whose scores join metrics.jsonl as eval/<task>, the untouched policy's as step 0;
+    0 evaluates never."""
+    task: Literal["pairs", "digits"] = "pairs"
+    """What is evaluated on: pairs that are not trained on, by the run's rewards; or scenes of the embedded world."""
+    pairs: UserPath | None = None
+    """PairUG file of held-out pairs; none keeps ``items`` pairs of data.pairs out of training."""
     items: int = Field(default=120, ge=1)
-    """Held-out items of each task."""
+    """Held-out items of each task; with ``pairs``, at most so many of the file."""
 
 
 class CheckpointSettings(Settings):

@@ -119,7 +119,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], k
     result = trainer(tmp_path, out, settings, evaluate=evaluate).run(resume=True)
     assert result.steps == 6
     same_run(tmp_path / "whole", out)
-    assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows(out)] == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -190,17 +190,19 @@ def test_every_epoch_meets_every_pair(tmp_path: Path) -> None:
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    tracked: list[tuple[int, float]] = []
+    tracked: list[tuple[int, float | None]] = []
 
     class Tracker:
         def log(self, metrics: Mapping[str, float], step: int) -> None:
-            tracked.append((step, metrics["understanding/reward"]))
+            tracked.append((step, metrics.get("understanding/reward")))
 
     settings = run_settings(evaluation={"every": 4})
     trainer(
         tmp_path, out, settings, tracker=Tracker(), evaluate=lambda policy, step: {"understanding": step / 8}
     ).run()
-    history = rows(out)
+    untouched, *history = rows(out)
+    assert untouched == {"step": 0, "eval/understanding": 0.0}
+    assert tracked.pop(0) == (0, None)
     assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert [row["learning_rate"] for row in history] == pytest.approx([0.025, 0.05, 0.05, 0.05, 0.05, 0.05])
     assert [row.get("eval/understanding") for row in history] == [None, None, None, 0.5, None, None]

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from pairuni.config import Pairing
-from pairuni.pairug.pairings import apply_pairing, load_pairing
+from pairuni.pairug.pairings import QUADRUPLES, apply_pairing, draw_held_out, load_pairing
 from pairuni.pairug.store import write_pairs
 from pairuni.records import Annotation, Quadruple, UGPair
 
@@ -105,3 +105,36 @@ def test_quadruples_are_read_from_beside_the_pairs(tmp_path):
         ValueError, match=r"quadruples\.jsonl, line 3, field image_path: '\.\./u2\.png' lies outside"
     ):
         load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+
+
+def test_held_out_pairs_are_the_same_whatever_the_pairing_and_never_trained_on(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, PAIRS)
+    held = draw_held_out(path, 6, seed=4)
+    assert held == [pair for pair in PAIRS if pair in held]
+    assert len(held) == 6
+    assert held != draw_held_out(path, 6, seed=5)
+    (tmp_path / QUADRUPLES).write_text("".join(q.model_dump_json() + "\n" for q in [*U, *G]))
+    unseen = {image for side in ("understand_ann", "generate_ann") for image in images(held, side)}
+    assert len(unseen) > 6
+    for pairing in get_args(Pairing):
+        made = load_pairing(path, pairing, seed=1, held_out=held)
+        assert made
+        for side in ("understand_ann", "generate_ann"):
+            assert unseen.isdisjoint(images(made, side)), pairing
+    assert load_pairing(path, "pairug", seed=1, held_out=held) == [pair for pair in PAIRS if pair not in held]
+
+
+def test_a_pair_that_repeats_a_held_out_prompt_is_not_trained_on(tmp_path):
+    other = PAIRS[5].generate_ann.model_copy(update={"image_path": "another.png"})
+    again = UGPair(similarity=1.0, generate_ann=other, understand_ann=other)
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, [*PAIRS, again])
+    assert load_pairing(path, "pairug", seed=1, held_out=PAIRS[5:6]) == [*PAIRS[:5], *PAIRS[6:]]
+
+
+def test_something_must_be_left_to_train_on(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, PAIRS)
+    with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
+        load_pairing(path, "pairug", seed=1, held_out=draw_held_out(path, 100, seed=1))

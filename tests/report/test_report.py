@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
@@ -227,3 +228,54 @@ def test_pairs_are_read_from_parquet_too(tmp_path):
     lines.with_suffix(".parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"pairs\.parquet is not a whole parquet file"):
         read_run(folder)
+
+
+def a_look(step: int, score: float, reply: str) -> str:
+    asked = {
+        "question": "which <digit>?",
+        "answer": "two",
+        "reply": reply,
+        "reward": score,
+        "image": "asked.png",
+    }
+    drawn = {"prompt": "a two", "correct": score > 0.5, "image": f"{step}.png"}
+    return json.dumps(
+        {
+            "understanding": {"score": score, "items": [asked]},
+            "generation": {"score": score, "items": [drawn]},
+        }
+    )
+
+
+def test_looks_at_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1, "understanding/reward": 0.5}\n')
+    (run / "evaluation").mkdir()
+    for step, reply in ((0, "six"), (100, "two"), (20, "nine")):
+        (run / "evaluation" / f"step-{step:06d}.json").write_text(a_look(step, step / 100, reply))
+        Image.new("RGB", (32, 32), (step, 0, 0)).save(run / f"{step}.png")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    section = page.words[page.words.index("Held out, while training") :]
+    told = (
+        "a two",
+        "step 0✗",
+        "step 100✓",
+        "which <digit>?",
+        "step 0: 0six",
+        "step 20: 0.2nine",
+        "step 100: 1two",
+    )
+    places = [section.index(words) for words in told]
+    assert places == sorted(places)
+    shown = [image["alt"] for image in page.of("img")]
+    assert shown == [f"after step {step}: a two" for step in (0, 20, 100)]
+
+
+def test_a_look_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1}\n')
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "step-000002.json").write_text('{"understanding": ')
+    with pytest.raises(ValueError, match=r"step-000002\.json is not a look of a run"):
+        write_report(run)
+    (run / "evaluation" / "step-000002.json").write_text('{"understanding": {"score": 1}}')
+    with pytest.raises(ValueError, match=r"step-000002\.json: Field required"):
+        write_report(run)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pairuni.config import RunSettings
+from pairuni.records import UGPair
 from pairuni.training.tracking import Progress
 
 if TYPE_CHECKING:
+    from pairuni.pairgrpo.rollout import Rewards
     from pairuni.policies.policy import UnifiedPolicy
 
 
@@ -38,18 +40,36 @@ def digits(
     return "\n".join(f"{task:<16}{100 * score:.1f}%" for task, score in result.scores().items())
 
 
-def in_training(settings: RunSettings) -> Callable[[UnifiedPolicy, int], Mapping[str, float]] | None:
-    """What a run scores itself with every ``evaluation.every`` steps; None when it never does."""
-    if settings.evaluation.every == 0:
+def in_training(
+    settings: RunSettings, held_out: Sequence[UGPair], rewards: Rewards, out: Path
+) -> Callable[[UnifiedPolicy, int], Mapping[str, float]] | None:
+    """What a run scores itself with every ``evaluation.every`` steps; None when it never does.
+
+    held_out: pairs that are not trained on, for the task "pairs". out: the run's folder, which keeps the pictures.
+    """
+    chosen = settings.evaluation
+    if chosen.every == 0:
         return None
+    if chosen.task == "pairs":
+        from pairuni.pairgrpo.held_out import HeldOutPairs
+
+        return HeldOutPairs(
+            pairs=held_out,
+            image_folder=(chosen.pairs or settings.data.pairs).parent,
+            rewards=rewards,
+            rollout=settings.rollout,
+            seed=settings.seed,
+            out=out,
+        )
     from pairuni.digits.evaluation import evaluate
     from pairuni.digits.world import held_out_items
 
-    held_out = held_out_items(settings.seed, settings.evaluation.items)
+    items = held_out_items(settings.seed, chosen.items)
 
     def scores(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
-        guidance = settings.rollout.guidance
-        return evaluate(policy, held_out, guidance=guidance, seed=settings.seed).scores()
+        result = evaluate(policy, items, guidance=settings.rollout.guidance, seed=settings.seed)
+        result.write(out / "evaluation", f"step-{step:06d}")
+        return result.scores()
 
     return scores
 

@@ -13,6 +13,7 @@ from pairuni.commands.errors import Interrupted
 from pairuni.commands.evaluation import in_training
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.files import write_text
+from pairuni.records import UGPair
 
 
 def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
@@ -31,15 +32,14 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
         return
 
     from pairuni.pairgrpo.trainer import Trainer, load_rewards
-    from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
 
-    data = settings.data
     rewards = load_rewards(settings.reward)
-    pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
+    pairs, held_out = _pairs(settings)
     policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
-    trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=in_training(settings))
+    evaluate = in_training(settings, held_out, rewards, out)
+    trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=evaluate)
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", to_toml(settings))
@@ -53,11 +53,29 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
         "seed": settings.seed,
         "steps": result.steps,
         "seconds": round(time.monotonic() - began, 1),
-        "pairs": str(data.pairs.resolve()),
+        "pairs": str(settings.data.pairs.resolve()),
     }
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     typer.echo(f"trained model: {out / 'final'}")
     typer.echo(f"report: {write_report(out)}")
+
+
+def _pairs(settings: RunSettings) -> tuple[list[UGPair], list[UGPair]]:
+    """Pairs to train on, and those that evaluation looks at."""
+    from pairuni.pairug.pairings import draw_held_out, load_pairing
+
+    data, looks = settings.data, settings.evaluation
+    held_out: list[UGPair] = []
+    if looks.every and looks.task == "pairs":
+        held_out = draw_held_out(looks.pairs or data.pairs, looks.items, seed=settings.seed)
+    pairs = load_pairing(
+        data.pairs,
+        data.pairing,
+        seed=settings.seed,
+        budget=data.budget,
+        held_out=held_out if looks.pairs is None else (),
+    )
+    return pairs, held_out
 
 
 def _print_plan(settings: RunSettings) -> None:
@@ -65,17 +83,20 @@ def _print_plan(settings: RunSettings) -> None:
 
     from pairuni.commands.plan import describe, plan_run
     from pairuni.pairgrpo.trainer import load_rewards
-    from pairuni.pairug.pairings import load_pairing
     from pairuni.policies.registry import load_policy
 
-    data, chosen = settings.data, settings.policy
+    chosen = settings.policy
     load_rewards(settings.reward)
-    pairs = load_pairing(data.pairs, data.pairing, seed=settings.seed, budget=data.budget)
+    pairs, held_out = _pairs(settings)
     on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
     policy = load_policy(chosen.model, device="cpu", dtype=dtype)
     held = next(policy.module.parameters()).dtype
     typer.echo(to_toml(settings))
-    typer.echo(f"{'pairs':<20}{len(pairs):,} ({data.pairing})")
+    typer.echo(f"{'pairs':<20}{len(pairs):,} ({settings.data.pairing})")
+    if held_out:
+        typer.echo(
+            f"{'held-out pairs':<20}{len(held_out):,}, looked at every {settings.evaluation.every} steps"
+        )
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     typer.echo(describe(plan_run(settings, policy, held)))

@@ -224,7 +224,7 @@ def _scored(
     std_guard: float,
 ) -> TaskRollouts:
     repeated = [record for record in records for _ in range(group_size)]
-    scores = torch.tensor(_score(reward, repeated, samples), dtype=torch.float64)
+    scores = torch.tensor(checked_scores(reward, repeated, samples), dtype=torch.float64)
     scores = scores.view(len(records), group_size)
     return TaskRollouts(
         trajectories=trajectories,
@@ -234,9 +234,10 @@ def _scored(
     )
 
 
-def _score(
+def checked_scores(
     reward: TextReward | ImageReward, records: Sequence[Annotation], samples: Sequence[Any]
 ) -> list[float]:
+    """One finite score a sample. Raises RewardError, naming reward and record, for anything else."""
     call: Callable[[Sequence[Annotation], Sequence[Any]], list[float]] = reward
     try:
         scores = [float(score) for score in call(records, samples)]

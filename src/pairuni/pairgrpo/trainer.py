@@ -64,8 +64,9 @@ class Trainer:
     metrics.jsonl has a line a step, samples/ pictures and answers, checkpoints/ what a resume needs, final/
     the trained model. pairs: in their file's order, pairing and budget already applied; image_folder: what
     their image paths are relative to, None means beside the settings' pair file. evaluate(policy, step) is
-    called every ``evaluation.every`` steps; what it returns joins the step's line as ``eval/<name>``. The
-    policy must be as loaded, also when resuming: its weights at construction are the frozen reference.
+    called every ``evaluation.every`` steps, and for the untouched policy as step 0; what it returns joins the
+    step's line as ``eval/<name>``. The policy must be as loaded, also when resuming: its weights at
+    construction are the frozen reference.
 
     Raises ValueError for settings that do not fit the policy or the pairs.
     """
@@ -124,6 +125,8 @@ class Trainer:
         """
         self._begin(resume)
         steps = self._settings.pairgrpo.steps
+        if self._step == 0 and (untouched := self._look()):
+            self._log({"step": 0, **untouched})
         with StopRequest() as stop, Progress("training", total=steps, start=self._step) as progress:
             try:
                 while self._step < steps and not stop.requested:
@@ -157,7 +160,7 @@ class Trainer:
             logger.info("resuming after step %d", self._step)
         else:
             torch.manual_seed(self._settings.seed)
-        self._metrics.rewind(self._step)
+        self._metrics.rewind(self._step or -1)  # a run without a checkpoint looks again at step 0
         self._samples.rewind(self._step)
         self._random = random_state()
 
@@ -195,15 +198,23 @@ class Trainer:
         if self._due(settings.logging.samples_every):
             save_samples(self._samples.path.parent, batch, step=self._step)
         try:
-            if self._evaluate is not None and self._due(settings.evaluation.every):
-                scores = self._evaluate(self._policy, self._step)
-                row |= {f"eval/{name}": value for name, value in scores.items()}
-                set_random_state(self._random)  # looking at the model must not change its training
+            row |= self._look()
         finally:
-            self._metrics.append(row)
+            self._log(row)
+        return row
+
+    def _look(self) -> dict[str, float]:
+        """Scores of the policy as it is now; none when no evaluation is due."""
+        if self._evaluate is None or not self._due(self._settings.evaluation.every):
+            return {}
+        scores = self._evaluate(self._policy, self._step)
+        set_random_state(self._random)  # looking at the model must not change its training
+        return {f"eval/{name}": value for name, value in scores.items()}
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        self._metrics.append(row)
         if self._tracker is not None:
             self._tracker.log(row, self._step)
-        return row
 
     def _rollouts(self, step: int) -> RolloutBatch:
         settings = self._settings

@@ -15,11 +15,36 @@ QUADRUPLES = "quadruples.jsonl"
 """All completed samples of a build, beside its pairs."""
 
 
-def load_pairing(path: Path, pairing: Pairing, *, seed: int, budget: int | None = None) -> list[UGPair]:
-    """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one."""
+def load_pairing(
+    path: Path,
+    pairing: Pairing,
+    *,
+    seed: int,
+    budget: int | None = None,
+    held_out: Sequence[UGPair] = (),
+) -> list[UGPair]:
+    """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
+
+    held_out: pairs of the same file; nothing of which a picture or a prompt stands among them is used.
+    """
     beside = path.with_name(QUADRUPLES)
     quadruples = read_quadruples(beside) if beside.is_file() else None
-    return apply_pairing(read_pairs(path), pairing, seed=seed, budget=budget, quadruples=quadruples)
+    pairs = read_pairs(path)
+    if held_out:
+        seen = {trace for pair in held_out for side in _sides(pair) for trace in _traces(side)}
+        pairs = [pair for pair in pairs if all(seen.isdisjoint(_traces(side)) for side in _sides(pair))]
+        quadruples = quadruples and [one for one in quadruples if seen.isdisjoint(_traces(one))]
+    if held_out and not pairs:
+        raise ValueError(
+            f"{path}: holding out {len(held_out)} pairs leaves none to train on; lower evaluation.items, "
+            f"or name a file of held-out pairs in evaluation.pairs"
+        )
+    return apply_pairing(pairs, pairing, seed=seed, budget=budget, quadruples=quadruples)
+
+
+def draw_held_out(path: Path, count: int, *, seed: int) -> list[UGPair]:
+    """At most ``count`` pairs of a file, drawn by ``seed``, the same ones whatever the pairing."""
+    return _draw(read_pairs(path), count, np.random.default_rng([seed, count]))
 
 
 def apply_pairing(
@@ -84,6 +109,15 @@ def _arrange(
     origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
     sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
     return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
+
+
+def _sides(pair: UGPair) -> tuple[Annotation, Annotation]:
+    return pair.generate_ann, pair.understand_ann
+
+
+def _traces(side: Annotation | Quadruple) -> set[tuple[str, str]]:
+    """What tells that a side was seen before."""
+    return {("picture", side.image_path), ("prompt", side.prompt)}
 
 
 def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:

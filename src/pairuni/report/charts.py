@@ -9,6 +9,9 @@ from html import escape
 
 from pairuni.report.statistics import nice_ticks, smoothed
 
+FEWEST_SMOOTHED = 15
+"""Values of a line; fewer are shown as they are."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -38,7 +41,7 @@ def number(value: float) -> str:
 
 def line_chart(series: Series) -> str:
     """A line over steps, raw and smoothed, whose values can be read by pointer and by arrow keys."""
-    window = max(3, len(series.values) // 5)
+    window = max(3, len(series.values) // 5) if len(series.values) >= FEWEST_SMOOTHED else 1
     smooth = smoothed(series.values, window)
     low = min([*series.values, *([] if series.low is None else [series.low])])
     high = max([*series.values, *([] if series.high is None else [series.high])])

@@ -15,6 +15,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 SECTIONS = (
     sections.headline,
     sections.rewards,
+    sections.held_out,
     sections.categories,
     sections.drawings,
     sections.answers,
@@ -38,7 +39,7 @@ def render(run: Run) -> str:
     """The page of a run."""
     body = [part for part in (section(run) for section in SECTIONS) if part]
     found = [
-        match for part in body if (match := re.search(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', part))
+        match for part in body if (match := re.search(r'<section id="([\w-]+)".*?<h2[^>]*>(.*?)</h2>', part))
     ]
     links = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
     assets = files("pairuni.report")

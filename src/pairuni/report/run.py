@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from pairuni.records import Annotation, UGPair
+from pairuni.report.held_out import Look, read_looks
 from pairuni.training.tracking import MetricsLog
 
 Task = Literal["understanding", "generation"]
@@ -74,6 +75,7 @@ class Run:
     samples: list[dict[str, Any]]
     before: Evaluation
     after: Evaluation
+    looks: list[Look]
     pairs: list[UGPair]
     pairs_folder: Path
 
@@ -108,6 +110,7 @@ def read_run(folder: Path) -> Run:
         samples=MetricsLog(folder / "samples" / "samples.jsonl").rows(),
         before=before,
         after=after,
+        looks=read_looks(folder),
         pairs=_read_pairs(pairs_file) if pairs_file else [],
         pairs_folder=pairs_file.parent if pairs_file else folder,
     )

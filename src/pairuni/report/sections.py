@@ -11,6 +11,8 @@ from pairuni.config import RunSettings, Settings
 from pairuni.intervals import wilson_interval
 from pairuni.records import UGPair
 from pairuni.report.charts import Series, histogram, line_chart, number
+from pairuni.report.held_out import body as look_body
+from pairuni.report.held_out import spread
 from pairuni.report.pictures import picture
 from pairuni.report.run import TASKS, Item, KindScore, Run, Task, TaskScores
 from pairuni.report.statistics import paired_difference
@@ -66,6 +68,16 @@ def rewards(run: Run) -> str:
         "Point at a curve, or focus it and use the arrow keys, to read values."
     )
     return _section("rewards", "Reward while training", body, note)
+
+
+def held_out(run: Run) -> str:
+    if not run.looks:
+        return ""
+    note = (
+        "Items that are not trained on, at the steps that the settings ask for; step 0 is the untouched policy. "
+        "Pictures are drawn with the same noise at every step."
+    )
+    return _section("held-out", "Held out, while training", look_body(run.folder, run.looks), note)
 
 
 def categories(run: Run) -> str:
@@ -148,7 +160,7 @@ def pairs(run: Run) -> str:
         if retrieved
         else ""
     )
-    sample = [*_spread(aligned, 4), *reversed(_spread(retrieved, 8))]
+    sample = [*spread(aligned, 4), *reversed(spread(retrieved, 8))]
     cards = "".join(_pair(run.pairs_folder, pair) for pair in sample)
     note = (
         f"{len(run.pairs):,} pairs: {len(aligned):,} aligned (one image on both sides, similarity 1) and "
@@ -264,7 +276,7 @@ def _compared(run: Run, task: Task, title: str, what: str, card: Any, name: str)
         found = [(b, a) for b, a in matched if (b.correct, a.correct) == (was, is_now)]
         if found:
             pictured = [(b, a) for b, a in found if a.image and (b.image or task == "understanding")]
-            shown = _spread(pictured or found, most)
+            shown = spread(pictured or found, most)
             of = f"{len(shown)} of {len(found):,}" if len(shown) < len(found) else f"{len(found):,}"
             cards = "".join(card(b, a) for b, a in shown)
             groups.append(f'<h3>{heading} <small>{of}</small></h3><ol class="{name}">{cards}</ol>')
@@ -351,10 +363,3 @@ def _percent(share: float) -> str:
 def _series(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
     found = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     return [float(step) for step, _ in found], [float(value) for _, value in found]
-
-
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most ``most`` items, evenly spread over the sequence, first and last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]

@@ -1,0 +1,115 @@
+"""Both tasks on pairs that a run does not train on: scores by the run's own rewards, with pictures."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pairuni.config import RolloutSettings
+from pairuni.files import write_text
+from pairuni.pairgrpo.rollout import Rewards, checked_scores, open_image
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.records import UGPair
+from pairuni.training.seeding import derive_seed
+
+SHOWN = 12
+"""Pairs whose pictures are kept, of each look."""
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutPairs:
+    """What ``Trainer`` calls to look at a policy: a greedy answer and one picture for each pair.
+
+    image_folder: what the pairs' image paths are relative to. out: the run's folder. Pictures are drawn with the
+    same noise each time, so that looks differ by the policy alone.
+    """
+
+    pairs: Sequence[UGPair]
+    image_folder: Path
+    rewards: Rewards
+    rollout: RolloutSettings
+    seed: int
+    out: Path
+
+    def __call__(self, policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
+        """Mean reward of each task; answers, pictures and rewards go to ``evaluation/step-<step>.json``.
+
+        Raises ValueError when an image does not open, RewardError when a reward fails.
+        """
+        answers: list[str] = []
+        pictures: list[Image.Image] = []
+        for start in range(0, len(self.pairs), _BATCH):
+            said, drawn = self._sample(policy, self.pairs[start : start + _BATCH], start)
+            answers += said
+            pictures += drawn
+        asked = [pair.understand_ann for pair in self.pairs]
+        prompted = [pair.generate_ann for pair in self.pairs]
+        rewards = {
+            "understanding": checked_scores(self.rewards.understanding, asked, answers),
+            "generation": checked_scores(self.rewards.generation, prompted, pictures),
+        }
+        self._write(step, answers, pictures, rewards)
+        return {task: statistics.fmean(scores) for task, scores in rewards.items()}
+
+    def _sample(
+        self, policy: UnifiedPolicy, pairs: Sequence[UGPair], start: int
+    ) -> tuple[list[str], list[Image.Image]]:
+        asked = [pair.understand_ann for pair in pairs]
+        answers, drawings = policy.sample(
+            TextSampling(
+                images=[open_image(self.image_folder / record.image_path) for record in asked],
+                questions=[record.question for record in asked],
+                rollouts=1,
+                temperature=0.0,
+                max_new_tokens=self.rollout.max_new_tokens,
+                seed=derive_seed(self.seed, start, 0),
+            ),
+            ImageSampling(
+                prompts=[pair.generate_ann.prompt for pair in pairs],
+                rollouts=1,
+                temperature=self.rollout.temperature,
+                guidance=self.rollout.guidance,
+                branch=self.rollout.branch,
+                seed=derive_seed(self.seed, start, 1),
+            ),
+        )
+        pictures = policy.decode_images([group[0] for group in drawings])
+        return [group[0].text for group in answers], pictures
+
+    def _write(
+        self,
+        step: int,
+        answers: Sequence[str],
+        pictures: Sequence[Image.Image],
+        rewards: Mapping[str, Sequence[float]],
+    ) -> None:
+        name = f"step-{step:06d}"
+        folder = self.out / "evaluation"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "asked").mkdir(exist_ok=True)
+        items: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
+        for index, pair in enumerate(self.pairs):
+            question, prompt = pair.understand_ann, pair.generate_ann
+            row = {"question": question.question, "answer": question.answer, "reply": answers[index].strip()}
+            items["understanding"].append({**row, "reward": rewards["understanding"][index]})
+            items["generation"].append({"prompt": prompt.prompt, "reward": rewards["generation"][index]})
+            if index < SHOWN:
+                seen = folder / "asked" / f"{index:03d}.png"
+                if not seen.exists():
+                    open_image(self.image_folder / question.image_path).save(seen)
+                drawn = folder / name / f"{index:03d}.png"
+                pictures[index].save(drawn)
+                items["understanding"][-1]["image"] = seen.relative_to(self.out).as_posix()
+                items["generation"][-1]["image"] = drawn.relative_to(self.out).as_posix()
+        looked = {
+            task: {"score": statistics.fmean(rewards[task]), "count": len(self.pairs), "items": items[task]}
+            for task in items
+        }
+        write_text(folder / f"{name}.json", json.dumps({"step": step, **looked}, indent=1) + "\n")

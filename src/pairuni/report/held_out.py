@@ -1,0 +1,128 @@
+"""The held-out items that a run was looked at on while it trained: evaluation/step-*.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pairuni.report.charts import Series, line_chart, number
+from pairuni.report.pictures import picture
+
+Item = TypeVar("Item")
+
+SHOWN_STEPS = 6
+SHOWN_ITEMS = 6
+
+
+class LookItem(BaseModel):
+    """One held-out item at one step: a question answered, or a prompt drawn. image: relative to the run's folder.
+
+    reward: what it earned; correct: whether it was right, where the evaluation says that alone.
+    """
+
+    image: str = ""
+    prompt: str = ""
+    question: str = ""
+    answer: str = ""
+    reply: str = ""
+    reward: float | None = None
+    correct: bool | None = None
+
+    @property
+    def earned(self) -> str:
+        if self.reward is not None:
+            return number(self.reward)
+        return {True: "✓", False: "✗", None: ""}[self.correct]
+
+
+class LookedTask(BaseModel):
+    """Mean over the items of a task, and those items."""
+
+    score: float
+    items: list[LookItem] = []
+
+
+class Look(BaseModel):
+    """Both tasks after one step; step 0 is the untouched policy."""
+
+    step: int
+    understanding: LookedTask
+    generation: LookedTask
+
+
+def read_looks(folder: Path) -> list[Look]:
+    """The looks of a run's folder, by step. Raises ValueError naming a file that cannot be read."""
+    looks = []
+    for path in folder.glob("evaluation/step-*.json"):
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            looks.append(Look.model_validate({"step": int(path.stem.removeprefix("step-")), **values}))
+        except ValidationError as error:
+            raise ValueError(f"{path}: {error.errors()[0]['msg']}") from None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is not a look of a run: {error}") from None
+    return sorted(looks, key=lambda look: look.step)
+
+
+def body(folder: Path, looks: Sequence[Look]) -> str:
+    """Scores over the steps, then the same prompts and questions at several of them."""
+    steps = [float(look.step) for look in looks]
+    drawn = [
+        line_chart(
+            Series(
+                "Understanding, held out",
+                steps,
+                [look.understanding.score for look in looks],
+                "understanding",
+            )
+        ),
+        line_chart(
+            Series("Generation, held out", steps, [look.generation.score for look in looks], "generation")
+        ),
+    ]
+    shown = spread(looks, SHOWN_STEPS)
+    pictures = "".join(_drawings(folder, shown, row) for row in _pictured(looks[-1].generation))
+    answers = "".join(_answers(folder, shown, row) for row in _pictured(looks[-1].understanding))
+    return (
+        f'<div class="charts">{"".join(drawn)}</div>'
+        f'<ol class="rollouts">{pictures}</ol><ol class="answers">{answers}</ol>'
+    )
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most ``most`` items, evenly spread over the sequence, first and last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
+
+
+def _pictured(task: LookedTask) -> list[int]:
+    return spread([row for row, item in enumerate(task.items) if item.image], SHOWN_ITEMS)
+
+
+def _drawings(folder: Path, looks: Sequence[Look], row: int) -> str:
+    items = [(look.step, look.generation.items[row]) for look in looks]
+    figures = "".join(
+        f"<figure>{picture(folder, item.image, f'after step {step}: {item.prompt}')}"
+        f"<figcaption>step {step}<br>{item.earned}</figcaption></figure>"
+        for step, item in items
+    )
+    return f'<li><p>{escape(items[0][1].prompt)}</p><div class="strip">{figures}</div></li>'
+
+
+def _answers(folder: Path, looks: Sequence[Look], row: int) -> str:
+    items = [(look.step, look.understanding.items[row]) for look in looks]
+    first = items[0][1]
+    replies = "".join(
+        f"<dt>step {step}: {item.earned}</dt><dd>{escape(item.reply.strip()) or '<i>nothing</i>'}</dd>"
+        for step, item in items
+    )
+    return (
+        f'<li class="asked">{picture(folder, first.image, "the picture asked about")}<div>'
+        f"<p>{escape(first.question)}</p><dl><dt>truth</dt><dd>{escape(first.answer)}</dd>{replies}</dl></div></li>"
+    )
