@@ -57,4 +57,24 @@ def test_the_list_names_a_command_that_is_understood(monkeypatch):
     monkeypatch.setattr("pairuni.bench.pairing.measure", lambda settings: asked.append(settings) or {})
     done = CliRunner().invoke(app, ["bench", *suite.CPU["pairing-cpu"].split(), "--json"])
     assert done.exit_code == 0, done.output
-    assert asked[0].clusters == round(21_400 / 21)
+    assert (asked[0].clusters, asked[0].dimensions) == (5000, 2048)
+
+
+def test_the_search_by_clusters_is_held_to_all_with_all(monkeypatch):
+    monkeypatch.setattr("pairuni.pairug.candidates.EXACT_COMPARISONS", 10_000)
+    words = ["--understanding", "1500", "--generation", "2000", "--dimensions", "32", "--clusters", "160"]
+    done = CliRunner().invoke(app, ["bench", "candidates", *words, "--repeats", "1", "--candidates", "8"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    every, ours = found["contenders"]["all"], found["contenders"]["pairuni"]
+    assert (every["cosines_share"], every["recall"]) == (1.0, 1.0)
+    assert ours["cosines_share"] < 0.5
+    assert 0.99 <= ours["recall"] <= 1.0
+    assert ours["edges"] <= every["edges"]
+    assert "**all**: every cosine" in markdown({"small": found})
+
+
+def test_the_sizes_of_the_list_double():
+    rows = [suite.CPU[f"candidates-{size}k-cpu"].split() for size in (25, 50, 100)]
+    totals = [int(words[2]) + int(words[4]) for words in rows]
+    assert totals == [25_000, 50_000, 100_000]

@@ -18,7 +18,12 @@ CPU: Mapping[str, str] = {
         "update --model tiny --vocab-size 100000 --prompts 8 --rollouts 8 --repeats 3 --device cpu"
     ),
     "step-tiny-cpu": "step --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
-    "pairing-cpu": "pairing --understanding 9400 --generation 12000 --repeats 3",
+    "pairing-cpu": (
+        "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
+    ),
+    "candidates-25k-cpu": "candidates --understanding 11000 --generation 14000 --dimensions 2048 --repeats 3",
+    "candidates-50k-cpu": "candidates --understanding 22000 --generation 28000 --dimensions 2048 --repeats 3",
+    "candidates-100k-cpu": "candidates --understanding 44000 --generation 56000 --dimensions 2048 --repeats 3",
 }
 
 # 64 guided pictures of the 7B hold 40 GB of keys and values: one contender at a time keeps that many

@@ -29,6 +29,14 @@ Branch = Annotated[
 ]
 VocabSize = Annotated[int | None, typer.Option(min=1, help="Text tokens of the model, instead of its own.")]
 Skip = Annotated[list[str] | None, typer.Option(help="A contender to leave out; may be given again.")]
+UnderstandingRows = Annotated[int, typer.Option("--understanding", min=1, help="Features of U.")]
+GenerationRows = Annotated[int, typer.Option("--generation", min=1, help="Features of G.")]
+Dimensions = Annotated[int, typer.Option(min=2, help="Numbers of a feature.")]
+Clusters = Annotated[int | None, typer.Option(min=1, help="K; by default one for 21 features.")]
+Threshold = Annotated[float, typer.Option(min=0.0, max=1.0, help="Least cosine of a pair.")]
+CandidatesEach = Annotated[
+    int, typer.Option("--candidates", min=1, help="Neighbours weighed for each feature of G.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON object alone.")]
 
 WIDTH = 140
@@ -166,23 +174,55 @@ def step(
 
 @app.command()
 def pairing(
-    understanding: Annotated[int, typer.Option(min=1, help="Features of U.")] = 4700,
-    generation: Annotated[int, typer.Option(min=1, help="Features of G.")] = 6000,
-    dimensions: Annotated[int, typer.Option(min=2, help="Numbers of a feature.")] = 512,
-    clusters: Annotated[int | None, typer.Option(min=1, help="K; by default one for 21 features.")] = None,
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least cosine of a pair.")] = 0.6,
-    candidates: Annotated[int, typer.Option(min=1, help="Neighbours weighed for each feature of G.")] = 32,
+    understanding: UnderstandingRows = 4700,
+    generation: GenerationRows = 6000,
+    dimensions: Dimensions = 512,
+    clusters: Clusters = None,
+    threshold: Threshold = 0.6,
+    candidates: CandidatesEach = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Measured repeats.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Selection on clustered features: the paper's way, best pairs first, and the largest total similarity."""
+    sizes = (understanding, generation, dimensions, clusters, threshold, candidates, repeats)
+    _select("pairing", as_json, *sizes)
+
+
+@app.command("candidates")
+def near_pairs(
+    understanding: UnderstandingRows = 11_000,
+    generation: GenerationRows = 14_000,
+    dimensions: Dimensions = 512,
+    clusters: Clusters = None,
+    threshold: Threshold = 0.6,
+    candidates: CandidatesEach = 32,
+    repeats: Repeats = 3,
+    as_json: AsJson = False,
+) -> None:
+    """The search for near pairs on clustered features: all with all, and by clusters."""
+    sizes = (understanding, generation, dimensions, clusters, threshold, candidates, repeats)
+    _select("candidates", as_json, *sizes)
+
+
+def _select(
+    bench: Literal["pairing", "candidates"],
+    as_json: bool,
+    understanding: int,
+    generation: int,
+    dimensions: int,
+    clusters: int | None,
+    threshold: float,
+    candidates: int,
+    repeats: int,
+) -> None:
     import torch
 
-    from pairuni.bench.pairing import Settings, measure
+    from pairuni.bench import candidates as near
+    from pairuni.bench import pairing as whole
     from pairuni.bench.result import described
     from pairuni.commands.environment import describe
 
-    settings = Settings(
+    settings = whole.Settings(
         understanding=understanding,
         generation=generation,
         dimensions=dimensions,
@@ -192,9 +232,9 @@ def pairing(
         repeats=repeats,
     )
     result = described(
-        "pairing",
+        bench,
         vars(settings),
-        measure(settings),
+        whole.measure(settings) if bench == "pairing" else near.measure(settings),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         command=shlex.join(["pairuni", *sys.argv[1:]]),
         versions=describe(),
