@@ -184,6 +184,14 @@ class UnifiedPolicy(ABC):
         )
         return group[0][0].text
 
+    def score_text(
+        self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[TextTrajectory]:
+        """Given answers as trajectories of temperature 1, log-probs filled in; an answer is not ended by the
+        end-of-sequence id. A policy that is to be scored by likelihood, as some benchmarks do, overrides this.
+        """
+        raise NotImplementedError(f"The policy {self.name} cannot score answers that it did not sample.")
+
     @abstractmethod
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
         """Pooled features of the understanding vision tower, [N, D] float32 on the CPU, not normalised."""

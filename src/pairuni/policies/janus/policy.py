@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,33 @@ class JanusPolicy(UnifiedPolicy):
         values = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in rows], batch_first=True)
         return TrajectoryLogProbs(values=values, mask=mask)
+
+    @torch.no_grad()
+    def score_text(
+        self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[TextTrajectory]:
+        """As ``UnifiedPolicy.score_text``. Raises ValueError for an answer without a token."""
+        given = []
+        for image, question, answer in zip(images, questions, answers, strict=True):
+            ids = self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            if not ids:
+                raise ValueError(
+                    f"An answer to {question[:80]!r} is empty; give at least one token to score."
+                )
+            given.append(
+                TextTrajectory(
+                    tokens=torch.tensor(ids),
+                    log_probs=torch.zeros(len(ids)),
+                    prompt_ids=self.prompts.understanding(question, with_image=image is not None),
+                    pixel_values=None if image is None else self.pixel_values([image])[0],
+                    temperature=1.0,
+                    finished=False,
+                    text=answer,
+                )
+            )
+        self.check_room([one.prompt_ids for one in given], max((len(one.tokens) for one in given), default=0))
+        rows = self._scorer.log_probs(given, checkpointing=False) if given else []
+        return [replace(one, log_probs=row.float().cpu()) for one, row in zip(given, rows, strict=True)]
 
     # Features and codes
 

@@ -1,0 +1,200 @@
+"""``--model pairuni`` of lmms-eval: its requests answered, scored or drawn by a policy, in batches.
+
+lmms-eval loads this module by the name in ``pairuni.harness.lmms_eval_manifest``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lmms_eval.api.instance import GenerationResult, TokenCounts
+from lmms_eval.api.model import lmms
+from tqdm import tqdm
+
+from pairuni.files import replacing
+from pairuni.harness.asking import (
+    DEFAULT_NEW_TOKENS,
+    AnswerSettings,
+    Question,
+    answers,
+    check_several_images,
+    one_picture,
+)
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.registry import load_policy
+
+AUTO_BATCH = 64
+"""``--batch_size auto``; how many of them decode together follows from the memory that is free."""
+
+
+class PairUni(lmms):
+    """A policy by ``--model_args pretrained=FOLDER_OR_HUB_NAME``; further arguments are those of ``__init__``.
+
+    Of the "simple" kind of model: a task's text comes with its pictures beside it, which all request kinds
+    have. One process has one whole policy; ranks share the requests as lmms-eval deals them out.
+    """
+
+    is_simple = True
+
+    def __init__(
+        self,
+        pretrained: str,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        several_images: str = "error",
+        mode: str = "answer",
+        output_dir: str = "lmms_eval_pictures",
+        guidance: float | None = None,
+        temperature: float = 1.0,
+        pictures: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """mode "draw" takes each text as a prompt and answers with pictures: ``guidance`` (the policy's own by
+        default), ``temperature``, ``pictures`` (of each prompt) and ``output_dir`` are for it alone.
+
+        max_new_tokens: where a task gives none. several_images: see ``asking.one_picture``. seed: of draws.
+        Raises ValueError for an unknown choice or policy.
+        """
+        super().__init__()
+        if mode not in ("answer", "draw"):
+            raise ValueError(f"mode is {mode!r}; choose answer or draw.")
+        self._rank = int(os.environ.get("RANK", 0))
+        self._world_size = int(os.environ.get("WORLD_SIZE", 1))
+        if device in (None, "auto", "cuda") and torch.cuda.is_available():
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        self.policy: UnifiedPolicy = load_policy(str(pretrained), device=device or "auto", dtype=dtype)
+        self.device = self.policy.device
+        self.batch_size = AUTO_BATCH if str(batch_size).startswith("auto") else int(batch_size)
+        if max_batch_size is not None:
+            self.batch_size = min(self.batch_size, int(max_batch_size))
+        self.max_new_tokens, self.seed = int(max_new_tokens), int(seed)
+        self.several_images = check_several_images(several_images)
+        self.mode, self.output_dir = mode, Path(output_dir)
+        self.guidance, self.temperature, self.pictures = guidance, float(temperature), int(pictures)
+
+    def generate_until(self, requests: list[Any]) -> list[Any]:
+        """An answer to each request, or with mode "draw" the JSON ``{"text": "", "images": [path, ...]}`` that
+        lmms-eval's drawing tasks read."""
+        return self._draw(requests) if self.mode == "draw" else self._answer(requests)
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """(log pi(continuation | picture, context), whether greedy decoding would say it) of each request."""
+        results: list[tuple[float, bool]] = []
+        for start in self._progress(range(0, len(requests), self.batch_size)):
+            images, contexts, continuations = [], [], []
+            for request in requests[start : start + self.batch_size]:
+                context, continuation, *of_task = request.args
+                if callable(continuation):
+                    continuation = continuation(self._document(of_task))
+                images.append(one_picture(self._pictures(of_task), self.several_images))
+                contexts.append(_text(context))
+                continuations.append(str(continuation))
+            scored = self.policy.score_text(images, contexts, continuations)
+            greedy = self.policy.sample_text(
+                images,
+                contexts,
+                rollouts=1,
+                temperature=0.0,
+                max_new_tokens=max(len(one.tokens) for one in scored),
+                seed=0,
+            )
+            for given, (said,) in zip(scored, greedy, strict=True):
+                same = said.tokens[: len(given.tokens)].tolist() == given.tokens.tolist()
+                results.append((float(given.log_probs.double().sum()), same))
+        return results
+
+    def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
+        raise NotImplementedError(
+            "The task asks in several rounds, and the policies answer one question at a time; choose another task."
+        )
+
+    def clean(self) -> None:
+        """Free the policy before a judge is loaded."""
+        del self.policy
+        super().clean()
+
+    def _answer(self, requests: Sequence[Any]) -> list[Any]:
+        questions = []
+        for request in requests:
+            context, generation, *of_task = request.args
+            questions.append(
+                Question(
+                    text=_text(context),
+                    pictures=partial(self._pictures, of_task),
+                    settings=AnswerSettings.read(generation, max_new_tokens=self.max_new_tokens),
+                )
+            )
+        results: list[Any] = [None] * len(requests)
+        batches = answers(
+            self.policy,
+            questions,
+            batch_size=self.batch_size,
+            several_images=self.several_images,
+            seed=self.seed,
+        )
+        with self._progress(total=len(requests)) as progress:
+            for batch in batches:
+                for index, said, text in batch:
+                    counts = TokenCounts(input_tokens=len(said.prompt_ids), output_tokens=len(said.tokens))
+                    results[index] = GenerationResult(text=text, token_counts=counts)
+                    self.cache_hook.add_partial("generate_until", requests[index].args[:2], text)
+                progress.update(len(batch))
+        return results
+
+    def _draw(self, requests: Sequence[Any]) -> list[str]:
+        results, drawn = [], Counter[Path]()
+        guidance = self.policy.default_guidance if self.guidance is None else float(self.guidance)
+        for start in self._progress(range(0, len(requests), self.batch_size)):
+            batch = requests[start : start + self.batch_size]
+            for request in batch:
+                if any(picture is not None for picture in self._pictures(request.args[2:])):
+                    raise ValueError(
+                        f"The task {request.task_name} gives a picture to edit, and the policies draw from text alone."
+                    )
+            groups = self.policy.sample_images(
+                [_text(request.args[0]) for request in batch],
+                rollouts=self.pictures,
+                temperature=self.temperature,
+                guidance=guidance,
+                branch="guided",
+                seed=self.seed + start,
+            )
+            for request, group in zip(batch, groups, strict=True):
+                paths, folder = [], self.output_dir / str(request.task_name) / str(request.doc_id)
+                for picture in self.policy.decode_images(group):
+                    path = folder / f"{drawn[folder]}.png"
+                    drawn[folder] += 1
+                    with replacing(path) as aside:
+                        picture.save(aside, format="PNG")
+                    paths.append(str(path))
+                results.append(json.dumps({"text": "", "images": paths}))
+        return results
+
+    def _pictures(self, of_task: Sequence[Any]) -> Sequence[Any]:
+        """The pictures of (doc_to_visual, doc_id, task, split); a request about text alone may lack all four."""
+        if not of_task or of_task[0] is None:
+            return []
+        return list(of_task[0](self._document(of_task)) or [])
+
+    def _document(self, of_task: Sequence[Any]) -> Any:
+        _, index, task, split = of_task
+        return self.task_dict[task][split][index]
+
+    def _progress(self, *args: Any, **kwargs: Any) -> Any:
+        return tqdm(*args, desc="pairuni", disable=self._rank != 0, **kwargs)
+
+
+def _text(context: str) -> str:
+    """The text without marks of where pictures would stand; a policy has its picture before the text."""
+    return context.replace("<image>", "").strip()
