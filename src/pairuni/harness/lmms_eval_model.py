@@ -88,9 +88,13 @@ class PairUni(lmms):
         lmms-eval's drawing tasks read."""
         return self._draw(requests) if self.mode == "draw" else self._answer(requests)
 
-    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        """(log pi(continuation | picture, context), whether greedy decoding would say it) of each request."""
-        results: list[tuple[float, bool]] = []
+    def loglikelihood(self, requests: list[Any]) -> list[Any]:
+        """(loss, whether greedy decoding would say the continuation) of each request.
+
+        loss: mean over tokens of -log pi(token | picture, context). lmms-eval's docstring asks for the
+        log-likelihood, but it takes the choice of the smallest number, and its own models give this loss.
+        """
+        results = []
         for start in self._progress(range(0, len(requests), self.batch_size)):
             images, contexts, continuations = [], [], []
             for request in requests[start : start + self.batch_size]:
@@ -111,7 +115,8 @@ class PairUni(lmms):
             )
             for given, (said,) in zip(scored, greedy, strict=True):
                 same = said.tokens[: len(given.tokens)].tolist() == given.tokens.tolist()
-                results.append((float(given.log_probs.double().sum()), same))
+                # lmms-eval 0.7 makes a bare pair its repr, which its own scoring cannot read
+                results.append(GenerationResult(text=(-float(given.log_probs.double().mean()), same)))
         return results
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:

@@ -1,0 +1,29 @@
+"""What lmms-eval calls for the tasks of this folder."""
+
+import json
+
+from PIL import Image
+
+from pairuni.digits.detectors import evaluation_detector
+from pairuni.digits.language import parse
+from pairuni.digits.prompts import satisfies
+from pairuni.rewards.accuracy import answers_match
+
+
+def pictures(doc):
+    return [doc["image"].convert("RGB")]
+
+
+def no_pictures(doc):
+    return []
+
+
+def answer_right(doc, results):
+    return {"accuracy": float(answers_match(doc["question"], doc["answer"], results[0]))}
+
+
+def drawing_right(doc, results):
+    with Image.open(json.loads(results[0])["images"][0]) as picture:
+        reading = evaluation_detector().read([picture.convert("RGB")])[0]
+    right = reading.scene is not None and satisfies(reading.scene, parse(doc["prompt"]))
+    return {"accuracy": float(right)}
