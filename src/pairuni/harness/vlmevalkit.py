@@ -6,11 +6,12 @@ python -m pairuni.harness.vlmevalkit VLMEvalKit/run.py --policy deepseek-communi
 from __future__ import annotations
 
 import argparse
-import runpy
+import importlib.util
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--model is set from --name; name the policy there")
     name = own.name or f"pairuni-{Path(own.policy).name}"
     sys.path.insert(0, str(own.run.resolve().parent))
+    # first of all, because run.py divides the GPUs among processes before it loads torch
+    run = _module(own.run)
     register(
         name,
         policy=own.policy,
@@ -58,7 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         several_images=own.several_images,
     )
     sys.argv = [str(own.run), "--model", name, *of_run]
-    runpy.run_path(str(own.run), run_name="__main__")
+    run.load_env()
+    run.main()
+
+
+def _module(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location("vlmevalkit_run", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":
