@@ -30,11 +30,10 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out.resolve()
     write_items(out / "data" / f"{NAME}.tsv", options.items)
-    os.environ["LMUData"] = str(out / "data")
-    vlmevalkit(
-        [str(options.run), "--policy", options.model, "--max-new-tokens", "8", "--data", NAME]
-        + ["--work-dir", str(out / "results"), "--judge", "exact_matching"]
-    )
+    os.environ["LMUData"] = str(out / "data")  # noqa: SIM112
+    arguments = ["--policy", options.model, "--max-new-tokens", "8", "--data", NAME]
+    arguments += ["--work-dir", str(out / "results"), "--judge", "exact_matching"]
+    vlmevalkit([str(options.run), *arguments])
 
 
 def write_items(path: Path, count: int) -> None:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _module(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location("vlmevalkit_run", path)
+    specification = importlib.util.spec_from_file_location("vlmeval.run", path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
