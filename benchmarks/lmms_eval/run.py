@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help="checkpoint folder, hub name or tiny")
     parser.add_argument("--items", type=int, default=510, help="held-out items a task")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=1, help="share the items among so many, by torchrun")
     options = parser.parse_args()
     write_items(options.out, options.items)
     common = f"pretrained={options.model}"
@@ -38,7 +39,15 @@ def main() -> None:
         ("digits_answer,digits_choice", common),
         ("digits_draw", f"{common},mode=draw,output_dir=pictures"),
     ):
-        command = [sys.executable, "-m", "lmms_eval", "--model", "pairuni", "--model_args", arguments]
+        command = [sys.executable, "-m"]
+        if options.processes > 1:
+            command += [
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc-per-node={options.processes}",
+                "-m",
+            ]
+        command += ["lmms_eval", "--model", "pairuni", "--model_args", arguments]
         command += ["--tasks", tasks, "--include_path", str(TASKS), "--batch_size", str(BATCH)]
         command += ["--device", options.device, "--output_path", "results", "--log_samples"]
         subprocess.run(command, check=True, cwd=options.out)
