@@ -184,7 +184,7 @@ def test_the_tree_is_the_tree() -> None:
     files = {f"src/pairuni/{one.name}" for one in package.glob("*.py") if one.name != "__init__.py"}
     told = {
         f"src/pairuni/{room}/{one.name}"
-        for room in ("pairug", "pairgrpo", "training", "rewards", "policies", "evaluation")
+        for room in ("pairug", "pairgrpo", "training", "rewards", "policies", "evaluation", "harness")
         for one in (package / room).glob("*.py")
         if one.name != "__init__.py"
     }
