@@ -7,6 +7,7 @@ rounding or clipping, where the usual preprocessing of CLIP resizes bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def rgb(image: Image.Image) -> Image.Image:
     """The picture in 8-bit RGB: transparency is dropped, 16-bit grey is scaled."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
@@ -31,14 +32,16 @@ def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device)
     std = torch.tensor(STD, device=device)[:, None, None]
     squares = []
     for image in images:
-        pixels = torch.from_numpy(np.array(rgb(image))).to(device).permute(2, 0, 1).float() / 255
-        height, width = pixels.shape[1:]
+        pixels = torch.from_numpy(np.array(rgb(image))).to(device).float().div_(255)
+        height, width, _ = pixels.shape
         rows = middle_of_resize(height, size, shortest=min(height, width)).to(device)
         columns = middle_of_resize(width, size, shortest=min(height, width)).to(device)
-        squares.append(rows @ pixels @ columns.T)
+        lower = (rows @ pixels.view(height, width * 3)).view(size, width, 3)
+        squares.append(lower.permute(2, 0, 1) @ columns.T)
     return (torch.stack(squares) - mean) / std
 
 
+@lru_cache(maxsize=64)
 def middle_of_resize(length: int, size: int, *, shortest: int) -> Tensor:
     """Weights [size, length] that resize one side of a picture and keep the middle ``size`` places.
 

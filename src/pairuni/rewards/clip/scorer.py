@@ -62,7 +62,7 @@ class ClipScorer:
             )
         self.model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
-        self._tokenizer, self._clean, self._preprocess = tokenizer, clean, preprocess
+        self.tokenizer, self._clean, self._preprocess = tokenizer, clean, preprocess
         self._length = text.max_position_embeddings
         self._texts: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -93,7 +93,7 @@ class ClipScorer:
         """L2-normalised features [N, D] of prompts, float32; those of the last ``TEXTS_KEPT`` prompts are kept."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         if new:
-            tokens = token_ids(self._tokenizer, new, self._length, self._clean).to(self.device)
+            tokens = token_ids(self.tokenizer, new, self._length, self._clean).to(self.device)
             pooled = self.model.text_model(input_ids=tokens).pooler_output
             features = normalize(self.model.text_projection(pooled).float(), dim=1)
             self._texts.update(zip(new, features, strict=True))
