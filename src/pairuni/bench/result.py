@@ -172,6 +172,10 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         )
         if difference is not None:
             said.append(f"Log-probs of decoding and update differ by {difference:.1e} on average ({name}).")
+    if "score_difference" in result:
+        said.append(
+            f"Scores of one at a time and of a batch differ by at most {result['score_difference']:.1e}."
+        )
     if "copy_bytes_per_second" in result:
         said.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
     if "matrix_flops_per_second" in result:

@@ -43,8 +43,18 @@ SHAPES: dict[str, dict[str, dict[str, int]]] = {
         "text": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 514},
     },
     "vit-h-14": {
-        "vision": {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "image_size": 224},
-        "text": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "vocab_size": 49408},
+        "vision": {
+            "hidden_size": 1280,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "image_size": 224,
+        },
+        "text": {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "vocab_size": 49408,
+        },
     },
 }
 """Models by name; vit-h-14 is HPSv2's and PickScore's, small has its kind of blocks."""
@@ -105,13 +115,13 @@ def workload(settings: Settings) -> tuple[list[str], list[Image.Image]]:
         f"a photo of {place} small red cups on a wooden table in the sun" for place in range(settings.prompts)
     ]
     count, side = settings.prompts * settings.rollouts, settings.side
-    pictures = [
-        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)
-    ]
+    pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
     return [prompt for prompt in prompts for _ in range(settings.rollouts)], pictures
 
 
-def contenders(scorer: ClipScorer) -> dict[str, Callable[[Sequence[str], Sequence[Image.Image]], list[float]]]:
+def contenders(
+    scorer: ClipScorer,
+) -> dict[str, Callable[[Sequence[str], Sequence[Image.Image]], list[float]]]:
     """name -> what scores pictures that way."""
     return {
         "one-at-a-time": partial(_one_at_a_time, scorer),
@@ -121,7 +131,9 @@ def contenders(scorer: ClipScorer) -> dict[str, Callable[[Sequence[str], Sequenc
 
 
 @torch.inference_mode()
-def _one_at_a_time(scorer: ClipScorer, prompts: Sequence[str], pictures: Sequence[Image.Image]) -> list[float]:
+def _one_at_a_time(
+    scorer: ClipScorer, prompts: Sequence[str], pictures: Sequence[Image.Image]
+) -> list[float]:
     scores = []
     for prompt, picture in zip(prompts, pictures, strict=True):
         image = scorer.image_features([picture])

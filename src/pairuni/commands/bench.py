@@ -204,6 +204,44 @@ def near_pairs(
     _select("candidates", as_json, *sizes)
 
 
+@app.command()
+def reward(
+    model: Annotated[str, typer.Option(help="small or vit-h-14 (HPSv2's), with random weights.")] = "small",
+    prompts: Prompts = 8,
+    rollouts: Annotated[int, typer.Option(min=1, help="Pictures of each prompt, K.")] = 8,
+    side: Annotated[int, typer.Option(min=1, help="Height and width of a picture, in pixels.")] = 384,
+    device: Device = "auto",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
+    repeats: Annotated[int, typer.Option(min=1, help="Measured repeats.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Pictures a second of a CLIP reward such as HPSv2: one at a time, prompts kept, and in a batch."""
+    from pairuni.bench.result import described
+    from pairuni.bench.reward import Settings, measure
+    from pairuni.commands.environment import describe
+    from pairuni.rewards.clip.scorer import resolve_device
+
+    where = resolve_device(device)
+    settings = Settings(
+        model=model,
+        prompts=prompts,
+        rollouts=rollouts,
+        side=side,
+        device=str(where),
+        dtype=dtype,
+        repeats=repeats,
+    )
+    result = described(
+        "reward",
+        vars(settings),
+        measure(settings),
+        device=where,
+        command=shlex.join(["pairuni", *sys.argv[1:]]),
+        versions=describe(),
+    )
+    _show(result, as_json)
+
+
 def _select(
     bench: Literal["pairing", "candidates"],
     as_json: bool,

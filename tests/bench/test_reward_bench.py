@@ -1,0 +1,67 @@
+"""The bench of CLIP rewards: contenders that score the same, a command that prints what it measured."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pairuni.bench import reward, suite
+from pairuni.bench.ladder import markdown
+from pairuni.bench.reward import ADDS, Settings, build, contenders, workload
+from pairuni.cli import app
+
+SMALL = {"prompts": 2, "rollouts": 3, "side": 40}
+
+
+def test_contenders_do_the_same_work() -> None:
+    settings = Settings(model="small", device="cpu", dtype="float32", repeats=1, **SMALL)
+    prompts, pictures = workload(settings)
+    assert (len(prompts), len(set(prompts)), len(pictures)) == (6, 2, 6)
+    works = contenders(build(settings))
+    assert list(works) == list(ADDS)
+    alone, *others = (work(prompts, pictures) for work in works.values())
+    assert len(set(alone)) == 6
+    for scores in others:
+        assert scores == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_contender_runs_in_a_process_of_its_own() -> None:
+    settings = Settings(model="small", device="cpu", dtype="float32", repeats=1, **SMALL)
+    found = reward._child("prompts-kept", settings)
+    assert found["seconds"] > 0
+    assert found["scores"] == pytest.approx(reward.score("prompts-kept", settings)["scores"], abs=1e-6)
+    with pytest.raises(RuntimeError, match="nobody ended with code 1: KeyError: 'nobody'"):
+        reward._child("nobody", settings)
+
+
+def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward, "_child", reward.score)
+    words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
+    done = CliRunner().invoke(app, ["bench", "reward", *words, "--device", "cpu", "--repeats", "1"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    rows = found["contenders"]
+    assert list(rows) == list(ADDS)
+    for row in rows.values():
+        assert row["images_per_second"] == pytest.approx(6 / row["seconds"])
+        assert row["peak_bytes"] >= row["start_bytes"] > 50 << 20
+    ratio = rows["one-at-a-time"]["seconds"] / rows["pairuni"]["seconds"]
+    assert found["times_faster"] == pytest.approx(ratio)
+    assert found["score_difference"] < 1e-5
+    assert "images/s" in markdown({"small": found})
+
+
+def test_an_unknown_model_is_a_sentence() -> None:
+    done = CliRunner().invoke(app, ["bench", "reward", "--model", "vit-b"])
+    assert done.exit_code == 1
+    assert "there is no reward model 'vit-b'; choose small, vit-h-14" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["reward-small-cpu", "reward-vit-h-14-cuda"])
+def test_the_list_names_a_command_that_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("pairuni.bench.reward.measure", lambda settings: asked.append(settings) or {})
+    words = (suite.CPU | suite.CUDA)[name].replace("--device cuda", "--device cpu").split()
+    done = CliRunner().invoke(app, ["bench", *words, "--json"])
+    assert done.exit_code == 0, done.output
+    assert asked[0].prompts * asked[0].rollouts == 64
