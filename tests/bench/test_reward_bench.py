@@ -30,8 +30,6 @@ def test_a_contender_runs_in_a_process_of_its_own() -> None:
     found = reward._child("prompts-kept", settings)
     assert found["seconds"] > 0
     assert found["scores"] == pytest.approx(reward.score("prompts-kept", settings)["scores"], abs=1e-6)
-    with pytest.raises(RuntimeError, match="nobody ended with code 1: KeyError: 'nobody'"):
-        reward._child("nobody", settings)
 
 
 def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
