@@ -6,6 +6,7 @@ reference/make_hpsv2_scores.py says how the stored values were made.
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,29 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(
     (tmp_path / "vocabulary.txt.gz").write_bytes(b"not gzip")
     with pytest.raises(ValueError, match="is no vocabulary of CLIP"):
         load_tokenizer(str(tmp_path / "vocabulary.txt.gz"))
+
+
+def test_missing_ftfy_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(ImportError, match=r"pip install 'pairuni\[clip\]'"):
+        open_clip_cleaning()
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    for name, said in (("cuda:99", "cuda:99 is not there"), ("abacus", "'abacus' is no device")):
+        with pytest.raises(ValueError, match=said):
+            HPSv2Reward(str(folder / "small.pt"), device=name)
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_the_same(folder: Path) -> None:
+    pictures = tiny_hpsv2.drawn()
+    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(pictures))]
+    vocabulary = str(folder / "bpe_simple_vocab_16e6.txt.gz")
+    for dtype, tolerance in (("float32", 1e-3), ("bfloat16", 0.03)):
+        reward = HPSv2Reward(str(folder / "small.pt"), tokenizer=vocabulary, device="cuda", dtype=dtype)
+        scores = reward([record(prompt) for prompt in prompts], list(pictures.values()))
+        assert dict(zip(pictures, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=tolerance)
 
 
 def test_sizes_follow_from_the_tensors(state: dict[str, torch.Tensor]) -> None:

@@ -92,6 +92,7 @@ def locate(checkpoint: str, version: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load(source: str, tokenizer: str, device: torch.device, dtype: torch.dtype) -> ClipScorer:
+    clean, vocabulary = open_clip_cleaning(), load_tokenizer(tokenizer)
     path = Path(source)
     if path.is_file():
         try:
@@ -103,9 +104,9 @@ def _load(source: str, tokenizer: str, device: torch.device, dtype: torch.dtype)
         model = load_transformers_clip(source)
     return ClipScorer(
         model,
-        load_tokenizer(tokenizer),
+        vocabulary,
         partial(tensor_first, size=model.config.vision_config.image_size, device=device),
         device=device,
         dtype=dtype,
-        clean=open_clip_cleaning(),
+        clean=clean,
     )

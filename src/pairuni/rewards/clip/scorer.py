@@ -41,7 +41,8 @@ def resolve_device(name: str) -> torch.device:
 class ClipScorer:
     """A CLIPModel with its preprocessing of pictures and prompts.
 
-    batch_size: pictures of a forward pass. clean: what happens to a prompt before its tokens; None is nothing.
+    clean: what happens to a prompt before its tokens; None is nothing. Raises ValueError when the tokenizer knows
+    more tokens than the model.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def cosines(self, prompts: Sequence[str], images: Sequence[Image.Image], batch_size: int) -> list[float]:
-        """Cosine of each picture with its prompt, in [-1, 1]; features of any dtype, the cosine in float32."""
+        """Cosine of each picture with its prompt, in [-1, 1] and float32; batch_size pictures a forward pass."""
         scores: list[float] = []
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
