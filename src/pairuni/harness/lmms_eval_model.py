@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lmms_eval.api.instance import GenerationResult, TokenCounts
@@ -32,6 +32,20 @@ from pairuni.policies.registry import load_policy
 
 AUTO_BATCH = 64
 """``--batch_size auto``; how many of them decode together follows from the memory that is free."""
+
+
+class Likelihood(NamedTuple):
+    """A reply to a likelihood request, in a form that lmms-eval 0.7 hands to its own scoring.
+
+    It makes a bare pair its repr, but passes on whatever a GenerationResult holds.
+    """
+
+    loss: float
+    greedy: bool
+
+    def strip(self) -> str:
+        """Nothing: what is empty is not cached, and a pair from lmms-eval's cache could not be read again."""
+        return ""
 
 
 class PairUni(lmms):
@@ -115,8 +129,8 @@ class PairUni(lmms):
             )
             for given, (said,) in zip(scored, greedy, strict=True):
                 same = said.tokens[: len(given.tokens)].tolist() == given.tokens.tolist()
-                # lmms-eval 0.7 makes a bare pair its repr, which its own scoring cannot read
-                results.append(GenerationResult(text=(-float(given.log_probs.double().mean()), same)))
+                pair = Likelihood(-float(given.log_probs.double().mean()), same)
+                results.append(GenerationResult(text=pair))
         return results
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
