@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from pairuni import __version__
 from pairuni.cli import app
 from pairuni.config import RunSettings, load_settings
 from pairuni.records import Annotation, GenerationSample, Quadruple, UnderstandingSample, Verdict
+from reference import tiny_hpsv2
 from tiny_models import save_tiny_janus
 
 
@@ -135,6 +137,22 @@ def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
     code, _, errors = call("train", recipe, "--pairgrpo.steps=3", "--seed=5", "--out", out, "--resume")
     assert code == 0, errors
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_training_by_hpsv2(recipe: Path, tmp_path: Path) -> None:
+    weights = tiny_hpsv2.weights(tiny_hpsv2.shapes())
+    state = {name: torch.from_numpy(values) for name, values in weights.items()}
+    torch.save({"state_dict": state}, tmp_path / "HPS_v2.1_compressed.pt")
+    vocabulary = tiny_hpsv2.write_vocabulary(tmp_path / "bpe_simple_vocab_16e6.txt.gz")
+    words = ["--reward.generation", "hpsv2", "--reward.hpsv2.device", "cpu", "--pairgrpo.steps", "1"]
+    words += ["--reward.hpsv2.checkpoint", str(tmp_path / "HPS_v2.1_compressed.pt")]
+    words += ["--reward.hpsv2.tokenizer", str(vocabulary)]
+    code, _, errors = call("train", recipe, "--out", tmp_path / "run", *words)
+    assert code == 0, errors
+    metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert -1 < metrics["generation/reward"] < 1
+    assert metrics["generation/frac_reward_zero_std"] < 1
+    assert 'version = "2.1"' in (tmp_path / "run" / "config.toml").read_text()
 
 
 def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_path: Path) -> None:

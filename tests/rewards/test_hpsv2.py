@@ -28,7 +28,6 @@ from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning, token_
 from pairuni.rewards.hpsv2 import HPSv2Reward
 from reference import tiny_hpsv2
 
-pytest.importorskip("ftfy")
 STORED: dict[str, Any] = json.loads(tiny_hpsv2.SCORES.read_text(encoding="utf-8"))
 TOLERANCE = 1e-5
 
