@@ -102,6 +102,29 @@ class RolloutSettings(Settings):
     """Longest answer in tokens (paper: not stated)."""
 
 
+class EndpointSettings(Settings):
+    """How a model behind an OpenAI-compatible endpoint is asked."""
+
+    model: str = ""
+    """The model's name at the endpoint."""
+    base_url: str | None = Field(default=None, min_length=1)
+    """The endpoint, such as http://localhost:8000/v1; none is OPENAI_BASE_URL, else OpenAI's own."""
+    key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
+    """Name of the environment variable that holds the key; the key itself is never a setting."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests in flight at once."""
+    structured: Literal["auto", "schema", "object", "text"] = "auto"
+    """How replies are made JSON: by schema, as any JSON object, by the prompt alone; auto takes what works."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; none is the server's own."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Longest reply, reasoning included."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds without a byte after which a request counts as lost."""
+    max_retries: int = Field(default=6, ge=0)
+    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
+
+
 class HPSv2Settings(Settings):
     """The reward hpsv2: Human Preference Score v2 (arXiv:2306.09341)."""
 
@@ -428,33 +451,21 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-class CompletionSettings(Settings):
+class CompletionSettings(EndpointSettings):
     """The vision-language model that completes samples, when ``completer`` is endpoint, batch or local."""
 
     model: str = ""
     """The model's name at the endpoint, or a transformers image-text-to-text model (paper: GPT-o3)."""
     verifier: str | None = Field(default=None, min_length=1)
     """The model of the verification call; none takes the same one. The local completer has one model."""
-    base_url: str | None = Field(default=None, min_length=1)
-    """The endpoint, such as http://localhost:8000/v1; none is OPENAI_BASE_URL, else OpenAI's own."""
-    key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
-    """Name of the environment variable that holds the key; the key itself is never a setting."""
     concurrency: int = Field(default=8, ge=1)
     """Requests in flight at once; prompts in one forward pass of a local model."""
-    structured: Literal["auto", "schema", "object", "text"] = "auto"
-    """How replies are made JSON: by schema, as any JSON object, by the prompt alone; auto takes what works."""
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature; none is the server's own, and greedy for a local model (paper: not stated)."""
-    max_tokens: int = Field(default=2048, ge=1)
-    """Longest reply, reasoning included."""
     image_side: int = Field(default=1024, ge=32)
     """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
     options: int = Field(default=4, ge=2, le=8)
     """Options of a written question (paper: multiple choice, the number not stated)."""
-    timeout: float = Field(default=120.0, gt=0)
-    """Seconds without a byte after which a request counts as lost."""
-    max_retries: int = Field(default=6, ge=0)
-    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
     max_calls: int | None = Field(default=None, ge=0)
     """Budget: answers that this data set may take in all; the build stops there and can go on."""
     max_cost: float | None = Field(default=None, ge=0)

@@ -15,12 +15,12 @@ from PIL import Image
 
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples, real_samples
+from pairuni.chat.endpoint import Endpoint, retry_after
+from pairuni.chat.request import AskingStopped
 from pairuni.config import CompletionSettings
 from pairuni.pairug import asking
 from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.asking import AskingStopped
 from pairuni.pairug.completion import CompletionReport, complete, make_completer
-from pairuni.pairug.endpoint import Endpoint, retry_after
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.records import UnderstandingSample
 from pairuni.rewards.answers import parse_options

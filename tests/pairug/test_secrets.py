@@ -15,10 +15,10 @@ import pytest
 
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
+from pairuni.chat.endpoint import Endpoint
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import complete, make_completer
-from pairuni.pairug.endpoint import Endpoint
 from pairuni.pairug.model_completion import ModelCompleter
 
 KEY = "sk-proj-0123456789-very-secret"

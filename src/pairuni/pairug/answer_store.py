@@ -8,14 +8,12 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from pairuni.chat.request import Answer
 from pairuni.pairug.jsonl import dump
 
 logger = logging.getLogger("pairuni")
-
-Answer = dict[str, Any]
-"""What came back, as JSON. A model's has text, finish, refusal, id, prompt_tokens and completion_tokens."""
 
 
 class AnswerStore:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Generic, TypeVar
 
-from pairuni.pairug.answer_store import Answer, AnswerStore
-from pairuni.pairug.conversation import Asked, AskingFailed, Conversation, Outcome
+from pairuni.chat.request import Answer, AskingFailed, AskingStopped, Stopping
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.conversation import Asked, Conversation, Outcome
 from pairuni.pairug.images import ImageError
 
 R = TypeVar("R", bound=Asked)
@@ -22,14 +23,6 @@ Ended = Callable[[int, Outcome], None]
 
 FAILURES_IN_A_ROW = 20
 """Samples that fail one after the other before the run stops: it is not the samples' fault."""
-
-
-class AskingStopped(RuntimeError):
-    """No request can be answered any more; the run stops, and its answers are kept."""
-
-
-class Stopping(threading.Event):
-    """Set when the run is to stop: whoever waits wakes up."""
 
 
 def in_order(

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pairuni.chat.endpoint import Dialect, answer_from_body
+from pairuni.chat.replies import one_line
+from pairuni.chat.request import AskingFailed
 from pairuni.config import CompletionSettings
 from pairuni.files import replacing
 from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.conversation import AskingFailed
 from pairuni.pairug.costs import Budget, CompletionPaused
-from pairuni.pairug.endpoint import Dialect, answer_from_body
 from pairuni.pairug.images import ImageError
 from pairuni.pairug.jsonl import Problem, dump, iter_objects
-from pairuni.pairug.replies import one_line
 from pairuni.pairug.requests import Request
 
 URL = "/v1/chat/completions"

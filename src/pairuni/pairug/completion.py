@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from pairuni.chat.endpoint import check_secrets
+from pairuni.chat.replies import Unusable
+from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer, AnswerStore
+from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.asking import in_order
-from pairuni.pairug.conversation import Half, Outcome, Sample, Unusable, converse, origin_of, quadruple_of
-from pairuni.pairug.endpoint import check_secrets
+from pairuni.pairug.conversation import Half, Outcome, Sample, converse, origin_of, quadruple_of
 from pairuni.pairug.model_completion import MODEL_COMPLETERS, ModelCompleter
 from pairuni.pairug.options import LETTERS, balanced_letters, lettered
 from pairuni.pairug.requests import key_of
@@ -119,7 +121,7 @@ def make_completer(name: str, settings: CompletionSettings | None = None) -> Com
     settings = settings or CompletionSettings()
     if name in MODEL_COMPLETERS:
         return ModelCompleter.make(name, settings)
-    check_secrets(settings)
+    check_secrets(settings, "completion")
     module, colon, attribute = COMPLETERS.get(name, name).partition(":")
     if not colon:
         known = ", ".join([*COMPLETERS, *MODEL_COMPLETERS])

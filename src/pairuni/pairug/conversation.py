@@ -10,7 +10,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pairuni.pairug.answer_store import Answer
+from pairuni.chat.replies import Unusable
+from pairuni.chat.request import Answer, AskingFailed
 from pairuni.records import GenerationSample, Origin, Quadruple, UnderstandingSample, Verdict
 
 Sample = UnderstandingSample | GenerationSample
@@ -28,14 +29,6 @@ class Asked(Protocol):
 
 R = TypeVar("R", bound=Asked)
 R_co = TypeVar("R_co", bound=Asked, covariant=True)
-
-
-class AskingFailed(RuntimeError):
-    """One request got no answer after all that was tried; thrown into a conversation, it ends it as failed."""
-
-
-class Unusable(Exception):
-    """A reply that cannot be taken as it is; the message is the reason, told at the next try."""
 
 
 @dataclass(frozen=True)

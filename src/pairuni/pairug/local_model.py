@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer
 from pairuni.pairug.images import ImageError
 from pairuni.pairug.requests import Request
 

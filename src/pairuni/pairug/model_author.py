@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pairuni.chat.replies import Reply, Unusable, one_line, read_reply, schema_of
+from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer
-from pairuni.pairug.conversation import Half, Sample, Unusable
+from pairuni.pairug.conversation import Half, Sample
 from pairuni.pairug.options import LETTERS, fault_of, shuffled
 from pairuni.pairug.prompts import (
     SYSTEM,
@@ -19,11 +20,8 @@ from pairuni.pairug.prompts import (
     CaptionVerdict,
     QuestionReply,
     QuestionVerdict,
-    Reply,
     refused,
-    schema_of,
 )
-from pairuni.pairug.replies import one_line, read_reply
 from pairuni.pairug.requests import Picture, Request
 from pairuni.records import UnderstandingSample, Verdict
 

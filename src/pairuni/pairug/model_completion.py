@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairuni.chat.endpoint import Endpoint, check_secrets
+from pairuni.chat.request import Answer, Stopping
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer, AnswerStore
-from pairuni.pairug.asking import Begin, Ended, Stopping, at_once, in_rounds, next_request
+from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.asking import Begin, Ended, at_once, in_rounds, next_request
 from pairuni.pairug.batch import BatchFiles
 from pairuni.pairug.conversation import Conversation, Sample, converse
 from pairuni.pairug.costs import Budget, Plan, plan
-from pairuni.pairug.endpoint import Endpoint, check_secrets
 from pairuni.pairug.model_author import author_of
 from pairuni.pairug.prompts import CaptionVerdict, QuestionVerdict
 from pairuni.pairug.requests import Picture, Request
@@ -84,7 +85,7 @@ class ModelCompleter:
 
 def check_settings(name: str, settings: CompletionSettings) -> None:
     """Raises ValueError for what only shows once it is known that a model completes."""
-    check_secrets(settings)
+    check_secrets(settings, "completion")
     if not settings.model:
         raise ValueError(
             f"the completer {name} needs a model: set completion.model, such as --completion.model "

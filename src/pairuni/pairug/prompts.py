@@ -7,9 +7,10 @@ structured outputs is told as well; the order of the fields makes the model look
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pairuni.chat.replies import Reply
 
 SYSTEM = (
     "You prepare data that trains a model to understand and to draw pictures. You look closely, state only what "
@@ -110,12 +111,6 @@ PROMPTS_DIGEST = hashlib.blake2b(
 """Says in a data set's statistics which templates made it."""
 
 
-class Reply(BaseModel):
-    """Base of all replies: keys that were not asked for are passed over, "yes" is true."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
 class CaptionReply(Reply):
     """What WRITE_CAPTION asks for."""
 
@@ -156,23 +151,6 @@ class QuestionVerdict(Reply):
     asks_what_caption_states: bool
     contradicts: bool
     reason: str = ""
-
-
-def schema_of(reply: type[Reply]) -> dict[str, Any]:
-    """The JSON schema of a reply as strict structured outputs want it: flat, all keys required, no others."""
-    properties: dict[str, Any] = {}
-    for name, field in reply.model_fields.items():
-        kind: Literal["string", "boolean", "array"]
-        kind = (
-            "array" if field.annotation == list[str] else "boolean" if field.annotation is bool else "string"
-        )
-        properties[name] = {"type": kind, "items": {"type": "string"}} if kind == "array" else {"type": kind}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
 
 
 def refused(reasons: list[str]) -> str:

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
 from pairuni.pairug.images import MOST_PIXELS, ImageError, decode_image, read_bytes
-
-Format = Literal["schema", "object", "text"]
-"""How a server is told to reply in JSON: by a schema, as any object, by the prompt alone."""
 
 _SENT_AS_THEY_ARE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _CHARACTERS_PER_TOKEN = 4
@@ -91,6 +88,10 @@ class Request:
     schema: dict[str, Any]
     max_tokens: int
     temperature: float | None
+
+    @property
+    def content(self) -> tuple[Picture, str]:
+        return self.picture, self.text
 
     @cached_property
     def key(self) -> str:

@@ -6,15 +6,41 @@ import json
 import re
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pairuni.pairug.answer_store import Answer
-from pairuni.pairug.conversation import Unusable
-from pairuni.pairug.prompts import Reply
+from pairuni.chat.request import Answer
+
+
+class Reply(BaseModel):
+    """Base of all replies, flat: keys that were not asked for are passed over, "yes" is true."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Unusable(Exception):
+    """A reply that cannot be taken as it is; the message is the reason, told at the next try."""
+
 
 T = TypeVar("T", bound=Reply)
 
 _LONGEST_QUOTE = 200
+_JSON_TYPES: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    float: {"type": "number"},
+    list[str]: {"type": "array", "items": {"type": "string"}},
+}
+
+
+def schema_of(reply: type[Reply]) -> dict[str, Any]:
+    """The JSON schema of a reply as strict structured outputs want it: flat, all keys required, no others."""
+    properties = {name: _JSON_TYPES[field.annotation] for name, field in reply.model_fields.items()}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def read_reply(answer: Answer, kind: type[T]) -> T:

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint: chat completions with a picture, waiting and asking again as it demands."""
+"""Any OpenAI-compatible endpoint: chat completions with pictures, waiting and asking again as it demands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import Answer
-from pairuni.pairug.asking import AskingStopped, Stopping
-from pairuni.pairug.conversation import AskingFailed
-from pairuni.pairug.replies import one_line
-from pairuni.pairug.requests import Format, Request
+from pairuni.chat.replies import one_line
+from pairuni.chat.request import (
+    Answer,
+    AskingFailed,
+    AskingStopped,
+    ChatRequest,
+    Format,
+    Sendable,
+    Stopping,
+)
+from pairuni.config import EndpointSettings
 
 logger = logging.getLogger("pairuni")
 
@@ -44,26 +49,21 @@ class Dialect:
     format: Format = "schema"
     limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The body of a chat completion, its picture as a data URL. Raises ImageError."""
-        mime, data = request.picture.encoded()
-        url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """The body of a chat completion, pictures as data URLs. Raises what a picture raises."""
+        messages: list[dict[str, Any]] = []
+        if request.system:
+            messages.append({"role": "system", "content": request.system})
+        messages.append({"role": "user", "content": [_part(one) for one in request.content]})
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [
-                {"role": "system", "content": request.system},
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image_url", "image_url": {"url": url}},
-                        {"type": "text", "text": request.text},
-                    ],
-                },
-            ],
+            "messages": messages,
             self.limit: request.max_tokens,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.schema is None:
+            return body
         if self.format == "schema":
             schema = {"name": request.name, "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -101,16 +101,22 @@ class Endpoint:
     exceptions, which hold the request, are not passed on.
     """
 
-    def __init__(self, settings: CompletionSettings, *, backoff: float = 1.0) -> None:
-        """Raises ValueError for settings that cannot work, ImportError without the openai package."""
+    def __init__(
+        self, settings: EndpointSettings, *, section: str = "completion", backoff: float = 1.0
+    ) -> None:
+        """section: where the settings stand, for sentences; backoff: seconds before a first repetition.
+
+        Raises ValueError for settings that cannot work, ImportError without the openai package.
+        """
         try:
             import openai
         except ImportError:
-            raise ImportError(f"the completer endpoint needs the openai client: {INSTALL}") from None
+            raise ImportError(f"asking an endpoint needs the openai client: {INSTALL}") from None
         self._openai = openai
         self._settings = settings
+        self._section = section
         self._backoff = backoff
-        self._key = key_from_environment(settings)
+        self._key = key_from_environment(settings, section)
         self._lock = threading.Lock()
         self._not_before = 0.0
         self._settled = False
@@ -120,11 +126,11 @@ class Endpoint:
         )
         self.url = str(self._client.base_url)
 
-    def __call__(self, request: Request, stopping: Stopping) -> Answer:
+    def __call__(self, request: ChatRequest, stopping: Stopping) -> Answer:
         """The answer.
 
-        Raises ImageError for a picture that cannot be sent, AskingFailed when this request gets no answer, and
-        AskingStopped when none would.
+        Raises AskingFailed when this request gets no answer, AskingStopped when none would, and whatever a picture
+        raises that cannot be sent.
         """
         fault = Fault("sample", "")
         for attempt in range(self._settings.max_retries + 1):
@@ -143,7 +149,7 @@ class Endpoint:
             f"no answer in {self._settings.max_retries + 1} attempts, the last: {fault.reason}"
         )
 
-    def _in_a_dialect(self, request: Request) -> Answer | Fault:
+    def _in_a_dialect(self, request: ChatRequest) -> Answer | Fault:
         """Ask as the server is known to understand; while that is unknown, in simpler and simpler ways."""
         with self._lock:
             dialect: Dialect | None = self._dialect
@@ -168,7 +174,7 @@ class Endpoint:
         assert first is not None
         return first
 
-    def _ask(self, request: Request, dialect: Dialect) -> Answer | Fault:
+    def _ask(self, request: ChatRequest, dialect: Dialect) -> Answer | Fault:
         openai = self._openai
         body = dialect.body(request)
         try:
@@ -187,7 +193,11 @@ class Endpoint:
 
     def _read(self, text: str, headers: Mapping[str, str]) -> Answer | Fault:
         if "text/html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
-            hint = "" if self.url.rstrip("/").endswith("/v1") else "; should completion.base_url end in /v1?"
+            hint = (
+                ""
+                if self.url.rstrip("/").endswith("/v1")
+                else f"; should {self._section}.base_url end in /v1?"
+            )
             return Fault("stop", f"{self.url} answers with a page of HTML, not as a chat endpoint{hint}")
         try:
             answer = answer_from_body(json.loads(text))
@@ -205,14 +215,15 @@ class Endpoint:
                 "stop", f"{reason}; is the key in the environment variable {variable} the right one?"
             )
         if status == 404 and not self._is_about_format(said):
-            return Fault("stop", f"{reason}; check completion.base_url ({self.url}) and completion.model")
+            return Fault(
+                "stop",
+                f"{reason}; check {self._section}.base_url ({self.url}) and {self._section}.model",
+            )
         if status == 429 and code == "insufficient_quota":
-            return Fault("stop", f"{reason}; all answers are kept: run the same command when there is credit")
+            return Fault("stop", f"{reason}; what is done is kept: go on when there is credit")
         if status in _AGAIN or status >= 500:
             if wait is not None and wait > LONGEST_WAIT:
-                return Fault(
-                    "stop", f"{reason}; it wants {wait:.0f} seconds of rest: run the same command then"
-                )
+                return Fault("stop", f"{reason}; it wants {wait:.0f} seconds of rest: go on then")
             if status == 501:
                 return Fault("sample", reason, status=status)
             return Fault("again", reason, wait, everybody=status == 429, status=status)
@@ -243,6 +254,14 @@ class Endpoint:
         return text.replace(self._key, _HIDDEN) if len(self._key) >= SHORTEST_SECRET else text
 
 
+def _part(one: str | Sendable) -> dict[str, Any]:
+    if isinstance(one, str):
+        return {"type": "text", "text": one}
+    mime, data = one.encoded()
+    url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 def answer_from_body(body: Any) -> Answer:
     """The answer in the body of a chat completion. Raises ValueError when it is none."""
     try:
@@ -264,30 +283,30 @@ def answer_from_body(body: Any) -> Answer:
     return answer
 
 
-def check_secrets(settings: CompletionSettings) -> None:
+def check_secrets(settings: EndpointSettings, section: str) -> None:
     """Raises ValueError, which does not quote it, for a key where it would be written into files."""
     variable = settings.key_variable
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
         raise ValueError(
-            "completion.key_variable must be the name of an environment variable, such as OPENAI_API_KEY; "
+            f"{section}.key_variable must be the name of an environment variable, such as OPENAI_API_KEY; "
             "it does not look like one, and is not shown here because it may be the key itself"
         )
     if settings.base_url is not None:
         parts = urlsplit(settings.base_url)
         if parts.username or parts.password or parts.query:
             raise ValueError(
-                "completion.base_url must hold no user, password or query; a key belongs into the environment "
+                f"{section}.base_url must hold no user, password or query; a key belongs into the environment "
                 f"variable {variable}"
             )
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(
-                f"completion.base_url is {settings.base_url!r}, but must be like http://localhost:8000/v1"
+                f"{section}.base_url is {settings.base_url!r}, but must be like http://localhost:8000/v1"
             )
 
 
-def key_from_environment(settings: CompletionSettings) -> str:
+def key_from_environment(settings: EndpointSettings, section: str) -> str:
     """The stripped key; "none" for a server of one's own that wants none. Raises ValueError, which never quotes it."""
-    check_secrets(settings)
+    check_secrets(settings, section)
     variable = settings.key_variable
     key = os.environ.get(variable, "").strip()
     if not key:
