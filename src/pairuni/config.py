@@ -24,6 +24,7 @@ Pairing = Literal[
 Matching = Literal["sequential", "greedy", "optimal"]
 Clustering = Literal["torch", "faiss", "reference"]
 PairWeight = Literal["sqrt", "linear", "none"]
+RewardNormalisation = Literal["sum", "each"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
 
@@ -167,12 +168,16 @@ class PickScoreSettings(ClipSettings):
 
 
 class RewardSettings(Settings):
-    """Names of rewards: a short name, or "package.module:Class" of your own; and what the named ones need."""
+    """Rewards, and what the named ones need: a short name, "package.module:Class" of your own, or a weighted sum."""
 
     understanding: str = Field(default="accuracy", min_length=1)
-    """Reward of answers (paper: 1 if the extracted answer equals the truth, else 0)."""
+    """Reward of answers, such as "accuracy + 0.1 * format" (paper: 1 if the answer equals the truth, else 0)."""
     generation: str = Field(default="digits", min_length=1)
-    """Reward of pictures (paper: HPSv2)."""
+    """Reward of pictures, such as "hpsv2 + 0.5 * clip" (paper: HPSv2)."""
+    normalise: RewardNormalisation = "sum"
+    """Of a sum: add up, then normalise within each group (sum), or normalise each, then average by weight (each)."""
+    timeout: float | None = Field(default=600.0, gt=0)
+    """Seconds that a reward may take for a batch of rollouts before the run stops; none waits for ever."""
     hpsv2: HPSv2Settings = HPSv2Settings()
     """What the reward hpsv2 needs."""
     clip: ClipSettings = ClipSettings()

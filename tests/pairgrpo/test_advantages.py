@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from pairuni.pairgrpo.advantages import group_advantages, groups_without_spread, pair_weight
+from pairuni.pairgrpo.advantages import (
+    combined_advantages,
+    group_advantages,
+    groups_without_spread,
+    pair_weight,
+    weighted_sum,
+)
 from reference.pairgrpo_equations import advantage, weight
 
 
@@ -44,3 +50,50 @@ def test_pair_weight(mode: str) -> None:
 def test_unknown_pair_weight_is_named() -> None:
     with pytest.raises(ValueError, match="'cubic'"):
         pair_weight(torch.ones(1), "cubic")  # type: ignore[arg-type]
+
+
+TERMS = [
+    [[0.0, 1.0, 1.0], [0.2, 0.3, 0.9]],
+    [[30.0, 10.0, 20.0], [5.0, 5.0, 5.0]],
+]
+WEIGHTS = [1.0, -0.25]
+
+
+def test_terms_of_a_sum_are_normalised_after_or_before_adding_up() -> None:
+    terms = torch.tensor(TERMS, dtype=torch.float64)
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64)
+    added, averaged = [], []
+    for group in range(2):
+        totals = [sum(w * term[group][k] for w, term in zip(WEIGHTS, TERMS, strict=True)) for k in range(3)]
+        added.append([advantage(totals, k, 1e-4) for k in range(3)])
+        averaged.append(
+            [
+                sum(w * advantage(term[group], k, 1e-4) for w, term in zip(WEIGHTS, TERMS, strict=True))
+                / 1.25
+                for k in range(3)
+            ]
+        )
+        assert weighted_sum(terms, weights)[group].tolist() == pytest.approx(totals)
+    torch.testing.assert_close(
+        combined_advantages(terms, weights, "sum"), torch.tensor(added, dtype=torch.float64)
+    )
+    torch.testing.assert_close(
+        combined_advantages(terms, weights, "each"), torch.tensor(averaged, dtype=torch.float64)
+    )
+
+
+def test_the_scale_of_a_term_does_not_count_when_each_is_normalised() -> None:
+    terms = torch.rand(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    scaled = terms * torch.tensor([1.0, 1000.0], dtype=torch.float64)[:, None, None]
+    each = [combined_advantages(one, weights, "each", 0.0) for one in (terms, scaled)]
+    torch.testing.assert_close(*each)
+    summed = [combined_advantages(one, weights, "sum", 0.0) for one in (terms, scaled)]
+    assert not torch.allclose(*summed, atol=0.1)
+
+
+@pytest.mark.parametrize("normalise", ["sum", "each"])
+def test_one_reward_is_the_papers_case(normalise: str) -> None:
+    rewards = torch.tensor(TERMS[0], dtype=torch.float64)
+    alone = combined_advantages(rewards[None], torch.ones(1, dtype=torch.float64), normalise)  # type: ignore[arg-type]
+    assert torch.equal(alone, group_advantages(rewards))

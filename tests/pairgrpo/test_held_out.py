@@ -9,8 +9,9 @@ from PIL import Image
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, make_pairs, run_settings
 from pairuni.pairgrpo.held_out import HeldOutPairs
-from pairuni.pairgrpo.rollout import RewardError, Rewards
+from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
+from pairuni.rewards.checked import RewardError
 from pairuni.training.tracking import MetricsLog
 
 

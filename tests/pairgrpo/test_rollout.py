@@ -7,8 +7,9 @@ from PIL import Image
 
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
-from pairuni.pairgrpo.rollout import RewardError, Rewards, rollout_batch
+from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.records import Annotation
+from pairuni.rewards.checked import RewardError
 from reference.pairgrpo_equations import advantage
 
 

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fake_policy import FakePolicy
-from pair_batches import REWARDS, make_pairs, run_settings
+from pair_batches import REWARDS, Constant, make_pairs, run_settings
 from pairuni.config import RunSettings
-from pairuni.pairgrpo.rollout import RewardError, Rewards
+from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer, learning_rate_at
 from pairuni.policies.policy import UnifiedPolicy
+from pairuni.rewards.checked import RewardError
+from pairuni.rewards.weighted import Term, WeightedReward
 from pairuni.training.checkpoint import list_checkpoints, load_checkpoint
 from pairuni.training.tracking import MetricsLog
 
@@ -45,6 +48,15 @@ class Stop:
         if self.calls == self.call:
             self.act()
         return REWARDS.understanding(records, samples)
+
+
+class Instead(Stop):
+    """A reward that on its nth call, and ever after, answers as it is told."""
+
+    def __call__(self, records: Any, samples: Any) -> list[float]:
+        self.calls += 1
+        answer: Any = REWARDS.understanding(records, samples) if self.calls < self.call else self.act()
+        return answer
 
 
 def trainer(
@@ -278,6 +290,47 @@ def test_a_reward_that_raises_stops_the_run_and_keeps_what_it_had(tmp_path: Path
     saved = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
     assert saved == ["step-000002", "step-000003"]
     assert len(rows(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (lambda: [float("nan")] * 10, r"'stop' gave nan for (sample )?.*\.png"),
+        (lambda: [1.0], "'stop' gave 1 scores for 10 samples"),
+        (lambda: ["high"] * 10, "'stop' gave 'high', not a number, for"),
+        (lambda: time.sleep(30), r"'stop' gave no answer within 0\.5 seconds on .*\.png"),
+    ],
+    ids=["nan", "count", "words", "hangs"],
+)
+def test_a_reward_that_gives_no_scores_stops_the_run_which_then_goes_on(
+    tmp_path: Path, failure: Callable[[], Any], said: str
+) -> None:
+    whole = trainer(tmp_path, tmp_path / "whole", run_settings()).run()
+    out = tmp_path / "cut"
+    failing = Rewards(understanding=Instead(4, failure), generation=REWARDS.generation, timeout=0.5)
+    with pytest.raises(RewardError, match=said):
+        trainer(tmp_path, out, run_settings(), rewards=failing).run()
+    assert list_checkpoints(out / "checkpoints")[-1].name == "step-000003"
+    assert trainer(tmp_path, out, run_settings()).run(resume=True) == whole
+    same_run(tmp_path / "whole", out)
+
+
+def test_a_sum_of_rewards_shows_its_terms(tmp_path: Path) -> None:
+    summed = WeightedReward([Term(2.0, REWARDS.understanding), Term(-0.5, Constant())])
+    rewards = Rewards(understanding=summed, generation=REWARDS.generation)
+    trainer(tmp_path, tmp_path / "run", run_settings(), rewards=rewards).run()
+    alone = Rewards(understanding=REWARDS.understanding, generation=REWARDS.generation)
+    trainer(tmp_path, tmp_path / "alone", run_settings(), rewards=alone).run()
+    row, single = rows(tmp_path / "run")[0], rows(tmp_path / "alone")[0]
+    assert row["understanding/reward/right-answer"] == pytest.approx(single["understanding/reward"])
+    assert row["understanding/reward/constant"] == pytest.approx(0.1)
+    assert row["understanding/reward"] == pytest.approx(2 * single["understanding/reward"] - 0.05)
+    assert "generation/reward/redness" not in row
+    sample = MetricsLog(tmp_path / "run" / "samples" / "samples.jsonl").rows()[0]
+    for answer in sample["answers"]:
+        terms = answer["rewards"]
+        assert answer["reward"] == pytest.approx(2 * terms["right-answer"] - 0.5 * terms["constant"])
+    assert all("rewards" not in picture for picture in sample["pictures"])
 
 
 def test_warm_up_then_constant() -> None:

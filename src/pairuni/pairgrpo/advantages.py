@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pairuni.config import PairWeight
+from pairuni.config import PairWeight, RewardNormalisation
 
 
 def groups_without_spread(rewards: Tensor) -> Tensor:
@@ -26,6 +26,26 @@ def group_advantages(rewards: Tensor, std_guard: float = 1e-4) -> Tensor:
     scale = rewards.std(dim=-1, keepdim=True) + std_guard
     flat = groups_without_spread(rewards).unsqueeze(-1)
     return torch.where(flat, 0.0, centred / torch.where(flat, 1.0, scale))
+
+
+def weighted_sum(terms: Tensor, weights: Tensor) -> Tensor:
+    """Rewards [G, K] of the terms [N, G, K] of a sum with weights [N]."""
+    return torch.einsum("n,ngk->gk", weights, terms)
+
+
+def combined_advantages(
+    terms: Tensor, weights: Tensor, normalise: RewardNormalisation = "sum", std_guard: float = 1e-4
+) -> Tensor:
+    """Advantages [G, K] of rewards that are a sum of terms [N, G, K] with weights [N].
+
+    sum: those of the weighted sum, in which a term of large spread outweighs the others. each: the weighted mean of
+    the terms' own, so that a weight says what a term is worth whatever its scale; a term without spread in a group
+    adds nothing there. One term of positive weight is the same either way.
+    """
+    if normalise == "sum" or len(weights) == 1:
+        return group_advantages(weighted_sum(terms, weights), std_guard)
+    own = torch.stack([group_advantages(term, std_guard) for term in terms])
+    return weighted_sum(own, weights) / weights.abs().sum()
 
 
 def pair_weight(similarity: Tensor, mode: PairWeight = "sqrt") -> Tensor:

@@ -13,9 +13,10 @@ from PIL import Image
 
 from pairuni.config import RolloutSettings
 from pairuni.files import write_text
-from pairuni.pairgrpo.rollout import Rewards, checked_scores, open_image
+from pairuni.pairgrpo.rollout import Rewards, open_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import UGPair
+from pairuni.rewards.checked import checked_scores
 from pairuni.training.seeding import derive_seed
 
 SHOWN = 12
@@ -51,9 +52,10 @@ class HeldOutPairs:
             pictures += drawn
         asked = [pair.understand_ann for pair in self.pairs]
         prompted = [pair.generate_ann for pair in self.pairs]
+        limit = self.rewards.timeout
         rewards = {
-            "understanding": checked_scores(self.rewards.understanding, asked, answers),
-            "generation": checked_scores(self.rewards.generation, prompted, pictures),
+            "understanding": checked_scores(self.rewards.understanding, asked, answers, timeout=limit),
+            "generation": checked_scores(self.rewards.generation, prompted, pictures, timeout=limit),
         }
         self._write(step, answers, pictures, rewards)
         return {task: statistics.fmean(scores) for task, scores in rewards.items()}

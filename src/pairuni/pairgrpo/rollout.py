@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pairuni.config import PairWeight, RolloutSettings
-from pairuni.pairgrpo.advantages import group_advantages, pair_weight
+from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
+from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
-from pairuni.rewards.reward import ImageReward, TextReward
+from pairuni.rewards.checked import checked_scores
+from pairuni.rewards.reward import ImageReward, Reward, TextReward
+from pairuni.rewards.weighted import terms_of
 from pairuni.training.seeding import derive_seed
 
 Task = Literal["understanding", "generation"]
@@ -25,16 +26,21 @@ TASKS: tuple[Task, Task] = ("understanding", "generation")
 Result = TypeVar("Result")
 
 
-class RewardError(RuntimeError):
-    """A reward raised, or gave something that is no score; names the reward and the record."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """The reward of each task."""
+    """The reward of each task, which may be a sum of several.
+
+    normalise: the terms of a sum are added up and then normalised within each group (sum), or each is normalised
+    by itself and the advantages are averaged (each). timeout: seconds for a batch; None waits for ever.
+    """
 
     understanding: TextReward
     generation: ImageReward
+    normalise: RewardNormalisation = "sum"
+    timeout: float | None = None
+
+    def task(self, task: Task) -> Reward:
+        return self.understanding if task == "understanding" else self.generation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +48,12 @@ class TaskRollouts:
     """P groups of K trajectories of one task; trajectories and samples are pair-major, P K of them.
 
     samples: answers or pictures; rewards, advantages: [P, K] float64, the pair weight not yet applied.
+    terms: what each reward of a sum gave, by name, [P, K] float64, its weight not applied; one when there is no sum.
     """
 
     trajectories: Sequence[Trajectory]
     samples: Sequence[Any]
+    terms: Mapping[str, Tensor]
     rewards: Tensor
     advantages: Tensor
 
@@ -82,6 +90,10 @@ class RolloutBatch:
             task: TaskRollouts(
                 trajectories=[t for batch in batches for t in batch.task(task).trajectories],
                 samples=[s for batch in batches for s in batch.task(task).samples],
+                terms={
+                    name: torch.cat([batch.task(task).terms[name] for batch in batches])
+                    for name in batches[0].task(task).terms
+                },
                 rewards=torch.cat([batch.task(task).rewards for batch in batches]),
                 advantages=torch.cat([batch.task(task).advantages for batch in batches]),
             )
@@ -160,12 +172,10 @@ def begin_rollouts(
     images = [trajectory for group in drawings for trajectory in group]
     replies = [text.text for text in texts]
     understanding = scoring.submit(
-        lambda: _scored(texts, replies, questions, rewards.understanding, rollout.understanding, std_guard)
+        lambda: _scored(texts, replies, questions, rewards, "understanding", std_guard)
     )
     pictures = policy.decode_images(images)
-    generation = scoring.submit(
-        lambda: _scored(images, pictures, prompts, rewards.generation, rollout.generation, std_guard)
-    )
+    generation = scoring.submit(lambda: _scored(images, pictures, prompts, rewards, "generation", std_guard))
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
@@ -219,54 +229,21 @@ def _scored(
     trajectories: Sequence[Trajectory],
     samples: Sequence[Any],
     records: Sequence[Annotation],
-    reward: TextReward | ImageReward,
-    group_size: int,
+    rewards: Rewards,
+    task: Task,
     std_guard: float,
 ) -> TaskRollouts:
-    repeated = [record for record in records for _ in range(group_size)]
-    scores = torch.tensor(checked_scores(reward, repeated, samples), dtype=torch.float64)
-    scores = scores.view(len(records), group_size)
+    repeated = [record for record in records for _ in range(len(samples) // len(records))]
+    weights, terms = [], {}
+    for term in terms_of(rewards.task(task)):
+        scores = checked_scores(term.reward, repeated, samples, timeout=rewards.timeout)
+        weights.append(term.weight)
+        terms[term.reward.name] = torch.tensor(scores, dtype=torch.float64).view(len(records), -1)
+    given, weight = torch.stack(list(terms.values())), torch.tensor(weights, dtype=torch.float64)
     return TaskRollouts(
         trajectories=trajectories,
         samples=samples,
-        rewards=scores,
-        advantages=group_advantages(scores, std_guard),
+        terms=terms,
+        rewards=weighted_sum(given, weight),
+        advantages=combined_advantages(given, weight, rewards.normalise, std_guard),
     )
-
-
-def checked_scores(
-    reward: TextReward | ImageReward, records: Sequence[Annotation], samples: Sequence[Any]
-) -> list[float]:
-    """One finite score a sample. Raises RewardError, naming reward and record, for anything else."""
-    call: Callable[[Sequence[Annotation], Sequence[Any]], list[float]] = reward
-    try:
-        scores = [float(score) for score in call(records, samples)]
-    except (
-        Exception
-    ) as error:  # a reward is the user's code: whatever it raises must reach them with its record
-        culprit = _first_failing(call, records, samples)
-        place = "a batch, though on no sample alone" if culprit is None else _name(culprit)
-        raise RewardError(f"reward {reward.name!r} failed on {place}: {error!r}") from error
-    if len(scores) != len(samples):
-        raise RewardError(f"reward {reward.name!r} gave {len(scores)} scores for {len(samples)} samples")
-    for record, score in zip(records, scores, strict=True):
-        if not math.isfinite(score):
-            raise RewardError(f"reward {reward.name!r} gave {score} for {_name(record)}")
-    return scores
-
-
-def _first_failing(
-    call: Callable[[Sequence[Annotation], Sequence[Any]], list[float]],
-    records: Sequence[Annotation],
-    samples: Sequence[Any],
-) -> Annotation | None:
-    for record, sample in zip(records, samples, strict=True):
-        try:
-            call([record], [sample])
-        except Exception:  # the search for the record that made the batch fail
-            return record
-    return None
-
-
-def _name(record: Annotation) -> str:
-    return f"{record.image_path} (prompt {record.prompt!r}, question {record.question!r})"

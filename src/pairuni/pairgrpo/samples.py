@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pairuni.pairgrpo.rollout import RolloutBatch
+from pairuni.pairgrpo.rollout import RolloutBatch, Task
 from pairuni.training.tracking import MetricsLog
 
 
@@ -14,7 +14,7 @@ def save_samples(folder: Path, batch: RolloutBatch, *, step: int, pairs: int = 4
 
     A line: step, similarity, pair_weight, kind, prompt, pictures [{image, reward, advantage}], image_path,
     question, answer, answers [{text, reward, advantage}]. ``image`` is relative to ``folder``; advantages are
-    those that trained, pair weight included.
+    those that trained, pair weight included. Where a reward is a sum, ``rewards`` holds its terms by name.
     """
     pictures = folder / f"step-{step:06d}"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -23,10 +23,10 @@ def save_samples(folder: Path, batch: RolloutBatch, *, step: int, pairs: int = 4
     drawings = _entries(batch, "generation")
     for index, pair in enumerate(batch.pairs[:pairs]):
         drawn = []
-        for rollout, (picture, reward, advantage) in enumerate(drawings[index]):
+        for rollout, (picture, earned) in enumerate(drawings[index]):
             file = pictures / f"{index}-{rollout}.png"
             picture.save(file)
-            drawn.append({"image": str(file.relative_to(folder)), "reward": reward, "advantage": advantage})
+            drawn.append({"image": str(file.relative_to(folder)), **earned})
         log.append(
             {
                 "step": step,
@@ -38,23 +38,24 @@ def save_samples(folder: Path, batch: RolloutBatch, *, step: int, pairs: int = 4
                 "image_path": pair.understand_ann.image_path,
                 "question": pair.understand_ann.question,
                 "answer": pair.understand_ann.answer,
-                "answers": [
-                    {"text": text, "reward": reward, "advantage": advantage}
-                    for text, reward, advantage in answers[index]
-                ],
+                "answers": [{"text": text, **earned} for text, earned in answers[index]],
             }
         )
 
 
-def _entries(batch: RolloutBatch, task: Any) -> list[list[tuple[Any, float, float]]]:
+def _entries(batch: RolloutBatch, task: Task) -> list[list[tuple[Any, dict[str, Any]]]]:
+    """By pair: each sample, and what it earned."""
     rollouts = batch.task(task)
-    flat = list(
-        zip(
-            rollouts.samples,
-            rollouts.rewards.flatten().tolist(),
-            batch.weighted_advantages(task).tolist(),
-            strict=True,
+    earned: list[dict[str, Any]] = [
+        {"reward": reward, "advantage": advantage}
+        for reward, advantage in zip(
+            rollouts.rewards.flatten().tolist(), batch.weighted_advantages(task).tolist(), strict=True
         )
-    )
+    ]
+    if len(rollouts.terms) > 1:
+        for name, scores in rollouts.terms.items():
+            for row, score in zip(earned, scores.flatten().tolist(), strict=True):
+                row.setdefault("rewards", {})[name] = score
+    flat = list(zip(rollouts.samples, earned, strict=True))
     size = rollouts.group_size
     return [flat[start : start + size] for start in range(0, len(flat), size)]

@@ -259,7 +259,7 @@ def _checked_norm(optimizer: NamedAdamW, max_norm: float, step: int) -> float:
 
 
 def reward_metrics(rollouts: TaskRollouts) -> dict[str, float]:
-    """What the rollouts of one task say: rewards, spread, lengths."""
+    """What the rollouts of one task say: rewards, those of a sum's terms, spread, lengths."""
     lengths = rollouts.lengths.double()
     metrics = {
         "reward": float(rollouts.rewards.mean()),
@@ -269,6 +269,8 @@ def reward_metrics(rollouts: TaskRollouts) -> dict[str, float]:
         "completions/min_length": float(lengths.min()),
         "completions/max_length": float(lengths.max()),
     }
+    if len(rollouts.terms) > 1:
+        metrics |= {f"reward/{name}": float(scores.mean()) for name, scores in rollouts.terms.items()}
     # a picture always has all its tokens and is never cut short: truncation is a notion of text alone
     unfinished = [not t.finished for t in rollouts.trajectories if t.modality == "text"]
     if unfinished:

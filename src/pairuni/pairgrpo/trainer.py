@@ -14,11 +14,12 @@ import torch
 
 from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
 from pairuni.files import clear_partial
-from pairuni.pairgrpo.rollout import TASKS, RewardError, Rewards, RolloutBatch, Scoring, begin_rollouts
+from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
+from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.training.checkpoint import (
     Checkpoint,
@@ -55,6 +56,8 @@ def load_rewards(names: RewardSettings) -> Rewards:
     return Rewards(
         understanding=text_reward(names.understanding, names),
         generation=image_reward(names.generation, names),
+        normalise=names.normalise,
+        timeout=names.timeout,
     )
 
 

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.answers import chosen_letters, final_answer, normalise, numbers, parse_options, stated
+from pairuni.rewards.mathematics import formulas_equal, formulas_in, is_symbolic
 
-_LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:is|are|see) ")
+_LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:is|are|see) ", re.I)
 
 
 def answers_match(question: str, truth: str, reply: str) -> bool:
     """Whether a reply gives the true answer to a question.
 
     Exact comparison comes first; a question with options (or a truth that is one letter) is then decided by
-    the option chosen, and a reply that names two is wrong; open answers are compared as words, or as numbers
-    where the truth is a number and the reply names just one.
+    the option chosen, and a reply that names two is wrong; open answers are compared as words, as numbers where
+    the truth is a number and the reply names just one, and as formulas (math-verify) where both are.
     """
     given = final_answer(reply)
     if not given:
@@ -35,6 +36,20 @@ def answers_match(question: str, truth: str, reply: str) -> bool:
 
 
 def _open_match(truth: str, given: str) -> bool:
+    wanted = formulas_in(truth)
+    if len(wanted) == 1 and is_symbolic(wanted[0]):
+        return _formulas_match(wanted[0], given)
+    if _words_match(truth, given):
+        return True
+    true_numbers = numbers(truth)
+    if len(true_numbers) == 1 and len(normalise(truth).split()) <= 2:
+        if any(is_symbolic(one) for one in formulas_in(stated(given))):
+            return len(wanted) == 1 and _formulas_match(wanted[0], given)
+        return set(numbers(stated(given))) == set(true_numbers)
+    return False
+
+
+def _words_match(truth: str, given: str) -> bool:
     wanted = normalise(truth)
     for text in (given, stated(given)):
         plain = normalise(text)
@@ -43,10 +58,13 @@ def _open_match(truth: str, given: str) -> bool:
     if wanted in {"yes", "no"}:
         said = [word for word in normalise(stated(given)).split() if word in {"yes", "no"}]
         return said[:1] == [wanted] and len(set(said)) == 1
-    true_numbers = numbers(truth)
-    if len(true_numbers) == 1 and len(wanted.split()) <= 2:
-        return set(numbers(stated(given))) == set(true_numbers)
     return False
+
+
+def _formulas_match(wanted: str, given: str) -> bool:
+    """Whether all formulas that an answer states equal the one wanted."""
+    claimed = formulas_in(_LEAD_IN.sub("", stated(given).strip()))
+    return bool(claimed) and all(one == wanted or formulas_equal(wanted, one) for one in claimed)
 
 
 class AccuracyReward:

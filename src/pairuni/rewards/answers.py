@@ -1,7 +1,6 @@
 """Reading an answer out of a reply: tags, option letters, options of a question, numbers and number words.
 
-No symbolic mathematics: a parser of formulas reads words as products of symbols and finds "on" equal to
-"no" and "eat" equal to "tea". Words are compared as words, numbers as exact fractions.
+Words are compared as words, numbers as exact fractions; formulas are ``rewards.mathematics``' work.
 """
 
 from __future__ import annotations
@@ -44,8 +43,19 @@ def final_answer(reply: str) -> str:
     if opened := re.search(r"<answer>(?!.*<answer>)(.*)$", reply, re.S | re.I):
         return opened[1].strip()
     rest = re.sub(r"<think>.*?(?:</think>|$)", "", reply, flags=re.S | re.I)
-    boxed = re.findall(r"\\boxed\{([^{}]*)\}", rest)
-    return str(boxed[-1]).strip() if boxed else rest.strip()
+    boxed = _boxed(rest)
+    return rest.strip() if boxed is None else boxed.strip()
+
+
+def _boxed(text: str) -> str | None:
+    """What the last ``\\boxed{...}`` that is closed holds, braces inside it included."""
+    for match in reversed(list(re.finditer(r"\\boxed\s*\{", text))):
+        depth = 1
+        for place in range(match.end(), len(text)):
+            depth += {"{": 1, "}": -1}.get(text[place], 0)
+            if depth == 0:
+                return text[match.end() : place]
+    return None
 
 
 def stated(text: str) -> str:

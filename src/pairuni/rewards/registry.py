@@ -9,9 +9,13 @@ import importlib
 from typing import Any, cast
 
 from pairuni.config import RewardSettings
-from pairuni.rewards.reward import ImageReward, TextReward
+from pairuni.rewards.reward import ImageReward, Reward, TextReward
+from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 
-TEXT_REWARDS = {"accuracy": "pairuni.rewards.accuracy:AccuracyReward"}
+TEXT_REWARDS = {
+    "accuracy": "pairuni.rewards.accuracy:AccuracyReward",
+    "format": "pairuni.rewards.format:FormatReward",
+}
 IMAGE_REWARDS = {
     "digits": "pairuni.digits.reward:DigitsReward",
     "hpsv2": "pairuni.rewards.hpsv2:HPSv2Reward",
@@ -20,14 +24,27 @@ IMAGE_REWARDS = {
 }
 
 
-def text_reward(name: str, settings: RewardSettings | None = None) -> TextReward:
-    """The understanding reward of this name. Raises ValueError naming the known ones."""
-    return cast(TextReward, _make(name, TEXT_REWARDS, "understanding", settings))
+def text_reward(text: str, settings: RewardSettings | None = None) -> TextReward:
+    """The understanding reward of this name, or the weighted sum written as in ``parse_sum``.
+
+    Raises ValueError naming the known ones.
+    """
+    return _sum_of(text, TEXT_REWARDS, "understanding", settings)
 
 
-def image_reward(name: str, settings: RewardSettings | None = None) -> ImageReward:
-    """The generation reward of this name. Raises ValueError naming the known ones."""
-    return cast(ImageReward, _make(name, IMAGE_REWARDS, "generation", settings))
+def image_reward(text: str, settings: RewardSettings | None = None) -> ImageReward:
+    """The generation reward of this name, or the weighted sum written as in ``parse_sum``.
+
+    Raises ValueError naming the known ones.
+    """
+    return _sum_of(text, IMAGE_REWARDS, "generation", settings)
+
+
+def _sum_of(text: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> Reward:
+    terms = [
+        Term(weight, cast(Reward, _make(name, known, task, settings))) for weight, name in parse_sum(text)
+    ]
+    return terms[0].reward if len(terms) == 1 and terms[0].weight == 1.0 else WeightedReward(terms)
 
 
 def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> object:

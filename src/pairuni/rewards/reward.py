@@ -1,9 +1,13 @@
-"""The interface of a reward: a batch of records and samples in, one score each out."""
+"""The interface of a reward: a batch of records and samples in, one score each out.
+
+A class of a user's own needs ``name`` and ``__call__``. Those that ship also say their ``range``, the least and the
+largest score, and ``needs``, the keys of a record that they read; and they are made by ``from_settings``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -27,4 +31,14 @@ class ImageReward(Protocol):
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a sample. Raises when a sample cannot be scored: never a silent 0."""
+        ...
+
+
+class Reward(Protocol):
+    """Either, where what is scored does not matter."""
+
+    name: str
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
+        """One score a sample."""
         ...

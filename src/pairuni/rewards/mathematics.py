@@ -1,0 +1,156 @@
+"""Whether two formulas are equal, by math-verify in a process of its own.
+
+A tower of powers keeps a computer algebra system busy for ever, and its own time limit works in the main thread
+alone; so the comparison runs where it can be killed. Words never come here: math-verify reads them as products of
+symbols and finds "on" equal to "no".
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import re
+import select
+import subprocess
+import sys
+import threading
+from typing import TextIO
+
+SECONDS = 3.0
+"""What takes longer to compare counts as unequal, as in math-verify, which waits for 5."""
+LONGEST = 500
+"""Characters of a formula; longer ones are no answer."""
+_START = 120.0
+_MEMORY = 4 << 30
+_FUNCTIONS = {
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "log",
+    "ln",
+    "exp",
+    "sqrt",
+    "pi",
+    "min",
+    "max",
+    "mod",
+    "gcd",
+    "lcm",
+    "frac",
+}
+_DELIMITED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
+
+
+def is_formula(text: str) -> bool:
+    """Whether a text is numbers, single letters, operators and LaTeX commands alone, and not one letter or a word."""
+    bare = re.sub(r"\\[A-Za-z]+", " ", text)
+    words = {word.lower() for word in re.findall(r"[^\W\d_]{2,}", bare)}
+    if re.search(r"\\(?:text|mbox|textbf|mathrm)\s*\{", text) or words - _FUNCTIONS or len(text) > LONGEST:
+        return False
+    return bool(re.search(r"\d|\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w", text))
+
+
+def is_symbolic(formula: str) -> bool:
+    """Whether a formula is more than numbers, which can be compared without algebra."""
+    return len(formula) > 1 and bool(re.search(r"[\\^=√π+*<>]|[^\W\d_]", formula))
+
+
+def formulas_in(text: str) -> list[str]:
+    """The formulas that a text sets apart by $...$, \\(...\\) or \\[...\\]; else the text, where it is one."""
+    found = ["".join(parts).strip() for parts in _DELIMITED.findall(text)]
+    whole = text.strip().rstrip(".").strip()
+    return [one for one in found if is_formula(one)] or ([whole] if is_formula(whole) else [])
+
+
+def formulas_equal(truth: str, given: str) -> bool:
+    """Whether two formulas are the same number, set or expression.
+
+    Raises ImportError, with what to install, where math-verify is missing.
+    """
+    return _comparer.equal(truth, given)
+
+
+class _Comparer:
+    """A child process that compares formulas, one a line; started when first asked, and anew after one that hung."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.stop)
+
+    def equal(self, truth: str, given: str) -> bool:
+        with self._lock:
+            child = self._started()
+            into, out = _pipes(child)
+            try:
+                into.write(json.dumps([truth, given]) + "\n")
+                into.flush()
+            except BrokenPipeError:
+                self.stop()
+                return False
+            ready, _, _ = select.select([out], [], [], SECONDS)
+            answer = out.readline() if ready else ""
+            if not answer:  # it hung, or it died of what it was asked
+                self.stop()
+                return False
+            return bool(json.loads(answer))
+
+    def stop(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            for pipe in _pipes(self._child):
+                pipe.close()
+            self._child = None
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._child is None:
+            if importlib.util.find_spec("math_verify") is None:
+                raise ImportError(
+                    "an answer that is a formula needs the package math-verify: pip install 'pairuni[math]'"
+                )
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            out = _pipes(self._child)[1]
+            ready, _, _ = select.select([out], [], [], _START)
+            if not ready or out.readline() != "ready\n":
+                self.stop()
+                raise RuntimeError(f"the process that compares formulas ({__name__}) did not start")
+        return self._child
+
+
+def _pipes(child: subprocess.Popen[str]) -> tuple[TextIO, TextIO]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    return child.stdin, child.stdout  # type: ignore[return-value]
+
+
+_comparer = _Comparer()
+
+
+def _serve() -> None:
+    import logging
+    import resource
+
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    logging.disable(logging.CRITICAL)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        truth, given = (
+            parse(
+                f"\\boxed{{{formula}}}",
+                extraction_config=[LatexExtractionConfig(boxed_match_priority=0)],
+                parsing_timeout=None,
+            )
+            for formula in json.loads(line)
+        )
+        print(json.dumps(bool(truth and given and verify(truth, given, timeout_seconds=None))), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

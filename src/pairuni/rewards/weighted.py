@@ -1,0 +1,73 @@
+"""Several rewards as one: a sum of weighted terms, written "accuracy + 0.1 * format"."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pairuni.records import Annotation
+from pairuni.rewards.checked import checked_scores
+from pairuni.rewards.reward import Reward
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_TERM = re.compile(rf"\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?P<name>[A-Za-z_][\w.]*(?::\w+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One reward and its weight in the sum."""
+
+    weight: float
+    reward: Reward
+
+
+class WeightedReward:
+    """The weighted sum of its terms' scores, itself a reward. Raises ValueError when two terms share a name."""
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        names = [term.reward.name for term in terms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the reward {twice[0]!r} stands twice in a sum; give it one weight")
+        self.terms = tuple(terms)
+        self.name = " + ".join(f"{term.weight:g} * {term.reward.name}" for term in terms)
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
+        """One score a sample. Raises RewardError naming the term that fails."""
+        totals = [0.0] * len(samples)
+        for term in self.terms:
+            scores = checked_scores(term.reward, records, samples)
+            totals = [total + term.weight * score for total, score in zip(totals, scores, strict=True)]
+        return totals
+
+
+def terms_of(reward: Reward) -> tuple[Term, ...]:
+    """The terms of a sum; a reward alone is a term of weight 1."""
+    return reward.terms if isinstance(reward, WeightedReward) else (Term(1.0, reward),)
+
+
+def parse_sum(text: str) -> list[tuple[float, str]]:
+    """Weights and names of "name + weight * name + ..."; a name alone has weight 1.
+
+    Raises ValueError, saying what is expected, for anything else, and for a weight that is 0 or not finite.
+    """
+    terms: list[tuple[float, str]] = []
+    place = 0
+    while match := _TERM.match(text, place):
+        weight = float(match["weight"] or 1.0)
+        if weight == 0.0 or not math.isfinite(weight):
+            raise ValueError(f"the reward {match['name']} has weight {match['weight']}: leave it out instead")
+        terms.append((weight, match["name"]))
+        place = match.end()
+        if place == len(text):
+            return terms
+        if text[place] != "+":
+            break
+        place += 1
+    raise ValueError(
+        f"{text!r} is no sum of rewards (near {text[place : place + 20]!r}): write a name, or names with weights "
+        f'such as "accuracy + 0.1 * format"'
+    )

@@ -1,0 +1,90 @@
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pairuni.records import Annotation
+from pairuni.rewards.checked import RewardError, checked_scores
+
+RECORDS = [
+    Annotation(image_path=f"{i}.png", prompt=f"draw {i}", question="q", answer="a", id=f"u-{i}")
+    for i in range(4)  # type: ignore[call-arg]
+]
+SAMPLES = ["good", "good", "bad", "good"]
+
+
+class Reward:
+    name = "mine"
+
+    def __init__(self, on_bad: Any) -> None:
+        self.on_bad = on_bad
+
+    def __call__(self, records: Any, samples: Any) -> Any:
+        return [self.on_bad() if sample == "bad" else 1.0 for sample in samples]
+
+
+def test_scores_are_floats() -> None:
+    assert checked_scores(Reward(lambda: 1), RECORDS, SAMPLES) == [1.0] * 4
+    assert checked_scores(Reward(lambda: 0.25), RECORDS, SAMPLES, timeout=5.0) == [1.0, 1.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_what_raises_is_named_with_its_record(timeout: float | None) -> None:
+    def fail() -> float:
+        raise KeyError("no such thing")
+
+    with pytest.raises(
+        RewardError, match=r"'mine' failed on sample u-2, 2\.png .*draw 2.*no such thing"
+    ) as caught:
+        checked_scores(Reward(fail), RECORDS, SAMPLES, timeout=timeout)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [(float("nan"), "nan"), (float("-inf"), "-inf"), (None, "None, not a number"), ("x", "'x', not")],
+)
+def test_what_is_no_score_is_named_with_its_record(score: Any, said: str) -> None:
+    with pytest.raises(RewardError, match=rf"'mine' gave {said}.* for sample u-2"):
+        checked_scores(Reward(lambda: score), RECORDS, SAMPLES)
+
+
+def test_what_hangs_is_named_with_its_record() -> None:
+    release = threading.Event()
+    with pytest.raises(
+        RewardError, match=r"'mine' gave no answer within 0\.2 seconds on sample u-2.*reward\.timeout"
+    ):
+        checked_scores(Reward(lambda: release.wait(60)), RECORDS, SAMPLES, timeout=0.2)
+    release.set()
+
+
+def test_what_fails_on_batches_alone_says_so() -> None:
+    class Batches:
+        name = "batches"
+
+        def __call__(self, records: Any, samples: Any) -> list[float]:
+            if len(samples) > 1:
+                raise MemoryError
+            return [1.0]
+
+    with pytest.raises(RewardError, match="failed on a batch of 4, though on no sample alone"):
+        checked_scores(Batches(), RECORDS, SAMPLES)
+
+
+def test_a_hung_reward_does_not_keep_the_process() -> None:
+    code = (
+        "import time; from pairuni.rewards.checked import checked_scores\n"
+        "from pairuni.records import Annotation\n"
+        "record = Annotation(image_path='a.png', prompt='p', question='q', answer='a')\n"
+        "class Hung:\n"
+        "    name = 'hung'\n"
+        "    def __call__(self, records, samples): time.sleep(600)\n"
+        "checked_scores(Hung(), [record], ['x'], timeout=0.2)\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "RewardError: reward 'hung' gave no answer within 0.2 seconds on a.png" in done.stderr
+    assert time.monotonic() - began < 50

@@ -1,0 +1,110 @@
+"""Formulas: held to what is true, to math-verify's known traps, and to formulas that never come to an end."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pairuni.rewards import mathematics
+from pairuni.rewards.accuracy import answers_match
+from pairuni.rewards.answers import final_answer
+from pairuni.rewards.mathematics import formulas_equal, formulas_in, is_formula
+
+EQUAL = [
+    (r"\frac{1}{2}", "The answer is $0.5$."),
+    (r"2\sqrt{3}", r"so it is \boxed{\sqrt{12}}"),
+    (r"\boxed{\frac{3}{4}}", r"\boxed{\frac{6}{8}}"),
+    ("x^2+1", "$1+x^2$"),
+    ("12", r"\frac{24}{2}"),
+    (r"\frac{1}{3}", r"<think>3 of 9, then</think><answer>\frac{2}{6}</answer>"),
+    (r"\{1,2\}", r"\{2,1\}"),
+    ("sqrt(2)", r"\sqrt{2}"),
+    ("2x+3", "It is 3+2x."),
+    ("-1/2", r"$-\frac12$"),
+    (r"$60^\circ$", r"60^\circ"),
+]
+UNEQUAL = [
+    ("x^2+1", "$x^2-1$"),
+    ("x^2+1", "x 2 1"),
+    (r"\frac{1}{2}", r"\frac{1}{3}"),
+    (r"2\pi", r"$2\pi$ or $3\pi$"),
+    (r"\sqrt{2}", "I do not know"),
+    ("5", "2+2"),
+]
+WORDS = [
+    ("on", "no"),
+    ("eat", "tea"),
+    ("light blue", "blue light"),
+    (r"\text{on}", r"\text{no}"),
+    ("b", "cat"),
+]
+
+
+@pytest.mark.parametrize(("truth", "reply"), EQUAL)
+def test_equal_formulas_are_right(truth: str, reply: str) -> None:
+    assert answers_match("What is it?", final_answer(truth), reply)
+
+
+@pytest.mark.parametrize(("truth", "reply"), UNEQUAL)
+def test_other_formulas_are_wrong(truth: str, reply: str) -> None:
+    assert not answers_match("What is it?", truth, reply)
+
+
+@pytest.mark.parametrize(("truth", "reply"), WORDS)
+def test_words_are_no_products_of_symbols(truth: str, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "pairuni.rewards.accuracy.formulas_equal", lambda *_: pytest.fail("words were compared")
+    )
+    assert not answers_match("What is it?", truth, reply)
+    assert answers_match("What is it?", truth, truth)
+
+
+def test_what_counts_as_a_formula() -> None:
+    assert all(map(is_formula, ("3", "1/2", r"\frac12", "x+1", "2 sin x", r"\pi", "-x")))
+    assert not any(map(is_formula, ("B", "cat", "3 cm", r"3\text{ cm}", "a red 7", "9" * 600, "")))
+    assert formulas_in(r"either $x+1$ or \(x+2\), I think") == ["x+1", "x+2"]
+    assert formulas_in("the colour of $money$") == []
+
+
+def test_nested_braces_of_a_box_are_kept() -> None:
+    assert final_answer(r"\boxed{7} no, \boxed{\frac{1}{\sqrt{2}}}") == r"\frac{1}{\sqrt{2}}"
+    assert final_answer(r"\boxed{3} and \boxed{4") == "3"
+
+
+def test_a_comparison_that_never_ends_is_cut_off_and_the_next_one_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert formulas_equal("x+1", "1+x")
+    monkeypatch.setattr(mathematics, "SECONDS", 1.0)
+    began = time.monotonic()
+    assert not formulas_equal("7", "9^{9^{9}}")
+    assert 1.0 <= time.monotonic() - began < 20
+    monkeypatch.setattr(mathematics, "SECONDS", 30.0)
+    assert formulas_equal("x+1", "1+x")
+
+
+def test_what_cannot_be_read_as_a_formula_is_unequal_and_harms_nothing() -> None:
+    assert not formulas_equal(r"\frac{1}{", "1")
+    assert not formulas_equal("1", r"\begin{x} \\ {")
+    assert formulas_equal(r"\frac{2}{4}", "0.5")
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    code = (
+        "from pairuni.rewards import mathematics as m; assert m.formulas_equal('x+1', '1+x');"
+        "print(m._comparer._child.pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+def test_without_math_verify_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    mathematics._comparer.stop()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'pairuni\[math\]'"):
+        answers_match("What is it?", r"\frac{1}{2}", "$0.5$")
+    assert answers_match("What is it?", "1/2", "0.5")
