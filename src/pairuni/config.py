@@ -120,6 +120,8 @@ class EndpointSettings(Settings):
     """Sampling temperature; none is the server's own."""
     max_tokens: int = Field(default=2048, ge=1)
     """Longest reply, reasoning included."""
+    image_side: int = Field(default=1024, ge=32)
+    """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds without a byte after which a request counts as lost."""
     max_retries: int = Field(default=6, ge=0)
@@ -167,6 +169,38 @@ class PickScoreSettings(ClipSettings):
     """Folder or hub name of tokenizer and preprocessing; none is the model's own."""
 
 
+class JudgeSettings(EndpointSettings):
+    """The reward judge: a vision-language model that marks pictures by a rubric."""
+
+    rubric: UserPath | None = None
+    """A text file that says what to judge, with fields of the record such as {prompt}; none is the shipped one."""
+    lowest: float = 0.0
+    """The least score; {lowest} in the rubric."""
+    highest: float = 10.0
+    """The largest score; {highest} in the rubric."""
+    temperature: float | None = Field(default=0.0, ge=0)
+    """Sampling temperature; none is the server's own, for models that take no other."""
+    max_retries: int = Field(default=3, ge=0)
+    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
+
+
+class RemoteSettings(Settings):
+    """The reward remote: a server that pairuni serve-reward, or anything that speaks as it does, runs."""
+
+    url: str = ""
+    """Where it is, such as http://gpu-2:8100."""
+    token_variable: str = Field(default="PAIRUNI_REWARD_TOKEN", min_length=1)
+    """Name of the environment variable that holds the server's token, if it wants one."""
+    batch_size: int = Field(default=32, ge=1)
+    """Samples a request."""
+    concurrency: int = Field(default=2, ge=1)
+    """Requests in flight at once: one is scored while the next is packed and sent."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds without a byte after which a request counts as lost."""
+    max_retries: int = Field(default=3, ge=0)
+    """Times that a request is sent again after a lost one or a 5xx."""
+
+
 class RewardSettings(Settings):
     """Rewards, and what the named ones need: a short name, "package.module:Class" of your own, or a weighted sum."""
 
@@ -184,6 +218,10 @@ class RewardSettings(Settings):
     """What the reward clip needs."""
     pickscore: PickScoreSettings = PickScoreSettings()
     """What the reward pickscore needs."""
+    judge: JudgeSettings = JudgeSettings()
+    """What the reward judge needs."""
+    remote: RemoteSettings = RemoteSettings()
+    """What the reward remote needs."""
 
 
 class PairGRPOSettings(Settings):
@@ -467,8 +505,6 @@ class CompletionSettings(EndpointSettings):
     """Requests in flight at once; prompts in one forward pass of a local model."""
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature; none is the server's own, and greedy for a local model (paper: not stated)."""
-    image_side: int = Field(default=1024, ge=32)
-    """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
     options: int = Field(default=4, ge=2, le=8)
     """Options of a written question (paper: multiple choice, the number not stated)."""
     max_calls: int | None = Field(default=None, ge=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Format = Literal["schema", "object", "text"]
@@ -50,6 +51,19 @@ class ChatRequest(Protocol):
 
     @property
     def temperature(self) -> float | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainRequest:
+    """A request by its parts."""
+
+    model: str
+    content: Sequence[str | Sendable]
+    system: str = ""
+    name: str = "reply"
+    schema: dict[str, Any] | None = None
+    max_tokens: int
+    temperature: float | None = None
 
 
 class AskingFailed(RuntimeError):
