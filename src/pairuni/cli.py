@@ -242,6 +242,28 @@ def compare(
     typer.echo(run(results))
 
 
+@app.command("serve-reward", context_settings=WITH_OVERRIDES)
+def serve_reward(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A reward as in reward.generation, such as hpsv2.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8100,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    recipe: Annotated[
+        Path | None, typer.Option(help="Take the settings of rewards from this recipe.")
+    ] = None,
+) -> None:
+    """Serve a reward to runs on other GPUs or machines, which name it as the reward remote.
+
+    serve-reward NAME [--reward.hpsv2.checkpoint FILE ...]: any setting of rewards may be given. PAIRUNI_REWARD_TOKEN
+    in the environment, here and where runs train, keeps others out.
+    """
+    from pairuni.commands.serving import serve
+
+    serve(name, ctx.args, recipe=recipe, host=host, port=port)
+
+
 @app.command()
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],

@@ -87,7 +87,7 @@ def fault(words: list[str]) -> str | None:
             return f"no command {name}"
         command = command.commands[name]
     options = {word: option for option in command.params for word in option.opts if word.startswith("-")}
-    extra = PAIRS if command.name == "build" else RUN if command.name == "train" else set()
+    extra = PAIRS if command.name == "build" else RUN if command.name in {"train", "serve-reward"} else set()
     while rest:
         word = rest.pop(0).partition("=")[0]
         if not word.startswith("-"):

@@ -22,14 +22,16 @@ class ServedSettings(Settings):
 
 def serve(name: str, overrides: Sequence[str], *, recipe: Path | None, host: str, port: int) -> None:
     """Serve a reward until Ctrl-C. Raises OSError when the port is taken, ValueError for an unknown name."""
-    kind = RunSettings if recipe else ServedSettings
-    settings = load_settings(kind, recipe, overrides).reward
+    if recipe is None:
+        settings = load_settings(ServedSettings, None, overrides).reward
+    else:
+        settings = load_settings(RunSettings, recipe, overrides).reward
     token = os.environ.get(settings.remote.token_variable, "").strip()
 
     from pairuni.rewards.registry import any_reward
     from pairuni.rewards.server import RewardServer
 
-    if host not in ("127.0.0.1", "::1", "localhost") and not token:
+    if host not in ("127.0.0.1", "localhost") and not token:
         logger.warning(
             "anybody who reaches %s:%d can use this reward; set %s here and where runs train",
             *(host, port, settings.remote.token_variable),

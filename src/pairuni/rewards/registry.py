@@ -15,12 +15,15 @@ from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 TEXT_REWARDS = {
     "accuracy": "pairuni.rewards.accuracy:AccuracyReward",
     "format": "pairuni.rewards.format:FormatReward",
+    "remote": "pairuni.rewards.remote:RemoteReward",
 }
 IMAGE_REWARDS = {
     "digits": "pairuni.digits.reward:DigitsReward",
     "hpsv2": "pairuni.rewards.hpsv2:HPSv2Reward",
     "clip": "pairuni.rewards.similarity:ClipReward",
     "pickscore": "pairuni.rewards.similarity:PickScoreReward",
+    "judge": "pairuni.rewards.judge:JudgeReward",
+    "remote": "pairuni.rewards.remote:RemoteReward",
 }
 
 
@@ -38,6 +41,12 @@ def image_reward(text: str, settings: RewardSettings | None = None) -> ImageRewa
     Raises ValueError naming the known ones.
     """
     return _sum_of(text, IMAGE_REWARDS, "generation", settings)
+
+
+def any_reward(text: str, settings: RewardSettings | None = None) -> Reward:
+    """The reward of either task of this name, or the weighted sum. Raises ValueError naming the known ones."""
+    answers = any(name in TEXT_REWARDS and name not in IMAGE_REWARDS for _, name in parse_sum(text))
+    return text_reward(text, settings) if answers else image_reward(text, settings)
 
 
 def _sum_of(text: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> Reward:

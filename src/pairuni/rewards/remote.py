@@ -99,7 +99,11 @@ class RemoteReward:
                 raise RemoteError(f"{self._settings.url} gave no list of {len(chunk.samples)} scores")
         except (RemoteError, ValueError) as error:
             count = len(chunk.samples)
-            where = describe(chunk.records[0]) if count == 1 else f"{count} samples from {describe(chunk.records[0])}"
+            where = (
+                describe(chunk.records[0])
+                if count == 1
+                else f"{count} samples from {describe(chunk.records[0])}"
+            )
             raise RewardError(f"reward {self.name!r} ({self.served}) failed on {where}: {error}") from None
         return scores
 
@@ -146,7 +150,9 @@ class RemoteReward:
         except ValueError:
             said = None
         if not isinstance(said, dict):
-            raise RemoteError(f"{self._settings.url} is no reward server: it does not answer with a JSON object")
+            raise RemoteError(
+                f"{self._settings.url} is no reward server: it does not answer with a JSON object"
+            )
         return said
 
 

@@ -7,6 +7,7 @@ largest score, and ``needs``, the keys of a record that they read; and they are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Protocol
 
 from PIL import Image
@@ -42,3 +43,15 @@ class Reward(Protocol):
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
         """One score a sample."""
         ...
+
+
+def range_of(reward: Reward) -> tuple[float, float]:
+    """The least and the largest score; unbounded for a class that does not say."""
+    bounds: tuple[float, float] = getattr(reward, "range", (-inf, inf))
+    return bounds
+
+
+def needs_of(reward: Reward) -> tuple[str, ...]:
+    """The keys of a record that a reward reads; none for a class that does not say."""
+    keys: tuple[str, ...] = getattr(reward, "needs", ())
+    return keys

@@ -36,7 +36,9 @@ def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
 def unpack(body: bytes) -> tuple[list[Annotation], list[Sample]]:
     """Records and samples of a request. Raises ValueError saying what is wrong with which."""
     values = json.loads(body)
-    if not isinstance(values, dict) or not all(isinstance(values.get(k), list) for k in ("records", "samples")):
+    if not isinstance(values, dict) or not all(
+        isinstance(values.get(k), list) for k in ("records", "samples")
+    ):
         raise ValueError('the request is not {"records": [...], "samples": [...]}')
     given, samples = values["records"], values["samples"]
     if len(given) != len(samples):
