@@ -178,8 +178,6 @@ class JudgeSettings(EndpointSettings):
     """The least score; {lowest} in the rubric."""
     highest: float = 10.0
     """The largest score; {highest} in the rubric."""
-    temperature: float | None = Field(default=0.0, ge=0)
-    """Sampling temperature; none is the server's own, for models that take no other."""
     max_retries: int = Field(default=3, ge=0)
     """Times that a request is sent again after a lost one, a 429 or a 5xx."""
 
@@ -432,6 +430,10 @@ def _unknown(cls: type[Settings], where: str, key: str) -> str:
     leaves = {known.rpartition(".")[2] for known in siblings or keys}
     names = [leaf] if leaf in leaves else difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.7)
     close = [known for known in siblings or keys if known.rpartition(".")[2] in names]
+    if section and not siblings:
+        sections = {known.rpartition(".")[0] for known in close}
+        near = difflib.get_close_matches(section, sections, n=1)
+        close = [known for known in close if known.rpartition(".")[0] in near] or close
     if not close and siblings:
         close = [known for known in keys if known.rpartition(".")[2] == leaf]
     if close:

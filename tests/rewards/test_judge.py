@@ -59,7 +59,7 @@ def judge(server: ChatServer, **settings: Any) -> JudgeReward:
 def test_every_picture_gets_its_own_score_in_order() -> None:
     reds = [0, 255, 51, 102, 0, 204, 153]
     with ChatServer(reply=redness, seconds=0.05) as server:
-        reward = judge(server, concurrency=3)
+        reward = judge(server, concurrency=3, temperature=0.0)
         scores = reward(records(7), pictures(reds))
     assert scores == pytest.approx([red / 25.5 for red in reds])
     assert server.most_at_once == 3

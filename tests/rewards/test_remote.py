@@ -29,7 +29,7 @@ from pairuni.rewards.server import RewardServer
 from pairuni.rewards.wire import pack, unpack
 
 MINE = '''
-import threading
+import time
 
 class Weighed:
     """The red of a picture's corner, times the record's own weight."""
@@ -44,6 +44,7 @@ class Weighed:
     def __call__(self, records, samples):
         self.inside += 1
         assert self.inside == 1, "two threads in a reward"
+        time.sleep(0.005)
         try:
             return [self.score(record, sample) for record, sample in zip(records, samples, strict=True)]
         finally:
@@ -352,6 +353,15 @@ def test_nobody_there_and_somebody_else_there() -> None:
         pass
     with pytest.raises(RemoteError, match="gave no answer in 1 attempts, the last: the connection broke"):
         client(url, max_retries=0)
+    # as docs/rewards.md shows, for a second server
+    server = Odd(reply(400, {"error": "no"}))
+    with inside(server) as url:
+
+        class Elsewhere(RemoteReward):
+            name = "elsewhere"
+
+        with pytest.raises(RewardError, match=r"^reward 'elsewhere' \(odd\) failed"):
+            Elsewhere(RemoteSettings(url=url))(records(1), pictures(1))
     with (
         inside(Odd(GOOD, health={"status": "ok"})) as url,
         pytest.raises(RemoteError, match="is no reward server"),
