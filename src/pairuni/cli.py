@@ -13,6 +13,7 @@ import typer
 from pairuni import __version__
 from pairuni.commands.bench import app as bench_app
 from pairuni.commands.errors import Commands
+from pairuni.commands.evaluate import app as eval_app
 
 app = typer.Typer(
     cls=Commands,
@@ -25,7 +26,6 @@ app = typer.Typer(
 pairs_app = typer.Typer(
     no_args_is_help=True, help="Build, check, count, show, convert and push PairUG files."
 )
-eval_app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
@@ -196,45 +196,9 @@ def train(
     run(recipe, ctx.args, out, resume=resume, dry_run=dry_run)
 
 
-@eval_app.command("digits")
-def eval_digits(
-    model: Model = "tiny",
-    items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
-    guidance: Guidance = None,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="New folder for every marked item.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
-    """Score both tasks on held-out scenes of handwritten digits."""
-    from pairuni.commands.evaluation import digits
-
-    typer.echo(digits(model, items=items, guidance=guidance, seed=seed, out=out, device=device, dtype=dtype))
-
-
-@eval_app.command("score")
-def eval_score(
-    task: Annotated[str, typer.Argument(help="mme, pope, mmmu, mmstar, geneval, wise or imgedit.")],
-    paths: Annotated[list[Path], typer.Argument(help="The benchmark's official files, or their folder.")],
-    data: Annotated[
-        Path | None, typer.Option(help="POPE's folder of questions; ImgEdit's basic_edit.json.")
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option(help="What judged: a model (WISE, ImgEdit) or a detector (GenEval).")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="WISE: legacy or verified.")] = None,
-    model: Annotated[str | None, typer.Option(help="Whose files they are, for the record.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results as JSON.")] = None,
-) -> None:
-    """Score the official files of a public benchmark by its official rules."""
-    from pairuni.commands.evaluation import score
-
-    typer.echo(score(task, paths, data=data, judge=judge, protocol=protocol, model=model, out=out))
-
-
 @app.command()
 def compare(
-    results: Annotated[list[Path], typer.Argument(help="JSON results of eval score.")],
+    results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],
 ) -> None:
     """Show benchmark results side by side, with the paper's figures."""
     from pairuni.commands.evaluation import compare as run

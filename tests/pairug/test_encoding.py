@@ -19,9 +19,10 @@ from pairuni.config import PairsSettings
 from pairuni.files import exclusive
 from pairuni.pairug import encoders
 from pairuni.pairug import features as stage
-from pairuni.pairug.encoding import Share, encode_raw, share_of
+from pairuni.pairug.encoding import encode_raw
 from pairuni.pairug.features import images_of_share
 from pairuni.records import Verdict
+from pairuni.shares import Share, share_of
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pairuni.config import RunSettings
 from pairuni.records import UGPair
+from pairuni.shares import Share, share_of
 from pairuni.training.tracking import Progress
 
 if TYPE_CHECKING:
+    from pairuni.evaluation.benchmark import Benchmark
     from pairuni.pairgrpo.rollout import Rewards
     from pairuni.policies.policy import UnifiedPolicy
 
@@ -72,6 +75,45 @@ def in_training(
         return result.scores()
 
     return scores
+
+
+def ask(
+    task: str,
+    model: Mapping[str, Any],
+    data: Path,
+    out: Path,
+    *,
+    images: Path | None,
+    limit: int | None,
+    max_new_tokens: int | None,
+) -> str:
+    """Run a model on a benchmark's questions and score it; returns tables and the results' files."""
+    from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
+
+    make = {"pope": pope_benchmark, "mme": mme_benchmark}[task]
+    given = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    return _run(make(data, out, images=images, limit=limit, **given), model, out)
+
+
+def _run(benchmark: Benchmark, model: Mapping[str, Any], out: Path) -> str:
+    from pairuni.evaluation.benchmark import run_benchmark
+    from pairuni.evaluation.running import Model
+
+    share = share_of(os.environ)
+    chosen = Model(**{**model, "device": _own_device(model["device"], share)})
+    results = run_benchmark(benchmark, chosen, out, share)
+    if results is None:
+        return f"process {share.rank + 1} of {share.world_size}: done"
+    return "\n".join([*(result.table() for result in results), f"results: {out}"])
+
+
+def _own_device(device: str, share: Share) -> str:
+    """Of several processes, each takes a GPU of its own."""
+    import torch
+
+    if device not in {"auto", "cuda"} or share.world_size == 1 or not torch.cuda.is_available():
+        return device
+    return f"cuda:{share.local_rank % torch.cuda.device_count()}"
 
 
 def score(

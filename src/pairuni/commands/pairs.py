@@ -52,7 +52,8 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     settings = load_settings(PairsSettings, recipe, overrides)
     _check_inputs(settings)
 
-    from pairuni.pairug.encoding import encode_raw, share_of
+    from pairuni.pairug.encoding import encode_raw
+    from pairuni.shares import share_of
 
     share = share_of(os.environ)
     with Stages(unit="images") as stages:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pairuni.config import PairsSettings
 from pairuni.files import exclusive
 from pairuni.pairug.features import Encoder, encode_share, images_of_share
 from pairuni.pairug.raw_data import read_raw
-
-
-@dataclass(frozen=True)
-class Share:
-    """One of ``world_size`` processes; ``local_rank`` counts those of its machine."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
+from pairuni.shares import Share
 
 
 @dataclass(frozen=True)
@@ -26,20 +18,6 @@ class EncodedShare:
 
     images: int
     faults: dict[str, str]
-
-
-def share_of(environment: Mapping[str, str]) -> Share:
-    """The share that torchrun's RANK, WORLD_SIZE and LOCAL_RANK say; all of it without them. Raises ValueError."""
-    try:
-        rank, world_size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
-        local_rank = int(environment.get("LOCAL_RANK", "0"))
-    except ValueError:
-        raise ValueError(
-            "RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers, as torchrun sets them"
-        ) from None
-    if not 0 <= rank < world_size or local_rank < 0:
-        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
-    return Share(rank, world_size, local_rank)
 
 
 def encode_raw(

@@ -1,0 +1,127 @@
+"""`pairuni eval`: a model run on a benchmark and scored, or official files scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
+
+Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder, or a hub name.")]
+Data = Annotated[Path, typer.Option(help="Folder of the benchmark's official files.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of its pictures; by default --data.")]
+Out = Annotated[Path, typer.Option(help="Folder of the run; the same command there goes on.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Run so many items, drawn evenly from all parts; the result says so."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Replies or pictures that are made at once.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest reply in tokens.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0, help="Classifier-free guidance; 1 is none. By default the checkpoint's own, else 5."
+    ),
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+
+
+@app.command()
+def digits(
+    model: Model = "tiny",
+    items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="New folder for every marked item.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Score both tasks on held-out scenes of handwritten digits."""
+    from pairuni.commands.evaluation import digits as run
+
+    typer.echo(run(model, items=items, guidance=guidance, seed=seed, out=out, device=device, dtype=dtype))
+
+
+@app.command()
+def pope(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    images: Images = None,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """POPE: run the three splits of questions on objects in COCO pictures, and score the replies."""
+    from pairuni.commands.evaluation import ask
+
+    typer.echo(
+        ask(
+            "pope",
+            _model(model, batch_size, device, dtype),
+            data,
+            out,
+            images=images,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+        )
+    )
+
+
+@app.command()
+def mme(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    images: Images = None,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """MME: run the yes/no questions of 10 or 14 categories, and score the replies; --limit counts pictures."""
+    from pairuni.commands.evaluation import ask
+
+    typer.echo(
+        ask(
+            "mme",
+            _model(model, batch_size, device, dtype),
+            data,
+            out,
+            images=images,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+        )
+    )
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Argument(help="mme, pope, mmmu, mmstar, geneval, wise or imgedit.")],
+    paths: Annotated[list[Path], typer.Argument(help="The benchmark's official files, or their folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="POPE's folder of questions; ImgEdit's basic_edit.json.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="What judged: a model (WISE, ImgEdit) or a detector (GenEval).")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="WISE: legacy or verified.")] = None,
+    model: Annotated[str | None, typer.Option(help="Whose files they are, for the record.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results as JSON.")] = None,
+) -> None:
+    """Score the official files of a public benchmark by its official rules."""
+    from pairuni.commands.evaluation import score as run
+
+    typer.echo(run(task, paths, data=data, judge=judge, protocol=protocol, model=model, out=out))
+
+
+def _model(name: str, batch_size: int, device: str, dtype: str) -> dict[str, object]:
+    return {"name": name, "batch_size": batch_size, "device": device, "dtype": dtype}

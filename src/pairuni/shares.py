@@ -1,0 +1,29 @@
+"""Which part of some work this process does, where several share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of ``world_size`` processes; ``local_rank`` counts those of its machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+
+def share_of(environment: Mapping[str, str]) -> Share:
+    """The share that torchrun's RANK, WORLD_SIZE and LOCAL_RANK say; all of it without them. Raises ValueError."""
+    try:
+        rank, world_size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+        local_rank = int(environment.get("LOCAL_RANK", "0"))
+    except ValueError:
+        raise ValueError(
+            "RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers, as torchrun sets them"
+        ) from None
+    if not 0 <= rank < world_size or local_rank < 0:
+        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
+    return Share(rank, world_size, local_rank)
