@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from pair_batches import REWARDS
+from pairuni import __version__
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
@@ -102,7 +103,7 @@ def client(url: str, **settings: Any) -> RemoteReward:
 
 def test_a_server_process_two_clients_at_once_and_a_large_batch(tmp_path: Path) -> None:
     with serving(tmp_path, "mine:Weighed", "--port", "0") as (url, process):
-        one, two = client(url, batch_size=7, concurrency=3), client(url, batch_size=16)
+        one, two = client(url, batch_size=7, concurrency=3), client(url, max_retries=1)
         assert (one.name, one.served, one.needs) == ("remote", "weighed", ("weight",))
         assert one.range == (0.0, float("inf"))
         got: dict[str, list[float]] = {}
@@ -131,13 +132,7 @@ def test_a_server_process_two_clients_at_once_and_a_large_batch(tmp_path: Path) 
         with pytest.raises(
             RewardError, match=r"gave no answer in 2 attempts, the last: the connection broke"
         ):
-            client_of(one, max_retries=1)(records(3), pictures(3))
-
-
-def client_of(reward: RemoteReward, **changes: Any) -> RemoteReward:
-    """The same client with other settings, without asking the server again."""
-    reward._settings = reward._settings.model_copy(update=changes)
-    return reward
+            two(records(3), pictures(3))
 
 
 def test_a_shipped_reward_for_answers_with_a_token_and_a_recipe(
@@ -205,11 +200,11 @@ def test_what_the_server_answers_to_nonsense() -> None:
             "name": "redness",
             "range": [None, None],
             "needs": [],
-            "version": __import__("pairuni").__version__,
+            "version": __version__,
         }
         assert ask("POST", "/score", good) == (200, {"scores": [0.0]})
         assert ask("POST", "/score", good, "Secret")[0] == 401
-        assert ask("POST", "/score", good, "")[0] == 401
+        assert ask("POST", "/score", b" " * 5_000_000, "")[0] == 401
         assert ask("GET", "/score")[0] == 404
         assert ask("POST", "/else", good)[0] == 404
         for body, reason in (
@@ -228,6 +223,8 @@ def test_what_the_server_answers_to_nonsense() -> None:
         assert status == 422
         assert "reward 'redness' failed on sample 0, 0.png" in said["error"]
         assert ask("POST", "/score", good)[0] == 200, "the connection lives on"
+        connection.request("POST", "/score", b"", {"Content-Length": str(1 << 40)})
+        assert connection.getresponse().status == 413
 
 
 def test_records_and_samples_arrive_as_they_left() -> None:

@@ -18,6 +18,8 @@ class DigitsReward:
     """Graded score in [0, 1] by the reward detector; 1 only for a picture wholly right."""
 
     name = "digits"
+    range = (0.0, 1.0)
+    needs = ("prompt",)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> DigitsReward:

@@ -65,13 +65,18 @@ class RemoteReward:
         self._backoff = backoff
         token = os.environ.get(settings.token_variable, "").strip()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        health = self._ask("GET", "/health", None, Event())
+        try:
+            health = self._ask("GET", "/health", None, Event())
+        except RemoteError as error:
+            raise RemoteError(f"reward {self.name!r}: {error}; pairuni serve-reward runs a server") from None
         try:
             self.served = str(health["name"])
             self.range = bounds_from_json(health["range"])
             self.needs = tuple(map(str, health["needs"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise RemoteError(f"{settings.url} is no reward server (its /health lacks {error})") from None
+            raise RemoteError(
+                f"reward {self.name!r}: {settings.url} is no reward server (its /health lacks {error})"
+            ) from None
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> RemoteReward:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,13 +16,12 @@ def at_once(
 ) -> list[Made]:
     """What ``work`` makes of each item, in order.
 
-    The first exception sets ``stopping``, on which ``work`` should wake up where it waits; no item is begun after
-    it, and it is raised as soon as those in hand have ended.
+    The first exception is raised at once. It sets ``stopping``, on which ``work`` should wake up where it waits; no
+    item is begun after it.
     """
     numbers = iter(range(len(items)))
     lock = threading.Lock()
-    made: dict[int, Made] = {}
-    raised: list[BaseException] = []
+    ended: SimpleQueue[tuple[int, Made] | BaseException] = SimpleQueue()
 
     def run() -> None:
         while not stopping.is_set():
@@ -30,17 +30,17 @@ def at_once(
             if number is None:
                 return
             try:
-                made[number] = work(items[number])
+                ended.put((number, work(items[number])))
             except BaseException as error:  # carried to the thread that waits, which raises it
-                with lock:
-                    raised.append(error)
                 stopping.set()
+                ended.put(error)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(workers, len(items)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
+    for _ in range(min(workers, len(items))):
+        threading.Thread(target=run, daemon=True).start()
+    made: dict[int, Made] = {}
+    while len(made) < len(items):
+        end = ended.get()
+        if isinstance(end, BaseException):
+            raise end
+        made[end[0]] = end[1]
     return [made[number] for number in range(len(items))]
