@@ -3,9 +3,10 @@ import inspect
 import pytest
 
 from pairuni.config import ClipSettings, HPSv2Settings, PickScoreSettings, RewardSettings
+from pairuni.records import Annotation
 from pairuni.rewards.accuracy import AccuracyReward
 from pairuni.rewards.hpsv2 import HPSv2Reward
-from pairuni.rewards.registry import IMAGE_REWARDS, image_reward, text_reward
+from pairuni.rewards.registry import IMAGE_REWARDS, any_reward, image_reward, text_reward
 from pairuni.rewards.similarity import ClipReward, PickScoreReward
 
 
@@ -48,3 +49,12 @@ def test_unknown_name_lists_the_known() -> None:
         text_reward("no_such_module.x:Reward")
     with pytest.raises(ValueError, match=r"has no class Nothing"):
         text_reward("pairuni.rewards.accuracy:Nothing")
+
+
+def test_a_reward_of_either_task() -> None:
+    record = Annotation(image_path="-", prompt="-", question="how many?", answer="2")
+    assert isinstance(any_reward("accuracy"), AccuracyReward)
+    assert any_reward("accuracy + 0.5 * format")([record], ["<think>1+1</think><answer>2</answer>"]) == [1.5]
+    assert any_reward("digits").name == "digits"
+    with pytest.raises(ValueError, match="no generation reward is called 'nothing'"):
+        any_reward("nothing")
