@@ -551,6 +551,12 @@ class PairsSettings(Settings):
     """The largest total similarity, best pairs first (greedy: faster), or in file order (paper: sequential)."""
     candidates: int = Field(default=32, ge=1)
     """Nearest understanding samples that greedy and optimal weigh for each generation sample at a time."""
+    engine: Literal["local", "ray"] = "local"
+    """This process, or the workers of a Ray cluster for completion, features and the search for candidates."""
+    workers: int = Field(default=2, ge=1)
+    """Workers of the engine ray."""
+    worker_gpus: float = Field(default=0.0, ge=0)
+    """GPUs of each worker of the engine ray."""
     compare_matchings: bool = False
     """Make every matching once and write pairs, total similarity and use of the data to stats.json."""
     max_tries: int = Field(default=3, ge=1)

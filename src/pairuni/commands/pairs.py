@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +28,25 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     settings = load_settings(PairsSettings, recipe, overrides)
     _check_inputs(settings)
 
-    from pairuni.pairug.build import build_pairs
+    from pairuni.pairug.build import build_pairs, describe_encoder
     from pairuni.pairug.completion import make_completer
     from pairuni.pairug.costs import CompletionPaused
+    from pairuni.pairug.ray_engine import RayEngine
+    from pairuni.pairug.spread import Spread, check_spread
 
+    check_spread(settings)
     completer = make_completer(settings.completer, settings.completion)
     try:
-        with Stages() as stages:
+        with ExitStack() as opened:
+            encoder, spread = None, None
+            if settings.engine == "ray":
+                engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
+                spread = Spread(engine, partial(_encoder, settings), describe_encoder)
+            else:
+                encoder = _encoder(settings)
+            stages = opened.enter_context(Stages())
             summary = build_pairs(
-                settings, encoder=_encoder(settings), completer=completer, advance=stages.advance
+                settings, encoder=encoder, completer=completer, advance=stages.advance, spread=spread
             )
     except CompletionPaused as pause:
         raise Paused(str(pause)) from None

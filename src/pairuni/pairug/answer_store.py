@@ -76,6 +76,18 @@ class AnswerStore:
         assert kept is not None
         return kept
 
+    def absorb(self, part: Path) -> None:
+        """Take over the answers of another file, then remove it. One that is gone already was taken over."""
+        if not part.exists():
+            return
+        with AnswerStore(part) as other:
+            for key in other._places:
+                answer = other.get(key)
+                assert answer is not None
+                self.put(key, answer)
+        os.fsync(self._file)
+        part.unlink()
+
     def close(self) -> None:
         os.close(self._file)
 
@@ -113,3 +125,19 @@ class AnswerStore:
                     )
                 end += len(line)
         self._end = end
+
+
+class PartStore(AnswerStore):
+    """A worker's own file of answers beside a store that it only reads: what either holds is not asked for again."""
+
+    def __init__(self, path: Path, known: AnswerStore) -> None:
+        super().__init__(path)
+        self._known = known
+
+    def __contains__(self, key: str) -> bool:
+        return super().__contains__(key) or key in self._known
+
+    def get(self, key: str) -> Answer | None:
+        """The answer of this key; None when neither has one."""
+        own = super().get(key)
+        return self._known.get(key) if own is None else own

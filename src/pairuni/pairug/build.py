@@ -16,7 +16,7 @@ from pairuni.files import write_text
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.card import write_card
 from pairuni.pairug.comparison import compare_matchings
-from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete
+from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete, report_of
 from pairuni.pairug.conversation import origin_of
 from pairuni.pairug.costs import Plan, Usage, usage_of
 from pairuni.pairug.encoders import TransformersEncoder
@@ -27,6 +27,7 @@ from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
 from pairuni.pairug.raw_data import RawData, read_raw
 from pairuni.pairug.selection import select_pairs
+from pairuni.pairug.spread import Spread, complete_spread, encode_spread
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.pairug.store import write_pairs
 from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
@@ -38,6 +39,9 @@ Advance = Callable[[str, int, int], None]
 
 SAMPLES_PER_CLUSTER = 21
 """Clusters when none are asked for: the paper's 107 K samples gave 4,971 medoids, one for 21.5."""
+
+_WHERE = {"engine", "workers", "worker_gpus"}
+"""Settings that do not change what is made."""
 
 _ORIGINS: tuple[Origin, ...] = ("understanding", "generation")
 
@@ -72,9 +76,10 @@ class BuildSummary:
 def build_pairs(
     settings: PairsSettings,
     *,
-    encoder: Encoder,
+    encoder: Encoder | None = None,
     completer: Completer | ModelCompleter,
     advance: Advance | None = None,
+    spread: Spread | None = None,
 ) -> BuildSummary:
     """Complete, encode, cluster and match; fill ``settings.out``.
 
@@ -85,6 +90,7 @@ def build_pairs(
     every answer is kept in cache/ as it arrives (those of a model for good, those of a completer of one's own
     until the build is done), features in cache/ by content.
 
+    spread: workers that complete, encode and search in this process's stead; they make encoders of their own.
     Images that are missing or do not decode are set aside, never fatal. Raises ValueError naming what is
     wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
@@ -93,24 +99,11 @@ def build_pairs(
     present, dropped = _set_missing_aside(raw)
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
-        report = complete(
-            present,
-            completer,
-            settings.max_tries,
-            advance=lambda: _tell(advance, "completion", 1, len(present)),
-            seed=settings.seed,
-            store=store,
-        )
+        report = _completed(settings, present, completer, store, spread, advance)
         usage = usage_of(settings.completion, store) if isinstance(completer, ModelCompleter) else None
     dropped += report.dropped
     _require_both(report.quadruples, dropped)
-    encoded = encode_features(
-        [quadruple.image_path for quadruple in report.quadruples],
-        encoder,
-        batch_size=settings.batch_size,
-        cache=out / "cache" / "features",
-        advance=lambda done: _tell(advance, "features", done, len(report.quadruples)),
-    )
+    encoded, described = _encoded(settings, report.quadruples, encoder, spread, advance)
     dropped += _undecodable(report.quadruples, encoded)
     kept = [report.quadruples[number] for number in encoded.kept]
     _require_both(kept, dropped)
@@ -126,8 +119,9 @@ def build_pairs(
         seed=settings.seed,
         matching=settings.matching,
         candidates=settings.candidates,
+        engine=spread.engine if spread is not None else None,
     )
-    described = {"width": encoded.features.shape[1], **_described(encoder)}
+    described = {"width": encoded.features.shape[1], **described}
     compared = None
     if settings.compare_matchings:
         compared = compare_matchings(
@@ -153,6 +147,50 @@ def build_pairs(
             where,
         )
     return summary
+
+
+def _completed(
+    settings: PairsSettings,
+    samples: Sequence[UnderstandingSample | GenerationSample],
+    completer: Completer | ModelCompleter,
+    store: AnswerStore,
+    spread: Spread | None,
+    advance: Advance | None,
+) -> CompletionReport:
+    def ended(done: int = 1) -> None:
+        _tell(advance, "completion", done, len(samples))
+
+    if spread is not None:
+        return report_of(
+            samples, complete_spread(samples, settings, store, spread.engine, ended), settings.seed
+        )
+    return complete(samples, completer, settings.max_tries, advance=ended, seed=settings.seed, store=store)
+
+
+def _encoded(
+    settings: PairsSettings,
+    quadruples: Sequence[Quadruple],
+    encoder: Encoder | None,
+    spread: Spread | None,
+    advance: Advance | None,
+) -> tuple[EncodedImages, Mapping[str, Any]]:
+    """Features, and what there is to say of the encoder."""
+    paths = [quadruple.image_path for quadruple in quadruples]
+
+    def done(images: int) -> None:
+        _tell(advance, "features", images, len(paths))
+
+    if spread is not None:
+        return encode_spread(paths, settings, spread, done)
+    assert encoder is not None
+    encoded = encode_features(
+        paths,
+        encoder,
+        batch_size=settings.batch_size,
+        cache=settings.out / "cache" / "features",
+        advance=done,
+    )
+    return encoded, describe_encoder(encoder)
 
 
 def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
@@ -241,7 +279,7 @@ def _write(
     compared: Mapping[str, Any] | None,
     described: Mapping[str, Any],
 ) -> None:
-    chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out"})
+    chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out", *_WHERE})
     stats = {"build": summary.to_json(), "left_out": left_out, "settings": chosen, **pair_statistics(pairs)}
     stats["features"] = described
     if compared is not None:
@@ -255,7 +293,7 @@ def _write(
     write_pairs(settings.out / "pairs.jsonl", pairs)
 
 
-def _described(encoder: Encoder) -> dict[str, str]:
+def describe_encoder(encoder: Encoder) -> dict[str, str]:
     """What there is to say of an encoder that is no class of one's own."""
     if not isinstance(encoder, TransformersEncoder):
         return {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairuni.pairug.features import on_grid
+
+if TYPE_CHECKING:
+    from pairuni.pairug.ray_engine import RayEngine
 
 Rows = NDArray[np.int64]
 
@@ -20,6 +27,10 @@ RECALL = 0.995
 """Cells are compared until this share of a sample's true candidates is found; another sample measures it."""
 _NONE = np.zeros(0, np.int64)
 _ROWS, _COLUMNS = 1024, 8192
+_ROWS_SENT, _CELLS_SENT = 8 * _ROWS, 64
+"""Rows, or cells, of a block of an engine; rows in whole blocks of one process, whose products it repeats."""
+WORTH_SPREADING = 2**34
+"""Cosines from which on an engine's workers help; below, starting them takes longer."""
 _ROUNDING = 1e-5
 """More than float32 sums of products of unit vectors are off."""
 
@@ -89,12 +100,14 @@ def find_candidates(
     cells: Cells | None = None,
     seed: int = 0,
     device: str = "cpu",
+    engine: RayEngine | None = None,
 ) -> Candidates:
     """The ``most`` nearest rows of U [N, D] of each row of G [M, D], L2-normalised, with cosine >= threshold.
 
     With ``cells``, more than EXACT_COMPARISONS cosines are avoided: a row of G is compared with the rows of U in
     the cells whose centres are nearest to its own. How many cells follows from a sample of G compared with all
     of U; ``recall`` is measured on a second sample. Memory beside the features: blocks of 1,024 x 8,192.
+    engine: its workers search where more than WORTH_SPREADING cosines are left to compute, and find the same.
     """
     g, u = (torch.from_numpy(np.ascontiguousarray(side)) for side in (generation, understanding))
     if not len(g) or not len(u):
@@ -104,10 +117,13 @@ def find_candidates(
     if cells is not None and len(g) * len(u) > EXACT_COMPARISONS:
         near = _Near.choose(g, u, cells, least, most, seed, device)
     if near is None:
-        similarity, column = _nearest(g, u, most, device)
         recall, comparisons = 1.0, len(g) * len(u)
+        helpers = engine if comparisons > WORTH_SPREADING else None
+        similarity, column = _nearest(g, u, most, device, helpers)
     else:
-        similarity, column, comparisons = near.nearest(g, u, most, device)
+        comparisons = near.comparisons()
+        helpers = engine if comparisons > WORTH_SPREADING else None
+        similarity, column = near.nearest(g, u, most, device, helpers)
         recall = near.recall(g, u, least, most, seed + 1, device)
     g_rows, places = np.nonzero(similarity >= least)
     u_rows, edges = column[g_rows, places], similarity[g_rows, places].clip(0.0, 1.0)
@@ -119,23 +135,43 @@ def find_candidates(
     return Candidates(g_rows[keep], u_rows[keep], edges[keep], full, recall, comparisons)
 
 
-def _nearest(g: Tensor, u: Tensor, most: int, device: str) -> tuple[NDArray[np.float32], Rows]:
+def _nearest(
+    g: Tensor, u: Tensor, most: int, device: str, engine: RayEngine | None = None
+) -> tuple[NDArray[np.float32], Rows]:
     """Cosines (clamped below at 0) and columns [M, most], descending, by products of blocks."""
-    values, columns = [], []
-    for rows in g.split(_ROWS):
-        best = torch.zeros(len(rows), 0, device=device)
-        where = torch.zeros(len(rows), 0, dtype=torch.long, device=device)
-        on_device = rows.to(device)
-        for start in range(0, len(u), _COLUMNS):
-            block = (on_device @ u[start : start + _COLUMNS].to(device).T).clamp_(min=0)
-            found = block.topk(min(most, block.shape[1]), dim=1)
-            both = torch.cat([best, found.values], 1)
-            kept = both.topk(min(most, both.shape[1]), dim=1)
-            where = torch.cat([where, found.indices + start], 1).gather(1, kept.indices)
-            best = kept.values
-        values.append(best.cpu())
-        columns.append(where.cpu())
-    return torch.cat(values).numpy(), torch.cat(columns).numpy()
+    if engine is None:
+        search = _AmongAll(u.numpy(), most, device)
+        found = [search(rows.numpy()) for rows in g.split(_ROWS)]
+    else:
+        blocks = [rows.numpy() for rows in g.split(_ROWS_SENT)]
+        by_number = dict(engine.run(partial(_AmongAll, u.numpy(), most, device), blocks))
+        found = [by_number[number] for number in range(len(blocks))]
+    return np.concatenate([values for values, _ in found]), np.concatenate([columns for _, columns in found])
+
+
+class _AmongAll:
+    """The nearest among all rows of U, for blocks of G."""
+
+    def __init__(self, understanding: NDArray[np.float32], most: int, device: str) -> None:
+        self._understanding, self._most, self._device = _tensor(understanding), most, device
+
+    def __call__(self, generation: NDArray[np.float32]) -> tuple[NDArray[np.float32], Rows]:
+        values, columns = [], []
+        for rows in _tensor(generation).split(_ROWS):
+            best = torch.zeros(len(rows), 0, device=self._device)
+            where = torch.zeros(len(rows), 0, dtype=torch.long, device=self._device)
+            on_device = rows.to(self._device)
+            for start in range(0, len(self._understanding), _COLUMNS):
+                part = self._understanding[start : start + _COLUMNS].to(self._device)
+                block = (on_device @ part.T).clamp_(min=0)
+                found = block.topk(min(self._most, block.shape[1]), dim=1)
+                both = torch.cat([best, found.values], 1)
+                kept = both.topk(min(self._most, both.shape[1]), dim=1)
+                where = torch.cat([where, found.indices + start], 1).gather(1, kept.indices)
+                best = kept.values
+            values.append(best.cpu())
+            columns.append(where.cpu())
+        return torch.cat(values).numpy(), torch.cat(columns).numpy()
 
 
 @dataclass(frozen=True)
@@ -175,21 +211,42 @@ class _Near:
         order = torch.from_numpy(np.argsort(u_cells, kind="stable"))
         return cls(held[torch.cat(near).numpy()], list(order.split(sizes.tolist())), g_cells, u_cells, spent)
 
-    def nearest(self, g: Tensor, u: Tensor, most: int, device: str) -> tuple[NDArray[np.float32], Rows, int]:
-        """As ``_nearest``, with -1 as cosine where the cells hold fewer than ``most``; cosines computed."""
+    def comparisons(self) -> int:
+        """Cosines that the search computes, those of the index included."""
+        sizes = np.array([len(rows) for rows in self.members])
+        return self.spent + int(sizes[self.targets].sum(1)[self.g_cells].sum())
+
+    def nearest(
+        self, g: Tensor, u: Tensor, most: int, device: str, engine: RayEngine | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """As ``_nearest``, with -1 as cosine where the cells hold fewer than ``most``."""
         values = np.full((len(g), most), -1.0, np.float32)
         columns = np.zeros((len(g), most), np.int64)
-        comparisons = self.spent
         order = np.argsort(self.g_cells, kind="stable")
         cells, starts = np.unique(self.g_cells[order], return_index=True)
-        for cell, rows in zip(cells, np.split(order, starts[1:]), strict=True):
-            others = torch.cat([self.members[target] for target in self.targets[cell]])
-            block = g[torch.from_numpy(rows)].to(device) @ u[others].to(device).T
-            comparisons += block.numel()
-            found = block.clamp_(min=0).topk(min(most, len(others)), dim=1)
-            values[rows, : found.values.shape[1]] = found.values.cpu().numpy()
-            columns[rows, : found.values.shape[1]] = others[found.indices.cpu()].numpy()
-        return values, columns, comparisons
+        rows = np.split(order, starts[1:])
+        members = [part.numpy() for part in self.members]
+        if engine is None:
+            search = _AmongCells(u.numpy(), members, self.targets, most, device)
+            found = (search([(cell, g[mine].numpy())]) for cell, mine in zip(cells, rows, strict=True))
+            numbered = ((number, made[0]) for number, made in enumerate(found))
+        else:
+            make = partial(_AmongCells, u.numpy(), members, self.targets, most, device)
+            blocks = [
+                range(start, min(start + _CELLS_SENT, len(cells)))
+                for start in range(0, len(cells), _CELLS_SENT)
+            ]
+            sent = [[(cells[number], g[rows[number]].numpy()) for number in block] for block in blocks]
+            numbered = (
+                (blocks[block][place], one)
+                for block, made in engine.run(make, sent)
+                for place, one in enumerate(made)
+            )
+        for number, (cosines, others) in numbered:
+            mine = rows[number]
+            values[mine, : cosines.shape[1]] = cosines
+            columns[mine, : others.shape[1]] = others
+        return values, columns
 
     def recall(self, g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> float:
         """Share of the true candidates of a sample of G that lie in the cells compared."""
@@ -198,6 +255,34 @@ class _Near:
             return 1.0
         found = (self.targets[self.g_cells[rows]] == self.u_cells[columns][:, None]).any(1)
         return float(found.mean())
+
+
+class _AmongCells:
+    """The nearest among the rows of U in the cells near to a cell of G, for blocks of such cells and their rows."""
+
+    def __init__(
+        self, understanding: NDArray[np.float32], members: list[Rows], targets: Rows, most: int, device: str
+    ) -> None:
+        self._understanding, self._members, self._targets = _tensor(understanding), members, targets
+        self._most, self._device = most, device
+
+    def __call__(
+        self, block: Sequence[tuple[int, NDArray[np.float32]]]
+    ) -> list[tuple[NDArray[np.float32], Rows]]:
+        return [self._one(cell, generation) for cell, generation in block]
+
+    def _one(self, cell: int, generation: NDArray[np.float32]) -> tuple[NDArray[np.float32], Rows]:
+        others = np.concatenate([self._members[target] for target in self._targets[cell]])
+        near = self._understanding[torch.from_numpy(others)].to(self._device)
+        cosines = (_tensor(generation).to(self._device) @ near.T).clamp_(min=0)
+        found = cosines.topk(min(self._most, len(others)), dim=1)
+        return found.values.cpu().numpy(), others[found.indices.cpu().numpy()]
+
+
+def _tensor(rows: NDArray[np.float32]) -> Tensor:
+    """The same memory as a tensor to read; what a worker is sent cannot be written to, of which torch would warn."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return torch.from_numpy(rows)
 
 
 def _true_edges(g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> tuple[Rows, Rows]:

@@ -98,6 +98,18 @@ def complete(
     by ``seed``. Raises CompletionError when a completer raises; AskingStopped or CompletionPaused, with all
     answers kept, when a model's endpoint or budget allows no more or a batch is to be submitted.
     """
+    return report_of(samples, outcomes_of(samples, completer, max_tries, advance=advance, store=store), seed)
+
+
+def outcomes_of(
+    samples: Sequence[Sample],
+    completer: Completer | ModelCompleter,
+    max_tries: int,
+    *,
+    advance: Callable[[], None] | None = None,
+    store: AnswerStore,
+) -> list[Outcome]:
+    """How each sample's conversation ends, in their order; letters are not given yet. Raises as ``complete``."""
     outcomes: dict[int, Outcome] = {}
 
     def ended(number: int, outcome: Outcome) -> None:
@@ -110,7 +122,7 @@ def complete(
     else:
         own = _Own(completer, max_tries)
         in_order([own.begins(sample) for sample in samples], own.ask, store, ended)
-    return _report(samples, [outcomes[number] for number in range(len(samples))], seed)
+    return [outcomes[number] for number in range(len(samples))]
 
 
 def make_completer(name: str, settings: CompletionSettings | None = None) -> Completer | ModelCompleter:
@@ -210,7 +222,8 @@ class _Own:
             ) from error
 
 
-def _report(samples: Sequence[Sample], outcomes: Sequence[Outcome], seed: int) -> CompletionReport:
+def report_of(samples: Sequence[Sample], outcomes: Sequence[Outcome], seed: int) -> CompletionReport:
+    """Samples with their outcomes as a report; options get their letters, balanced over the set by ``seed``."""
     report = CompletionReport()
     placed = balanced_letters(
         {

@@ -80,7 +80,7 @@ def encode_features(
     in blocks of SHARD, cut into batches the same way whatever the cache holds, so a run that goes on gives the
     features of one that was not stopped. advance: called with the number of images done.
     """
-    rows = FeatureCache(cache / _behaviour(encoder) if cache else None)
+    rows = FeatureCache(cache / behaviour_of(encoder) if cache else None)
     digests: dict[int, str] = {}
     faults: dict[int, str] = {}
     for number, digest, fault in _encode_blocks(
@@ -92,7 +92,7 @@ def encode_features(
             faults[number] = fault
         if advance is not None:
             advance(1)
-    return _collect(rows, digests, faults)
+    return collect(rows, digests, faults)
 
 
 def encode_share(
@@ -110,7 +110,7 @@ def encode_share(
     Processes that each take a rank share nothing but the folder. What they leave there is what one process
     would have left: ``encode_features`` of the same images then encodes nothing. Returns the faults by number.
     """
-    rows = FeatureCache(cache / _behaviour(encoder))
+    rows = FeatureCache(cache / behaviour_of(encoder))
     faults: dict[int, str] = {}
     mine = range(rank, len(_blocks_of(image_paths)), world_size)
     for number, _, fault in _encode_blocks(image_paths, encoder, rows, batch_size, mine):
@@ -119,6 +119,28 @@ def encode_share(
         if advance is not None:
             advance(1)
     return faults
+
+
+@dataclass(frozen=True)
+class BlockEncoded:
+    """Of one block of images: digests of those whose features are kept, and why others were set aside, by number."""
+
+    digests: dict[int, str]
+    faults: dict[int, str]
+
+
+def encode_block(
+    block: int, paths: Sequence[str | Path], encoder: Encoder, rows: FeatureCache, batch_size: int
+) -> BlockEncoded:
+    """Encode the images of one block, whose paths are given, into ``rows``; see ``encode_share``."""
+    made = BlockEncoded({}, {})
+    with ThreadPoolExecutor(_DECODERS) as decoders:
+        for number, digest, fault in _encode_block(block, paths, encoder, rows, batch_size, decoders):
+            if fault is None:
+                made.digests[number] = digest
+            else:
+                made.faults[number] = fault
+    return made
 
 
 def images_of_share(images: int, rank: int, world_size: int) -> int:
@@ -141,25 +163,36 @@ def _encode_blocks(
     """Number, digest and fault of each image of the blocks, whose features are then in ``rows``."""
     with ThreadPoolExecutor(_DECODERS) as decoders:
         for block in blocks:
-            first = block * SHARD
-            paths = image_paths[first : first + SHARD]
-            fresh: dict[str, NDArray[np.float32]] = {}
-            batch: dict[str, Image.Image | Path] = {}
-            seen: set[str] = set()
-            opened: deque[Any] = deque()
-            for place in range(len(paths)):
-                while len(opened) < batch_size and place + len(opened) < len(paths):
-                    opened.append(decoders.submit(_open, Path(paths[place + len(opened)]), rows))
-                digest, image, fault = opened.popleft().result()
-                if fault is None and digest not in seen:
-                    seen.add(digest)
-                    batch[digest] = Path(paths[place]) if image is None else image
-                    if len(batch) == batch_size:
-                        _encode_batch(batch, encoder, rows, fresh)
-                yield first + place, digest, fault
-            _encode_batch(batch, encoder, rows, fresh)
-            if fresh:
-                rows.add(block, list(fresh), np.stack(list(fresh.values())))
+            paths = image_paths[block * SHARD : (block + 1) * SHARD]
+            yield from _encode_block(block, paths, encoder, rows, batch_size, decoders)
+
+
+def _encode_block(
+    block: int,
+    paths: Sequence[str | Path],
+    encoder: Encoder,
+    rows: FeatureCache,
+    batch_size: int,
+    decoders: ThreadPoolExecutor,
+) -> Iterator[tuple[int, str, str | None]]:
+    first = block * SHARD
+    fresh: dict[str, NDArray[np.float32]] = {}
+    batch: dict[str, Image.Image | Path] = {}
+    seen: set[str] = set()
+    opened: deque[Any] = deque()
+    for place in range(len(paths)):
+        while len(opened) < batch_size and place + len(opened) < len(paths):
+            opened.append(decoders.submit(_open, Path(paths[place + len(opened)]), rows))
+        digest, image, fault = opened.popleft().result()
+        if fault is None and digest not in seen:
+            seen.add(digest)
+            batch[digest] = Path(paths[place]) if image is None else image
+            if len(batch) == batch_size:
+                _encode_batch(batch, encoder, rows, fresh)
+        yield first + place, digest, fault
+    _encode_batch(batch, encoder, rows, fresh)
+    if fresh:
+        rows.add(block, list(fresh), np.stack(list(fresh.values())))
 
 
 def _open(path: Path, rows: FeatureCache) -> tuple[str, Image.Image | None, str | None]:
@@ -192,7 +225,7 @@ def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
     return made
 
 
-def _behaviour(encoder: Encoder) -> str:
+def behaviour_of(encoder: Encoder) -> str:
     """A digest of what the encoder makes of one picture: other weights or preprocessing, another digest."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8).hexdigest()
@@ -202,7 +235,8 @@ def _has_direction(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.isfinite(lengths) & (lengths > 0)
 
 
-def _collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str]) -> EncodedImages:
+def collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str]) -> EncodedImages:
+    """Features of the images whose digests are given by number, in that order, from ``rows``."""
     numbers = list(digests)
     features = np.zeros((0, 1), np.float32)
     kept: list[int] = []

@@ -15,6 +15,7 @@ from pairuni.pairug.graph_matching import match_greedy, match_optimal
 
 if TYPE_CHECKING:
     from pairuni.pairug.candidates import Cells
+    from pairuni.pairug.ray_engine import RayEngine
 
 logger = logging.getLogger("pairuni")
 
@@ -87,13 +88,14 @@ def match(
     candidates: int,
     cells: Cells | None = None,
     seed: int = 0,
+    engine: RayEngine | None = None,
 ) -> list[Match]:
     """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
 
     greedy and optimal weigh the ``candidates`` nearest rows of U for each row of G, in float32 on a GPU where
     there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
     So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
-    Similarities are exact. cells, seed: of ``find_candidates``, for sets too large to compare all with all.
+    Similarities are exact. cells, seed, engine: of ``find_candidates``, for sets too large to compare all with all.
     """
     if how == "sequential":
         return match_sequential(
@@ -121,6 +123,7 @@ def match(
             cells=cells.of(g_left, u_left) if cells is not None else None,
             seed=seed,
             device=device,
+            engine=engine,
         )
         if found.recall < 1:
             logger.info(

@@ -1,0 +1,115 @@
+"""Blocks of work on the machines of a Ray cluster, by Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+Block = TypeVar("Block")
+Made = TypeVar("Made")
+
+Make = Callable[[], Callable[[Block], Made]]
+"""Made once in every worker: loads what all blocks need. What it returns does one block."""
+
+
+class RayEngine:
+    """``with RayEngine(workers) as engine``: joins the cluster of RAY_ADDRESS, or starts Ray on this machine.
+
+    workers: actors that work at a time. gpus: of each; 0 leaves the graphics processors alone. Raises ImportError,
+    with what to install, without Ray, and ConnectionError when there is no cluster at RAY_ADDRESS.
+    """
+
+    def __init__(self, workers: int, *, gpus: float = 0.0) -> None:
+        try:
+            import ray.data  # noqa: F401 - asked for before anything is begun
+        except ImportError:
+            raise ImportError("engine = ray needs Ray: pip install 'pairuni[ray]'") from None
+        self._workers = workers
+        self._gpus = gpus
+
+    def __enter__(self) -> Self:
+        import ray
+
+        self._joined = ray.is_initialized()
+        if not self._joined:
+            alone: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max(2, self._workers)}
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **alone)
+        for name in ("ray.data", "ray"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import ray
+
+        if not self._joined:
+            ray.shutdown()
+
+    def run(self, make: Make[Block, Made], blocks: Sequence[Block]) -> Iterator[tuple[int, Made]]:
+        """(number, what was made) of every block, in the order in which they end.
+
+        Raises what a block raised; blocks that have not begun by then are not done.
+        """
+        import ray
+
+        if not blocks:
+            return
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        given = ray.put(make)
+        payloads = [ray.put(block) for block in blocks]
+        numbers = ray.data.from_items(
+            [{"number": number} for number in range(len(blocks))], override_num_blocks=len(blocks)
+        )
+        rows = numbers.map_batches(
+            _Worker,
+            fn_constructor_args=([given], payloads),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(blocks))),
+            num_cpus=1,
+            num_gpus=self._gpus or None,
+        )
+        for row in rows.iter_rows():
+            made, raised = pickle.loads(row["outcome"])
+            if raised is not None:
+                raise raised
+            yield int(row["number"]), made
+
+
+class _Worker:
+    """An actor: makes the work once, then does blocks by number."""
+
+    def __init__(self, given: list[Any], payloads: list[Any]) -> None:
+        import ray
+
+        self._payloads = payloads
+        self._raised: Exception | None = None
+        try:
+            self._work = ray.get(given[0])()
+        except Exception as error:  # carried to the driver, where it reads as if it had been raised there
+            self._raised = error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "number": batch["number"],
+            "outcome": [self._outcome(int(number)) for number in batch["number"]],
+        }
+
+    def _outcome(self, number: int) -> bytes:
+        import ray
+
+        made, raised = None, self._raised
+        if raised is None:
+            try:
+                made = self._work(ray.get(self._payloads[number]))
+            except Exception as error:  # carried to the driver, as above
+                raised = error
+        try:
+            return pickle.dumps((made, raised))
+        except (pickle.PicklingError, TypeError, AttributeError):
+            return pickle.dumps((None, RuntimeError(f"{type(raised).__name__}: {raised}")))
