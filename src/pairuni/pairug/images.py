@@ -68,7 +68,9 @@ def decode_image(data: bytes) -> Image.Image:
         if width * height <= MOST_PIXELS:
             return image.convert("RGB")
     except Image.DecompressionBombError:
-        raise ImageError(f"is absurdly large (more than {2 * MOST_PIXELS:,} pixels)") from None
+        raise ImageError(
+            f"is absurdly large (more than {2 * MOST_PIXELS:,} pixels; at most {MOST_PIXELS:,})"
+        ) from None
     except Image.UnidentifiedImageError:
         raise ImageError("is not an image that can be read") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:

@@ -101,10 +101,13 @@ def separated(path: Path) -> Rows:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = next(rows, None)
+            header = next(rows, None) or []
+            if not _is_text("".join(header)):
+                yield Problem(path, 1, "", "the header is not UTF-8 text; save the whole file as UTF-8")
+                return
             for cells in rows if header else ():
                 if cells:
-                    yield _cells(path, rows.line_num, header or [], cells)
+                    yield _cells(path, rows.line_num, header, cells)
         except csv.Error as error:
             yield Problem(path, rows.line_num, "", f"is not CSV that can be read ({error})")
 
@@ -113,8 +116,15 @@ def _cells(path: Path, line: int, header: list[str], cells: list[str]) -> Row | 
     if len(cells) != len(header):
         return Problem(path, line, "", f"has {len(cells)} cells, but the header has {len(header)}")
     for name, cell in zip(header, cells, strict=True):
-        try:
-            cell.encode()
-        except UnicodeEncodeError:
+        if not _is_text(cell):
             return Problem(path, line, name, "is not UTF-8 text")
     return Row(path, {n: c for n, c in zip(header, cells, strict=True) if c}, line, tag=path.stem)
+
+
+def _is_text(cell: str) -> bool:
+    """Not so for bytes that are no UTF-8, and for the NUL bytes of UTF-16 without its mark."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in cell

@@ -26,7 +26,8 @@ def tar_rows(path: Path) -> Rows:
 
     The picture is column ``image``, a .txt column ``txt``, a .json's keys columns of their own; other members
     are passed over. The id is the tar's name and the key, the tag the tar's name without a shard's number. A tar
-    that is cut off or damaged yields what stands whole before, then a problem.
+    that is cut off or damaged yields what stands whole before (of the last key a picture with a text is enough), then
+    a problem.
     """
     name = path.name.split(".tar")[0].removesuffix(".tgz")
     tag = _SHARD.sub("", name)
@@ -55,6 +56,9 @@ def tar_rows(path: Path) -> Rows:
                 parts[suffix] = stream.read()
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         where = f"after member {key}" if key else ""
+        if parts.keys() & set(IMAGE_SUFFIXES) and parts.keys() & {".txt", ".json"}:
+            count += 1
+            yield _row(path, name, tag, key, parts)
         yield Problem(path, 0, "", f"is cut off or damaged; {count:,} records are whole ({error})", where)
         return
     if parts:

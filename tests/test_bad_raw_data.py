@@ -1,0 +1,219 @@
+"""Raw data as it is found, through `pairuni pairs build`: one clear sentence each, and no good sample lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pairuni.cli import app
+from tiny_models import save_tiny_janus
+
+SCENE = [{"place": "top left", "digit": 1, "colour": "red"}]
+ASKED = {"question": "how many digits are there?", "answer": "one", "scene": SCENE}
+PROMPTED = {"prompt": "a red one", "scene": SCENE}
+
+
+def picture(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Raw:
+    """Two samples a side in one folder; each case spoils one side."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.understanding, self.generation = root / "u.jsonl", root / "g.jsonl"
+        for number in range(4):
+            (root / f"{number}.png").write_bytes(picture(number))
+        self.write_understanding("u0", "u1")
+        write_rows(self.generation, [{"id": f"g{n}", "image": f"{n}.png", **PROMPTED} for n in (2, 3)])
+
+    def write_understanding(self, *ids: str) -> None:
+        rows = [{"id": name, "image": f"{number}.png", **ASKED} for number, name in enumerate(ids)]
+        write_rows(self.understanding, rows)
+
+
+def huge_picture(raw: Raw) -> None:
+    Image.new("1", (20_000, 20_000)).save(raw.root / "1.png")
+
+
+def long_picture(raw: Raw) -> None:
+    Image.new("1", (20_000, 5_000)).save(raw.root / "1.png")
+
+
+def empty_cell(raw: Raw) -> None:
+    raw.understanding = raw.root / "u.parquet"
+    rows = [
+        {"image": {"bytes": picture(number), "path": None}, **ASKED, "answer": None if number == 2 else "one"}
+        for number in range(3)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), raw.understanding)
+
+
+def missing_column(raw: Raw) -> None:
+    raw.understanding = raw.root / "u.parquet"
+    rows = [{"image": {"bytes": picture(n), "path": None}, **ASKED, "solution": "one"} for n in range(3)]
+    table = pa.Table.from_pylist(rows).drop_columns(["answer"])
+    pq.write_table(table, raw.understanding)
+
+
+def half_a_tar(raw: Raw) -> None:
+    raw.generation = raw.root / "g.tar"
+    with tarfile.open(raw.generation, "w") as tar:
+        for number in range(8):
+            for suffix, data in ((".png", picture(number)), (".json", json.dumps(PROMPTED).encode())):
+                member = tarfile.TarInfo(f"{number:05d}{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    whole = raw.generation.read_bytes()
+    raw.generation.write_bytes(whole[: len(whole) // 2])
+
+
+def latin_1(raw: Raw) -> None:
+    raw.generation.write_bytes(raw.generation.read_bytes().replace(b"a red one", b"a caf\xe9", 1))
+
+
+def utf_16(raw: Raw) -> None:
+    raw.generation = raw.root / "g.csv"
+    raw.generation.write_text("image,caption\n2.png,a red one\n3.png,a red one\n", encoding="utf-16")
+
+
+def repeated_id(raw: Raw) -> None:
+    raw.write_understanding("u0", "u0")
+
+
+def one_id_in_both(raw: Raw) -> None:
+    raw.write_understanding("u0", "g2")
+
+
+def shared_picture(raw: Raw) -> None:
+    (raw.root / "2.png").write_bytes(picture(0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """stop: what the build says by default, None where it goes through. reason: of what is set aside.
+
+    dropped, completed: counts with ``--bad-records drop``; completed None where nothing of a side is left.
+    """
+
+    spoil: Callable[[Raw], None]
+    stop: str | None
+    reason: str | None
+    dropped: int
+    completed: int | None
+
+
+CASES = [
+    Case(huge_picture, None, "the image is absurdly large (more than 178,956,970 pixels; at most", 1, 3),
+    Case(long_picture, None, "the image is absurdly large (20000x5000 pixels; at most 89,478,485)", 1, 3),
+    Case(empty_cell, "u.parquet, line 3, field answer: must be a string, not None", "not None", 1, 4),
+    Case(
+        missing_column,
+        "u.parquet, line 1, field answer: is missing; the columns are image, question, scene, solution, and "
+        "?answer=COLUMN names the one to take (and 2 more problems)",
+        None,
+        3,
+        None,
+    ),
+    Case(
+        half_a_tar,
+        "g.tar, after member 00005: is cut off or damaged; 6 records are whole",
+        "is cut off",
+        1,
+        8,
+    ),
+    Case(latin_1, "g.jsonl, line 1: is not UTF-8 text (byte 48)", "is not UTF-8 text", 1, 3),
+    Case(utf_16, "g.csv, line 1: the header is not UTF-8 text; save the whole file as UTF-8", None, 1, None),
+    Case(
+        repeated_id,
+        "u.jsonl, line 2, field id: 'u0' is also that of line 1; ids must differ",
+        "'u0' is also that of line 1",
+        1,
+        3,
+    ),
+    Case(one_id_in_both, None, None, 0, 4),
+    Case(shared_picture, None, None, 0, 4),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_janus(tmp_path_factory.mktemp("model") / "model")
+
+
+def build(raw: Raw, model: Path, *words: str) -> tuple[int, str, Path]:
+    out = raw.root / "out"
+    given = (
+        "--understanding",
+        str(raw.understanding),
+        "--generation",
+        str(raw.generation),
+        "--out",
+        str(out),
+    )
+    chosen = ("--encoder", f"policy:{model}", "--clusters", "1", *words)
+    result = CliRunner().invoke(app, ["pairs", "build", *given, *chosen])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert "Traceback" not in result.stderr
+    return result.exit_code, result.stderr, out
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.spoil.__name__ for case in CASES])
+def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path, model: Path) -> None:
+    raw = Raw(tmp_path)
+    case.spoil(raw)
+    code, said, out = build(raw, model)
+    if case.stop is not None:
+        (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
+        assert case.stop in sentence
+        assert (code, (out / "pairs.jsonl").exists()) == (1, False)
+        code, said, out = build(raw, model, "--bad-records", "drop")
+    if case.completed is None:
+        assert code == 1
+        assert f"none of the {case.dropped} " in said
+        assert not (out / "pairs.jsonl").exists()
+        return
+    assert code == 0, said
+    completed, dropped = rows_of(out / "quadruples.jsonl"), rows_of(out / "dropped.jsonl")
+    assert (len(completed), len(dropped)) == (case.completed, case.dropped)
+    for one in dropped:
+        assert case.reason is not None
+        assert case.reason in one["reason"]
+        assert len(one["reason"].splitlines()) == 1
+
+
+def test_a_picture_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
+    raw = Raw(tmp_path)
+    shared_picture(raw)
+    code, said, out = build(raw, model)
+    assert code == 0, said
+    places = {row["id"]: row["image_path"] for row in rows_of(out / "quadruples.jsonl")}
+    assert places["u0"] == places["g2"]
+    used = [
+        {pair["generate_ann"]["image_path"], pair["understand_ann"]["image_path"]}
+        for pair in map(json.loads, (out / "pairs.jsonl").read_text().splitlines())
+    ]
+    assert sum(map(len, used)) == len(set().union(*used))
