@@ -199,6 +199,25 @@ class RemoteSettings(Settings):
     """Times that a request is sent again after a lost one or a 5xx."""
 
 
+class CompositionSettings(Settings):
+    """The reward composition: objects, numbers, colours and positions, by a detector and GenEval's rules."""
+
+    detector: str = Field(default="facebook/mask2former-swin-small-coco-instance", min_length=1)
+    """A transformers folder or hub name (Mask2Former, DETR and its kin), digits, or package.module:Class."""
+    clip: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
+    """The CLIP that names colours, a transformers folder or hub name; unused where the detector names them."""
+    mode: Literal["graded", "strict"] = "graded"
+    """Share of the asked facts that hold, or GenEval's decision, 0 or 1."""
+    threshold: float = Field(default=0.3, ge=0, lt=1)
+    """Confidence that an object must exceed (GenEval: 0.3)."""
+    counting_threshold: float = Field(default=0.9, ge=0, lt=1)
+    """The same for records with the tag counting (GenEval: 0.9)."""
+    device: str = Field(default="auto", min_length=1)
+    """Where both run: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    batch_size: int = Field(default=8, ge=1)
+    """Pictures per forward pass of the detector."""
+
+
 class RewardSettings(Settings):
     """Rewards, and what the named ones need: a short name, "package.module:Class" of your own, or a weighted sum."""
 
@@ -220,6 +239,8 @@ class RewardSettings(Settings):
     """What the reward judge needs."""
     remote: RemoteSettings = RemoteSettings()
     """What the reward remote needs."""
+    composition: CompositionSettings = CompositionSettings()
+    """What the reward composition needs."""
 
 
 class PairGRPOSettings(Settings):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairuni.evaluation.geneval import COLOURS, Detection, judge, kept, positions
 from pairuni.evaluation.geneval_files import (
     TASKS,
     Judged,
@@ -20,15 +19,14 @@ from pairuni.evaluation.geneval_files import (
     write_prompt,
     write_results,
 )
+from pairuni.rewards.composition.detection import Detection
+from pairuni.rewards.composition.labels import geneval_name
+from pairuni.rewards.composition.rules import COLOURS, judge, kept, positions
 from reference import benchmark_rules
 
 
 def box(x: float, y: float, size: float = 10) -> Detection:
-    return Detection((x - size / 2, y - size / 2, x + size / 2, y + size / 2), 0.9)
-
-
-def none(name: str, found: Sequence[Detection]) -> list[str]:
-    raise AssertionError("no colour was asked for")
+    return Detection((x - size / 2, y - size / 2, x + size / 2, y + size / 2), 0.9, "dog")
 
 
 def boxes_for(metadata: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -72,7 +70,10 @@ def test_every_kind_against_the_official_rules(benchmarks: Path) -> None:
         }
         objects = kept(
             {
-                name: [Detection(tuple(row[:4]), row[4], i) for i, row in enumerate(rows.tolist())]
+                name: [
+                    Detection(tuple(row[:4]), row[4], name, colour=colour)
+                    for row, colour in zip(rows.tolist(), colours[name], strict=True)
+                ]
                 for name, rows in raw.items()
             },
             metadata["tag"],
@@ -81,10 +82,7 @@ def test_every_kind_against_the_official_rules(benchmarks: Path) -> None:
             n: len(f) for n, f in objects.items()
         }
 
-        def names(name: str, found: Sequence[Detection], colours: Any = colours) -> list[str]:
-            return [colours[name][one.index] for one in found]
-
-        verdict = judge(metadata, objects, names)
+        verdict = judge(metadata, objects)
         assert verdict.correct == benchmark_rules.geneval_correct(metadata, literal), (metadata, raw)
         assert verdict.correct == (verdict.reason == "")
         seen[metadata["tag"], verdict.correct] += 1
@@ -113,26 +111,25 @@ def test_positions_by_hand() -> None:
 
 
 def test_the_most_confident_objects_decide() -> None:
-    dogs = [Detection((0, 0, 10, 10), 0.5, 0), Detection((0, 0, 10, 10), 0.8, 1)]
+    dogs = [
+        Detection((0, 0, 10, 10), 0.5, "dog", colour="red"),
+        Detection((0, 0, 10, 10), 0.8, "dog", colour="blue"),
+    ]
     metadata = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}], "prompt": "-"}
-
-    def names(name: str, found: Sequence[Detection]) -> list[str]:
-        return [("red", "blue")[one.index] for one in found]
-
-    verdict = judge(metadata, kept({"dog": dogs}, "colors"), names)
+    verdict = judge(metadata, kept({"dog": dogs}, "colors"))
     assert verdict.reason == "expected red dog>=1, found 0 red; and 1 blue"
     assert kept({"dog": dogs}, "counting") == {}
-    crowd = [Detection((0, 0, 1, 1), 0.91 + 0.001 * i, i) for i in range(30)]
-    assert [one.index for one in kept({"ant": crowd}, "counting")["ant"]] == list(range(29, 13, -1))
+    crowd = [Detection((0, 0, 1, 1), 0.91 + 0.001 * i) for i in range(30)]
+    assert kept({"ant": crowd}, "counting")["ant"] == crowd[:13:-1]
 
 
 def test_too_many_and_no_target() -> None:
     many = {"tag": "counting", "prompt": "-", "include": [{"class": "cup", "count": 2}]}
     many["exclude"] = [{"class": "cup", "count": 3}]
-    assert judge(many, {"cup": [box(0, 0)] * 2}, none).correct
-    assert judge(many, {"cup": [box(0, 0)] * 3}, none).reason == "expected cup<3, found 3"
+    assert judge(many, {"cup": [box(0, 0)] * 2}).correct
+    assert judge(many, {"cup": [box(0, 0)] * 3}).reason == "expected cup<3, found 3"
     beside = [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["left of", 0]}]
-    verdict = judge({"tag": "position", "prompt": "-", "include": beside}, {"cat": [box(0, 0)]}, none)
+    verdict = judge({"tag": "position", "prompt": "-", "include": beside}, {"cat": [box(0, 0)]})
     assert verdict.reason == "expected dog>=1, found 0\nno target for cat to be left of"
 
 
@@ -142,7 +139,7 @@ def judged(task: str, prompt: str, marks: Sequence[bool]) -> list[Judged]:
         Judged(
             f"{prompt}-{i}.png",
             metadata,
-            judge(metadata, {"dog": [box(0, 0)] * mark}, none),
+            judge(metadata, {"dog": [box(0, 0)] * mark}),
             {"dog": [box(1, 2)]},
         )
         for i, mark in enumerate(marks)
@@ -182,3 +179,15 @@ def test_the_folder_of_pictures(tmp_path: Path) -> None:
     write_prompt(tmp_path, 7, metadata)
     assert json.loads((tmp_path / "00007" / "metadata.jsonl").read_text()) == metadata
     assert picture_path(tmp_path, 7, 3) == tmp_path / "00007" / "samples" / "00003.png"
+
+
+def test_names_are_genevals(benchmarks: Path) -> None:
+    geneval = (benchmarks / "geneval" / "object_names.txt").read_text().split("\n")
+    coco = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
+    for name in filter(None, geneval):
+        assert geneval_name(coco.get(name, name)) == geneval_name(name) == name
+    assert [geneval_name(name) for name in ("diningtable", "Hair Dryer", "unicorn")] == [
+        "dining table",
+        "hair drier",
+        "unicorn",
+    ]

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from pairuni.cli import app
 from pairuni.evaluation.comparison import PUBLISHED, compare
-from pairuni.evaluation.geneval import Detection, Verdict
 from pairuni.evaluation.geneval_files import TASKS as GENEVAL
 from pairuni.evaluation.geneval_files import Judged, write_results
 from pairuni.evaluation.mmstar import CATEGORIES
@@ -17,6 +16,8 @@ from pairuni.evaluation.pope import Question, read_questions, write_replies
 from pairuni.evaluation.result import Result, read_result
 from pairuni.evaluation.tasks import Given, score_files
 from pairuni.evaluation.wise import BUCKETS
+from pairuni.rewards.composition.detection import Detection
+from pairuni.rewards.composition.rules import Verdict
 
 
 def run(*words: str | Path) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pairuni.evaluation.geneval import Detection, Verdict
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.rows import read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
+from pairuni.rewards.composition.detection import Detection
+from pairuni.rewards.composition.rules import Verdict
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
@@ -77,7 +78,7 @@ def read_results(path: Path) -> list[Judged]:
             metadata=json.loads(row["metadata"]),
             verdict=Verdict(bool(row["correct"]), row["reason"]),
             objects={
-                name: [Detection((b[0], b[1], b[2], b[3]), b[4], index) for index, b in enumerate(boxes)]
+                name: [Detection((b[0], b[1], b[2], b[3]), b[4], name) for b in boxes]
                 for name, boxes in json.loads(row["details"]).items()
             },
         )

@@ -24,6 +24,7 @@ IMAGE_REWARDS = {
     "pickscore": "pairuni.rewards.similarity:PickScoreReward",
     "judge": "pairuni.rewards.judge:JudgeReward",
     "remote": "pairuni.rewards.remote:RemoteReward",
+    "composition": "pairuni.rewards.composition.reward:CompositionReward",
 }
 
 

@@ -1,38 +1,25 @@
 """GenEval (arXiv:2310.11513): does a picture show what was asked? Decided on detections, by the official rules.
 
-Here are the rules and the official files; who detects objects and names colours is for others to choose.
+Here are the rules; who detects objects and names colours is for others to choose.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pairuni.rewards.composition.detection import Detection, Objects
+
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+RELATIONS = ("left of", "right of", "above", "below")
 MAX_OBJECTS = 16
 """Of one class, only so many are kept, the most confident ones."""
-_THRESHOLD, _COUNTING_THRESHOLD = 0.3, 0.9
+THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
+"""Confidence that an object must exceed, in general and where objects are counted."""
 _DEAD_ZONE = 0.1
 """An offset below this share of both objects' sizes says nothing about where one lies of the other."""
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One object: box (left, top, right, bottom) in pixels, y downwards, and confidence in [0, 1].
-
-    index: which of the detector's objects it is, by which a colour classifier finds its mask.
-    """
-
-    box: tuple[float, float, float, float]
-    confidence: float
-    index: int = 0
-
-
-Objects = Mapping[str, Sequence[Detection]]
-NamesColours = Callable[[str, Sequence[Detection]], Sequence[str]]
-"""From a class and some of its objects to a colour each."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +30,17 @@ class Verdict:
     reason: str
 
 
-def kept(objects: Objects, tag: str) -> dict[str, list[Detection]]:
-    """Each class's objects that count, the most confident first; counting asks for more confidence."""
-    threshold = _COUNTING_THRESHOLD if tag == "counting" else _THRESHOLD
+def kept(
+    objects: Objects,
+    tag: str,
+    *,
+    threshold: float = THRESHOLD,
+    counting_threshold: float = COUNTING_THRESHOLD,
+) -> dict[str, list[Detection]]:
+    """Each class's objects that count, the most confident first; the tag "counting" asks for more confidence."""
+    least = counting_threshold if tag == "counting" else threshold
     sure = {
-        name: sorted((one for one in found if one.confidence > threshold), key=lambda one: -one.confidence)
+        name: sorted((one for one in found if one.confidence > least), key=lambda one: -one.confidence)
         for name, found in objects.items()
     }
     return {name: found[:MAX_OBJECTS] for name, found in sure.items() if found}
@@ -69,12 +62,12 @@ def positions(one: Detection, other: Detection) -> set[str]:
     return {relation for relation, share in shown.items() if share > 0.5}
 
 
-def judge(metadata: Mapping[str, Any], objects: Objects, colours: NamesColours) -> Verdict:
+def judge(metadata: Mapping[str, Any], objects: Objects) -> Verdict:
     """Whether the objects that ``kept`` left are what a prompt's metadata asks for.
 
     Every clause of ``include`` must hold: so many objects of the class; the most confident of them all in the
     colour; each of those at the position to each object of the clause that it names, which must itself hold. No
-    clause of ``exclude`` may: so many objects of the class or more.
+    clause of ``exclude`` may: so many objects of the class or more. Objects whose colour is asked for have it named.
     """
     faults: list[str] = []
     groups: list[Sequence[Detection] | None] = []
@@ -85,7 +78,7 @@ def judge(metadata: Mapping[str, Any], objects: Objects, colours: NamesColours) 
         if len(found) < count:
             fault = f"expected {name}>={count}, found {len(found)}"
         elif "color" in clause:
-            fault = _colour_fault(clause, colours(name, found))
+            fault = _colour_fault(clause, [one.colour for one in found])
         if fault is None and "position" in clause:
             relation, target = clause["position"]
             fault = _position_fault(name, relation, found, groups[target])
@@ -98,7 +91,7 @@ def judge(metadata: Mapping[str, Any], objects: Objects, colours: NamesColours) 
     return Verdict(not faults, "\n".join(faults))
 
 
-def _colour_fault(clause: Mapping[str, Any], seen: Sequence[str]) -> str | None:
+def _colour_fault(clause: Mapping[str, Any], seen: Sequence[str | None]) -> str | None:
     name, count, colour = clause["class"], clause["count"], clause["color"]
     if seen.count(colour) >= count:
         return None

@@ -1,0 +1,100 @@
+"""Detectors and namers of colours by name; a model is loaded once in a process."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import torch
+
+from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip, resolve_device
+from pairuni.rewards.clip.text import load_tokenizer
+from pairuni.rewards.composition.boxes import BoxDetector
+from pairuni.rewards.composition.colours import ClipColours, open_clip_pixels
+from pairuni.rewards.composition.detection import ColourNamer, Detector
+from pairuni.rewards.composition.mask2former import Mask2FormerDetector
+
+DETECTORS = {"digits": "pairuni.digits.objects:DigitsDetector"}
+
+_loading = threading.Lock()
+
+
+def load_detector(
+    name: str,
+    *,
+    device: str = "auto",
+    least: float = 0.3,
+    batch_size: int = 8,
+    setting: str = "reward.composition.detector",
+) -> Detector:
+    """The detector of this name: digits, a ``transformers`` folder or hub name, or package.module:Class.
+
+    least: objects that are less sure may be left out. A class of one's own is made without arguments. Raises
+    FileNotFoundError for a missing path, naming the setting, and ValueError when nothing can be loaded.
+    """
+    location = DETECTORS.get(name, name)
+    if ":" in location:
+        return _own(location)
+    path = existing(name, setting)
+    source = name if path is None else str(path.absolute())
+    with _loading:
+        return _load_model(source, name, resolve_device(device), least, batch_size)
+
+
+def load_colours(name: str, *, device: str = "auto", setting: str = "reward.composition.clip") -> ColourNamer:
+    """Colours by the CLIP model of a ``transformers`` folder or hub name.
+
+    Raises FileNotFoundError for a missing path, naming the setting, and ValueError when nothing can be loaded.
+    """
+    path = existing(name, setting)
+    with _loading:
+        return _load_clip(name if path is None else str(path.absolute()), name, resolve_device(device))
+
+
+def _own(location: str) -> Detector:
+    module_name, _, attribute = location.partition(":")
+    try:
+        made: Any = getattr(importlib.import_module(module_name), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the detector's own module lacks a dependency: that error names it
+        raise ValueError(f"the detector {location!r} names the module {module_name}, not found") from None
+    if not callable(made):
+        raise ValueError(f"the detector {location!r}: {module_name} has no class {attribute}")
+    return cast(Detector, made())
+
+
+@lru_cache(maxsize=4)
+def _load_model(source: str, name: str, device: torch.device, least: float, batch_size: int) -> Detector:
+    from transformers import AutoConfig, AutoModelForObjectDetection, Mask2FormerForUniversalSegmentation
+
+    try:
+        kind = AutoConfig.from_pretrained(source).model_type
+        made = Mask2FormerForUniversalSegmentation if kind == "mask2former" else AutoModelForObjectDetection
+        model, loading = made.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+        processor = None if kind == "mask2former" else _processor(source)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"no detector can be loaded from {source!r}: {reason}") from None
+    if absent := sorted(loading["missing_keys"]):
+        raise ValueError(f"the detector {source!r} lacks weights, {absent[0]} among them")
+    if processor is None:
+        return Mask2FormerDetector(model, name, device=device, least=least, batch_size=batch_size)
+    return BoxDetector(model, processor, name, device=device, least=least, batch_size=batch_size)
+
+
+def _processor(source: str) -> Any:
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(source, backend="pil")
+
+
+@lru_cache(maxsize=2)
+def _load_clip(source: str, name: str, device: torch.device) -> ClipColours:
+    model = load_transformers_clip(source)
+    pixels = partial(open_clip_pixels, size=model.config.vision_config.image_size)
+    return ClipColours(ClipScorer(model, load_tokenizer(source), pixels, device=device), name)

@@ -1,0 +1,161 @@
+"""Mask2Former of ``transformers``, read as GenEval's detector reads its own: mmdetection 2's instance inference.
+
+Pictures are resized, padded and normalised as in mmdetection's ``mask2former_*_lsj_8x2_50e_coco``; instances may
+overlap, and their scores and boxes come from masks at the picture's own size. The post-processing of
+``transformers`` does otherwise: it squeezes masks to 384 x 384, and of overlapping ones keeps the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from pairuni.rewards.clip.pictures import rgb
+from pairuni.rewards.composition.detection import Detection
+from pairuni.rewards.composition.labels import geneval_name
+
+SHORT, LONG = 800, 1333
+"""A picture is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""
+_DIVISOR = 32
+_MOST = 100
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class Mask2FormerDetector:
+    """Instances of a Mask2Former with a confidence above ``least``, with masks.
+
+    model: a ``Mask2FormerForUniversalSegmentation``. Pictures of one size are taken ``batch_size`` at a time; what is
+    found in one does not depend on the others.
+    """
+
+    names_colours = False
+
+    def __init__(
+        self, model: Any, name: str, *, device: torch.device, least: float = 0.3, batch_size: int = 8
+    ) -> None:
+        self.name, self._least, self._batch_size = name, least, batch_size
+        self._model = model.to(device).eval().requires_grad_(False)
+        names = model.config.id2label
+        self._names = [geneval_name(names[index]) for index in range(len(names))]
+        self.labels = frozenset(self._names)
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The objects of each picture, in any order."""
+        found: list[list[Detection]] = [[] for _ in pictures]
+        for group in same_sizes(pictures, self._batch_size):
+            for index, objects in zip(group, self._detect([pictures[i] for i in group]), strict=True):
+                found[index] = objects
+        return found
+
+    @torch.inference_mode()
+    def _detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        width, height = pictures[0].size
+        device = self._model.device
+        pixels, resized = prepared(pictures, device)
+        outputs = self._model(pixel_values=pixels, output_auxiliary_logits=False)
+        return [
+            self._objects(
+                instances(
+                    classes.float(),
+                    masks.float(),
+                    padded=(pixels.shape[2], pixels.shape[3]),
+                    resized=resized,
+                    size=(height, width),
+                    least=self._least,
+                )
+            )
+            for classes, masks in zip(outputs.class_queries_logits, outputs.masks_queries_logits, strict=True)
+        ]
+
+    def _objects(self, found: Instances) -> list[Detection]:
+        boxes, masks = found.boxes.tolist(), found.masks.cpu().numpy()
+        return [
+            Detection((box[0], box[1], box[2], box[3]), score, self._names[label], mask)
+            for box, score, label, mask in zip(
+                boxes, found.scores.tolist(), found.labels.tolist(), masks, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Instances:
+    """labels [N], scores [N], boxes [N, 4] as left, top, right, bottom in whole pixels, masks [N, height, width]."""
+
+    labels: Tensor
+    scores: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+
+def instances(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    *,
+    padded: tuple[int, int],
+    resized: tuple[int, int],
+    size: tuple[int, int],
+    least: float,
+) -> Instances:
+    """The instances of one picture with a score above ``least``.
+
+    class_logits: [Q, C + 1], the last of nothing. mask_logits: [Q, h, w], of the padded picture. padded, resized,
+    size: (height, width) of the model's input, of the picture in it, and of the picture itself. An instance is one of
+    the 100 most probable (query, class); its score is that probability times the mean probability within its mask.
+    """
+    chances = class_logits.softmax(dim=-1)[:, :-1]
+    best, places = chances.flatten().topk(min(_MOST, chances.numel()))
+    # No mask makes a score larger than this, so what cannot pass needs no mask at the picture's size.
+    possible = best > least
+    best, places = best[possible], places[possible]
+    queries, labels = places // chances.shape[1], places % chances.shape[1]
+    logits = interpolate(mask_logits[queries][None], size=padded, mode="bilinear", align_corners=False)
+    logits = logits[:, :, : resized[0], : resized[1]]
+    logits = interpolate(logits, size=size, mode="bilinear", align_corners=False)[0]
+    masks = logits > 0
+    areas = masks.flatten(1).sum(dim=1)
+    within = (logits.sigmoid() * masks).flatten(1).sum(dim=1) / (areas + 1e-6)
+    scores = best * within
+    sure = scores > least
+    return Instances(labels[sure], scores[sure], boxes_of(masks[sure]), masks[sure])
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """Boxes [N, 4] around masks [N, height, width], none of them empty; right and bottom lie behind the last pixel."""
+    sides = []
+    for across in (masks.any(dim=1), masks.any(dim=2)):
+        length = across.shape[1]
+        shown = across.int()
+        sides += [shown.argmax(dim=1), length - shown.flip(1).argmax(dim=1)]
+    left, right, top, bottom = sides
+    return torch.stack([left, top, right, bottom], dim=1)
+
+
+def prepared(pictures: Sequence[Image.Image], device: torch.device) -> tuple[Tensor, tuple[int, int]]:
+    """Pictures of one size as the model's input [N, 3, H, W], and (height, width) of the picture in it.
+
+    Bilinear without antialias on bytes, as OpenCV resizes; padded with 0 after normalising.
+    """
+    width, height = pictures[0].size
+    scale = min(LONG / max(height, width), SHORT / min(height, width))
+    resized = int(height * scale + 0.5), int(width * scale + 0.5)
+    stacked = np.stack([np.asarray(rgb(picture)) for picture in pictures])
+    pixels = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
+    pixels = interpolate(pixels, size=resized, mode="bilinear", align_corners=False).round_()
+    mean = torch.tensor(_MEAN, device=device)[:, None, None]
+    std = torch.tensor(_STD, device=device)[:, None, None]
+    return pad((pixels - mean) / std, (0, -resized[1] % _DIVISOR, 0, -resized[0] % _DIVISOR)), resized
+
+
+def same_sizes(pictures: Sequence[Image.Image], most: int) -> list[list[int]]:
+    """Indices of pictures in groups of one size, at most ``most`` in each."""
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for index, picture in enumerate(pictures):
+        sizes.setdefault(picture.size, []).append(index)
+    return [group[start : start + most] for group in sizes.values() for start in range(0, len(group), most)]
