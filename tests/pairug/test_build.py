@@ -293,6 +293,19 @@ def test_clusters_follow_the_paper_s_ratio_when_none_are_given(tmp_path):
     assert build(settings).clusters == 4
 
 
+def test_a_search_by_clusters_says_what_it_found(tmp_path, monkeypatch):
+    settings = world(tmp_path, count=200)
+    whole = build_pairs(settings, encoder=small, completer=Template())
+    assert (whole.compared, whole.recall) == (1.0, 1.0)
+    monkeypatch.setattr("pairuni.pairug.candidates.EXACT_COMPARISONS", 0)
+    near = build_pairs(settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, completer=Template())
+    assert 0.0 < near.compared < 1.0
+    assert 0.9 < near.recall <= 1.0
+    stats = json.loads((settings.out / "stats.json").read_text())
+    assert (stats["build"]["compared"], stats["build"]["recall"]) == (near.compared, near.recall)
+    assert "near pairs found, share on a sample" in (settings.out / "README.md").read_text()
+
+
 def test_more_clusters_than_samples_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="81 clusters of 80 samples"):
         build(world(tmp_path).model_copy(update={"clusters": 81}))

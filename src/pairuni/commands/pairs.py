@@ -55,6 +55,11 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
         f"{summary.samples:,} samples, {summary.quadruples:,} completed, {summary.dropped:,} dropped{failed}; "
         f"{summary.pairs:,} pairs: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
     )
+    if summary.compared < 1.0:
+        typer.echo(
+            f"near pairs were looked for in near clusters: {summary.compared:.2%} of the cosines, "
+            f"recall {summary.recall:.4f} on a sample"
+        )
     return settings.out / "pairs.jsonl"
 
 

@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class BuildSummary:
     """What a build made: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
 
     failed: samples that got no answer. tries: answers of the completer's writing half, checks: of its verifying
-    half; retried: samples completed after a refusal. clusters: K that was asked of k-means.
+    half; retried: samples completed after a refusal. clusters: K that was asked of k-means. compared: share of all
+    cosines that the first search for candidates computed; recall: share of the near pairs that it found, on a sample.
     """
 
     samples: int
@@ -64,12 +65,14 @@ class BuildSummary:
     clusters: int
     aligned: int
     retrieved: int
+    compared: float = 1.0
+    recall: float = 1.0
 
     @property
     def pairs(self) -> int:
         return self.aligned + self.retrieved
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         return {**asdict(self), "pairs": self.pairs}
 
 
@@ -109,6 +112,7 @@ def build_pairs(
     _require_both(kept, dropped)
     quadruples = gather_images(kept, encoded.digests, out)
     clusters = settings.clusters or max(1, round(len(kept) / SAMPLES_PER_CLUSTER))
+    searches: list[tuple[float, float]] = []
     pairs = select_pairs(
         quadruples,
         encoded.features,
@@ -120,6 +124,7 @@ def build_pairs(
         matching=settings.matching,
         candidates=settings.candidates,
         engine=spread.engine if spread is not None else None,
+        searched=lambda compared, recall: searches.append((compared, recall)),
     )
     described = {"width": encoded.features.shape[1], **described}
     compared = None
@@ -134,6 +139,8 @@ def build_pairs(
             seed=settings.seed,
         )
     summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
+    if searches:
+        summary = replace(summary, compared=round(searches[0][0], 6), recall=round(searches[0][1], 6))
     _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared, described)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same

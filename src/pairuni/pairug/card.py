@@ -106,6 +106,10 @@ def _how(stats: Mapping[str, Any]) -> str:
         ("threshold", chosen.get("threshold")),
         ("K, clusters", build.get("clusters")),
         ("n, neighbours", chosen.get("neighbours")),
+        (
+            "near pairs found, share on a sample",
+            build["recall"] if build.get("compared", 1.0) < 1.0 else None,
+        ),
         ("seed", chosen.get("seed")),
         ("completer", chosen.get("completer")),
         ("model", model),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,12 +16,13 @@ if TYPE_CHECKING:
     from pairuni.pairug.candidates import Cells
     from pairuni.pairug.ray_engine import RayEngine
 
-logger = logging.getLogger("pairuni")
-
 _BLOCK = 512
 _COLUMNS = 8192
 _EDGES = 2**25
 """Candidates held at a time, where more are asked for than at first."""
+
+Searched = Callable[[float, float], None]
+"""Told of a search for candidates: the share of all cosines that it computed, and its recall on a sample."""
 
 
 class Match(NamedTuple):
@@ -89,6 +89,7 @@ def match(
     cells: Cells | None = None,
     seed: int = 0,
     engine: RayEngine | None = None,
+    searched: Searched | None = None,
 ) -> list[Match]:
     """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
 
@@ -96,6 +97,7 @@ def match(
     there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
     So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
     Similarities are exact. cells, seed, engine: of ``find_candidates``, for sets too large to compare all with all.
+    searched: told of each search, its share of all cosines and its recall.
     """
     if how == "sequential":
         return match_sequential(
@@ -125,14 +127,8 @@ def match(
             device=device,
             engine=engine,
         )
-        if found.recall < 1:
-            logger.info(
-                "candidates of %d x %d samples: %.1f%% of the cosines computed, recall %.4f on a sample",
-                len(g_left),
-                len(u_left),
-                100 * found.comparisons / (len(g_left) * len(u_left)),
-                found.recall,
-            )
+        if searched is not None:
+            searched(found.comparisons / (len(g_left) * len(u_left)), found.recall)
         edges = solve(found, neighbours, g_images[g_left], u_images[u_left])
         g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
         u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pairuni.config import Clustering, Matching
 from pairuni.pairug.candidates import Cells
 from pairuni.pairug.clustering import fit_clusters, medoids_of
-from pairuni.pairug.matching import match
+from pairuni.pairug.matching import Searched, match
 from pairuni.pairug.ray_engine import RayEngine
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
@@ -27,13 +27,14 @@ def select_pairs(
     candidates: int = 32,
     clustering: Clustering = "reference",
     engine: RayEngine | None = None,
+    searched: Searched | None = None,
 ) -> list[UGPair]:
     """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order.
 
     quadruples: U, then G; equal image paths mean equal images. features: [N, D], L2-normalised, one row each.
     Each *image* is used once: quadruples that share the image of one that was taken are not used any more.
-    clustering: see ``fit_clusters``. matching: how G' and U' are put together; candidates, engine: see ``match``.
-    The paper's are reference and sequential.
+    clustering: see ``fit_clusters``. matching: how G' and U' are put together; candidates, engine, searched: see
+    ``match``. The paper's are reference and sequential.
     An image that stands in U and in G, and is no medoid, is its own nearest: it makes a pair of similarity 1
     with the annotation of each corpus on its side, aligned by the record's rule.
     """
@@ -64,6 +65,7 @@ def select_pairs(
         cells=Cells(fitted.centres, fitted.labels[g_rows], fitted.labels[u_rows]),
         seed=seed,
         engine=engine,
+        searched=searched,
     )
     for found in matches:
         g, u = g_rows[found.generation], u_rows[found.understanding]

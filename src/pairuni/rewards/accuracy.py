@@ -71,6 +71,8 @@ class AccuracyReward:
     """1.0 for each right answer, 0.0 for each wrong one."""
 
     name = "accuracy"
+    range = (0.0, 1.0)
+    needs = ("question", "answer")
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> AccuracyReward:
