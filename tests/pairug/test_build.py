@@ -298,7 +298,9 @@ def test_a_search_by_clusters_says_what_it_found(tmp_path, monkeypatch):
     whole = build_pairs(settings, encoder=small, completer=Template())
     assert (whole.compared, whole.recall) == (1.0, 1.0)
     monkeypatch.setattr("pairuni.pairug.candidates.EXACT_COMPARISONS", 0)
-    near = build_pairs(settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, completer=Template())
+    near = build_pairs(
+        settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, completer=Template()
+    )
     assert 0.0 < near.compared < 1.0
     assert 0.9 < near.recall <= 1.0
     stats = json.loads((settings.out / "stats.json").read_text())
