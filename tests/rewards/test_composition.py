@@ -16,6 +16,7 @@ from pairuni.config import CompositionSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.grading import grade
+from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.reward import CompositionReward
 from pairuni.rewards.composition.rules import COLOURS, RELATIONS, judge
 from pairuni.rewards.registry import image_reward
@@ -61,7 +62,7 @@ def record(**extra: Any) -> Annotation:
 
 
 def scores(mode: Any, asked: dict[str, Any], *found: Detection) -> float:
-    reward = CompositionReward(Told(list(found)), Painted(), mode=mode)
+    reward = CompositionReward(Looking(Told(list(found)), Painted()), mode=mode)
     return reward([record(**asked)], [BLANK])[0]
 
 
@@ -93,7 +94,7 @@ def test_colours_are_named_of_the_most_confident_that_are_asked_for() -> None:
     dogs = [one("dog", 0.5, x=1), one("dog", 0.8, x=2), one("cat", 0.9, x=3), one("dog", 0.2, x=4)]
     asked = record(include=[{"class": "dog", "count": 1, "color": "yellow"}, {"class": "cat", "count": 1}])
     plain = record(include=[{"class": "cat", "count": 1}])
-    reward = CompositionReward(Told(dogs, dogs), painted, mode="strict")
+    reward = CompositionReward(Looking(Told(dogs, dogs), painted), mode="strict")
     assert reward([asked, plain], [BLANK, BLANK]) == [1.0, 1.0]
     assert painted.asked == [dogs[1]]
 
@@ -148,15 +149,15 @@ def test_full_marks_are_the_official_decision() -> None:
 )
 def test_a_record_that_does_not_say_what_is_asked_is_named(extra: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        CompositionReward(Told([]), Painted())([record(**extra)], [BLANK])
+        CompositionReward(Looking(Told([]), Painted()))([record(**extra)], [BLANK])
 
 
 def test_a_detector_that_fails_is_named() -> None:
     asked = record(include=[{"class": "dog", "count": 1}])
     with pytest.raises(ValueError, match="the detector told gave 1 lists of objects for 2 pictures"):
-        CompositionReward(Told([]), Painted())([asked, asked], [BLANK, BLANK])
+        CompositionReward(Looking(Told([]), Painted()))([asked, asked], [BLANK, BLANK])
     with pytest.raises(ValueError, match="the detector told names no colours"):
-        CompositionReward(Told([]))
+        Looking(Told([]), None)
 
 
 def test_by_name_with_models_of_transformers(tmp_path: Path) -> None:

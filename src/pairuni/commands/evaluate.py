@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -100,6 +100,33 @@ def mme(
             limit=limit,
             max_new_tokens=max_new_tokens,
         )
+    )
+
+
+@app.command()
+def judge(
+    task: Annotated[Literal["geneval"], typer.Argument(help="geneval.")],
+    pictures: Annotated[
+        Path, typer.Argument(help="The folder of pictures in the official layout: 00000/samples/0000.png.")
+    ],
+    out: Annotated[Path, typer.Option(help="The official results file; the same command goes on.")] = Path(
+        "results.jsonl"
+    ),
+    detector: Annotated[
+        str,
+        typer.Option(help="A folder or hub name (Mask2Former, DETR and its kin), digits, or module:Class."),
+    ] = "facebook/mask2former-swin-small-coco-instance",
+    clip: Annotated[
+        str, typer.Option(help="The CLIP that names colours: a folder or hub name.")
+    ] = "openai/clip-vit-large-patch14",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass of the detector.")] = 8,
+    device: Device = "auto",
+) -> None:
+    """Judge pictures by a detector and the official rules; writes the official results file and the score."""
+    from pairuni.commands.evaluation import judge_geneval
+
+    typer.echo(
+        judge_geneval(pictures, out, detector=detector, clip=clip, batch_size=batch_size, device=device)
     )
 
 

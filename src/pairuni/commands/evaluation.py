@@ -116,6 +116,36 @@ def _own_device(device: str, share: Share) -> str:
     return f"cuda:{share.local_rank % torch.cuda.device_count()}"
 
 
+def judge_geneval(
+    pictures: Path, out: Path, *, detector: str, clip: str, batch_size: int, device: str
+) -> str:
+    """Judge a folder of GenEval's pictures into ``out``; returns the score's table where all six tasks are there.
+
+    What is judged so far is kept in ``<out>.records``, beside the file.
+    """
+    from pairuni.evaluation.geneval_files import TASKS, score, write_results
+    from pairuni.evaluation.geneval_judging import judge_folder
+    from pairuni.rewards.composition.loading import load_looking
+
+    share = share_of(os.environ)
+    look = load_looking(
+        detector, clip, device=_own_device(device, share), batch_size=batch_size, settings="--"
+    )
+    judged = judge_folder(pictures, look, out.with_name(f"{out.name}.records"), share=share)
+    if judged is None:
+        return f"process {share.rank + 1} of {share.world_size}: done"
+    write_results(out, judged)
+    told = [f"{len(judged):,} pictures: {out}"]
+    missing = [task for task in TASKS if all(one.metadata["tag"] != task for one in judged)]
+    if missing:
+        told.append(
+            f"no score, for which pictures of all six tasks are needed; missing: {', '.join(missing)}"
+        )
+    else:
+        told.insert(0, score(judged, detector=look.name).table())
+    return "\n".join(told)
+
+
 def score(
     task: str,
     paths: Sequence[Path],

@@ -157,7 +157,7 @@ def answer_all(model: Model, asks: Sequence[Ask], run: Run, *, max_new_tokens: i
             for ask, group in zip(batch, groups, strict=True)
         }
 
-    _in_batches(asks, run, size=model.batch_size, work=answered, key=lambda ask: ask.key, title=title)
+    in_batches(asks, run, size=model.batch_size, work=answered, key=lambda ask: ask.key, title=title)
 
 
 def draw_all(
@@ -194,7 +194,7 @@ def draw_all(
 
     rollouts = len(draws[0].pictures) if draws else 1
     size = max(1, model.batch_size // rollouts)
-    _in_batches(draws, run, size=size, work=drawn, key=lambda draw: draw.key, title=title)
+    in_batches(draws, run, size=size, work=drawn, key=lambda draw: draw.key, title=title)
 
 
 def digest_of(keys: Sequence[object]) -> str:
@@ -202,7 +202,7 @@ def digest_of(keys: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps([str(key) for key in keys]).encode()).hexdigest()[:16]
 
 
-def _in_batches(
+def in_batches(
     items: Sequence[T],
     run: Run,
     *,

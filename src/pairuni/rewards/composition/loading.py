@@ -14,7 +14,9 @@ from pairuni.rewards.clip.text import load_tokenizer
 from pairuni.rewards.composition.boxes import BoxDetector
 from pairuni.rewards.composition.colours import ClipColours, open_clip_pixels
 from pairuni.rewards.composition.detection import ColourNamer, Detector
+from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.mask2former import Mask2FormerDetector
+from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD
 
 DETECTORS = {"digits": "pairuni.digits.objects:DigitsDetector"}
 
@@ -51,6 +53,29 @@ def load_colours(name: str, *, device: str = "auto", setting: str = "reward.comp
     path = existing(name, setting)
     with _loading:
         return _load_clip(name if path is None else str(path.absolute()), name, resolve_device(device))
+
+
+def load_looking(
+    detector: str,
+    clip: str,
+    *,
+    device: str = "auto",
+    batch_size: int = 8,
+    threshold: float = THRESHOLD,
+    counting_threshold: float = COUNTING_THRESHOLD,
+    settings: str = "reward.composition.",
+) -> Looking:
+    """The detector of this name, and the CLIP that names colours, unless the detector does.
+
+    settings: what stands before "detector" and "clip" where a missing path is told to be set. Raises as
+    ``load_detector`` and ``load_colours`` do.
+    """
+    least = min(threshold, counting_threshold)
+    found = load_detector(
+        detector, device=device, least=least, batch_size=batch_size, setting=f"{settings}detector"
+    )
+    colours = None if found.names_colours else load_colours(clip, device=device, setting=f"{settings}clip")
+    return Looking(found, colours, threshold, counting_threshold)
 
 
 def _own(location: str) -> Detector:

@@ -25,6 +25,15 @@ class Looking:
     threshold: float = THRESHOLD
     counting_threshold: float = COUNTING_THRESHOLD
 
+    @property
+    def name(self) -> str:
+        """Who looks, for the record."""
+        return self.detector.name if self.colours is None else f"{self.detector.name} + {self.colours.name}"
+
+    def __post_init__(self) -> None:
+        if self.colours is None and not self.detector.names_colours:
+            raise ValueError(f"the detector {self.detector.name} names no colours; give who does")
+
     def __call__(self, pictures: Sequence[Image.Image], asked: Sequence[Mapping[str, Any]]) -> list[Seen]:
         """The objects of each picture; colours are named of those alone whose colour is asked for."""
         found = self.detector(pictures)

@@ -10,55 +10,32 @@ from PIL import Image
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.composition.asked import checked
-from pairuni.rewards.composition.detection import ColourNamer, Detector
 from pairuni.rewards.composition.grading import grade
-from pairuni.rewards.composition.loading import load_colours, load_detector
+from pairuni.rewards.composition.loading import load_looking
 from pairuni.rewards.composition.looking import Looking
-from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD, judge
+from pairuni.rewards.composition.rules import judge
 
 
 class CompositionReward:
     """What a record's ``include``, ``exclude`` and ``tag`` ask for, in the form of GenEval's metadata (``asked.py``).
 
-    mode: graded is the share of the facts that hold, strict is GenEval's decision, 0 or 1. colours may be None where
-    the detector names them itself.
+    mode: graded is the share of the facts that hold, strict is GenEval's decision, 0 or 1.
     """
 
     name = "composition"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs = ("include", "exclude", "tag")
 
-    def __init__(
-        self,
-        detector: Detector,
-        colours: ColourNamer | None = None,
-        *,
-        mode: Literal["graded", "strict"] = "graded",
-        threshold: float = THRESHOLD,
-        counting_threshold: float = COUNTING_THRESHOLD,
-    ) -> None:
-        if colours is None and not detector.names_colours:
-            raise ValueError(f"the detector {detector.name} names no colours; give who does")
-        self._look = Looking(detector, colours, threshold, counting_threshold)
+    def __init__(self, look: Looking, *, mode: Literal["graded", "strict"] = "graded") -> None:
+        self._look = look
         self._strict = mode == "strict"
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> CompositionReward:
         """The reward of ``settings.composition``."""
-        chosen = settings.composition
-        detector = load_detector(
-            chosen.detector,
-            device=chosen.device,
-            least=min(chosen.threshold, chosen.counting_threshold),
-            batch_size=chosen.batch_size,
-        )
-        return cls(
-            detector,
-            None if detector.names_colours else load_colours(chosen.clip, device=chosen.device),
-            mode=chosen.mode,
-            threshold=chosen.threshold,
-            counting_threshold=chosen.counting_threshold,
-        )
+        chosen = settings.composition.model_dump()
+        mode = chosen.pop("mode")
+        return cls(load_looking(**chosen), mode=mode)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score a picture. Raises ValueError, naming the record, when it does not say what is asked."""
