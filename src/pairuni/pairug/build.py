@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import PairsSettings
-from pairuni.files import write_text
+from pairuni.files import replacing, write_text
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.card import write_card
 from pairuni.pairug.comparison import compare_matchings
@@ -26,6 +27,7 @@ from pairuni.pairug.jsonl import dump_line, dump_lines
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
 from pairuni.pairug.raw_data import RawData, read_raw
+from pairuni.pairug.record_file import picked
 from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.spread import Spread, complete_spread, encode_spread
 from pairuni.pairug.statistics import pair_statistics
@@ -98,7 +100,8 @@ def build_pairs(
     wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
     out = settings.out
-    raw = read_raw(settings, out / "images")
+    scratch = out / "cache"
+    raw = read_raw(settings, out / "images", scratch)
     present, dropped = _set_missing_aside(raw)
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
@@ -108,9 +111,9 @@ def build_pairs(
     _require_both(report.quadruples, dropped)
     encoded, described = _encoded(settings, report.quadruples, encoder, spread, advance)
     dropped += _undecodable(report.quadruples, encoded)
-    kept = [report.quadruples[number] for number in encoded.kept]
+    kept = picked(report.quadruples, encoded.kept)
     _require_both(kept, dropped)
-    quadruples = gather_images(kept, encoded.digests, out)
+    quadruples = gather_images(kept, encoded.digests, out, scratch)
     clusters = settings.clusters or max(1, round(len(kept) / SAMPLES_PER_CLUSTER))
     searches: list[tuple[float, float]] = []
     pairs = select_pairs(
@@ -167,11 +170,19 @@ def _completed(
     def ended(done: int = 1) -> None:
         _tell(advance, "completion", done, len(samples))
 
+    scratch = store.path.parent
     if spread is not None:
-        return report_of(
-            samples, complete_spread(samples, settings, store, spread.engine, ended), settings.seed
-        )
-    return complete(samples, completer, settings.max_tries, advance=ended, seed=settings.seed, store=store)
+        outcomes = complete_spread(samples, settings, store, spread.engine, ended)
+        return report_of(samples, outcomes, settings.seed, scratch)
+    return complete(
+        samples,
+        completer,
+        settings.max_tries,
+        advance=ended,
+        seed=settings.seed,
+        store=store,
+        scratch=scratch,
+    )
 
 
 def _encoded(
@@ -204,7 +215,7 @@ def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
     """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
     path = _answers_of(settings, completer)
     with tempfile.TemporaryDirectory() as folder:
-        present, _ = _set_missing_aside(read_raw(settings, Path(folder)))
+        present, _ = _set_missing_aside(read_raw(settings, Path(folder), Path(folder)))
         store = AnswerStore(path) if path.is_file() else None
         try:
             return completer.plan(present, settings.max_tries, store)
@@ -220,15 +231,16 @@ def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) 
 
 def _set_missing_aside(
     raw: RawData,
-) -> tuple[list[UnderstandingSample | GenerationSample], list[Dropped]]:
+) -> tuple[Sequence[UnderstandingSample | GenerationSample], list[Dropped]]:
     """The samples with pictures, and all that is set aside before the completer is asked, which may cost money."""
-    present: list[UnderstandingSample | GenerationSample] = []
+    numbers = array("q")
     dropped = list(raw.bad)
-    for sample in raw.samples:
+    for number, sample in enumerate(raw.samples):
         if Path(sample.image_path).is_file():
-            present.append(sample)
+            numbers.append(number)
         else:
             dropped.append(Dropped(sample.id, origin_of(sample), sample.image_path, "the image is missing"))
+    present = picked(raw.samples, numbers)
     _require_both(present, dropped)
     return present, dropped
 
@@ -293,7 +305,11 @@ def _write(
         stats["matchings"] = compared
     if usage is not None:
         stats["completion"] = {**asdict(usage), "prompts": PROMPTS_DIGEST}
-    write_text(settings.out / "quadruples.jsonl", "".join(map(dump_line, quadruples)))
+    with (
+        replacing(settings.out / "quadruples.jsonl") as aside,
+        aside.open("w", encoding="utf-8") as lines,
+    ):
+        lines.writelines(map(dump_line, quadruples))
     write_text(settings.out / "dropped.jsonl", dump_lines(asdict(one) for one in dropped))
     write_text(settings.out / "stats.json", json.dumps(stats, indent=1) + "\n")
     write_card(settings.out, pairs, data_files="pairs.jsonl", name=settings.out.resolve().name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pairuni.chat.endpoint import check_secrets
@@ -16,6 +17,7 @@ from pairuni.pairug.asking import in_order
 from pairuni.pairug.conversation import Half, Outcome, Sample, converse, origin_of, quadruple_of
 from pairuni.pairug.model_completion import MODEL_COMPLETERS, ModelCompleter
 from pairuni.pairug.options import LETTERS, balanced_letters, lettered
+from pairuni.pairug.record_file import RecordFile
 from pairuni.pairug.requests import key_of
 from pairuni.records import GenerationSample, Origin, Quadruple, UnderstandingSample, Verdict
 
@@ -72,7 +74,7 @@ class CompletionReport:
     a refusal.
     """
 
-    quadruples: list[Quadruple] = field(default_factory=list)
+    quadruples: list[Quadruple] | RecordFile[Quadruple] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     tries: int = 0
     checks: int = 0
@@ -91,6 +93,7 @@ def complete(
     seed: int = 0,
     advance: Callable[[], None] | None = None,
     store: AnswerStore,
+    scratch: Path | None = None,
 ) -> CompletionReport:
     """Complete every sample; the report is in the samples' order. What ``store`` holds is not asked for again.
 
@@ -98,7 +101,8 @@ def complete(
     by ``seed``. Raises CompletionError when a completer raises; AskingStopped or CompletionPaused, with all
     answers kept, when a model's endpoint or budget allows no more or a batch is to be submitted.
     """
-    return report_of(samples, outcomes_of(samples, completer, max_tries, advance=advance, store=store), seed)
+    outcomes = outcomes_of(samples, completer, max_tries, advance=advance, store=store)
+    return report_of(samples, outcomes, seed, scratch)
 
 
 def outcomes_of(
@@ -121,7 +125,7 @@ def outcomes_of(
         completer.complete(samples, max_tries, store, ended)
     else:
         own = _Own(completer, max_tries)
-        in_order([own.begins(sample) for sample in samples], own.ask, store, ended)
+        in_order((own.begins(sample) for sample in samples), own.ask, store, ended)
     return [outcomes[number] for number in range(len(samples))]
 
 
@@ -222,9 +226,14 @@ class _Own:
             ) from error
 
 
-def report_of(samples: Sequence[Sample], outcomes: Sequence[Outcome], seed: int) -> CompletionReport:
-    """Samples with their outcomes as a report; options get their letters, balanced over the set by ``seed``."""
-    report = CompletionReport()
+def report_of(
+    samples: Sequence[Sample], outcomes: Sequence[Outcome], seed: int, scratch: Path | None = None
+) -> CompletionReport:
+    """Samples with their outcomes as a report; options get their letters, balanced over the set by ``seed``.
+
+    scratch: folder that keeps the quadruples while they are used; without it they stay in memory.
+    """
+    report = CompletionReport([] if scratch is None else RecordFile(scratch, Quadruple))
     placed = balanced_letters(
         {
             sample.id: outcome.half.options

@@ -34,7 +34,7 @@ def encode_raw(
     """
     cache = settings.out / "cache"
     with exclusive(cache / "reading.lock"):
-        raw = read_raw(settings, settings.out / "images")
+        raw = read_raw(settings, settings.out / "images", cache)
     paths = [sample.image_path for sample in raw.samples]
     total = images_of_share(len(paths), share.rank, share.world_size)
     faults = encode_share(

@@ -6,25 +6,28 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pairuni.pairug.record_file import RecordFile
 from pairuni.records import Quadruple
 
 
-def gather_images(quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path) -> list[Quadruple]:
+def gather_images(
+    quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path, scratch: Path
+) -> Sequence[Quadruple]:
     """The quadruples with image paths relative to ``out``, equal where the images are equal.
 
     digests: content of each quadruple's image; copies of one image, under whatever names, share the path of
     the first. An image under ``out`` stays where it is; another is copied to images/ under its own name and
     part of its digest. A copy, not a link: raw data that is written anew must not change pairs made before.
+    scratch: folder that keeps the quadruples while they are used.
     """
     root = out.resolve()
     place_of: dict[str, str] = {}
+    gathered = RecordFile(scratch, Quadruple)
     for quadruple, digest in zip(quadruples, digests, strict=True):
         if digest not in place_of:
             place_of[digest] = _place(Path(quadruple.image_path), digest, root)
-    return [
-        quadruple.model_copy(update={"image_path": place_of[digest]})
-        for quadruple, digest in zip(quadruples, digests, strict=True)
-    ]
+        gathered.append(quadruple.model_copy(update={"image_path": place_of[digest]}))
+    return gathered
 
 
 def _place(source: Path, digest: str, root: Path) -> str:

@@ -16,6 +16,7 @@ from pairuni.pairug.conversation import Conversation, Sample, converse
 from pairuni.pairug.costs import Budget, Plan, plan
 from pairuni.pairug.model_author import author_of
 from pairuni.pairug.prompts import CaptionVerdict, QuestionVerdict
+from pairuni.pairug.record_file import Lazily
 from pairuni.pairug.requests import Picture, Request
 
 MODEL_COMPLETERS = ("endpoint", "batch", "local")
@@ -40,7 +41,7 @@ class ModelCompleter:
 
     def complete(self, samples: Sequence[Sample], max_tries: int, store: AnswerStore, ended: Ended) -> None:
         """Hold every sample's conversation. Raises AskingStopped and CompletionPaused."""
-        begins = [self._begin(sample, max_tries) for sample in samples]
+        begins = Lazily(len(samples), lambda number: self._begin(samples[number], max_tries))
         budget = Budget(self.settings, store)
         if self.name == "batch":
             files = BatchFiles(store.path.parent.parent / "batch", self.settings, budget)

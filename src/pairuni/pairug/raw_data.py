@@ -11,6 +11,7 @@ from typing import Any
 from pairuni.config import PairsSettings
 from pairuni.pairug.completion import Dropped
 from pairuni.pairug.jsonl import Problem, raise_first
+from pairuni.pairug.record_file import RecordFile
 from pairuni.pairug.sources import Reading
 from pairuni.records import GenerationSample, Origin, UnderstandingSample
 
@@ -21,18 +22,18 @@ logger = logging.getLogger("pairuni")
 class RawData:
     """samples: U, then G. bad: records that cannot be used. left_out: records that are not wanted, by reason."""
 
-    samples: list[UnderstandingSample | GenerationSample] = field(default_factory=list)
+    samples: RecordFile[UnderstandingSample | GenerationSample]
     bad: list[Dropped] = field(default_factory=list)
     left_out: dict[Origin, dict[str, int]] = field(default_factory=dict)
 
 
-def read_raw(settings: PairsSettings, pictures: Path) -> RawData:
-    """Read both corpora; pictures that are inside files are written to ``pictures``.
+def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
+    """Read both corpora; pictures that are inside files are written to ``pictures``, samples kept in ``scratch``.
 
     Raises FileNotFoundError, or ValueError for an empty corpus and, unless ``bad_records`` is drop, for the first
     record that cannot be used.
     """
-    raw = RawData()
+    raw = RawData(RecordFile(scratch, UnderstandingSample, GenerationSample))
     readings: dict[Origin, Reading[Any]] = {
         "understanding": Reading(settings.understanding, UnderstandingSample, pictures),
         "generation": Reading(settings.generation, GenerationSample, pictures),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from pairuni.config import Clustering, Matching
 from pairuni.pairug.candidates import Cells
 from pairuni.pairug.clustering import fit_clusters, medoids_of
-from pairuni.pairug.matching import Searched, match
+from pairuni.pairug.matching import Match, Searched, match
 from pairuni.pairug.ray_engine import RayEngine
+from pairuni.pairug.record_file import Lazily
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
 
@@ -28,8 +30,8 @@ def select_pairs(
     clustering: Clustering = "reference",
     engine: RayEngine | None = None,
     searched: Searched | None = None,
-) -> list[UGPair]:
-    """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order.
+) -> Sequence[UGPair]:
+    """S = D_aligned (medoids as self-pairs) and D_ret (retrieved pairs), in this order; a pair is made when read.
 
     quadruples: U, then G; equal image paths mean equal images. features: [N, D], L2-normalised, one row each.
     Each *image* is used once: quadruples that share the image of one that was taken are not used any more.
@@ -38,19 +40,18 @@ def select_pairs(
     An image that stands in U and in G, and is no medoid, is its own nearest: it makes a pair of similarity 1
     with the annotation of each corpus on its side, aligned by the record's rule.
     """
-    names = [quadruple.image_path for quadruple in quadruples]
-    pairs: list[UGPair] = []
+    names, origins = _names_and_origins(quadruples)
+    chosen: list[Match] = []
     used: set[str] = set()
     fitted = fit_clusters(features, clusters, seed, clustering)
     for row in medoids_of(features, fitted):
         if names[row] in used:  # equal rows may fall to two clusters whose centres are equally near
             continue
         used.add(names[row])
-        side = _side(quadruples[row])
-        pairs.append(UGPair(similarity=1.0, generate_ann=side, understand_ann=side))
+        chosen.append(Match(row, row, 1.0))
 
     def remaining(origin: Origin) -> list[int]:
-        return [row for row, q in enumerate(quadruples) if q.origin == origin and names[row] not in used]
+        return [row for row, name in enumerate(names) if origins[row] == origin and name not in used]
 
     g_rows, u_rows = remaining("generation"), remaining("understanding")
     matches = match(
@@ -69,15 +70,23 @@ def select_pairs(
     )
     for found in matches:
         g, u = g_rows[found.generation], u_rows[found.understanding]
-        similarity = 1.0 if names[g] == names[u] else round(found.similarity, 6)
-        pairs.append(
-            UGPair(
-                similarity=similarity,
-                generate_ann=_side(quadruples[g]),
-                understand_ann=_side(quadruples[u]),
-            )
-        )
-    return pairs
+        chosen.append(Match(g, u, 1.0 if names[g] == names[u] else round(found.similarity, 6)))
+    return Lazily(len(chosen), lambda number: _pair(quadruples, chosen[number]))
+
+
+def _names_and_origins(quadruples: Sequence[Quadruple]) -> tuple[list[str], list[Origin]]:
+    """Image path and corpus of each; equal ones are one string."""
+    names: list[str] = []
+    origins: list[Origin] = []
+    for quadruple in quadruples:
+        names.append(sys.intern(quadruple.image_path))
+        origins.append("generation" if quadruple.origin == "generation" else "understanding")
+    return names, origins
+
+
+def _pair(quadruples: Sequence[Quadruple], match: Match) -> UGPair:
+    generation, understanding = (_side(quadruples[row]) for row in match[:2])
+    return UGPair(similarity=match.similarity, generate_ann=generation, understand_ann=understanding)
 
 
 def _side(quadruple: Quadruple) -> Annotation:

@@ -27,6 +27,7 @@ from pairuni.pairug.features import (
     encode_block,
 )
 from pairuni.pairug.ray_engine import RayEngine
+from pairuni.pairug.record_file import Lazily
 
 SAMPLES = 64
 """Samples of a block: a worker that dies takes the answers in flight of one with it, none that were stored."""
@@ -71,7 +72,9 @@ def complete_spread(
     parts = store.path.parent / PARTS
     for left in sorted(parts.glob("*.jsonl")):
         store.absorb(left)
-    blocks = [samples[start : start + SAMPLES] for start in range(0, len(samples), SAMPLES)]
+    blocks = Lazily(
+        -(-len(samples) // SAMPLES), lambda number: samples[number * SAMPLES : (number + 1) * SAMPLES]
+    )
     outcomes: dict[int, list[Outcome]] = {}
     make = partial(_BlockCompleter, settings, store.path, parts)
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,39 +23,42 @@ def pair_statistics(pairs: Sequence[UGPair]) -> dict[str, Any]:
     retrieved_similarity: quantiles by name (empty without retrieved pairs) and a histogram over [0, 1].
     answer_letters: per side, of questions that list lettered options.
     """
-    sides = {
-        "generation": [pair.generate_ann for pair in pairs],
-        "understanding": [pair.understand_ann for pair in pairs],
-    }
-    aligned = [pair.understand_ann for pair in pairs if pair.kind == "aligned"]
-    retrieved = np.array([pair.similarity for pair in pairs if pair.kind == "retrieved"])
+    kinds: Counter[str] = Counter()
+    corpora: Counter[str] = Counter()
+    tags: dict[str, Counter[str]] = {"generation": Counter(), "understanding": Counter()}
+    letters: dict[str, Counter[str]] = {name: Counter() for name in tags}
+    images: set[str] = set()
+    similarities = array("d")
+    for pair in pairs:
+        kinds[pair.kind] += 1
+        if pair.kind == "aligned":
+            corpora[str((pair.understand_ann.model_extra or {}).get("origin", "unknown"))] += 1
+        else:
+            similarities.append(pair.similarity)
+        for name, side in (("generation", pair.generate_ann), ("understanding", pair.understand_ann)):
+            tags[name][side.tag] += 1
+            images.add(side.image_path)
+            if _is_multiple_choice(side):
+                letters[name][side.answer] += 1
+    retrieved = np.array(similarities)
     histogram, edges = np.histogram(retrieved, bins=BINS, range=(0.0, 1.0))
     quantiles = np.quantile(retrieved, QUANTILES) if len(retrieved) else []
     return {
         "pairs": len(pairs),
-        "kinds": _counted(pair.kind for pair in pairs),
-        "aligned_origins": _counted((side.model_extra or {}).get("origin", "unknown") for side in aligned),
-        "tags": {name: _counted(side.tag for side in both) for name, both in sides.items()},
-        "distinct_images": len({side.image_path for both in sides.values() for side in both}),
+        "kinds": dict(kinds.most_common()),
+        "aligned_origins": dict(corpora.most_common()),
+        "tags": {name: dict(counted.most_common()) for name, counted in tags.items()},
+        "distinct_images": len(images),
         "retrieved_similarity": {
             "quantiles": {f"{q:g}": round(float(v), 4) for q, v in zip(QUANTILES, quantiles, strict=False)},
             "mean": round(float(retrieved.mean()), 4) if len(retrieved) else None,
             "histogram": histogram.tolist(),
             "edges": [round(float(edge), 2) for edge in edges],
         },
-        "answer_letters": {name: _letters(both) for name, both in sides.items()},
+        "answer_letters": {name: dict(sorted(counted.items())) for name, counted in letters.items()},
     }
-
-
-def _letters(sides: Iterable[Annotation]) -> dict[str, int]:
-    counted = Counter(side.answer for side in sides if _is_multiple_choice(side))
-    return dict(sorted(counted.items()))
 
 
 def _is_multiple_choice(side: Annotation) -> bool:
     lettered = re.fullmatch(r"[A-Z]", side.answer) is not None
     return lettered and all(re.search(rf"\b{letter}[.):]", side.question) for letter in "AB")
-
-
-def _counted(values: Iterable[Any]) -> dict[str, int]:
-    return {str(value): count for value, count in Counter(values).most_common()}
