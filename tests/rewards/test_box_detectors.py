@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import (
     AutoModelForObjectDetection,
     DetrImageProcessorPil,
+    RTDetrImageProcessorPil,
     YolosImageProcessorPil,
 )
 
@@ -22,7 +23,11 @@ from pairuni.rewards.composition.loading import load_detector
 
 @pytest.mark.parametrize(
     ("make", "processor"),
-    [(tiny_detectors.yolos, YolosImageProcessorPil), (tiny_detectors.detr, DetrImageProcessorPil)],
+    [
+        (tiny_detectors.yolos, YolosImageProcessorPil),
+        (tiny_detectors.detr, DetrImageProcessorPil),
+        (tiny_detectors.rt_detr, RTDetrImageProcessorPil),
+    ],
 )
 def test_objects_are_those_of_the_processor(
     make: Callable[[Path], Path], processor: type, tmp_path: Path

@@ -135,6 +135,19 @@ def test_a_checkpoint_finds_what_the_rules_find_in_its_logits(
     assert total >= 8
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds(folder: Path) -> None:
+    pictures = [picture(40, 30) for _ in range(6)]
+    there, here = (load_detector(str(folder), device=name, least=0.1)(pictures) for name in ("cuda", "cpu"))
+    total = 0
+    for ours, theirs in zip(there, here, strict=True):
+        ours, theirs = (sorted(found, key=lambda one: -one.confidence) for found in (ours, theirs))
+        assert [one.label for one in ours] == [one.label for one in theirs]
+        assert [one.confidence for one in ours] == pytest.approx([one.confidence for one in theirs], abs=1e-2)
+        total += len(ours)
+    assert total >= 6
+
+
 def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; set reward"):
         load_detector("./nowhere")
