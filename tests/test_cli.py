@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import tiny_detectors
 from fake_run import write_fake_run
 from pairuni import __version__
 from pairuni.cli import app
@@ -153,6 +154,27 @@ def test_training_by_hpsv2(recipe: Path, tmp_path: Path) -> None:
     assert -1 < metrics["generation/reward"] < 1
     assert metrics["generation/frac_reward_zero_std"] < 1
     assert 'version = "2.1"' in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_training_by_composition(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    words = ["--reward.generation", "composition", "--reward.composition.device", "cpu", "--pairgrpo.steps=1"]
+    words += ["--reward.composition.detector", str(tiny_detectors.yolos(tmp_path / "yolos"))]
+    words += ["--reward.composition.clip", str(tiny_detectors.clip(tmp_path / "clip"))]
+    words += ["--reward.composition.threshold", "0.1"]
+    said = fails("train", recipe, "--out", tmp_path / "none", *words)
+    assert "reward 'composition' failed on" in said
+    assert 'asks for no objects; it needs "include"' in said
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    for row in rows:
+        row["generate_ann"]["include"] = [
+            {"class": name, "count": 1, "color": "red"} for name in ("dog", "tv")
+        ]
+    asked = pairs.with_name("asked.jsonl")
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, errors = call("train", recipe, "--out", tmp_path / "run", "--data.pairs", asked, *words)
+    assert code == 0, errors
+    metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert 0 <= metrics["generation/reward"] <= 1
 
 
 def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_path: Path) -> None:
