@@ -37,14 +37,17 @@ def digits(
     items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
     guidance: Guidance = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="New folder for every marked item.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for every marked item; the same command there goes on.")
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
     """Score both tasks on held-out scenes of handwritten digits."""
     from pairuni.commands.evaluation import digits as run
 
-    typer.echo(run(model, items=items, guidance=guidance, seed=seed, out=out, device=device, dtype=dtype))
+    chosen = {"name": model, "device": device, "dtype": dtype, "seed": seed, "guidance": guidance}
+    typer.echo(run(chosen, items, out))
 
 
 @app.command()
@@ -59,20 +62,11 @@ def pope(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """POPE: run the three splits of questions on objects in COCO pictures, and score the replies."""
+    """POPE: questions on objects in COCO pictures, three splits."""
     from pairuni.commands.evaluation import ask
 
-    typer.echo(
-        ask(
-            "pope",
-            _model(model, batch_size, device, dtype),
-            data,
-            out,
-            images=images,
-            limit=limit,
-            max_new_tokens=max_new_tokens,
-        )
-    )
+    chosen = _model(model, batch_size, device, dtype)
+    typer.echo(ask("pope", chosen, data, out, images=images, limit=limit, max_new_tokens=max_new_tokens))
 
 
 @app.command()
@@ -87,18 +81,113 @@ def mme(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """MME: run the yes/no questions of 10 or 14 categories, and score the replies; --limit counts pictures."""
+    """MME: yes/no questions of 10 or 14 categories; --limit counts pictures."""
     from pairuni.commands.evaluation import ask
 
+    chosen = _model(model, batch_size, device, dtype)
+    typer.echo(ask("mme", chosen, data, out, images=images, limit=limit, max_new_tokens=max_new_tokens))
+
+
+@app.command()
+def mmstar(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """MMStar: multiple choice in six categories."""
+    from pairuni.commands.evaluation import ask
+
+    chosen = _model(model, batch_size, device, dtype)
+    typer.echo(ask("mmstar", chosen, data, out, limit=limit, max_new_tokens=max_new_tokens))
+
+
+@app.command()
+def mmmu(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """MMMU validation: multiple choice and open questions of 30 subjects."""
+    from pairuni.commands.evaluation import ask
+
+    chosen = _model(model, batch_size, device, dtype)
+    typer.echo(ask("mmmu", chosen, data, out, limit=limit, max_new_tokens=max_new_tokens))
+
+
+@app.command()
+def geneval(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    limit: Limit = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    guidance: Guidance = None,
+    temperature: Temperature = 1.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """GenEval: 4 pictures of each of 553 prompts, in the official folders."""
+    from pairuni.commands.evaluation import geneval as run
+
+    chosen = _model(model, batch_size, device, dtype)
+    chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
+    typer.echo(run(chosen, data, out, samples=samples, limit=limit))
+
+
+@app.command()
+def wise(
+    data: Data,
+    out: Out,
+    model: Model = "tiny",
+    protocol: Annotated[
+        Literal["legacy", "verified"], typer.Option(help="The paper's, or the authors' newer one.")
+    ] = "legacy",
+    judge: Annotated[
+        str | None, typer.Option(help="The judge's name at the endpoint, such as gpt-4o.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="The endpoint, such as http://localhost:8000/v1; else OpenAI's.")
+    ] = None,
+    judge_prompt: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="WISE's gpt_eval.py or vllm_eval.py, or a text."),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to the judge at once.")] = 8,
+    limit: Limit = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    guidance: Guidance = None,
+    temperature: Temperature = 1.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """WISE: a picture of each of 1000 prompts, marked by a judge; its key is read from OPENAI_API_KEY."""
+    from pairuni.commands.evaluation import wise as run
+
+    chosen = _model(model, batch_size, device, dtype)
+    chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
+    asked = {"model": judge, "base_url": base_url, "concurrency": concurrency}
     typer.echo(
-        ask(
-            "mme",
-            _model(model, batch_size, device, dtype),
+        run(
+            chosen,
             data,
             out,
-            images=images,
+            protocol=protocol,
             limit=limit,
-            max_new_tokens=max_new_tokens,
+            judge=None if judge is None else asked,
+            judge_prompt=judge_prompt,
         )
     )
 
@@ -128,6 +217,14 @@ def judge(
     typer.echo(
         judge_geneval(pictures, out, detector=detector, clip=clip, batch_size=batch_size, device=device)
     )
+
+
+@app.command()
+def imgedit(model: Model = "tiny") -> None:
+    """ImgEdit: says why no model here can be run on it; its judge's replies are scored by eval score."""
+    from pairuni.commands.evaluation import imgedit as run
+
+    typer.echo(run(model))
 
 
 @app.command()

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 from pairuni.config import RunSettings
 from pairuni.records import UGPair
 from pairuni.shares import Share, share_of
-from pairuni.training.tracking import Progress
 
 if TYPE_CHECKING:
     from pairuni.evaluation.benchmark import Benchmark
     from pairuni.pairgrpo.rollout import Rewards
     from pairuni.policies.policy import UnifiedPolicy
-
-
-def digits(
-    model: str, *, items: int, guidance: float | None, seed: int, out: Path | None, device: str, dtype: str
-) -> str:
-    """Score a policy on ``items`` held-out items of the digits world a task; returns the scores as text.
-
-    Everything marked is written to ``out`` when that is given.
-    """
-    if out is not None and out.exists():
-        raise ValueError(f"{out} exists; give a new folder")
-    from pairuni.digits.evaluation import evaluate
-    from pairuni.digits.world import held_out_items
-    from pairuni.policies.registry import load_policy
-
-    policy = load_policy(model, device=device, dtype=dtype)
-    held_out = held_out_items(seed, items)
-    guidance = policy.default_guidance if guidance is None else guidance
-    with Progress("held-out scenes", total=2 * items, unit="items") as progress:
-        result = evaluate(policy, held_out, guidance=guidance, seed=seed, advance=progress.advance)
-    if out is not None:
-        result.write(out / "evaluation", "after")
-        (out / "summary.json").write_text(json.dumps({"seed": seed, "after": result.scores()}) + "\n")
-    return "\n".join(f"{task:<16}{100 * score:.1f}%" for task, score in result.scores().items())
 
 
 def in_training(
@@ -77,22 +53,80 @@ def in_training(
     return scores
 
 
+def digits(model: Mapping[str, Any], items: int, out: Path | None) -> str:
+    """Score a policy on ``items`` held-out items of the digits world a task; returns tables.
+
+    Everything marked is written to ``out`` when that is given, and the run can go on there.
+    """
+    from pairuni.commands.digits_benchmark import BATCH, digits_benchmark
+
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(TemporaryDirectory()))
+        benchmark = digits_benchmark(items, folder, seed=model["seed"])
+        said = _run(benchmark, {**model, "batch_size": BATCH}, folder)
+    return said if out is not None else said.rpartition("\n")[0]
+
+
 def ask(
-    task: str,
+    task: Literal["pope", "mme", "mmstar", "mmmu"],
     model: Mapping[str, Any],
     data: Path,
     out: Path,
     *,
-    images: Path | None,
-    limit: int | None,
     max_new_tokens: int | None,
+    **given: Any,
 ) -> str:
-    """Run a model on a benchmark's questions and score it; returns tables and the results' files."""
-    from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
+    """Run a model on a benchmark's questions and score it; returns tables and where the results are."""
+    from pairuni.evaluation import choices, yes_no
 
-    make = {"pope": pope_benchmark, "mme": mme_benchmark}[task]
-    given = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    return _run(make(data, out, images=images, limit=limit, **given), model, out)
+    make: Callable[..., Benchmark] = {
+        "pope": yes_no.pope_benchmark,
+        "mme": yes_no.mme_benchmark,
+        "mmstar": choices.mmstar_benchmark,
+        "mmmu": choices.mmmu_benchmark,
+    }[task]
+    if max_new_tokens is not None:
+        given["max_new_tokens"] = max_new_tokens
+    return _run(make(data, out, **given), model, out)
+
+
+def geneval(model: Mapping[str, Any], data: Path, out: Path, *, samples: int, limit: int | None) -> str:
+    """Draw GenEval's pictures, and score them where there is a detector; returns tables, or what to do next."""
+    from pairuni.evaluation.drawings import geneval_benchmark
+
+    return _run(geneval_benchmark(data, out, samples=samples, limit=limit), model, out)
+
+
+def wise(
+    model: Mapping[str, Any],
+    data: Path,
+    out: Path,
+    *,
+    protocol: Literal["legacy", "verified"],
+    limit: int | None,
+    judge: Mapping[str, Any] | None,
+    judge_prompt: Path | None,
+) -> str:
+    """Draw WISE's pictures, and score them where there is a judge; returns tables, or what to do next."""
+    from pairuni.config import EndpointSettings
+    from pairuni.evaluation.drawings import WiseJudge, wise_benchmark
+    from pairuni.evaluation.wise_judge import MAX_TOKENS, own_prompt, read_prompt
+
+    judging = None
+    if judge is not None:
+        prompt = own_prompt(protocol) if judge_prompt is None else read_prompt(judge_prompt)
+        prompt.protocol(protocol)  # refuses that of the other one before anything is drawn
+        settings = EndpointSettings(**judge, temperature=0.0, max_tokens=MAX_TOKENS)
+        judging = WiseJudge(settings, prompt)
+    return _run(wise_benchmark(data, out, protocol=protocol, limit=limit, judge=judging), model, out)
+
+
+def imgedit(model: str) -> str:
+    """Raises ValueError: no policy takes a picture to edit."""
+    raise ValueError(
+        f"{model} cannot edit pictures, nor can any policy here: Janus draws from text alone; "
+        "pairuni eval score imgedit scores the judge's replies to the edits of another model"
+    )
 
 
 def _run(benchmark: Benchmark, model: Mapping[str, Any], out: Path) -> str:
@@ -104,6 +138,8 @@ def _run(benchmark: Benchmark, model: Mapping[str, Any], out: Path) -> str:
     results = run_benchmark(benchmark, chosen, out, share)
     if results is None:
         return f"process {share.rank + 1} of {share.world_size}: done"
+    if not results:
+        return benchmark.unscored
     return "\n".join([*(result.table() for result in results), f"results: {out}"])
 
 

@@ -13,14 +13,16 @@ from PIL import Image
 from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.questions import LETTER_SUFFIX
-from pairuni.digits.world import HeldOut
+from pairuni.digits.world import Asked, HeldOut, Prompted
 from pairuni.files import write_text
 from pairuni.intervals import wilson_interval
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation
 from pairuni.rewards.accuracy import AccuracyReward
 
-_BATCH = 102
+BATCH = 102
+"""Items at once. The noise of a picture depends on its place in the batch, so scores do on this."""
+MAX_NEW_TOKENS = 8
 _SHOWN = 60
 """Items of each task whose pictures are kept beside the scores."""
 
@@ -74,41 +76,24 @@ def evaluate(
 
     advance is called with the number of items done since the last call.
     """
-    answered: list[Marked] = []
-    reward = AccuracyReward()
-    for start in range(0, len(items.understanding), _BATCH):
-        asked = items.understanding[start : start + _BATCH]
-        questions = [one.question.text for one in asked]
-        images = [one.image for one in asked]
+    replies: list[str] = []
+    for start in range(0, len(items.understanding), BATCH):
+        asked = items.understanding[start : start + BATCH]
         groups = policy.sample_text(
-            images, questions, rollouts=1, temperature=0.0, max_new_tokens=8, seed=seed + start
+            [one.image for one in asked],
+            [one.question.text for one in asked],
+            rollouts=1,
+            temperature=0.0,
+            max_new_tokens=MAX_NEW_TOKENS,
+            seed=seed + start,
         )
-        replies = [group[0].text.strip() for group in groups]
-        records = [
-            Annotation(image_path="-", prompt="-", question=one.question.text, answer=one.question.answer)
-            for one in asked
-        ]
-        for one, reply, score in zip(asked, replies, reward(records, replies), strict=True):
-            question = one.question
-            answered.append(
-                Marked(question.kind, question.text, question.answer, reply, score == 1.0, one.image)
-            )
+        replies += [group[0].text for group in groups]
         if advance is not None:
             advance(len(asked))
-    return Evaluation(answered, _drawn(policy, items, guidance, seed, advance))
-
-
-def _drawn(
-    policy: UnifiedPolicy,
-    items: HeldOut,
-    guidance: float,
-    seed: int,
-    advance: Callable[[int], None] | None,
-) -> list[Marked]:
-    drawn: list[Marked] = []
-    for start in range(0, len(items.generation), _BATCH):
-        prompted = items.generation[start : start + _BATCH]
-        groups = policy.sample_images(
+    marked: list[Marked] = []
+    for start in range(0, len(items.generation), BATCH):
+        prompted = items.generation[start : start + BATCH]
+        drawn = policy.sample_images(
             [one.prompt for one in prompted],
             rollouts=1,
             temperature=1.0,
@@ -116,14 +101,39 @@ def _drawn(
             branch="guided",
             seed=seed + start,
         )
-        pictures = policy.decode_images([group[0] for group in groups])
-        readings = evaluation_detector().read(pictures)
-        for one, picture, reading in zip(prompted, pictures, readings, strict=True):
-            right = reading.scene is not None and satisfies(reading.scene, one.request)
-            drawn.append(Marked(one.kind, one.prompt, one.prompt, reading.words, right, picture))
+        marked += mark_pictures(prompted, policy.decode_images([group[0] for group in drawn]))
         if advance is not None:
             advance(len(prompted))
-    return drawn
+    return Evaluation(mark_replies(items.understanding, replies), marked)
+
+
+def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]:
+    """Whether each reply says what the question's answer is."""
+    said = [reply.strip() for reply in replies]
+    records = [
+        Annotation(image_path="-", prompt="-", question=one.question.text, answer=one.question.answer)
+        for one in asked
+    ]
+    return [
+        Marked(one.question.kind, one.question.text, one.question.answer, reply, score == 1.0, one.image)
+        for one, reply, score in zip(asked, said, AccuracyReward()(records, said), strict=True)
+    ]
+
+
+def mark_pictures(prompted: Sequence[Prompted], pictures: Sequence[Image.Image]) -> list[Marked]:
+    """Whether the detector that pays no reward reads in each picture what its prompt asks for."""
+    readings = evaluation_detector().read(pictures)
+    return [
+        Marked(
+            one.kind,
+            one.prompt,
+            one.prompt,
+            reading.words,
+            reading.scene is not None and satisfies(reading.scene, one.request),
+            picture,
+        )
+        for one, picture, reading in zip(prompted, pictures, readings, strict=True)
+    ]
 
 
 def _score(items: Sequence[Marked]) -> float:

@@ -38,7 +38,7 @@ class Benchmark:
 
     settings: what the numbers depend on besides the model, as the prompt set. subset: the sentence that says what was
     left out, None when nothing was. finish: from the records of all items to results, official files written.
-    seed_of: see ``draw_all``.
+    unscored: how to come to a score where ``finish`` gives none. seed_of: see ``draw_all``.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Benchmark:
     draws: Sequence[Draw] = ()
     max_new_tokens: int = 0
     subset: str | None = None
+    unscored: str = ""
     seed_of: Callable[[int, int], int] | None = None
 
     @property

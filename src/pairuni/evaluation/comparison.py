@@ -73,7 +73,7 @@ def compare(results: Mapping[Path, Result]) -> str:
 def _table(name: str, results: Mapping[Path, Result]) -> str:
     first = next(iter(results.values()))
     parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
-    published = {} if name == "WISE (verified)" else PUBLISHED.get(first.benchmark, {})
+    published = {} if name.startswith("WISE (verified") else PUBLISHED.get(first.benchmark, {})
     rows = [["", "protocol", "score", "95% interval", *parts], ["---"] * (4 + len(parts))]
     for path, result in results.items():
         low, high = result.interval

@@ -49,7 +49,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        with self._lock:
+            os.close(self._file)
+            self._file = -1  # a thread that is late must not write into another file of this number
 
     def __contains__(self, key: str) -> bool:
         return key in self._values

@@ -7,7 +7,7 @@ and ``verified`` (right or wrong, other prompts, other buckets). Their scores ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,10 +89,17 @@ def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_rows(path, rows)
 
 
-def score(rows: Sequence[Mapping[str, Any]], *, protocol: Protocol, judge: str) -> Result:
+def score(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    protocol: Protocol,
+    judge: str,
+    prompts: Collection[int] = range(1, 1001),
+) -> Result:
     """Overall WiScore in [0, 1], the weighted mean of the six buckets.
 
-    judge: the model that gave the marks; scores by different judges cannot be compared. Raises ValueError when
+    judge: the model that gave the marks; scores by different judges cannot be compared. prompts: ids of those that
+    were drawn, of every bucket some. Raises ValueError when
     a prompt is missing, twice there or unknown, or of the other protocol.
     """
     scores: dict[int, float] = {}
@@ -101,13 +108,16 @@ def score(rows: Sequence[Mapping[str, Any]], *, protocol: Protocol, judge: str) 
             raise ValueError(f"prompt {row['prompt_id']} is scored twice")
         scores[row["prompt_id"]] = wiscore(row, protocol)
     buckets = BUCKETS[protocol]
-    known = range(1, 1001)
-    wrong = [f"missing {i}" for i in known if i not in scores]
-    wrong += [f"unknown {i}" for i in scores if i not in known]
+    wrong = [f"missing {i}" for i in prompts if i not in scores]
+    wrong += [f"unknown {i}" for i in scores if i not in prompts]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"WISE needs a score for each of its 1000 prompts: {', '.join(wrong[:5])}{more}")
-    parts = {name: [scores[i] for i in range(b.first, b.last + 1)] for name, b in buckets.items()}
+        raise ValueError(
+            f"WISE needs a score for each of its {len(prompts)} prompts: {', '.join(wrong[:5])}{more}"
+        )
+    parts = {
+        name: [scores[i] for i in range(b.first, b.last + 1) if i in scores] for name, b in buckets.items()
+    }
     means = {name: sum(part) / len(part) for name, part in parts.items()}
     weights = [bucket.weight for bucket in buckets.values()]
     return Result(

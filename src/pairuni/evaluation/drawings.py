@@ -1,0 +1,214 @@
+"""GenEval and WISE as a model draws for them: official prompts in, official folders out, scored by whoever judges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pairuni.config import EndpointSettings
+from pairuni.evaluation import geneval_files, wise
+from pairuni.evaluation.benchmark import Benchmark, Records, spread
+from pairuni.evaluation.geneval_files import Judged
+from pairuni.evaluation.judging import Case, judge_all
+from pairuni.evaluation.result import Result
+from pairuni.evaluation.rows import read_list
+from pairuni.evaluation.running import Draw
+from pairuni.evaluation.wise_judge import JudgePrompt, verdict_in
+from pairuni.files import write_text
+
+GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
+WISE_FILES = "WISE's prompts are in github.com/PKU-YuanGroup/WISE: WISE_legacy/data, and data_verified"
+_WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_science")
+
+
+@dataclass(frozen=True)
+class GenEvalDetector:
+    """Who judges GenEval's pictures. judge: from the folder of pictures to a row for each; name: for the record."""
+
+    name: str
+    judge: Callable[[Path], Sequence[Judged]]
+
+
+@dataclass(frozen=True)
+class WiseJudge:
+    """Who judges WISE's pictures, by which prompt."""
+
+    settings: EndpointSettings
+    prompt: JudgePrompt
+    backoff: float = 1.0
+
+
+def geneval_benchmark(
+    data: Path,
+    out: Path,
+    *,
+    samples: int = 4,
+    limit: int | None = None,
+    detector: GenEvalDetector | None = None,
+) -> Benchmark:
+    """GenEval's 553 prompts, ``samples`` pictures of each, in the official layout in ``out``/pictures.
+
+    data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector,
+    ``out``/results.jsonl and a score; without, no result. Raises FileNotFoundError when the file is missing.
+    """
+    path = data / "evaluation_metadata.jsonl" if data.is_dir() else data
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {GENEVAL_FILES}")
+    by_task: dict[str, list[tuple[int, Mapping[str, Any]]]] = {task: [] for task in geneval_files.TASKS}
+    for number, row in enumerate(geneval_files.read_prompts(path)):
+        by_task[row["tag"]].append((number, row))
+    chosen, subset = spread({task: rows for task, rows in by_task.items() if rows}, limit, "prompts")
+    prompts = sorted((one for rows in chosen.values() for one in rows), key=lambda one: one[0])
+    original = all(row["prompt"].startswith("a photo of ") for _, row in prompts)
+    prompt_set = "original" if original else f"rewritten: {path.name}"
+    folder = out / "pictures"
+
+    def finish(records: Records) -> list[Result]:
+        for number, row in prompts:
+            geneval_files.write_prompt(folder, number, row)
+        if detector is None:
+            return []
+        judged = detector.judge(folder)
+        geneval_files.write_results(out / "results.jsonl", judged)
+        return [geneval_files.score(judged, detector=detector.name, prompt_set=prompt_set)]
+
+    return Benchmark(
+        name="GenEval",
+        settings={"prompts": prompt_set, "pictures of a prompt": samples},
+        draws=[
+            Draw(
+                f"{number:05d}",
+                row["prompt"],
+                tuple(geneval_files.picture_path(folder, number, sample) for sample in range(samples)),
+            )
+            for number, row in prompts
+        ],
+        subset=subset,
+        unscored=(
+            f"pictures: {folder}; to judge them: GenEval's evaluation/evaluate_images.py {folder} --outfile "
+            f"results.jsonl, then pairuni eval score geneval results.jsonl --judge DETECTOR"
+        ),
+        finish=finish,
+    )
+
+
+def wise_benchmark(
+    data: Path,
+    out: Path,
+    *,
+    protocol: wise.Protocol = "legacy",
+    limit: int | None = None,
+    judge: WiseJudge | None = None,
+) -> Benchmark:
+    """WISE's 1000 prompts by one protocol, a picture of each, ``out``/pictures/<id>.png.
+
+    data: the folder of the three official files of the protocol. With a judge, full results and scores files go to
+    ``out``/judged as the official scripts write them, replies to ``out``/judge.jsonl; without, no result. Raises
+    FileNotFoundError and ValueError naming what is missing.
+    """
+    rows, files = read_wise(data, protocol)
+    buckets = {
+        name: [rows[i] for i in range(bucket.first, bucket.last + 1)]
+        for name, bucket in wise.BUCKETS[protocol].items()
+    }
+    chosen, subset = spread(buckets, limit, "prompts")
+    drawn = {row["prompt_id"]: row for found in chosen.values() for row in found}
+    folder = out / "pictures"
+
+    def finish(records: Records) -> list[Result]:
+        if judge is None:
+            return []
+        scores = _judged(drawn, files, folder, judge, protocol, out)
+        result = wise.score(scores, protocol=protocol, judge=judge.settings.model, prompts=drawn.keys())
+        return [_named(result, judge.prompt, protocol)]
+
+    return Benchmark(
+        name=f"WISE {protocol}",
+        settings={"prompts": f"WISE's, {protocol}"},
+        draws=[Draw(str(i), row["Prompt"], (folder / f"{i}.png",)) for i, row in drawn.items()],
+        subset=subset,
+        unscored=(
+            f"pictures: {folder}; to judge them: the same command with --judge MODEL, or WISE's own script, then "
+            f"pairuni eval score wise SCORES --protocol {protocol} --judge MODEL"
+        ),
+        finish=finish,
+    )
+
+
+def read_wise(data: Path, protocol: wise.Protocol) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """The rows of a protocol's prompts by id, and the name of the file that each is of, without its ending.
+
+    Raises FileNotFoundError for a file, and ValueError for an id, that is missing.
+    """
+    ending = "_verified" if protocol == "verified" else ""
+    rows: dict[int, dict[str, Any]] = {}
+    files: dict[int, str] = {}
+    for name in _WISE_NAMES:
+        path = data / f"{name}{ending}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; {WISE_FILES}")
+        for row in read_list(path, "prompt_id", "Prompt", "Explanation", "Subcategory"):
+            rows[row["prompt_id"]] = row
+            files[row["prompt_id"]] = name
+    missing = [i for i in range(1, 1001) if i not in rows]
+    if missing:
+        raise ValueError(f"{data}: {len(missing)} of WISE's 1000 prompts are missing, the first {missing[0]}")
+    return rows, files
+
+
+def _judged(
+    drawn: Mapping[int, Mapping[str, Any]],
+    files: Mapping[int, str],
+    folder: Path,
+    judge: WiseJudge,
+    protocol: wise.Protocol,
+    out: Path,
+) -> list[dict[str, Any]]:
+    """Rows of the scores files, which are written beside the full results, a pair for each of WISE's files."""
+    cases = {
+        str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
+        for i, row in drawn.items()
+    }
+    read = partial(_marks, protocol=protocol)
+    replies = judge_all(cases, judge.settings, read, out / "judge.jsonl", backoff=judge.backoff)
+    full: dict[str, list[dict[str, Any]]] = {}
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for i, row in sorted(drawn.items()):
+        said = replies[str(i)]
+        full.setdefault(files[i], []).append(
+            {
+                "prompt_id": i,
+                "prompt": row["Prompt"],
+                "key": row["Explanation"],
+                "image_path": str(folder / f"{i}.png"),
+                "evaluation": said.reply,
+            }
+        )
+        scores.setdefault(files[i], []).append(
+            {"prompt_id": i, "Subcategory": row["Subcategory"], **said.marks}
+        )
+    for name in scores:
+        write_text(out / "judged" / f"{name}_full_results.json", _array(full[name]))
+        wise.write_scores(out / "judged" / f"{name}_scores_results.jsonl", scores[name])
+    return [row for rows in scores.values() for row in rows]
+
+
+def _marks(reply: str, protocol: wise.Protocol) -> dict[str, int] | None:
+    if protocol == "legacy":
+        return wise.marks_in(reply)
+    verdict = verdict_in(reply)
+    return None if verdict is None else {"score": verdict}
+
+
+def _named(result: Result, prompt: JudgePrompt, protocol: wise.Protocol) -> Result:
+    """The result under the protocol that its judge prompt makes it."""
+    settings = {**result.settings, "judge prompt": prompt.digest}
+    return replace(result, protocol=prompt.protocol(protocol), settings=settings)
+
+
+def _array(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"

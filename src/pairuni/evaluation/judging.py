@@ -1,0 +1,129 @@
+"""A judge behind an OpenAI-compatible endpoint: one picture a request, replies stored as they arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pairuni.chat.endpoint import Endpoint
+from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
+from pairuni.config import EndpointSettings
+from pairuni.evaluation.journal import Journal
+from pairuni.rewards.threads import at_once
+from pairuni.training.tracking import Progress
+
+M = TypeVar("M")
+
+TRIES = 3
+"""Times that a judge is asked until its reply can be read, as in WISE's own scripts."""
+
+MOST_FAULTS = 20
+"""Pictures without marks after which it is not the pictures' fault."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture to judge, and the texts that go before it."""
+
+    name: str
+    system: str
+    text: str
+    picture: Path
+
+    def encoded(self) -> tuple[str, bytes]:
+        return "image/png", self.picture.read_bytes()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of texts and picture."""
+        content = json.dumps([self.system, self.text]).encode()
+        return hashlib.sha256(content + self.picture.read_bytes()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Judged(Generic[M]):
+    """What the judge said, and what that means."""
+
+    reply: str
+    marks: M
+
+
+def judge_all(
+    cases: Mapping[str, Case],
+    settings: EndpointSettings,
+    read: Callable[[str], M | None],
+    store: Path,
+    *,
+    backoff: float = 1.0,
+) -> dict[str, Judged[M]]:
+    """What the judge says of every case; read: a reply's marks, None when it holds none.
+
+    Every reply goes into ``store`` before it is read, under a digest of model, texts, picture and number of the try:
+    what is there is never asked for again. A reply that cannot be read is asked for again, ``TRIES`` times in all a
+    run. Raises RuntimeError, when all others are judged, naming how many have no marks and the first of them, and at
+    once when there are too many or the endpoint answers nobody.
+    """
+    endpoint = Endpoint(settings, section="judge", backoff=backoff)
+    stopping = Stopping()
+    faults: dict[str, str] = {}
+    counting = threading.Lock()
+
+    def fault(case: Case, reason: str) -> None:
+        faults[case.name] = reason
+        if len(faults) == MOST_FAULTS:
+            raise AskingStopped(f"{MOST_FAULTS} pictures got no marks, the last {case.name}: {reason}")
+
+    def judged(case: Case) -> Judged[M] | None:
+        request = PlainRequest(
+            model=settings.model,
+            system=case.system,
+            content=(case.text, case),
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+        )
+        asked = json.dumps([settings.model, settings.max_tokens, settings.temperature])
+        base = f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}-{case.digest}"
+        number = asked_now = 0
+        reply = ""
+        while True:
+            key = f"{base}-{number}"
+            if key not in replies:
+                if asked_now == TRIES:
+                    fault(case, f"no marks in {TRIES} replies, the last: {reply[:200]!r}")
+                    return None
+                asked_now += 1
+                try:
+                    answer = endpoint(request, stopping)
+                except AskingFailed as error:
+                    fault(case, str(error))
+                    return None
+                replies.add({key: {"case": case.name, **answer}})
+            reply = str(replies[key]["text"])
+            marks = read(reply)
+            if marks is not None:
+                with counting:
+                    progress.advance()
+                return Judged(reply, marks)
+            number += 1
+
+    with Journal(store) as replies, Progress("judge", total=len(cases), unit="pictures") as progress:
+        try:
+            found = at_once(judged, list(cases.values()), settings.concurrency, stopping)
+        except KeyboardInterrupt:
+            stopping.set()
+            raise
+        except AskingStopped as error:
+            raise RuntimeError(f"the judge {settings.model}: {error}") from None
+    if faults:
+        name, reason = next(iter(faults.items()))
+        raise RuntimeError(
+            f"{len(faults):,} of {len(cases):,} pictures have no marks by {settings.model}, the first {name}: "
+            f"{reason}; what was judged is kept, and the same command asks for these again"
+        )
+    return {key: one for key, one in zip(cases, found, strict=True) if one is not None}

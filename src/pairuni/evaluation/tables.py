@@ -1,0 +1,56 @@
+"""Data sets that are tables with pictures inside: parquet of the hub, TSV of VLMEvalKit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+_SHORTEST_PICTURE = 64
+"""Characters; a shorter cell in a TSV's picture column is the index of the row that has the picture."""
+
+
+def read_table(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The rows of a .parquet or .tsv file; pictures become bytes, cells without a picture None.
+
+    Raises ValueError naming the file when it lacks a column of ``needed`` or cannot be read.
+    """
+    rows = _parquet(path) if path.suffix == ".parquet" else _tsv(path)
+    missing = [name for name in needed if rows and name not in rows[0]]
+    if missing or not rows:
+        raise ValueError(f"{path}: lacks {'rows' if not rows else 'the columns ' + ', '.join(missing)}")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    try:
+        rows: list[dict[str, Any]] = parquet.ParquetFile(path).read().to_pylist()
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a parquet file that can be read ({error})") from None
+    return [{name: _bytes(cell) for name, cell in row.items()} for row in rows]
+
+
+def _bytes(cell: Any) -> Any:
+    """Pictures of the hub are {"bytes", "path"}."""
+    return cell["bytes"] if isinstance(cell, dict) and "bytes" in cell else cell
+
+
+def _tsv(path: Path) -> list[dict[str, Any]]:
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
+        pictures = {row["index"]: row["image"] for row in rows if "image" in row}
+        for row in rows:
+            if "image" in row:
+                cell = row["image"]
+                row["image"] = base64.b64decode(pictures[cell] if len(cell) < _SHORTEST_PICTURE else cell)
+    except (csv.Error, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a table of VLMEvalKit ({error!r})") from None
+    return rows

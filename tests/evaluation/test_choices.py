@@ -1,0 +1,154 @@
+import base64
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from pairuni.evaluation import mmmu, mmstar
+from pairuni.evaluation.benchmark import run_benchmark
+from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
+from pairuni.evaluation.running import Model
+from pairuni.evaluation.tasks import Given, score_files
+from pairuni.shares import Share
+
+END = "\nAnswer with the option's letter from the given choices directly."
+
+
+def png(size: tuple[int, int], colour: str = "red") -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def picture(size: tuple[int, int] = (8, 8)) -> dict[str, Any]:
+    return {"bytes": png(size), "path": None}
+
+
+class Says:
+    """Answers B to everything; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+
+    def sample_text(self, images: Sequence[Image.Image], questions: Sequence[str], **settings: Any) -> Any:
+        self.sizes += [image.size for image in images]
+        return [[SimpleNamespace(text="B", finished="cut" not in question)] for question in questions]
+
+
+def says_b() -> Model:
+    model = Model(name="tiny", device="cpu")
+    model.__dict__["policy"] = Says()
+    return model
+
+
+def stars() -> list[dict[str, Any]]:
+    return [
+        {
+            "index": number,
+            "question": f"Which{' cut' if number == 3 else ''}?\nOptions: A: one, B: two",
+            "image": picture(),
+            "answer": "AB"[number % 2],
+            "category": category,
+            "l2_category": "x",
+        }
+        for number, category in enumerate(category for category in mmstar.CATEGORIES for _ in range(2))
+    ]
+
+
+def test_mmstar_of_the_hub(tmp_path: Path) -> None:
+    parquet.write_table(arrow.Table.from_pylist(stars()), tmp_path / "mmstar.parquet")
+    benchmark = mmstar_benchmark(tmp_path, tmp_path / "run")
+    assert benchmark.asks[0].question == f"Which?\nOptions: A: one, B: two{END}"
+    (result,) = run_benchmark(benchmark, says_b(), tmp_path / "run", Share())
+    assert result.score == 50
+    assert result.counts["cut at the limit"] == 1
+    assert result.settings["decoding"] == "greedy"
+    assert "options as in the question" in result.settings["prompts"]
+    (again,) = score_files("mmstar", Given(paths=[tmp_path / "run" / "answers" / "mmstar.jsonl"]))
+    assert again.parts == result.parts
+
+
+def test_mmstar_of_vlmevalkit_with_a_picture_that_two_rows_share(tmp_path: Path) -> None:
+    rows = [
+        {**row, "image": "0" if row["index"] == 1 else base64.b64encode(png((8, 8))).decode()}
+        for row in stars()
+    ]
+    names = ["index", "question", "image", "A", "B", "C", "D", "answer", "category"]
+    lines = ["\t".join(names)] + [
+        "\t".join(str({**row, "question": "Which?", "A": "one", "B": "two"}.get(name, "")) for name in names)
+        for row in rows
+    ]
+    (tmp_path / "MMStar.tsv").write_text("\n".join(lines) + "\n")
+    asks = mmstar_benchmark(tmp_path, tmp_path / "run").asks
+    assert asks[1].question == f"Which?\nA. one\nB. two\n{END}"
+    assert asks[1].pictures == asks[0].pictures == (png((8, 8)),)
+
+
+def subject_rows(subject: str) -> list[dict[str, Any]]:
+    choice = {
+        "id": f"validation_{subject}_1",
+        "question": "What is in <image 1> and <image 2>?",
+        "options": "['one', \"two's\", '<image 2>']",
+        "answer": "B",
+        "question_type": "multiple-choice",
+        "image_1": picture((10, 20)),
+        "image_2": picture((30, 10)),
+    }
+    free = {
+        "id": f"validation_{subject}_2",
+        "question": "How many?",
+        "options": "[]",
+        "answer": "['2', 'two']",
+        "question_type": "open",
+        "image_1": picture(),
+        "image_2": None,
+    }
+    return [choice, free]
+
+
+def write_mmmu(folder: Path) -> None:
+    for subject in mmmu.SUBJECTS:
+        (folder / subject).mkdir(parents=True)
+        table = arrow.Table.from_pylist(subject_rows(subject))
+        parquet.write_table(table, folder / subject / "validation-00000-of-00001.parquet")
+
+
+def test_mmmu_of_the_hub(tmp_path: Path) -> None:
+    write_mmmu(tmp_path / "data")
+    benchmark = mmmu_benchmark(tmp_path / "data", tmp_path / "run")
+    first, second = benchmark.asks[:2]
+    options = "A. one\nB. two's\nC. <image 2>\n"
+    assert first.question == f"What is in <image 1> and <image 2>?\n{options}{END}"
+    assert second.question == "How many?\nAnswer the question directly."
+    model = says_b()
+    official, strict = run_benchmark(benchmark, model, tmp_path / "run", Share())
+    assert set(model.policy.sizes) == {(70, 20), (8, 8)}
+    assert official.score == strict.score == 50
+    assert official.counts["several pictures side by side in one"] == 30
+    answers = tmp_path / "run" / "answers"
+    written = json.loads((answers / "Art" / "output.json").read_text())
+    assert written[0]["index2ans"] == {"A": "one", "B": "two's", "C": "<image 2>"}
+    assert written[1]["answer"] == ["2", "two"]
+    again = score_files("mmmu", Given(paths=[answers]))
+    assert [one.parts for one in again] == [official.parts, strict.parts]
+
+
+def test_what_is_missing_is_named_with_its_source(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no table of MMStar there; MMStar is the data set"):
+        mmstar_benchmark(tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no validation-\*\.parquet there; MMMU is"):
+        mmmu_benchmark(tmp_path, tmp_path)
+    write_mmmu(tmp_path / "data")
+    (tmp_path / "data" / "Music" / "validation-00000-of-00001.parquet").unlink()
+    with pytest.raises(ValueError, match="lacks MMMU's Music; MMMU is the data set"):
+        mmmu_benchmark(tmp_path / "data", tmp_path)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ValueError, match="not a parquet file that can be read"):
+        mmstar_benchmark(tmp_path / "broken.parquet", tmp_path)
