@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ LABELS = ("person", "dog", "mouse", "sofa", "tv", "cup")
 _NAMES = dict(enumerate(LABELS))
 
 
-def mask2former(folder: Path) -> Path:
+def mask2former(folder: Path, labels: Sequence[str] = LABELS) -> Path:
     """A Mask2Former on Swin whose class scores spread, so that some pass and some do not."""
     torch.manual_seed(0)
     swin = SwinConfig(
@@ -55,8 +56,8 @@ def mask2former(folder: Path) -> Path:
         num_attention_heads=2,
         dim_feedforward=16,
         num_queries=12,
-        id2label=_NAMES,
-        label2id={label: index for index, label in _NAMES.items()},
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
     )
     model = Mask2FormerForUniversalSegmentation(config)
     with torch.no_grad():

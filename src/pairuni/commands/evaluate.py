@@ -26,6 +26,8 @@ Guidance = Annotated[
         min=1.0, help="Classifier-free guidance; 1 is none. By default the checkpoint's own, else 5."
     ),
 ]
+Clip = Annotated[str, typer.Option(help="The CLIP that names colours: a folder or hub name.")]
+CLIP = "openai/clip-vit-large-patch14"
 Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
@@ -130,6 +132,10 @@ def geneval(
     out: Out,
     model: Model = "tiny",
     samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    detector: Annotated[
+        str | None, typer.Option(help="Who finds the objects, as for eval judge; none draws only.")
+    ] = None,
+    clip: Clip = CLIP,
     limit: Limit = None,
     batch_size: BatchSize = 64,
     seed: Seed = 0,
@@ -138,12 +144,12 @@ def geneval(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """GenEval: 4 pictures of each of 553 prompts, in the official folders."""
+    """GenEval: 4 pictures of each of 553 prompts, in the official folders, judged where there is a detector."""
     from pairuni.commands.evaluation import geneval as run
 
     chosen = _model(model, batch_size, device, dtype)
     chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
-    typer.echo(run(chosen, data, out, samples=samples, limit=limit))
+    typer.echo(run(chosen, data, out, samples=samples, limit=limit, detector=detector, clip=clip))
 
 
 @app.command()
@@ -205,9 +211,7 @@ def judge(
         str,
         typer.Option(help="A folder or hub name (Mask2Former, DETR and its kin), digits, or module:Class."),
     ] = "facebook/mask2former-swin-small-coco-instance",
-    clip: Annotated[
-        str, typer.Option(help="The CLIP that names colours: a folder or hub name.")
-    ] = "openai/clip-vit-large-patch14",
+    clip: Clip = CLIP,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass of the detector.")] = 8,
     device: Device = "auto",
 ) -> None:

@@ -90,11 +90,29 @@ def ask(
     return _run(make(data, out, **given), model, out)
 
 
-def geneval(model: Mapping[str, Any], data: Path, out: Path, *, samples: int, limit: int | None) -> str:
+def geneval(
+    model: Mapping[str, Any],
+    data: Path,
+    out: Path,
+    *,
+    samples: int,
+    limit: int | None,
+    detector: str | None,
+    clip: str,
+) -> str:
     """Draw GenEval's pictures, and score them where there is a detector; returns tables, or what to do next."""
-    from pairuni.evaluation.drawings import geneval_benchmark
+    from pairuni.evaluation.drawings import GenEvalDetector, geneval_benchmark
+    from pairuni.evaluation.geneval_judging import judge_folder
+    from pairuni.rewards.composition.loading import load_looking
 
-    return _run(geneval_benchmark(data, out, samples=samples, limit=limit), model, out)
+    judging = None
+    if detector is not None:
+        device = _own_device(model["device"], share_of(os.environ))
+        look = load_looking(detector, clip, device=device, settings="--")
+        judging = GenEvalDetector(
+            look.name, lambda folder, share: judge_folder(folder, look, out / "judged", share=share)
+        )
+    return _run(geneval_benchmark(data, out, samples=samples, limit=limit, detector=judging), model, out)
 
 
 def wise(

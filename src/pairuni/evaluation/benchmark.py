@@ -23,7 +23,7 @@ from pairuni.evaluation.running import (
     settings_checked,
     when_all_are_done,
 )
-from pairuni.files import write_text
+from pairuni.files import exclusive, write_text
 from pairuni.shares import Share
 
 T = TypeVar("T")
@@ -38,6 +38,8 @@ class Benchmark:
 
     settings: what the numbers depend on besides the model, as the prompt set. subset: the sentence that says what was
     left out, None when nothing was. finish: from the records of all items to results, official files written.
+    begin: files that are there before the first item is, written by one process at a time. share_work: what every
+    process does its share of when all items are recorded, before the first one finishes.
     unscored: how to come to a score where ``finish`` gives none. seed_of: see ``draw_all``.
     """
 
@@ -49,6 +51,8 @@ class Benchmark:
     max_new_tokens: int = 0
     subset: str | None = None
     unscored: str = ""
+    begin: Callable[[], None] | None = None
+    share_work: Callable[[Share], None] | None = None
     seed_of: Callable[[int, int], int] | None = None
 
     @property
@@ -65,6 +69,9 @@ def run_benchmark(benchmark: Benchmark, model: Model, out: Path, share: Share) -
     settings = _described(benchmark, model)
     items = {"version": __version__, "items": f"{len(benchmark.keys)}, {digest_of(_asked(benchmark))}"}
     settings_checked(out, {"benchmark": benchmark.name, **items, **settings})
+    if benchmark.begin is not None:
+        with exclusive(out / ".run.lock"):
+            benchmark.begin()
     with own_journal(out, share) as own:
         run = Run(out, own, share, all_records(out))
         answer_all(
@@ -75,9 +82,13 @@ def run_benchmark(benchmark: Benchmark, model: Model, out: Path, share: Share) -
             title=f"{benchmark.name} replies",
         )
         draw_all(model, benchmark.draws, run, title=f"{benchmark.name} pictures", seed_of=benchmark.seed_of)
-        if share.rank > 0:
+        if share.rank > 0 and benchmark.share_work is None:
             return None
         records = when_all_are_done(out, benchmark.keys)
+        if benchmark.share_work is not None:
+            benchmark.share_work(share)
+        if share.rank > 0:
+            return None
         results = [_completed(result, benchmark, settings, records) for result in benchmark.finish(records)]
         write_results(results, out)
     return results

@@ -19,6 +19,7 @@ from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
 from pairuni.evaluation.wise_judge import JudgePrompt, verdict_in
 from pairuni.files import write_text
+from pairuni.shares import Share
 
 GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
 WISE_FILES = "WISE's prompts are in github.com/PKU-YuanGroup/WISE: WISE_legacy/data, and data_verified"
@@ -27,10 +28,11 @@ _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_sc
 
 @dataclass(frozen=True)
 class GenEvalDetector:
-    """Who judges GenEval's pictures. judge: from the folder of pictures to a row for each; name: for the record."""
+    """Who judges GenEval's pictures. name: for the record; judge: from the folder of pictures to a row for each, None
+    for all processes but the first, each of which judges its share."""
 
     name: str
-    judge: Callable[[Path], Sequence[Judged]]
+    judge: Callable[[Path, Share], Sequence[Judged] | None]
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,20 @@ def geneval_benchmark(
     original = all(row["prompt"].startswith("a photo of ") for _, row in prompts)
     prompt_set = "original" if original else f"rewritten: {path.name}"
     folder = out / "pictures"
+    judged: list[Judged] = []
+
+    def begin() -> None:
+        for number, row in prompts:
+            if not (folder / f"{number:05d}" / "metadata.jsonl").is_file():
+                geneval_files.write_prompt(folder, number, row)
+
+    def share_work(share: Share) -> None:
+        assert detector is not None
+        judged.extend(detector.judge(folder, share) or [])
 
     def finish(records: Records) -> list[Result]:
-        for number, row in prompts:
-            geneval_files.write_prompt(folder, number, row)
         if detector is None:
             return []
-        judged = detector.judge(folder)
         geneval_files.write_results(out / "results.jsonl", judged)
         return [geneval_files.score(judged, detector=detector.name, prompt_set=prompt_set)]
 
@@ -89,9 +98,12 @@ def geneval_benchmark(
         ],
         subset=subset,
         unscored=(
-            f"pictures: {folder}; to judge them: GenEval's evaluation/evaluate_images.py {folder} --outfile "
-            f"results.jsonl, then pairuni eval score geneval results.jsonl --judge DETECTOR"
+            f"pictures: {folder}; to judge them: the same command with --detector, "
+            f"pairuni eval judge geneval {folder}, or GenEval's evaluation/evaluate_images.py, "
+            "then pairuni eval score geneval RESULTS --judge DETECTOR"
         ),
+        begin=begin,
+        share_work=None if detector is None else share_work,
         finish=finish,
     )
 
