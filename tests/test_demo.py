@@ -65,7 +65,9 @@ def test_the_whole_way_and_a_stop_on_it(tmp_path: Path, monkeypatch: pytest.Monk
         demo.run_demo(3, whole)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pairuni.pairgrpo.trainer.image_reward", lambda name: StopsAtTheSecondStep())
+        patched.setattr(
+            "pairuni.pairgrpo.trainer.image_reward", lambda name, settings: StopsAtTheSecondStep()
+        )
         with pytest.raises(KeyboardInterrupt):
             demo.run_demo(3, stopped)
     assert len(MetricsLog(stopped / "metrics.jsonl").rows()) == 2
