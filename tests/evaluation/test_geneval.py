@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,9 @@ def test_the_overall_is_the_mean_of_six(tmp_path: Path) -> None:
     assert result.score == pytest.approx(250 / 6)
     assert result.parts["pictures right"] == pytest.approx(100 * 18 / 32)
     assert result.parts["prompts right once"] == pytest.approx(100 * 6 / 8)
+    assert result.settings["prompts"] == "rewritten"
+    photos = [replace(one, metadata={**one.metadata, "prompt": "a photo of a dog"}) for one in back]
+    assert score(photos, detector="a detector").settings["prompts"] == "original"
     first = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
     assert set(first) == {"filename", "tag", "prompt", "correct", "reason", "metadata", "details"}
     assert json.loads(first["details"]) == {"dog": [[-4, -3, 6, 7, 0.9]]}

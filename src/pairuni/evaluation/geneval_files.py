@@ -86,12 +86,15 @@ def read_results(path: Path) -> list[Judged]:
     ]
 
 
-def score(judged: Sequence[Judged], *, detector: str, prompt_set: str = "original") -> Result:
+def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = None) -> Result:
     """Overall score in percent: the mean of the six tasks' shares of right pictures.
 
     detector: what found objects and named colours, on which the number depends; prompt_set: original or whose
-    rewriting. The interval draws prompts, whose pictures are alike. Raises ValueError when a task has none.
+    rewriting, by default what the prompts look like. The interval draws prompts, whose pictures are alike. Raises ValueError when a task has none.
     """
+    if prompt_set is None:
+        plain = all(one.metadata["prompt"].startswith("a photo of ") for one in judged)
+        prompt_set = "original" if plain else "rewritten"
     prompts: dict[str, dict[str, list[bool]]] = {task: {} for task in TASKS}
     for one in judged:
         key = json.dumps(one.metadata, sort_keys=True)

@@ -96,7 +96,7 @@ def _load_model(source: str, name: str, device: torch.device, least: float, batc
     from transformers import AutoConfig, AutoModelForObjectDetection, Mask2FormerForUniversalSegmentation
 
     try:
-        kind = AutoConfig.from_pretrained(source).model_type
+        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         made = Mask2FormerForUniversalSegmentation if kind == "mask2former" else AutoModelForObjectDetection
         model, loading = made.from_pretrained(
             source, use_safetensors=True, output_loading_info=True, dtype=torch.float32
