@@ -99,6 +99,7 @@ def test_pictures_are_prepared_as_by_mmdetection(
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     for channel in range(3):
         inside = pixels[0, channel, : resized[0], : resized[1]].numpy() * std[channel] + mean[channel]
+        assert np.abs(inside - inside.round()).max() < 1e-3
         # A byte of rounding: what lies half way between two may go either way.
         assert np.abs(inside - oracle.bilinear(values[..., channel], *resized)).max() <= 0.501
     assert pixels[0, :, resized[0] :].abs().sum() == pixels[0, :, :, resized[1] :].abs().sum() == 0

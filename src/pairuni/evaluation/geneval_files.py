@@ -90,7 +90,8 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
     """Overall score in percent: the mean of the six tasks' shares of right pictures.
 
     detector: what found objects and named colours, on which the number depends; prompt_set: original or whose
-    rewriting, by default what the prompts look like. The interval draws prompts, whose pictures are alike. Raises ValueError when a task has none.
+    rewriting, by default what the prompts look like. The interval draws prompts, whose pictures are alike. Raises
+    ValueError when a task has none.
     """
     if prompt_set is None:
         plain = all(one.metadata["prompt"].startswith("a photo of ") for one in judged)
