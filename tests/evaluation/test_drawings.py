@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import Ask, ChatServer
+from pairuni.chat.endpoint import Endpoint
 from pairuni.cli import app
 from pairuni.config import EndpointSettings
 from pairuni.evaluation import wise
@@ -54,7 +55,7 @@ def judged_by(server: ChatServer, prompt: JudgePrompt | None = None) -> WiseJudg
     settings = EndpointSettings(
         model="seer", base_url=server.url, concurrency=4, temperature=0.0, max_retries=1
     )
-    return WiseJudge(settings, prompt or own_prompt("legacy"), backoff=0.01)
+    return WiseJudge(settings, Endpoint(settings, backoff=0.01), prompt or own_prompt("legacy"))
 
 
 def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None:
@@ -267,6 +268,25 @@ def test_verified_has_files_of_its_own(benchmarks: Path, tmp_path: Path) -> None
         (result,) = run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
     assert result.score == 1
     assert result.protocol == "verified, pairuni judge prompt, subset"
+
+
+def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
+    benchmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    words = ["eval", "wise", "--data", str(benchmarks / "wise_legacy"), "--out", str(tmp_path / "run")]
+    ended = CliRunner().invoke(app, [*words, *SMALL, "--judge", "seer"])
+    assert ended.exit_code == 1
+    assert "OPENAI_API_KEY is not set" in ended.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_that_answers_nobody_stops_the_run(benchmarks: Path, tmp_path: Path) -> None:
+    with ChatServer(lambda ask: "status 400 no pictures, please") as server:
+        benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, limit=60, judge=judged_by(server))
+        with pytest.raises(RuntimeError, match=r"judge seer: 20 pictures got no marks, .*no pictures, please"):
+            run_benchmark(benchmark, tiny(), tmp_path, Share())
 
 
 def test_no_policy_edits() -> None:

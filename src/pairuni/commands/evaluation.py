@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from pairuni.commands.errors import Interrupted
 from pairuni.config import RunSettings
 from pairuni.records import UGPair
 from pairuni.shares import Share, share_of
@@ -126,6 +127,7 @@ def wise(
     judge_prompt: Path | None,
 ) -> str:
     """Draw WISE's pictures, and score them where there is a judge; returns tables, or what to do next."""
+    from pairuni.chat.endpoint import Endpoint
     from pairuni.config import EndpointSettings
     from pairuni.evaluation.drawings import WiseJudge, wise_benchmark
     from pairuni.evaluation.wise_judge import MAX_TOKENS, own_prompt, read_prompt
@@ -135,7 +137,7 @@ def wise(
         prompt = own_prompt(protocol) if judge_prompt is None else read_prompt(judge_prompt)
         prompt.protocol(protocol)  # refuses that of the other one before anything is drawn
         settings = EndpointSettings(**judge, temperature=0.0, max_tokens=MAX_TOKENS)
-        judging = WiseJudge(settings, prompt)
+        judging = WiseJudge(settings, Endpoint(settings, section="judge"), prompt)
     return _run(wise_benchmark(data, out, protocol=protocol, limit=limit, judge=judging), model, out)
 
 
@@ -153,7 +155,10 @@ def _run(benchmark: Benchmark, model: Mapping[str, Any], out: Path) -> str:
 
     share = share_of(os.environ)
     chosen = Model(**{**model, "device": _own_device(model["device"], share)})
-    results = run_benchmark(benchmark, chosen, out, share)
+    try:
+        results = run_benchmark(benchmark, chosen, out, share)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; what is done is in {out}, the same command goes on") from None
     if results is None:
         return f"process {share.rank + 1} of {share.world_size}: done"
     if not results:

@@ -13,7 +13,7 @@ from pairuni.config import EndpointSettings
 from pairuni.evaluation import geneval_files, wise
 from pairuni.evaluation.benchmark import Benchmark, Records, spread
 from pairuni.evaluation.geneval_files import Judged
-from pairuni.evaluation.judging import Case, judge_all
+from pairuni.evaluation.judging import Asks, Case, judge_all
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
@@ -40,8 +40,8 @@ class WiseJudge:
     """Who judges WISE's pictures, by which prompt."""
 
     settings: EndpointSettings
+    endpoint: Asks
     prompt: JudgePrompt
-    backoff: float = 1.0
 
 
 def geneval_benchmark(
@@ -186,7 +186,7 @@ def _judged(
         for i, row in drawn.items()
     }
     read = partial(_marks, protocol=protocol)
-    replies = judge_all(cases, judge.settings, read, out / "judge.jsonl", backoff=judge.backoff)
+    replies = judge_all(cases, judge.settings, judge.endpoint, read, out / "judge.jsonl")
     full: dict[str, list[dict[str, Any]]] = {}
     scores: dict[str, list[dict[str, Any]]] = {}
     for i, row in sorted(drawn.items()):

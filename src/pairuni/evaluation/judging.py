@@ -11,14 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pairuni.chat.endpoint import Endpoint
-from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
+from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import EndpointSettings
 from pairuni.evaluation.journal import Journal
 from pairuni.rewards.threads import at_once
 from pairuni.training.tracking import Progress
 
 M = TypeVar("M")
+
+Asks = Callable[[PlainRequest, Stopping], Answer]
+"""Who answers; an ``Endpoint`` of the same settings."""
 
 TRIES = 3
 """Times that a judge is asked until its reply can be read, as in WISE's own scripts."""
@@ -57,10 +59,9 @@ class Judged(Generic[M]):
 def judge_all(
     cases: Mapping[str, Case],
     settings: EndpointSettings,
+    endpoint: Asks,
     read: Callable[[str], M | None],
     store: Path,
-    *,
-    backoff: float = 1.0,
 ) -> dict[str, Judged[M]]:
     """What the judge says of every case; read: a reply's marks, None when it holds none.
 
@@ -69,7 +70,6 @@ def judge_all(
     run. Raises RuntimeError, when all others are judged, naming how many have no marks and the first of them, and at
     once when there are too many or the endpoint answers nobody.
     """
-    endpoint = Endpoint(settings, section="judge", backoff=backoff)
     stopping = Stopping()
     faults: dict[str, str] = {}
     counting = threading.Lock()

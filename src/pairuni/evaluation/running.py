@@ -221,6 +221,8 @@ def in_batches(
     total = sum(len(batch) for batch in batches.values())
     if done == total:
         return
+    if run.share.world_size > 1:
+        title = f"{title}, process {run.share.rank + 1} of {run.share.world_size}"
     with StopRequest() as stop, Progress(title, total=total, start=done, unit="items") as progress:
         for start, batch in batches.items():
             missing = [key(item) for item in batch if key(item) not in run]
