@@ -12,10 +12,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+
+from PIL import Image
 
 from pairuni.evaluation.journal import Journal, read_journal
 from pairuni.evaluation.pictures import Picture, one_picture
@@ -31,6 +34,7 @@ logger = logging.getLogger("pairuni")
 T = TypeVar("T")
 
 _SAMPLED_BYTES, _SAMPLES = 4096, 64
+_WRITERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +190,8 @@ def draw_all(
             seed=seed_of(model.seed, start),
         )
         pictures = policy.decode_images([trajectory for group in groups for trajectory in group])
-        paths = [path for draw in batch for path in draw.pictures]
-        for path, picture in zip(paths, pictures, strict=True):
-            with replacing(path) as aside:
-                picture.save(aside, format="PNG")
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            list(writers.map(_save, [path for draw in batch for path in draw.pictures], pictures))
         return {draw.key: {"guidance": guidance} for draw in batch}
 
     rollouts = len(draws[0].pictures) if draws else 1
@@ -233,6 +235,12 @@ def in_batches(
             values = work(batch, start)
             run.own.add({name: values[name] for name in missing})
             progress.advance(len(missing))
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    """Least effort: the GPU waits, and compressing a picture well takes as long as drawing a part of it."""
+    with replacing(path) as aside:
+        picture.save(aside, format="PNG", compress_level=1)
 
 
 def _seed(seed: int, start: int) -> int:
