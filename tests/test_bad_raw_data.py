@@ -1,4 +1,4 @@
-"""Raw data as it is found, through `pairuni pairs build`: one clear sentence each, and no good sample lost."""
+"""Raw data as it is found, through the commands: one clear sentence each, and no good sample lost."""
 
 from __future__ import annotations
 
@@ -217,3 +217,24 @@ def test_a_picture_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_pat
         for pair in map(json.loads, (out / "pairs.jsonl").read_text().splitlines())
     ]
     assert sum(map(len, used)) == len(set().union(*used))
+
+
+def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model: Path) -> None:
+    raw, out = Raw(tmp_path), tmp_path / "out"
+    given = (
+        "--understanding",
+        str(raw.understanding),
+        "--generation",
+        str(raw.generation),
+        "--out",
+        str(out),
+    )
+    words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--parts", "1"]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, "1 parts, the largest of 4 samples" in result.stdout) == (0, True), (
+        result.stderr
+    )
+    for words in (["build", str(out / "parts" / "000" / "build.toml")], ["join", str(out)]):
+        result = CliRunner().invoke(app, ["pairs", *words])
+        assert result.exit_code == 0, result.stderr
+    assert f"{len(rows_of(out / 'pairs.jsonl'))} pairs: {out / 'pairs.jsonl'}" in result.stdout

@@ -109,6 +109,32 @@ def pairs_encode(ctx: typer.Context) -> None:
     typer.echo(encode(recipe, words))
 
 
+@pairs_app.command("split", context_settings=WITH_OVERRIDES)
+def pairs_split(
+    ctx: typer.Context,
+    parts: Annotated[int, typer.Option(min=1, help="At most so many parts.")] = 16,
+) -> None:
+    """Cut raw data that is too large for one build into parts that look alike, with the options of pairs build.
+
+    OUT/parts/000 and on hold their data, their features and a build.toml each; pairs join takes their pairs together.
+    """
+    from pairuni.commands.pairs import split
+
+    words = list(ctx.args)
+    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    typer.echo(split(recipe, words, parts))
+
+
+@pairs_app.command("join")
+def pairs_join(
+    out: Annotated[Path, typer.Argument(help="The folder that pairs split wrote into.")],
+) -> None:
+    """Write the pairs of all parts as OUT/pairs.jsonl; pictures stay where they are."""
+    from pairuni.commands.pairs import join
+
+    typer.echo(join(out))
+
+
 @pairs_app.command("check")
 def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
     """List everything that is wrong with a pair file and its images; exit 1 when there is anything."""

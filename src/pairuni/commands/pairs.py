@@ -84,6 +84,29 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     return f"{done}; {len(encoded.faults):,} cannot be, the first: {path} {fault}"
 
 
+def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
+    """Cut the raw data into builds of its own; returns what was made and how to go on."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    _check_inputs(settings)
+
+    from pairuni.pairug.splitting import PARTS, RECIPE, split_raw
+
+    with Stages(unit="images") as stages:
+        sizes = split_raw(settings, _encoder(settings), parts, partial(stages.advance, "features"))
+    largest = max(size.total() for size in sizes)
+    return (
+        f"{len(sizes)} parts, the largest of {largest:,} samples; build each, then put their pairs together: "
+        f"pairuni pairs build {settings.out / PARTS}/000/{RECIPE} ...; pairuni pairs join {settings.out}"
+    )
+
+
+def join(out: Path) -> str:
+    """Put the pairs of all parts together; returns what was made."""
+    from pairuni.pairug.splitting import PAIRS, join_parts
+
+    return f"{join_parts(out):,} pairs: {out / PAIRS}"
+
+
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
     settings = load_settings(PairsSettings, recipe, overrides)

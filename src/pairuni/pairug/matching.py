@@ -118,8 +118,8 @@ def match(
     most = max(candidates, neighbours)
     while len(g_left) and len(u_left):
         found = find_candidates(
-            generation[g_left],
-            understanding[u_left],
+            _rows(generation, g_left),
+            _rows(understanding, u_left),
             threshold,
             most,
             cells=cells.of(g_left, u_left) if cells is not None else None,
@@ -140,6 +140,11 @@ def match(
     g_taken, u_taken = g_taken[order], u_taken[order]
     similarity = exact_cosines(generation, understanding, g_taken, u_taken)
     return list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
+
+
+def _rows(features: NDArray[np.float32], left: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The rows that are left, without a copy while that is all of them."""
+    return features if len(left) == len(features) else features[left]
 
 
 def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]) -> NDArray[np.float64]:
