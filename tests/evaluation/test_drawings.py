@@ -190,22 +190,22 @@ def test_replies_without_marks_are_asked_for_again_then_fail_by_name(
     data.mkdir()
     for path in (benchmarks / "wise_legacy").glob("*.json"):
         (data / path.name).write_text(path.read_text())
-    chosen = wise_benchmark(data, tmp_path, limit=6).draws
+    chosen = wise_benchmark(data, tmp_path / "run", limit=6).draws
     rows = json.loads((data / "cultural_common_sense.json").read_text())
     first = next(row for row in rows if str(row["prompt_id"]) in {draw.key for draw in chosen})
     first["Explanation"] = "Christmas"
     (data / "cultural_common_sense.json").write_text(json.dumps(rows))
     with ChatServer(reply=moody, rename=said) as server:
-        benchmark = wise_benchmark(data, tmp_path, limit=6, judge=judged_by(server))
+        benchmark = wise_benchmark(data, tmp_path / "run", limit=6, judge=judged_by(server))
         with pytest.raises(
             RuntimeError, match=rf"1 of 6 .*by seer, the first prompt {first['prompt_id']}: no marks"
         ):
-            run_benchmark(benchmark, tiny(), tmp_path, Share())
+            run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
         assert Counter(ask.digest for ask in server.asks).most_common()[0][1] == 3
         asked = len(server.asks)
         assert asked == 5 * 2 + 3
         server.reply = marks
-        (result,) = run_benchmark(benchmark, tiny(), tmp_path, Share())
+        (result,) = run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
         assert len(server.asks) == asked + 1
     assert sum(result.counts.values()) == 6
 

@@ -60,6 +60,13 @@ def test_a_folder_keeps_to_one_run(tmp_path: Path) -> None:
     assert all_records(tmp_path) == {"x": 1}
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"holds something else, such as metrics\.jsonl; give a new --out"):
+        settings_checked(tmp_path, {"model": "a"})
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 def test_other_weights_are_another_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     weights = tmp_path / "model.safetensors"

@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -5,8 +7,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from pairuni.evaluation import mme, pope
+from pairuni.cli import app
+from pairuni.evaluation import mme, pope, running
 from pairuni.evaluation.benchmark import run_benchmark, spread
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
@@ -163,3 +167,26 @@ def test_another_run_is_not_mixed_in(benchmarks: Path, coco_pictures: Path, tmp_
         run(30, batch_size=32)
     with pytest.raises(ValueError, match="subset was '30 of"):
         run(60)
+
+
+def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
+    benchmarks: Path, coco_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Any
+) -> None:
+    policy = Echo(lambda asked: "yes")
+
+    def interrupted(*given: Any, **settings: Any) -> Any:
+        if len(policy.asked) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Echo.sample_text(policy, *given, **settings)
+
+    policy.sample_text = interrupted
+    monkeypatch.setattr(running, "load_policy", lambda *given, **settings: policy)
+    words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_pictures)]
+    words += ["--limit", "60", "--batch-size", "10", "--device", "cpu", "--out", str(tmp_path / "run")]
+    stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 130
+    assert f"what is done is in {tmp_path / 'run'}, the same command goes on" in stopped.output
+    assert len(recorded(tmp_path / "run")) == 20
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 0, ended.output
+    assert len(policy.asked) == len(recorded(tmp_path / "run")) == 60

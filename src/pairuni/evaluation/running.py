@@ -100,9 +100,17 @@ class Run:
 
 
 def settings_checked(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Note in ``folder`` what its run is. Raises ValueError, naming what differs, when records there are of another."""
+    """Note in ``folder`` what its run is.
+
+    Raises ValueError when there is something else in the folder, and, naming what differs, when its records are of
+    another run.
+    """
     wanted = json.loads(json.dumps(settings))
     described = folder / "run.json"
+    if folder.is_dir() and not described.is_file():
+        other = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if other:
+            raise ValueError(f"{folder} holds something else, such as {other[0]}; give a new --out")
     with exclusive(folder / ".run.lock"):
         if described.is_file() and any(path.stat().st_size for path in _journals(folder)):
             found = json.loads(described.read_text(encoding="utf-8"))
