@@ -3,7 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pairuni.cli import app
 from pairuni.commands.digits_benchmark import digits_benchmark
 from pairuni.digits.evaluation import BATCH, evaluate
 from pairuni.digits.world import held_out_items
@@ -41,3 +43,11 @@ def test_digits_have_a_result_a_task(tmp_path: Path) -> None:
         assert result.counts["all"] == 34
         assert result.settings["seed of the items"] == 3
     assert json.loads((tmp_path / "evaluation" / "after.json").read_text())["generation"]["count"] == 34
+
+
+def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ended = CliRunner().invoke(app, ["eval", "digits", "--items", "34", "--device", "cpu"])
+    assert ended.exit_code == 1
+    assert "give --out" in ended.output

@@ -61,6 +61,8 @@ def digits(model: Mapping[str, Any], items: int, out: Path | None) -> str:
     """
     from pairuni.commands.digits_benchmark import BATCH, digits_benchmark
 
+    if out is None and share_of(os.environ).world_size > 1:
+        raise ValueError("several processes meet in the run's folder: give --out")
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory()))
         benchmark = digits_benchmark(items, folder, seed=model["seed"])
