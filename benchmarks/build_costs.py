@@ -1,8 +1,10 @@
 """What a sample of a build takes: memory, disk and processor time of each stage, on made-up data.
 
-The machinery alone, with small pictures and a matrix as encoder; then pictures and an encoder of real size:
+The machinery alone, with small pictures and a matrix as encoder; then pictures of real size, prepared for an encoder
+and encoded:
 
     python benchmarks/build_costs.py
+    python benchmarks/build_costs.py --samples 400 --side 512 --encoder preparation
     python benchmarks/build_costs.py --samples 128 --side 512 --encoder resnet-50
 
 Every build is a process of its own, on one thread. A number is the difference between a set and one of half its size,
@@ -32,7 +34,7 @@ from pairuni.pairug.build import build_pairs
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
 STAGES = ("read", "complete", "encode", "select and write")
-ENCODERS = ("matrix", "resnet-50", "dinov2-base", "siglip-base")
+ENCODERS = ("matrix", "preparation", "resnet-50", "dinov2-base", "siglip-base")
 
 
 class Prompt:
@@ -82,13 +84,21 @@ def write_raw(folder: Path, samples: int, side: int) -> None:
 
 
 def make_encoder(name: str, folder: Path, device: str) -> Any:
-    """Random weights in the shape of ``name``, through the same loading, preprocessing and batches as real ones."""
+    """Random weights in the shape of ``name``, through the same loading, preprocessing and batches as real ones.
+
+    preparation: what comes before the model alone.
+    """
     if name == "matrix":
         matrix = np.random.default_rng(1).normal(size=(8 * 8 * 3, 16)).astype(np.float32)
         return lambda images: np.stack([_thumbnail(image) for image in images]) @ matrix
     import torch
     import transformers
 
+    processor = transformers.ViTImageProcessorPil(size={"height": 224, "width": 224})
+    if name == "preparation":
+        return lambda images: np.stack(
+            [pixels[:, ::28, ::28].reshape(-1) for pixels in processor(images=list(images))["pixel_values"]]
+        )
     torch.manual_seed(0)
     if name == "resnet-50":
         model: Any = transformers.ResNetModel(transformers.ResNetConfig())
@@ -97,8 +107,7 @@ def make_encoder(name: str, folder: Path, device: str) -> Any:
     else:
         model = transformers.SiglipVisionModel(transformers.SiglipVisionConfig())
     model.save_pretrained(folder)
-    size = {"height": 224, "width": 224}
-    transformers.ViTImageProcessorPil(size=size).save_pretrained(folder)
+    processor.save_pretrained(folder)
     from pairuni.pairug.encoders import transformers_encoder
 
     return transformers_encoder(str(folder), device)
