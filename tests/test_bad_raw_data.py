@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from chat_server import ChatServer
 from pairuni.cli import app
 from tiny_models import save_tiny_janus
 
@@ -238,3 +239,20 @@ def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model:
         result = CliRunner().invoke(app, ["pairs", *words])
         assert result.exit_code == 0, result.stderr
     assert f"{len(rows_of(out / 'pairs.jsonl'))} pairs: {out / 'pairs.jsonl'}" in result.stdout
+
+
+def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    raw, page = Raw(tmp_path), [True]
+    with ChatServer(lambda ask: "html" if page[0] else None) as server:
+        words = ("--completer", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url)
+        code, said, out = build(raw, model, *words)
+        (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
+        assert (code, (out / "pairs.jsonl").exists()) == (1, False)
+        assert sentence.endswith("answers with a page of HTML, not as a chat endpoint")
+        page[0] = False
+        code, said, out = build(raw, model, *words)
+    assert code == 0, said
+    assert len(rows_of(out / "quadruples.jsonl")) == 4
