@@ -68,7 +68,9 @@ def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):
         wanted = "the endpoint says 413: too large" if one.failed else "refused 3 times, at last: "
         assert one.reason.startswith(wanted)
     stored = [json.loads(line) for line in (tmp_path / "cache/answers.jsonl").read_text().splitlines()]
-    assert len(stored) == report.tries + report.checks
+    # a second try that writes the same half again has its verdict already
+    assert len(stored) <= report.tries + report.checks <= len(stored) + report.retried
+    assert len({row["key"] for row in stored}) == len(stored)
     assert {kind for ask in server.asks if (kind := misbehave(ask))} == set(kinds)
     for one, sample in ((q, s) for q in report.quadruples for s in samples if s.id == q.id):
         if one.origin == "understanding":
