@@ -69,6 +69,59 @@ MULTIPLE_CHOICE = [
     (DIGIT, "B", "three seven", False),
 ]
 
+HEDGES = (
+    "{right} or {wrong}",
+    "{wrong} or {right}",
+    "{right} and {wrong}",
+    "The answer is {right} or {wrong}",
+    "{right} or {wrong} or maybe",
+    "{right}{wrong}",
+    "Not {right}",
+    "It is not {right}",
+    "It isn't {right}.",
+    "anything but {right}",
+    "The answer is not {right}",
+    "none of {right}",
+    "neither {right} nor {wrong}",
+)
+"""Replies that do not name one letter, or that deny the right one."""
+
+CLAIMS = (
+    "{right} is correct because of the shirt",
+    "{right} and nothing else",
+    "not {wrong}, but {right}",
+    "It isn't {wrong}; it is {right}",
+    "I am not sure, {right}",
+    "The answer is not {wrong}. The answer is {right}",
+)
+
+SEVERAL = "Which are animals? A. cat B. dog C. spoon"
+NEGATIVE = "What is it? A. −5 B. 5"
+BOTH = "Which? A. cat B. dog C. Both A and B"
+NONE = "Which? A. red B. blue C. None of the above"
+
+ODD_CHOICES = [
+    (SEVERAL, "A, B", "A, B", True),
+    (SEVERAL, "A, B", "B and A", True),
+    (SEVERAL, "AB", "A, B", True),
+    (SEVERAL, "A, B", "cat and dog", True),
+    (SEVERAL, "A, B", "B", False),
+    (SEVERAL, "A, B", "A, B, C", False),
+    ("Which letters are tall?", "A, C", "C, A", True),
+    ("Which letters are tall?", "A, C", "C", False),
+    (NEGATIVE, "A", "−5", True),
+    (NEGATIVE, "A", "-5", True),
+    (NEGATIVE, "B", "−5", False),
+    (BOTH, "C", "Both A and B", True),
+    (NONE, "C", "It is none of the above", True),
+    ("Operator? A. + B. -", "A", "+", True),
+    ("Operator? A. + B. -", "B", "+", False),
+    (PATTERN, "B", "It is not polka dots", False),
+    (PATTERN, "C", "It is not polka dots", False),
+    (PATTERN, "A", "These are stripes, not dots.", True),
+    (PATTERN, "D", "There is no pattern", True),
+]
+
 OPEN = [
     ("seven", "7", True),
     ("7", "seven", True),
@@ -108,11 +161,50 @@ OPEN = [
     ("cat", "a", False),
     ("cat", "the", False),
     ("7", "1/0", False),
+    ("5", "5, not 6", True),
+    ("5", "not 5", False),
+    ("yes", "not yes", False),
+    ("no", "No, there is not.", True),
+    ("+", "The answer is +", True),
+    ("+", "-", False),
+    ("★", "☆", False),
+    ("a", "the", False),
+    ("-5", "−5", True),
+    ("5", "−5", False),
+    ("1/2", "½", True),
+    ("2/3", "two thirds", True),
+    ("2", "two thirds", False),
+    ("100", "one hundred", True),
+    ("1", "one hundred", False),
+    ("2300", "two thousand three hundred", True),
+    ("205000", "two hundred and five thousand", True),
+    ("3 million", "three million", True),
+    ("3000000", "3 million", True),
+    ("20 g", "It weighs 20 g", True),
+    ("10 N", "10 newtons", True),
+    ("90°", r"$90^\circ$", True),
+    ("DC", "CD", False),
+    (r"\boxed{orange}", r"so \boxed{orange}", True),
+    ("<answer>5</answer>", "five", True),
 ]
 
 
 @pytest.mark.parametrize(("question", "truth", "reply", "right"), MULTIPLE_CHOICE)
 def test_multiple_choice(question: str, truth: str, reply: str, right: bool) -> None:
+    assert answers_match(question, truth, reply) is right
+
+
+@pytest.mark.parametrize("truth", "ABCD")
+def test_hedges_and_denials_are_wrong_and_claims_right_whatever_the_letter(truth: str) -> None:
+    for wrong in set("ABCD") - {truth}:
+        for reply in HEDGES:
+            assert not answers_match(PATTERN, truth, reply.format(right=truth, wrong=wrong)), (reply, wrong)
+        for reply in CLAIMS:
+            assert answers_match(PATTERN, truth, reply.format(right=truth, wrong=wrong)), (reply, wrong)
+
+
+@pytest.mark.parametrize(("question", "truth", "reply", "right"), ODD_CHOICES)
+def test_several_letters_denials_and_odd_options(question: str, truth: str, reply: str, right: bool) -> None:
     assert answers_match(question, truth, reply) is right
 
 

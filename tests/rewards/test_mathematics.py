@@ -40,6 +40,10 @@ WORDS = [
     ("light blue", "blue light"),
     (r"\text{on}", r"\text{no}"),
     ("b", "cat"),
+    ("C2H4", "C4H2"),
+    ("H2O", "O2H"),
+    ("3B", "B3"),
+    ("2b", "b2"),
 ]
 
 
@@ -67,6 +71,8 @@ def test_what_counts_as_a_formula() -> None:
     assert not any(map(is_formula, ("B", "cat", "3 cm", r"3\text{ cm}", "a red 7", "9" * 600, "")))
     assert formulas_in(r"either $x+1$ or \(x+2\), I think") == ["x+1", "x+2"]
     assert formulas_in("the colour of $money$") == []
+    assert formulas_in("2x") == formulas_in("20 g") == []
+    assert formulas_in("$2x$") == ["2x"]
 
 
 def test_nested_braces_of_a_box_are_kept() -> None:

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards.answers import chosen_letters, final_answer, normalise, numbers, parse_options, stated
+from pairuni.rewards.answers import (
+    chosen_letters,
+    final_answer,
+    normalise,
+    numbers,
+    parse_options,
+    same_words,
+    stated,
+    undenied,
+)
 from pairuni.rewards.mathematics import formulas_equal, formulas_in, is_symbolic
 
 _LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:is|are|see) ", re.I)
@@ -17,21 +26,21 @@ _LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:i
 def answers_match(question: str, truth: str, reply: str) -> bool:
     """Whether a reply gives the true answer to a question.
 
-    Exact comparison comes first; a question with options (or a truth that is one letter) is then decided by
-    the option chosen, and a reply that names two is wrong; open answers are compared as words, as numbers where
-    the truth is a number and the reply names just one, and as formulas (math-verify) where both are.
+    Exact comparison comes first; a question with options (or a truth that is letters) is then decided by the
+    options chosen, which must be the true ones and no others; open answers are compared as words, as numbers
+    where the truth is a number and the reply names just one, and as formulas (math-verify) where both are.
     """
-    given = final_answer(reply)
+    given, truth = final_answer(reply), final_answer(truth) or truth.strip()
     if not given:
         return False
-    if given == truth.strip():
+    if given == truth:
         return True
     options = parse_options(question)
-    if not options and re.fullmatch(r"\W*[A-Z]\W*", truth):
+    if not options and re.fullmatch(r"\W*[A-Z](?:\W+(?:and\W+)?[A-Z])*\W*", truth):
         options = dict.fromkeys(string.ascii_uppercase[:10], "")
-    true_letter = chosen_letters(truth, options) if options else set()
-    if len(true_letter) == 1:
-        return chosen_letters(given, options) == true_letter
+    true_letters = chosen_letters(truth, options) if options else set()
+    if true_letters:
+        return chosen_letters(given, options) == true_letters
     return _open_match(truth, given)
 
 
@@ -45,18 +54,17 @@ def _open_match(truth: str, given: str) -> bool:
     if len(true_numbers) == 1 and len(normalise(truth).split()) <= 2:
         if any(is_symbolic(one) for one in formulas_in(stated(given))):
             return len(wanted) == 1 and _formulas_match(wanted[0], given)
-        return set(numbers(stated(given))) == set(true_numbers)
+        return set(numbers(undenied(stated(given)))) == set(true_numbers)
     return False
 
 
 def _words_match(truth: str, given: str) -> bool:
     wanted = normalise(truth)
     for text in (given, stated(given)):
-        plain = normalise(text)
-        if wanted in {plain, _LEAD_IN.sub("", plain)}:
+        if same_words(truth, text) or (wanted and wanted == _LEAD_IN.sub("", normalise(text))):
             return True
     if wanted in {"yes", "no"}:
-        said = [word for word in normalise(stated(given)).split() if word in {"yes", "no"}]
+        said = [word for word in normalise(undenied(stated(given))).split() if word in {"yes", "no"}]
         return said[:1] == [wanted] and len(set(said)) == 1
     return False
 

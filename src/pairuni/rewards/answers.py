@@ -20,6 +20,11 @@ _NUMBER_WORDS = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
 
+_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_PARTS_PLURAL = {"halves": 2} | {f"{word}s": parts for word, parts in _PARTS.items()}
+_MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011", "-") | {"\u2044": "/"})
+
 _STATEMENT = re.compile(
     r"\b(?:answer|option|choice)\b(?:\s+\w+){0,3}?\s*(?:\bis\b|\bwould be\b|[:=])\s*:?\s*(?P<said>[^\n]+)",
     re.I,
@@ -28,7 +33,19 @@ _MARKER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])[.):]\s*(?=\S)")
 _AFTER_OPTIONS = re.compile(
     r"\n|(?:^|\s)(?:please\s+)?(?:answer (?:with|the)|select|choose)\b.*", re.I | re.S
 )
+_LABEL = re.compile(r"[^\W\d_]\d\w*")
 _LETTER = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
+_AFTER_A_LETTER = (
+    "and|or|nor|but|not|if|because|since|as|so|then|for|with|in|on|to|of|is|was|are|be|has|seems|looks|fits|"
+    "matches|would|could|should|must|may|might|can|will|shows|says|instead|rather"
+)
+_ARTICLE = re.compile(rf"\s+(?!(?:{_AFTER_A_LETTER})\b)[a-z]")
+_DENIAL = re.compile(
+    r"\b(?:not|never|neither|nor|without|except|cannot|\w+n['’]t|(?:anything|everything|nothing|all) but|none of|"
+    r"(?:other|rather) than|instead of)\b",
+    re.I,
+)
+_DENIED = re.compile(rf"{_DENIAL.pattern}.*?(?=[,;\n]|[.!?](?:\s|$)|\bbut\b|$)", re.I)
 
 
 def final_answer(reply: str) -> str:
@@ -64,6 +81,11 @@ def stated(text: str) -> str:
     return " ".join(found) if found else text
 
 
+def undenied(text: str) -> str:
+    """A text without what it denies, each to the end of its clause: "It is not A, but B" -> "It is , but B"."""
+    return _DENIED.sub(" ", text)
+
+
 def parse_options(question: str) -> dict[str, str]:
     """Options in a question's text, "A. Stripes B. Polka dots", as letter -> text; empty when it has none."""
     markers = list(_MARKER.finditer(question))
@@ -88,10 +110,14 @@ def parse_options(question: str) -> dict[str, str]:
 
 
 def chosen_letters(text: str, options: Mapping[str, str]) -> set[str]:
-    """The letters that an answer claims, by letter or by an option's text; two or more are ambiguous."""
+    """The letters that an answer claims, by letter or by an option's text; what it denies is not claimed.
+
+    Two or more are an ambiguous answer, unless the question has several right options.
+    """
     bare = text.strip().strip("*_`\"'“”[]() .:,").upper()
-    if len(bare) == 1 and bare in options:
-        return {bare}
+    several = len(set(bare)) == len(bare) and not _options_literal(text, options)
+    if set(bare) <= set(options) and (len(bare) == 1 or (bare and several)):
+        return set(bare)
     if match := re.match(r"\W*([A-Za-z])(?:[.):]\)?|\*\*)\s*(.*)", text.strip(), re.S):
         letter, rest = match[1].upper(), match[2]
         if letter in options:
@@ -99,12 +125,26 @@ def chosen_letters(text: str, options: Mapping[str, str]) -> set[str]:
     text = stated(text)
     if text.strip(" .()*").upper() in options:
         return {text.strip(" .()*").upper()}
-    return _letters(text, options) or _options_equal(text, options) or _options_within(text, options)
+    claimed = undenied(text)
+    named = text if any(_DENIAL.search(option) for option in options.values()) else claimed
+    return (
+        _options_literal(text, options)
+        or _letters(claimed, options)
+        or _options_equal(text, options)
+        or _options_within(named, options)
+    )
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts are equal but for case, articles, punctuation and the way that numbers are written; what
+    has neither words nor numbers, such as "+", is compared as it is."""
+    words = normalise(one), normalise(other)
+    return words[0] == words[1] if any(words) else _plain(one).strip() == _plain(other).strip()
 
 
 def normalise(text: str) -> str:
     """Lower case, plain punctuation, no articles, number words as numerals: "The  Forty-Two!" -> "42"."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    text = _plain(text)
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     text = re.sub(r"(?<!\w)[-–](?=\.?\d)", "minus ", text)
     tokens = re.findall(r"\d+(?:\.\d+)?(?:/\d+)?|\.\d+|[^\W\d_]+(?:'[a-z]+)?|%", text)
@@ -113,14 +153,41 @@ def normalise(text: str) -> str:
 
 
 def numbers(text: str) -> list[Fraction]:
-    """All numbers of a text, in order, as exact fractions; "50%" is 50 with its sign left to the words."""
-    found = []
-    for token in normalise(text).split():
-        match = re.fullmatch(r"(-)?(\d*\.?\d+)(?:/(\d+))?", token)
-        if match and int(match[3] or 1) != 0:
-            value = Fraction(match[2]) / int(match[3] or 1)
-            found.append(-value if match[1] else value)
-    return found
+    """All numbers of a text, in order, as exact fractions: "two hundred and one" is 201, "two thirds" 2/3, "50%" 50
+    with its sign left to the words. Digits of a label ("B3", "H2O") are none."""
+    found: list[list[Fraction]] = []
+    open_below = 0  # what may still be added to the last number: after "two hundred", anything under 100
+    counted = False
+    for token in normalise(_LABEL.sub(" ", text)).split():
+        value = _number(token)
+        if value is not None and 0 < value < open_below:
+            found[-1].append(value)
+        elif value is not None:
+            found.append([value])
+        elif token in _SCALES and (counted or open_below):
+            found[-1] = [part * _SCALES[token] if part < _SCALES[token] else part for part in found[-1]]
+        elif token in _SCALES:
+            found.append([Fraction(_SCALES[token])])
+        elif counted and token in (_PARTS if found[-1] == [1] else _PARTS_PLURAL):
+            found[-1] = [sum(found[-1], Fraction()) / (_PARTS | _PARTS_PLURAL)[token]]
+        if token != "and":
+            open_below = _SCALES.get(token, 0)
+        counted = value is not None
+    return [sum(parts, Fraction()) for parts in found]
+
+
+def _number(token: str) -> Fraction | None:
+    match = re.fullmatch(r"(-)?(\d*\.?\d+)(?:/(\d+))?", token)
+    if match is None or int(match[3] or 1) == 0:
+        return None
+    value = Fraction(match[2]) / int(match[3] or 1)
+    return -value if match[1] else value
+
+
+def _plain(text: str) -> str:
+    """Lower case, compatible characters and hyphens as one."""
+    text = re.sub(r"(?<=\d)(?=[¼½¾⅐-⅞])", " ", text)
+    return unicodedata.normalize("NFKC", text).translate(_MINUS).lower().replace("’", "'")
 
 
 def _join_number_words(tokens: list[str]) -> list[str]:
@@ -143,16 +210,20 @@ def _letters(text: str, options: Collection[str]) -> set[str]:
     for match in _LETTER.finditer(text):
         before, after = text[: match.start()].rstrip(), text[match.end() :]
         opens_sentence = not before or before[-1] in ".!?\n"
-        is_word = match[0] in "AI" and opens_sentence and re.match(r"\s+[a-z]", after)
+        is_word = match[0] in "AI" and opens_sentence and _ARTICLE.match(after)
         if match[0] in options and not is_word and not (match[0] == "I" and after.startswith(" ")):
             letters.add(match[0])
     letters |= {found.upper() for found in re.findall(r"\(([a-z])\)", text) if found.upper() in options}
     return letters
 
 
+def _options_literal(text: str, options: Mapping[str, str]) -> set[str]:
+    """Options that are the text letter for letter, whatever letters they name: "C. Both A and B"."""
+    return {letter for letter, option in options.items() if option and option == text.strip().rstrip(".")}
+
+
 def _options_equal(text: str, options: Mapping[str, str]) -> set[str]:
-    wanted = normalise(text)
-    return {letter for letter, option in options.items() if wanted and normalise(option) == wanted}
+    return {letter for letter, option in options.items() if text.strip() and same_words(text, option)}
 
 
 def _options_within(text: str, options: Mapping[str, str]) -> set[str]:

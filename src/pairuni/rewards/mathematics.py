@@ -40,6 +40,7 @@ _FUNCTIONS = {
     "lcm",
     "frac",
 }
+_OPERATOR = r"\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w"
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 
 
@@ -49,7 +50,7 @@ def is_formula(text: str) -> bool:
     words = {word.lower() for word in re.findall(r"[^\W\d_]{2,}", bare)}
     if re.search(r"\\(?:text|mbox|textbf|mathrm)\s*\{", text) or words - _FUNCTIONS or len(text) > LONGEST:
         return False
-    return bool(re.search(r"\d|\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w", text))
+    return bool(re.search(rf"\d|{_OPERATOR}", text))
 
 
 def is_symbolic(formula: str) -> bool:
@@ -58,10 +59,16 @@ def is_symbolic(formula: str) -> bool:
 
 
 def formulas_in(text: str) -> list[str]:
-    """The formulas that a text sets apart by $...$, \\(...\\) or \\[...\\]; else the text, where it is one."""
+    """The formulas that a text sets apart by $...$, \\(...\\) or \\[...\\]; else the text, where it is one.
+
+    Digits and letters that nothing joins are a label or a quantity there: C2H4, 3B, 20 g.
+    """
     found = ["".join(parts).strip() for parts in _DELIMITED.findall(text)]
+    if set_apart := [one for one in found if is_formula(one)]:
+        return set_apart
     whole = text.strip().rstrip(".").strip()
-    return [one for one in found if is_formula(one)] or ([whole] if is_formula(whole) else [])
+    joined = re.search(rf"{_OPERATOR}|\b(?:{'|'.join(_FUNCTIONS)})\b", whole)
+    return [whole] if is_formula(whole) and (joined or not re.search(r"[^\W\d_]", whole)) else []
 
 
 def formulas_equal(truth: str, given: str) -> bool:
@@ -69,7 +76,7 @@ def formulas_equal(truth: str, given: str) -> bool:
 
     Raises ImportError, with what to install, where math-verify is missing.
     """
-    return _comparer.equal(truth, given)
+    return _comparer.equal(*(one.replace("°", r"^\circ") for one in (truth, given)))
 
 
 class _Comparer:
