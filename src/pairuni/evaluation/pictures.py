@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from pairuni.policies.pictures import side_by_side
+
 Picture = Path | bytes
 """A picture's file, or the bytes of one."""
 
@@ -15,25 +17,10 @@ Picture = Path | bytes
 def one_picture(pictures: Sequence[Picture]) -> Image.Image | None:
     """The one RGB picture that a policy takes, None for a question about text alone.
 
-    Several stand side by side, from left to right at the height of the tallest, none cropped. Raises ValueError
-    naming a file that cannot be read.
+    Several stand side by side. Raises ValueError naming a file that cannot be read.
     """
     opened = [open_picture(picture) for picture in pictures]
-    if len(opened) <= 1:
-        return opened[0] if opened else None
-    height = max(picture.height for picture in opened)
-    scaled = [
-        picture.resize(
-            (max(1, round(picture.width * height / picture.height)), height), Image.Resampling.BICUBIC
-        )
-        for picture in opened
-    ]
-    row = Image.new("RGB", (sum(picture.width for picture in scaled), height))
-    left = 0
-    for picture in scaled:
-        row.paste(picture, (left, 0))
-        left += picture.width
-    return row
+    return side_by_side(opened) if opened else None
 
 
 def open_picture(picture: Picture) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
+from pairuni.policies.pictures import side_by_side
 from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
 
 SeveralImages = Literal["error", "row", "first"]
@@ -129,8 +130,7 @@ def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image 
     """The one RGB picture that a policy takes, or None for a question about text alone.
 
     ``pictures`` are PIL pictures or paths of picture files. Several are an error, the first of them, or a
-    "row": side by side from left to right at the height of the tallest, none cropped. Raises ValueError for
-    what is no picture, such as a video.
+    "row" side by side. Raises ValueError for what is no picture, such as a video.
     """
     opened = [_open(picture) for picture in pictures if picture is not None]
     if len(opened) > 1 and several == "error":
@@ -140,21 +140,7 @@ def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image 
         )
     if not opened:
         return None
-    if len(opened) == 1 or several == "first":
-        return opened[0]
-    height = max(picture.height for picture in opened)
-    scaled = [
-        picture.resize(
-            (max(1, round(picture.width * height / picture.height)), height), Image.Resampling.BICUBIC
-        )
-        for picture in opened
-    ]
-    row = Image.new("RGB", (sum(picture.width for picture in scaled), height))
-    left = 0
-    for picture in scaled:
-        row.paste(picture, (left, 0))
-        left += picture.width
-    return row
+    return opened[0] if several == "first" else side_by_side(opened)
 
 
 def _open(picture: Any) -> Image.Image:
