@@ -140,6 +140,32 @@ def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+def test_held_out_items_are_not_trained_on_and_stay_the_same(
+    recipe: Path, pairs: Path, tmp_path: Path
+) -> None:
+    held = tmp_path / "held" / "pairs.jsonl"
+    held.parent.mkdir()
+    rows = []
+    for index, line in enumerate(pairs.read_text().splitlines()):
+        row = json.loads(line)
+        picture = Path(row["understand_ann"]["image_path"])
+        Image.open(pairs.with_name(picture.name)).save(held.with_name(picture.name))
+        rows.append(line.replace('"prompt": "a"', f'"prompt": "drawing {index}"'))
+    held.write_text("\n".join(rows) + "\n")
+    words = ["train", recipe, "--out", tmp_path / "run", "--evaluation.every=1", "--evaluation.pairs"]
+    code, _, errors = call(*words, held, "--evaluation.items=2")
+    assert code == 0, errors
+    assert "0 of 4 pairs are not trained on" in errors
+    config = (tmp_path / "run" / "config.toml").read_bytes()
+    said = fails(*words, held, "--evaluation.items=3", "--pairgrpo.steps=3", "--resume")
+    assert "a look at 2 questions and 2 prompts at step 0, which are not the 3 and 3" in said
+    assert (tmp_path / "run" / "config.toml").read_bytes() == config
+    code, _, errors = call(*words, held, "--evaluation.items=2", "--pairgrpo.steps=3", "--resume")
+    assert code == 0, errors
+    said = fails(*words, pairs, "--out", tmp_path / "none")
+    assert "holding out 4 pairs leaves none to train on" in said
+
+
 def test_training_by_hpsv2(recipe: Path, tmp_path: Path) -> None:
     weights = tiny_hpsv2.weights(tiny_hpsv2.shapes())
     state = {name: torch.from_numpy(values) for name, values in weights.items()}

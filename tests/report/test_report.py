@@ -270,6 +270,22 @@ def test_looks_at_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
     assert shown == [f"after step {step}: a two" for step in (0, 20, 100)]
 
 
+def test_a_look_at_other_items_is_left_out_of_theirs(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1, "understanding/reward": 0.5}\n')
+    (run / "evaluation").mkdir()
+    look = json.loads(a_look(9, 1.0, "two"))
+    for step, prompts in ((0, ["a six"]), (3, []), (9, ["a two", "a nine"])):
+        drawn = [{**look["generation"]["items"][0], "prompt": prompt} for prompt in prompts]
+        asked = look["understanding"]["items"] * len(prompts)
+        for task, items in (("generation", drawn), ("understanding", asked)):
+            look[task] = {"score": 1.0, "items": items}
+        (run / "evaluation" / f"step-{step:06d}.json").write_text(json.dumps(look))
+        look = json.loads(a_look(9, 1.0, "two"))
+        Image.new("RGB", (32, 32)).save(run / "9.png")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert [image["alt"] for image in page.of("img")] == ["after step 9: a two", "after step 9: a nine"]
+
+
 def test_a_look_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1}\n')
     (run / "evaluation").mkdir()

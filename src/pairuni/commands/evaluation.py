@@ -26,6 +26,7 @@ def in_training(
     """What a run scores itself with every ``evaluation.every`` steps; None when it never does.
 
     held_out: pairs that are not trained on, for the task "pairs". out: the run's folder, which keeps the pictures.
+    Raises ValueError when ``out`` holds looks at other items, which would not compare.
     """
     chosen = settings.evaluation
     if chosen.every == 0:
@@ -33,11 +34,17 @@ def in_training(
     if chosen.task == "pairs":
         from pairuni.pairgrpo.held_out import HeldOutPairs
 
+        _refuse_other_items(
+            out,
+            [pair.understand_ann.question for pair in held_out],
+            [pair.generate_ann.prompt for pair in held_out],
+        )
         return HeldOutPairs(
             pairs=held_out,
             image_folder=(chosen.pairs or settings.data.pairs).parent,
             rewards=rewards,
             rollout=settings.rollout,
+            pairs_per_step=settings.pairgrpo.pairs_per_step,
             seed=settings.seed,
             out=out,
         )
@@ -45,6 +52,9 @@ def in_training(
     from pairuni.digits.world import held_out_items
 
     items = held_out_items(settings.seed, chosen.items)
+    _refuse_other_items(
+        out, [one.question.text for one in items.understanding], [one.prompt for one in items.generation]
+    )
 
     def scores(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
         result = evaluate(policy, items, guidance=settings.rollout.guidance, seed=settings.seed)
@@ -52,6 +62,20 @@ def in_training(
         return result.scores()
 
     return scores
+
+
+def _refuse_other_items(out: Path, questions: Sequence[str], prompts: Sequence[str]) -> None:
+    from pairuni.report.held_out import read_looks
+
+    for look in read_looks(out):
+        asked = [item.question for item in look.understanding.items]
+        drawn = [item.prompt for item in look.generation.items]
+        if (asked, drawn) != (list(questions), list(prompts)):
+            raise ValueError(
+                f"{out} holds a look at {len(asked)} questions and {len(drawn)} prompts at step {look.step}, which are "
+                f"not the {len(questions)} and {len(prompts)} that the settings hold out: set evaluation.items, "
+                "evaluation.pairs and evaluation.task as they were, or train into another folder"
+            )
 
 
 def digits(model: Mapping[str, Any], items: int, out: Path | None) -> str:

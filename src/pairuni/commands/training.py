@@ -73,7 +73,8 @@ def _pairs(settings: RunSettings) -> tuple[list[UGPair], list[UGPair]]:
         data.pairing,
         seed=settings.seed,
         budget=data.budget,
-        held_out=held_out if looks.pairs is None else (),
+        held_out=held_out,
+        held_out_folder=(looks.pairs or data.pairs).parent,
     )
     return pairs, held_out
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from pairuni.config import RolloutSettings
 from pairuni.files import write_text
-from pairuni.pairgrpo.rollout import Rewards, open_image
+from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, open_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
-from pairuni.records import UGPair
-from pairuni.rewards.checked import checked_scores
+from pairuni.records import Annotation, UGPair
+from pairuni.rewards.weighted import scores_by_term, total_scores
 from pairuni.training.seeding import derive_seed
 
 SHOWN = 12
@@ -28,14 +28,16 @@ _BATCH = 64
 class HeldOutPairs:
     """What ``Trainer`` calls to look at a policy: a greedy answer and one picture for each pair.
 
-    image_folder: what the pairs' image paths are relative to. out: the run's folder. Pictures are drawn with the
-    same noise each time, so that looks differ by the policy alone.
+    image_folder: what the pairs' image paths are relative to. out: the run's folder. pairs_per_step: those of
+    training; rewards are asked for as many samples at once as a step has, so that their time limit means the same.
+    Pictures are drawn with the same noise each time, so that looks differ by the policy alone.
     """
 
     pairs: Sequence[UGPair]
     image_folder: Path
     rewards: Rewards
     rollout: RolloutSettings
+    pairs_per_step: int
     seed: int
     out: Path
 
@@ -50,15 +52,27 @@ class HeldOutPairs:
             said, drawn = self._sample(policy, self.pairs[start : start + _BATCH], start)
             answers += said
             pictures += drawn
-        asked = [pair.understand_ann for pair in self.pairs]
-        prompted = [pair.generate_ann for pair in self.pairs]
-        limit = self.rewards.timeout
-        rewards = {
-            "understanding": checked_scores(self.rewards.understanding, asked, answers, timeout=limit),
-            "generation": checked_scores(self.rewards.generation, prompted, pictures, timeout=limit),
+        terms: dict[Task, dict[str, list[float]]] = {
+            "understanding": self._scores(
+                "understanding", [pair.understand_ann for pair in self.pairs], answers
+            ),
+            "generation": self._scores("generation", [pair.generate_ann for pair in self.pairs], pictures),
         }
-        self._write(step, answers, pictures, rewards)
-        return {task: statistics.fmean(scores) for task, scores in rewards.items()}
+        return self._write(step, answers, pictures, terms)
+
+    def _scores(
+        self, task: Task, records: Sequence[Annotation], samples: Sequence[Any]
+    ) -> dict[str, list[float]]:
+        """What each term of the task's reward gives each sample."""
+        size = self.pairs_per_step * getattr(self.rollout, task)
+        terms: dict[str, list[float]] = {}
+        for start in range(0, len(samples), size):
+            batch = slice(start, start + size)
+            reward, limit = self.rewards.task(task), self.rewards.timeout
+            given = scores_by_term(reward, records[batch], samples[batch], timeout=limit)
+            for name, scores in given.items():
+                terms.setdefault(name, []).extend(scores)
+        return terms
 
     def _sample(
         self, policy: UnifiedPolicy, pairs: Sequence[UGPair], start: int
@@ -90,18 +104,24 @@ class HeldOutPairs:
         step: int,
         answers: Sequence[str],
         pictures: Sequence[Image.Image],
-        rewards: Mapping[str, Sequence[float]],
-    ) -> None:
+        terms: Mapping[Task, Mapping[str, Sequence[float]]],
+    ) -> dict[str, float]:
+        """Write the look and its pictures; the mean reward of each task."""
         name = f"step-{step:06d}"
         folder = self.out / "evaluation"
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "asked").mkdir(exist_ok=True)
-        items: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
+        rewards = {task: total_scores(self.rewards.task(task), terms[task]) for task in TASKS}
+        items: dict[Task, list[dict[str, Any]]] = {"understanding": [], "generation": []}
         for index, pair in enumerate(self.pairs):
             question, prompt = pair.understand_ann, pair.generate_ann
             row = {"question": question.question, "answer": question.answer, "reply": answers[index].strip()}
-            items["understanding"].append({**row, "reward": rewards["understanding"][index]})
-            items["generation"].append({"prompt": prompt.prompt, "reward": rewards["generation"][index]})
+            items["understanding"].append(row)
+            items["generation"].append({"prompt": prompt.prompt})
+            for task in TASKS:
+                items[task][-1]["reward"] = rewards[task][index]
+                if len(terms[task]) > 1:
+                    items[task][-1]["terms"] = {name: scores[index] for name, scores in terms[task].items()}
             if index < SHOWN:
                 seen = folder / "asked" / f"{index:03d}.png"
                 if not seen.exists():
@@ -110,8 +130,9 @@ class HeldOutPairs:
                 pictures[index].save(drawn)
                 items["understanding"][-1]["image"] = seen.relative_to(self.out).as_posix()
                 items["generation"][-1]["image"] = drawn.relative_to(self.out).as_posix()
+        means: dict[str, float] = {task: statistics.fmean(rewards[task]) for task in TASKS}
         looked = {
-            task: {"score": statistics.fmean(rewards[task]), "count": len(self.pairs), "items": items[task]}
-            for task in items
+            task: {"score": means[task], "count": len(self.pairs), "items": items[task]} for task in TASKS
         }
         write_text(folder / f"{name}.json", json.dumps({"step": step, **looked}, indent=1) + "\n")
+        return means

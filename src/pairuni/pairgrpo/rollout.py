@@ -16,9 +16,8 @@ from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
-from pairuni.rewards.checked import checked_scores
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
-from pairuni.rewards.weighted import terms_of
+from pairuni.rewards.weighted import scores_by_term, terms_of
 from pairuni.training.seeding import derive_seed
 
 Task = Literal["understanding", "generation"]
@@ -234,12 +233,13 @@ def _scored(
     std_guard: float,
 ) -> TaskRollouts:
     repeated = [record for record in records for _ in range(len(samples) // len(records))]
-    weights, terms = [], {}
-    for term in terms_of(rewards.task(task)):
-        scores = checked_scores(term.reward, repeated, samples, timeout=rewards.timeout)
-        weights.append(term.weight)
-        terms[term.reward.name] = torch.tensor(scores, dtype=torch.float64).view(len(records), -1)
-    given, weight = torch.stack(list(terms.values())), torch.tensor(weights, dtype=torch.float64)
+    reward = rewards.task(task)
+    terms = {
+        name: torch.tensor(scores, dtype=torch.float64).view(len(records), -1)
+        for name, scores in scores_by_term(reward, repeated, samples, timeout=rewards.timeout).items()
+    }
+    given = torch.stack(list(terms.values()))
+    weight = torch.tensor([term.weight for term in terms_of(reward)], dtype=torch.float64)
     return TaskRollouts(
         trajectories=trajectories,
         samples=samples,

@@ -68,8 +68,8 @@ class Trainer:
     the trained model. pairs: in their file's order, pairing and budget already applied; image_folder: what
     their image paths are relative to, None means beside the settings' pair file. evaluate(policy, step) is
     called every ``evaluation.every`` steps, and for the untouched policy as step 0; what it returns joins the
-    step's line as ``eval/<name>``. The policy must be as loaded, also when resuming: its weights at
-    construction are the frozen reference.
+    step's line as ``eval/<name>``. A call that failed is made up for when the run is resumed. The policy must
+    be as loaded, also when resuming: its weights at construction are the frozen reference.
 
     Raises ValueError for settings that do not fit the policy or the pairs.
     """
@@ -128,8 +128,7 @@ class Trainer:
         """
         self._begin(resume)
         steps = self._settings.pairgrpo.steps
-        if self._step == 0 and (untouched := self._look()):
-            self._log({"step": 0, **untouched})
+        self._look_where_missing()
         with StopRequest() as stop, Progress("training", total=steps, start=self._step) as progress:
             try:
                 while self._step < steps and not stop.requested:
@@ -213,6 +212,16 @@ class Trainer:
         scores = self._evaluate(self._policy, self._step)
         set_random_state(self._random)  # looking at the model must not change its training
         return {f"eval/{name}": value for name, value in scores.items()}
+
+    def _look_where_missing(self) -> None:
+        """Look at the policy as the run finds it: untouched, or where the look of its last step failed."""
+        rows = self._metrics.rows()
+        row = rows[-1] if rows and rows[-1]["step"] == self._step else {"step": self._step}
+        if any(name.startswith("eval/") for name in row):
+            return
+        if looked := self._look():
+            self._metrics.rewind(self._step - 1)
+            self._log(row | looked)
 
     def _log(self, row: Mapping[str, float]) -> None:
         self._metrics.append(row)

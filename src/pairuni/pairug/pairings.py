@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 from pairuni.config import Pairing
 from pairuni.pairug.store import read_pairs, read_quadruples
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
+
+logger = logging.getLogger("pairuni")
 
 QUADRUPLES = "quadruples.jsonl"
 """All completed samples of a build, beside its pairs."""
@@ -22,18 +26,26 @@ def load_pairing(
     seed: int,
     budget: int | None = None,
     held_out: Sequence[UGPair] = (),
+    held_out_folder: Path | None = None,
 ) -> list[UGPair]:
     """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
 
-    held_out: pairs of the same file; nothing of which a picture or a prompt stands among them is used.
+    held_out: nothing of which a picture or a prompt stands among these pairs is used; how many that are is logged.
+    held_out_folder: what their image paths are relative to; None is the file's own folder.
     """
     beside = path.with_name(QUADRUPLES)
     quadruples = read_quadruples(beside) if beside.is_file() else None
     pairs = read_pairs(path)
     if held_out:
-        seen = {trace for pair in held_out for side in _sides(pair) for trace in _traces(side)}
-        pairs = [pair for pair in pairs if all(seen.isdisjoint(_traces(side)) for side in _sides(pair))]
-        quadruples = quadruples and [one for one in quadruples if seen.isdisjoint(_traces(one))]
+        own, folder = path.parent.resolve(), (held_out_folder or path.parent).resolve()
+        seen = {trace for pair in held_out for side in _sides(pair) for trace in _traces(side, folder)}
+        every = len(pairs)
+        pairs = [pair for pair in pairs if all(seen.isdisjoint(_traces(side, own)) for side in _sides(pair))]
+        quadruples = quadruples and [one for one in quadruples if seen.isdisjoint(_traces(one, own))]
+        logger.info(
+            "%d of %d pairs are not trained on: a picture or prompt of theirs is held out",
+            *(every - len(pairs), every),
+        )
     if held_out and not pairs:
         raise ValueError(
             f"{path}: holding out {len(held_out)} pairs leaves none to train on; lower evaluation.items, "
@@ -115,9 +127,9 @@ def _sides(pair: UGPair) -> tuple[Annotation, Annotation]:
     return pair.generate_ann, pair.understand_ann
 
 
-def _traces(side: Annotation | Quadruple) -> set[tuple[str, str]]:
-    """What tells that a side was seen before."""
-    return {("picture", side.image_path), ("prompt", side.prompt)}
+def _traces(side: Annotation | Quadruple, folder: Path) -> set[tuple[str, str]]:
+    """What tells that a side was seen before. folder: what its image path is relative to, without links."""
+    return {("picture", os.path.normpath(folder / side.image_path)), ("prompt", side.prompt)}
 
 
 def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:

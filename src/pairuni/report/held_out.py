@@ -105,8 +105,19 @@ def _pictured(task: LookedTask) -> list[int]:
     return spread([row for row, item in enumerate(task.items) if item.image], SHOWN_ITEMS)
 
 
+def _same(tasks: Sequence[tuple[int, LookedTask]], row: int) -> list[tuple[int, LookItem]]:
+    """The item of this row at each step, as far as it is the one of the last step."""
+    last = tasks[-1][1].items[row]
+    return [
+        (step, task.items[row])
+        for step, task in tasks
+        if row < len(task.items)
+        and (task.items[row].prompt, task.items[row].question) == (last.prompt, last.question)
+    ]
+
+
 def _drawings(folder: Path, looks: Sequence[Look], row: int) -> str:
-    items = [(look.step, look.generation.items[row]) for look in looks]
+    items = _same([(look.step, look.generation) for look in looks], row)
     figures = "".join(
         f"<figure>{picture(folder, item.image, f'after step {step}: {item.prompt}')}"
         f"<figcaption>step {step}<br>{item.earned}</figcaption></figure>"
@@ -116,7 +127,7 @@ def _drawings(folder: Path, looks: Sequence[Look], row: int) -> str:
 
 
 def _answers(folder: Path, looks: Sequence[Look], row: int) -> str:
-    items = [(look.step, look.understanding.items[row]) for look in looks]
+    items = _same([(look.step, look.understanding) for look in looks], row)
     first = items[0][1]
     replies = "".join(
         f"<dt>step {step}: {item.earned}</dt><dd>{escape(item.reply.strip()) or '<i>nothing</i>'}</dd>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,16 +37,34 @@ class WeightedReward:
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
         """One score a sample. Raises RewardError naming the term that fails."""
-        totals = [0.0] * len(samples)
-        for term in self.terms:
-            scores = checked_scores(term.reward, records, samples)
-            totals = [total + term.weight * score for total, score in zip(totals, scores, strict=True)]
-        return totals
+        return total_scores(self, scores_by_term(self, records, samples))
 
 
 def terms_of(reward: Reward) -> tuple[Term, ...]:
     """The terms of a sum; a reward alone is a term of weight 1."""
     return reward.terms if isinstance(reward, WeightedReward) else (Term(1.0, reward),)
+
+
+def scores_by_term(
+    reward: Reward, records: Sequence[Annotation], samples: Sequence[Any], *, timeout: float | None = None
+) -> dict[str, list[float]]:
+    """What each term gives each sample, by the term's name, its weight not applied.
+
+    timeout: seconds for each term; None waits for ever. Raises RewardError naming the term that fails.
+    """
+    return {
+        term.reward.name: checked_scores(term.reward, records, samples, timeout=timeout)
+        for term in terms_of(reward)
+    }
+
+
+def total_scores(reward: Reward, by_term: Mapping[str, Sequence[float]]) -> list[float]:
+    """The weighted sum of what ``scores_by_term`` gave, one number a sample."""
+    weights = [term.weight for term in terms_of(reward)]
+    return [
+        sum(weight * score for weight, score in zip(weights, scores, strict=True))
+        for scores in zip(*by_term.values(), strict=True)
+    ]
 
 
 def parse_sum(text: str) -> list[tuple[float, str]]:
