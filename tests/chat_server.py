@@ -175,8 +175,9 @@ class ChatServer:
     def _answer(self, handler: BaseHTTPRequestHandler, ask: Ask) -> None:
         fault = self.misbehave(ask)
         error = {"error": {"message": "you asked for it", "code": fault, "type": "fault"}}
-        if fault == "429":
-            self._send(handler, 429, json.dumps(error), {"Retry-After": "0.05"})
+        if fault is not None and fault.startswith("429"):
+            rest = fault.removeprefix("429").strip() or "0.05"
+            self._send(handler, 429, json.dumps(error), {"Retry-After": rest})
         elif fault == "500":
             self._send(handler, 500, "oh no", {"retry-after-ms": "10"})
         elif fault == "hang":

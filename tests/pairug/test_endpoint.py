@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from PIL import Image
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples, real_samples
 from pairuni.chat.endpoint import Endpoint, retry_after
-from pairuni.chat.request import AskingStopped
+from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug import asking
 from pairuni.pairug.answer_store import AnswerStore
@@ -151,20 +152,40 @@ def test_retry_after_holds_all_requests_back(run, tmp_path):
         began.append(time.monotonic())
         return "429 0.6" if ask.serial == 0 else None
 
-    class Strict(ChatServer):
-        def _answer(self, handler, ask):
-            if misbehave(ask):
-                self._send(handler, 429, "{}", {"Retry-After": "0.6"})
-            else:
-                super()._answer(handler, ask)
-
-    with Strict(seconds=0.01) as server:
+    with ChatServer(misbehave, seconds=0.01) as server:
         report = run(server, made_samples(tmp_path, 12), concurrency=2)
     assert len(report.quadruples) == 12
     first = began[0]
     early = [moment for moment in began if moment - first < 0.3]
     assert len(early) <= 6, "requests went on while the server asked for rest"
     assert any(moment - first > 0.55 for moment in began)
+
+
+@pytest.mark.parametrize("concurrency", [4, 16])
+def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path, concurrency):
+    lock = threading.Lock()
+    next_one = time.monotonic()
+
+    def one_in_20_milliseconds(ask: Ask) -> str | None:
+        nonlocal next_one
+        with lock:
+            now = time.monotonic()
+            if now < next_one:
+                return "429 0.02"
+            next_one = now + 0.02
+            return None
+
+    with ChatServer(one_in_20_milliseconds) as server:
+        report = run(server, made_samples(tmp_path, 24), concurrency=concurrency, max_retries=3)
+    assert (len(report.quadruples), report.failed) == (24, 0)
+    assert len(server.asks) < 6 * 48
+
+
+def test_a_rest_of_no_seconds_is_not_taken_at_its_word_for_ever(run, tmp_path):
+    ends = time.monotonic() + 0.2
+    with ChatServer(lambda ask: "429 0" if time.monotonic() < ends else None) as server:
+        report = run(server, made_samples(tmp_path, 2), concurrency=1, max_retries=6)
+    assert (len(report.quadruples), report.failed) == (2, 0)
 
 
 def test_retry_after_in_all_its_forms():
@@ -286,6 +307,30 @@ def test_json_objects_where_schemas_are_refused(run, tmp_path):
     assert {ask.body["response_format"]["type"] for ask in server.asks if not misbehave(ask)} == {
         "json_object"
     }
+
+
+def test_what_one_model_understands_says_nothing_of_another(run, tmp_path):
+    def misbehave(ask: Ask) -> str | None:
+        form = ask.body.get("response_format", {}).get("type")
+        refused = ask.body["model"] == "judge" and form == "json_schema"
+        return "status 400 response_format json_schema is not supported" if refused else None
+
+    with ChatServer(misbehave) as server:
+        report = run(server, made_samples(tmp_path, 4), verifier="judge", concurrency=1)
+    assert (len(report.quadruples), report.failed) == (4, 0)
+    assert Counter((ask.body["model"], ask.body["response_format"]["type"]) for ask in server.asks) == {
+        ("seer", "json_schema"): 4,
+        ("judge", "json_schema"): 1,
+        ("judge", "json_object"): 4,
+    }
+
+
+def test_a_request_that_wants_no_json_is_not_asked_in_other_formats():
+    with ChatServer(lambda ask: "status 400 too hot") as server:
+        endpoint = Endpoint(CompletionSettings(model="seer", base_url=server.url))
+        with pytest.raises(AskingFailed, match="the endpoint says 400: too hot"):
+            endpoint(PlainRequest(model="seer", content=("Mark it.",), max_tokens=5), Stopping())
+    assert len(server.asks) == 1
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,17 @@ def test_a_key_that_no_header_can_hold(monkeypatch, spoilt):
 
 
 @pytest.mark.parametrize("name", ["endpoint", "batch", "local", "scene"])
-def test_a_key_given_as_a_setting_is_refused_unseen(name):
+def test_a_key_given_as_a_setting_is_refused_unseen(name, monkeypatch):
     with pytest.raises(ValueError, match="must be the name of an environment variable") as caught:
         make_completer(name, CompletionSettings(model="m", key_variable=KEY))
     assert KEY not in str(caught.value)
     for url in (f"http://me:{KEY}@host/v1", f"http://host/v1?api_key={KEY}"):
         with pytest.raises(ValueError, match="must hold no user, password or query") as caught:
             make_completer(name, CompletionSettings(model="m", base_url=url))
+        assert KEY not in str(caught.value)
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with pytest.raises(ValueError, match="OPENAI_BASE_URL must hold no user") as caught:
+            make_completer(name, CompletionSettings(model="m"))
         assert KEY not in str(caught.value)
 
 

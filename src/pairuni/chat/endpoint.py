@@ -27,6 +27,7 @@ from pairuni.chat.request import (
     Sendable,
     Stopping,
 )
+from pairuni.chat.throttle import Throttle
 from pairuni.config import EndpointSettings
 
 logger = logging.getLogger("pairuni")
@@ -71,11 +72,11 @@ class Dialect:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def after(self, refusal: str, fixed: bool) -> Dialect | None:
-        """What to try when the server refused this dialect; None when nothing is left."""
+    def after(self, refusal: str, request: ChatRequest, *, fixed: bool) -> Dialect | None:
+        """What to try when the server refused this dialect; None when nothing is left. fixed: the format stays."""
         if self.limit in refusal and self.limit == "max_completion_tokens":
             return replace(self, limit="max_tokens")
-        if fixed or self.format == "text":
+        if fixed or self.format == "text" or request.schema is None:
             return None
         return replace(self, format="object" if self.format == "schema" else "text")
 
@@ -118,9 +119,9 @@ class Endpoint:
         self._backoff = backoff
         self._key = key_from_environment(settings, section)
         self._lock = threading.Lock()
-        self._not_before = 0.0
-        self._settled = False
-        self._dialect = Dialect("schema" if settings.structured == "auto" else settings.structured)
+        self._throttle = Throttle()
+        self._plain = Dialect("schema" if settings.structured == "auto" else settings.structured)
+        self._known: dict[str, Dialect] = {}
         self._client = openai.OpenAI(
             api_key=self._key, base_url=settings.base_url, max_retries=0, timeout=settings.timeout
         )
@@ -132,47 +133,58 @@ class Endpoint:
         Raises AskingFailed when this request gets no answer, AskingStopped when none would, and whatever a picture
         raises that cannot be sent.
         """
-        fault = Fault("sample", "")
-        for attempt in range(self._settings.max_retries + 1):
-            self._wait_for_gate(stopping)
-            tried = self._in_a_dialect(request)
+        attempts = self._settings.max_retries + 1
+        attempt = 0
+        others = self._throttle.answers
+        while True:
+            tried = self._in_a_dialect(request, stopping)
             if not isinstance(tried, Fault):
+                self._throttle.answered()
                 return tried
-            fault = tried
-            if fault.then == "stop":
-                raise AskingStopped(fault.reason)
-            if fault.then == "sample":
-                raise AskingFailed(fault.reason)
-            if attempt < self._settings.max_retries:
-                self._pause(fault, attempt, stopping)
-        raise AskingFailed(
-            f"no answer in {self._settings.max_retries + 1} attempts, the last: {fault.reason}"
-        )
+            if tried.then == "stop":
+                raise AskingStopped(tried.reason)
+            if tried.then == "sample":
+                raise AskingFailed(tried.reason)
+            # an endpoint that limits its rate and answers others meanwhile will come to this request too
+            before, others = others, self._throttle.answers
+            if not tried.everybody or others == before:
+                attempt += 1
+            if attempt == attempts:
+                raise AskingFailed(f"no answer in {attempts} attempts, the last: {tried.reason}")
+            self._pause(tried, attempt, stopping)
 
-    def _in_a_dialect(self, request: ChatRequest) -> Answer | Fault:
-        """Ask as the server is known to understand; while that is unknown, in simpler and simpler ways."""
+    def _in_a_dialect(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:
+        """Ask as the model is known to understand, and in simpler ways while that is unknown or refused."""
         with self._lock:
-            dialect: Dialect | None = self._dialect
-            settled = self._settled
+            known = self._known.get(request.model)
+        dialect: Dialect | None = known or self._plain
         first: Fault | None = None
         while dialect is not None:
-            tried = self._ask(request, dialect)
+            with self._throttle.flight(stopping):
+                tried = self._ask(request, dialect)
             if not isinstance(tried, Fault):
-                with self._lock:
-                    if not self._settled and dialect != self._dialect:
-                        logger.warning(
-                            "the endpoint refuses JSON by %s with %s; asking for JSON by %s with %s",
-                            *(self._dialect.format, self._dialect.limit, dialect.format, dialect.limit),
-                        )
-                    if not self._settled:
-                        self._dialect, self._settled = dialect, True
+                self._learn(request, dialect)
                 return tried
             if tried.status not in _OTHER_FORMAT or tried.then != "sample":
                 return tried
             first = first or tried
-            dialect = None if settled else dialect.after(tried.reason, self._settings.structured != "auto")
+            if known is not None and not self._is_about_format(tried.reason):
+                break
+            dialect = dialect.after(tried.reason, request, fixed=self._settings.structured != "auto")
         assert first is not None
         return first
+
+    def _learn(self, request: ChatRequest, dialect: Dialect) -> None:
+        """Remember what the model understood; a request without a schema says nothing of formats."""
+        with self._lock:
+            before = self._known.get(request.model, self._plain)
+            if dialect != before:
+                logger.warning(
+                    "%s refuses JSON by %s with %s; asking for JSON by %s with %s",
+                    *(request.model, before.format, before.limit, dialect.format, dialect.limit),
+                )
+            if dialect != before or request.schema is not None:
+                self._known[request.model] = dialect
 
     def _ask(self, request: ChatRequest, dialect: Dialect) -> Answer | Fault:
         openai = self._openai
@@ -234,19 +246,16 @@ class Endpoint:
         return "response_format" in said or "json_schema" in said
 
     def _pause(self, fault: Fault, attempt: int, stopping: Stopping) -> None:
-        """Wait as told, else ever longer and not in step with other threads."""
+        """Wait as told, from the second time on ever longer, and not in step with other threads."""
         wait = fault.wait
-        if wait is None:
-            wait = min(LONGEST_BACKOFF, self._backoff * 2**attempt) * random.uniform(0.5, 1.0)
+        if wait is None or attempt > 1:
+            backoff = min(LONGEST_BACKOFF, self._backoff * 2 ** max(attempt - 1, 0))
+            wait = max(wait or 0.0, backoff * random.uniform(0.5, 1.0))
         logger.debug("asking again in %.1f s: %s", wait, fault.reason)
         if fault.everybody:
-            with self._lock:
-                self._not_before = max(self._not_before, time.monotonic() + wait)
-        _sleep(wait, stopping)
-
-    def _wait_for_gate(self, stopping: Stopping) -> None:
-        while (rest := self._not_before - time.monotonic()) > 0:
-            _sleep(rest, stopping)
+            self._throttle.refused(wait)
+        else:
+            _sleep(wait, stopping)
 
     def _clear(self, said: object) -> str:
         """Without the key. Too short a key is none that is secret, and may be a word of an answer."""
@@ -291,17 +300,18 @@ def check_secrets(settings: EndpointSettings, section: str) -> None:
             f"{section}.key_variable must be the name of an environment variable, such as OPENAI_API_KEY; "
             "it does not look like one, and is not shown here because it may be the key itself"
         )
-    if settings.base_url is not None:
-        parts = urlsplit(settings.base_url)
-        if parts.username or parts.password or parts.query:
-            raise ValueError(
-                f"{section}.base_url must hold no user, password or query; a key belongs into the environment "
-                f"variable {variable}"
-            )
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(
-                f"{section}.base_url is {settings.base_url!r}, but must be like http://localhost:8000/v1"
-            )
+    url, name = settings.base_url, f"{section}.base_url"
+    if url is None:
+        url, name = os.environ.get("OPENAI_BASE_URL"), "the environment variable OPENAI_BASE_URL"
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if "@" in url or parts.query or parts.fragment:
+        raise ValueError(
+            f"{name} must hold no user, password or query; a key belongs into the environment variable {variable}"
+        )
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{name} is {url!r}, but must be like http://localhost:8000/v1")
 
 
 def key_from_environment(settings: EndpointSettings, section: str) -> str:

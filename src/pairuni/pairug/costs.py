@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pairuni.chat.request import AskingStopped, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.requests import Request
@@ -28,41 +29,57 @@ class Budget:
     """Keeps answers and money of a data set, over all its builds, within what is allowed. Safe between threads.
 
     Money counts as spent by the tokens that the server charged; requests in flight count with the longest
-    reply, so that the budget holds whatever comes back.
+    reply, so that the budget holds whatever comes back. Near its end, requests wait for those in flight.
     """
 
     def __init__(self, settings: CompletionSettings, store: AnswerStore) -> None:
         self._settings = settings
         self._store = store
-        self._lock = threading.Lock()
+        self._room = threading.Condition()
         self._flying = 0
         self._flying_cost = 0.0
 
-    def reserve(self, request: Request) -> None:
-        """Make room for a request. Raises CompletionPaused when the budget has none."""
-        settings, store = self._settings, self._store
+    def reserve(self, request: Request, stopping: Stopping | None = None) -> None:
+        """Make room for a request, once requests in flight have come down where they leave none.
+
+        Raises CompletionPaused when the budget has no room, AskingStopped on ``stopping``. Without ``stopping``
+        nothing comes down, and nobody waits.
+        """
         most = self._most(request)
-        with self._lock:
-            if settings.max_calls is not None and len(store) + self._flying >= settings.max_calls:
-                raise CompletionPaused(
-                    f"the budget of {settings.max_calls:,} answers is used up; all are kept: raise "
-                    "completion.max_calls and run the same command to go on"
-                )
-            spent = cost_of(settings, store.prompt_tokens, store.completion_tokens)
-            if settings.max_cost is not None and spent + self._flying_cost + most > settings.max_cost:
-                raise CompletionPaused(
-                    f"{spent:.4f} of the budget of {settings.max_cost:g} is spent and the next request could "
-                    f"take up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
-                    "command to go on"
-                )
+        with self._room:
+            while reason := self._without_room(most):
+                if not self._flying or stopping is None:
+                    raise CompletionPaused(reason)
+                # nobody tells a condition that a run stops, so it looks for itself
+                self._room.wait(0.2)
+                if stopping.is_set():
+                    raise AskingStopped("stopped")
             self._flying += 1
             self._flying_cost += most
 
     def release(self, request: Request) -> None:
         """The request has its answer in the store, or will have none."""
-        with self._lock:
+        with self._room:
             self._flying -= 1
             self._flying_cost -= self._most(request)
+            self._room.notify_all()
+
+    def _without_room(self, most: float) -> str:
+        """Why a request that costs at most ``most`` does not fit beside those in flight; empty when it does."""
+        settings, store = self._settings, self._store
+        if settings.max_calls is not None and len(store) + self._flying >= settings.max_calls:
+            return (
+                f"the budget of {settings.max_calls:,} answers is used up; all are kept: raise "
+                "completion.max_calls and run the same command to go on"
+            )
+        spent = cost_of(settings, store.prompt_tokens, store.completion_tokens)
+        if settings.max_cost is not None and spent + self._flying_cost + most > settings.max_cost:
+            return (
+                f"{spent:.4f} of the budget of {settings.max_cost:g} is spent and the next request could "
+                f"take up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
+                "command to go on"
+            )
+        return ""
 
     def _most(self, request: Request) -> float:
         return cost_of(self._settings, request.tokens, request.max_tokens)

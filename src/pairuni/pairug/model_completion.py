@@ -57,7 +57,7 @@ class ModelCompleter:
             ask = self.ask
 
             def within_budget(request: Request, stopping: Stopping) -> Answer:
-                budget.reserve(request)
+                budget.reserve(request, stopping)
                 try:
                     return store.put(request.key, ask(request, stopping))
                 finally:
