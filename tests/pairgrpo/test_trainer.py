@@ -50,6 +50,10 @@ class Stop:
         return REWARDS.understanding(records, samples)
 
 
+class Killed(BaseException):
+    """The end of a process that saves nothing."""
+
+
 class Instead(Stop):
     """A reward that on its nth call, and ever after, answers as it is told."""
 
@@ -117,12 +121,12 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], k
     assert (whole.steps, whole.interrupted) == (6, False)
 
     def kill() -> None:
-        raise SystemExit("killed")
+        raise Killed
 
     calls = killed_in_step * settings.pairgrpo.gradient_accumulation
     rewards = Rewards(understanding=Stop(calls, kill), generation=REWARDS.generation)
     out = tmp_path / "cut"
-    with pytest.raises(SystemExit):
+    with pytest.raises(Killed):
         trainer(tmp_path, out, settings, rewards=rewards, evaluate=evaluate).run()
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "rew')

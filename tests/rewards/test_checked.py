@@ -2,9 +2,12 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, checked_scores
@@ -31,6 +34,23 @@ def test_scores_are_floats() -> None:
     assert checked_scores(Reward(lambda: 0.25), RECORDS, SAMPLES, timeout=5.0) == [1.0, 1.0, 0.25, 1.0]
 
 
+@pytest.mark.parametrize(
+    "score", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), Fraction(1, 2)]
+)
+def test_numbers_of_other_kinds_are_scores(score: Any) -> None:
+    (_, _, given, _) = checked_scores(Reward(lambda: score), RECORDS, SAMPLES)
+    assert (given, type(given)) == (0.5, float)
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_reward_cannot_end_the_process(timeout: float | None) -> None:
+    def leave() -> float:
+        sys.exit(0)
+
+    with pytest.raises(RewardError, match=r"'mine' failed on sample u-2, .*SystemExit"):
+        checked_scores(Reward(leave), RECORDS, SAMPLES, timeout=timeout)
+
+
 @pytest.mark.parametrize("timeout", [None, 5.0])
 def test_what_raises_is_named_with_its_record(timeout: float | None) -> None:
     def fail() -> float:
@@ -45,7 +65,17 @@ def test_what_raises_is_named_with_its_record(timeout: float | None) -> None:
 
 @pytest.mark.parametrize(
     ("score", "said"),
-    [(float("nan"), "nan"), (float("-inf"), "-inf"), (None, "None, not a number"), ("x", "'x', not")],
+    [
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (None, "None, not a number"),
+        ("x", "'x', not"),
+        ("0.5", "'0.5', not"),
+        (True, "True, not"),
+        (np.bool_(True), ".*True.*, not"),
+        (torch.tensor([0.5, 1.0]), ".*, not"),
+        (torch.tensor(float("nan")), "nan"),
+    ],
 )
 def test_what_is_no_score_is_named_with_its_record(score: Any, said: str) -> None:
     with pytest.raises(RewardError, match=rf"'mine' gave {said}.* for sample u-2"):

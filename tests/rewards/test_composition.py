@@ -16,6 +16,7 @@ from pairuni.config import CompositionSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.grading import grade
+from pairuni.rewards.composition.loading import load_detector
 from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.reward import CompositionReward
 from pairuni.rewards.composition.rules import COLOURS, RELATIONS, judge
@@ -87,6 +88,26 @@ def test_facts_are_counted_and_strict_is_all_or_nothing() -> None:
     assert scores("graded", beside, one("dog", x=90), one("cat")) == 1.0
     assert scores("graded", beside, one("dog"), one("cat", x=90)) == 2 / 3
     assert scores("graded", beside, one("cat", x=90)) == 1 / 3
+
+
+@pytest.mark.parametrize("found", [one("dog", float("nan")), one("dog", x=float("inf"))])
+def test_a_detection_that_is_no_number_is_not_a_missing_object(found: Detection) -> None:
+    with pytest.raises(ValueError, match=r"the detector told gave Detection.*not finite"):
+        scores("graded", {"include": [{"class": "dog", "count": 1}]}, found)
+
+
+class Colourless:
+    name, labels = "colourless", frozenset({"dog"})
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        return []
+
+
+def test_what_is_no_detector_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"'test_composition:Colourless': .* must have `names_colours`, a bool"
+    ):
+        load_detector("test_composition:Colourless")
 
 
 def test_colours_are_named_of_the_most_confident_that_are_asked_for() -> None:

@@ -51,10 +51,44 @@ def test_unknown_name_lists_the_known() -> None:
         text_reward("pairuni.rewards.accuracy:Nothing")
 
 
+class Nameless:
+    def __call__(self, records: object, samples: object) -> list[float]:
+        return []
+
+
+class Uncalled:
+    name = "uncalled"
+
+
+class Demanding(Nameless):
+    name = "demanding"
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+
+def a_function(records: object, samples: object) -> list[float]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("Nameless", "the class must have `name`, a str"),
+        ("Uncalled", "the class must have `__call__`"),
+        ("Demanding", r"the class cannot be made without arguments \(.*'model'"),
+        ("a_function", "test_registry has no class a_function"),
+    ],
+)
+def test_what_is_no_reward_is_refused_before_it_is_used(own: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"the generation reward 'test_registry:{own}'.*{said}"):
+        image_reward(f"test_registry:{own}")
+
+
 def test_a_reward_of_either_task() -> None:
     record = Annotation(image_path="-", prompt="-", question="how many?", answer="2")
     assert isinstance(any_reward("accuracy"), AccuracyReward)
     assert any_reward("accuracy + 0.5 * format")([record], ["<think>1+1</think><answer>2</answer>"]) == [1.5]
     assert any_reward("digits").name == "digits"
-    with pytest.raises(ValueError, match="no generation reward is called 'nothing'"):
+    with pytest.raises(ValueError, match=r"no reward is called 'nothing'; known: accuracy, .*composition"):
         any_reward("nothing")

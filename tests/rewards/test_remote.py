@@ -166,7 +166,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         assert ran.returncode == 1
         return ran.stderr
 
-    assert "no generation reward is called 'nothing'; known: digits" in said("nothing")
+    assert "no reward is called 'nothing'; known: accuracy" in said("nothing")
     with RewardServer(REWARDS.generation, ("127.0.0.1", 0)) as taken:
         assert "in use" in said("accuracy", "--port", str(taken.server_port))
     assert "--reward.hpsv2.chekpoint is not a setting" in said("hpsv2", "--reward.hpsv2.chekpoint", "x")

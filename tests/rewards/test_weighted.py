@@ -5,7 +5,7 @@ import pytest
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.rewards.weighted import Term, WeightedReward, parse_sum, terms_of
+from pairuni.rewards.weighted import Term, WeightedReward, check_needs, parse_sum, terms_of
 
 RECORD = Annotation(image_path="a.png", prompt="p", question="how many?", answer="4")
 
@@ -54,6 +54,21 @@ def test_the_registry_makes_sums() -> None:
     assert terms_of(text_reward("accuracy"))[0].weight == 1.0
     halved = image_reward("0.5 * digits")
     assert halved.name == "0.5 * digits"
+
+
+def test_records_must_have_what_the_terms_need() -> None:
+    class Needy(Given):
+        needs = ("prompt", "colour")
+
+    summed = WeightedReward([Term(1.0, Given("free", [])), Term(0.5, Needy("needy", []))])
+    assert summed.needs == ("prompt", "colour")
+    given = [Annotation.model_validate({**RECORD.model_dump(), "colour": one}) for one in ("red", "", None)]
+    check_needs(summed, given[:2])
+    with pytest.raises(
+        ValueError,
+        match=r"^reward 'needy' needs 'colour', which 2 of 4 records lack, the first of them a\.png",
+    ):
+        check_needs(summed, [*given, RECORD])
 
 
 def test_unknown_and_doubled_terms_are_named() -> None:

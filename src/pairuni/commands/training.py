@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,6 +15,9 @@ from pairuni.commands.evaluation import in_training
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.files import write_text
 from pairuni.records import UGPair
+
+if TYPE_CHECKING:
+    from pairuni.pairgrpo.rollout import Rewards
 
 
 def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
@@ -36,7 +40,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     from pairuni.report import write_report
 
     rewards = load_rewards(settings.reward)
-    pairs, held_out = _pairs(settings)
+    pairs, held_out = _pairs(settings, rewards)
     policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
     evaluate = in_training(settings, held_out, rewards, out)
     trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=evaluate)
@@ -60,9 +64,13 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     typer.echo(f"report: {write_report(out)}")
 
 
-def _pairs(settings: RunSettings) -> tuple[list[UGPair], list[UGPair]]:
-    """Pairs to train on, and those that evaluation looks at."""
+def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[UGPair]]:
+    """Pairs to train on, and those that evaluation looks at.
+
+    Raises ValueError when one lacks what the rewards need.
+    """
     from pairuni.pairug.pairings import draw_held_out, load_pairing
+    from pairuni.rewards.weighted import check_needs
 
     data, looks = settings.data, settings.evaluation
     held_out: list[UGPair] = []
@@ -76,6 +84,8 @@ def _pairs(settings: RunSettings) -> tuple[list[UGPair], list[UGPair]]:
         held_out=held_out,
         held_out_folder=(looks.pairs or data.pairs).parent,
     )
+    check_needs(rewards.understanding, [pair.understand_ann for pair in [*pairs, *held_out]])
+    check_needs(rewards.generation, [pair.generate_ann for pair in [*pairs, *held_out]])
     return pairs, held_out
 
 
@@ -87,8 +97,7 @@ def _print_plan(settings: RunSettings) -> None:
     from pairuni.policies.registry import load_policy
 
     chosen = settings.policy
-    load_rewards(settings.reward)
-    pairs, held_out = _pairs(settings)
+    pairs, held_out = _pairs(settings, load_rewards(settings.reward))
     on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
     policy = load_policy(chosen.model, device="cpu", dtype=dtype)

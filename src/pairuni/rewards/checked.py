@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from pairuni.records import Annotation
@@ -42,9 +43,8 @@ def checked_scores(
         ) from None
     except RewardError:
         raise
-    except (
-        Exception
-    ) as error:  # a reward is the user's code: whatever it raises must reach them with its record
+    # a reward is the user's code: whatever it raises must reach them with its record, and none may end the process
+    except (Exception, SystemExit) as error:
         where = _first_failing(ask, records, samples)
         raise RewardError(f"reward {reward.name!r} failed on {where}: {error!r}") from error
     if len(scores) != len(samples):
@@ -61,9 +61,12 @@ def describe(record: Annotation) -> str:
 
 def _number(name: str, record: Annotation, score: Any) -> float:
     try:
-        value = float(score)
-    except (TypeError, ValueError):
-        raise RewardError(f"reward {name!r} gave {score!r}, not a number, for {describe(record)}") from None
+        given = score if isinstance(score, Real) else score.item()  # tensors and arrays of one number
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        given = None
+    if not isinstance(given, Real) or isinstance(given, bool):
+        raise RewardError(f"reward {name!r} gave {score!r}, not a number, for {describe(record)}")
+    value = float(given)
     if not math.isfinite(value):
         raise RewardError(f"reward {name!r} gave {value} for {describe(record)}")
     return value
@@ -100,6 +103,6 @@ def _first_failing(
     for record, sample in zip(records, samples, strict=True):
         try:
             ask([record], [sample])
-        except Exception:  # the search for the record that made the batch fail
+        except (Exception, SystemExit):  # the search for the record that made the batch fail
             return describe(record)
     return f"a batch of {len(samples)}, though on no sample alone"

@@ -5,10 +5,8 @@ A shipped reward is made by its ``from_settings``, a class of one's own without 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, cast
-
 from pairuni.config import RewardSettings
+from pairuni.rewards.own import load_class, make_own
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 
@@ -46,32 +44,30 @@ def image_reward(text: str, settings: RewardSettings | None = None) -> ImageRewa
 
 def any_reward(text: str, settings: RewardSettings | None = None) -> Reward:
     """The reward of either task of this name, or the weighted sum. Raises ValueError naming the known ones."""
-    answers = any(name in TEXT_REWARDS and name not in IMAGE_REWARDS for _, name in parse_sum(text))
+    names = [name for _, name in parse_sum(text)]
+    for name in names:
+        _check_known(name, {**TEXT_REWARDS, **IMAGE_REWARDS}, "reward")
+    answers = any(name in TEXT_REWARDS and name not in IMAGE_REWARDS for name in names)
     return text_reward(text, settings) if answers else image_reward(text, settings)
 
 
 def _sum_of(text: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> Reward:
-    terms = [
-        Term(weight, cast(Reward, _make(name, known, task, settings))) for weight, name in parse_sum(text)
-    ]
+    terms = [Term(weight, _make(name, known, task, settings)) for weight, name in parse_sum(text)]
     return terms[0].reward if len(terms) == 1 and terms[0].weight == 1.0 else WeightedReward(terms)
 
 
-def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> object:
-    location = known.get(name, name)
-    module_name, colon, attribute = location.partition(":")
-    if not (module_name and colon and attribute):
+def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings | None) -> Reward:
+    _check_known(name, known, f"{task} reward")
+    what = f"the {task} reward {name!r}"
+    if name in known:
+        shipped: Reward = load_class(known[name], what).from_settings(settings or RewardSettings())
+        return shipped
+    own: Reward = make_own(name, what, {"name": str})
+    return own
+
+
+def _check_known(name: str, known: dict[str, str], kind: str) -> None:
+    if name not in known and ":" not in name:
         raise ValueError(
-            f"no {task} reward is called {name!r}; known: {', '.join(known)}, "
-            "or package.module:Class of your own"
+            f"no {kind} is called {name!r}; known: {', '.join(known)}, or package.module:Class of your own"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the reward's own module lacks a dependency: that error names it
-        raise ValueError(f"the {task} reward {name!r} names the module {module_name}, not found") from None
-    made: Any = getattr(module, attribute, None)
-    if not callable(made):
-        raise ValueError(f"the {task} reward {name!r}: {module_name} has no class {attribute}")
-    return made.from_settings(settings or RewardSettings()) if name in known else made()

@@ -1,7 +1,7 @@
 """The interface of a reward: a batch of records and samples in, one score each out.
 
 A class of a user's own needs ``name`` and ``__call__``. Those that ship also say their ``range``, the least and the
-largest score, and ``needs``, the keys of a record that they read; and they are made by ``from_settings``.
+largest score, and ``needs``, the keys that a record must have; and they are made by ``from_settings``.
 """
 
 from __future__ import annotations
@@ -52,6 +52,6 @@ def range_of(reward: Reward) -> tuple[float, float]:
 
 
 def needs_of(reward: Reward) -> tuple[str, ...]:
-    """The keys of a record that a reward reads; none for a class that does not say."""
+    """The keys that a record must have to be scored; none for a class that does not say."""
     keys: tuple[str, ...] = getattr(reward, "needs", ())
     return keys

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pairuni.records import Annotation
-from pairuni.rewards.checked import checked_scores
-from pairuni.rewards.reward import Reward
+from pairuni.rewards.checked import checked_scores, describe
+from pairuni.rewards.reward import Reward, needs_of
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TERM = re.compile(rf"\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?P<name>[A-Za-z_][\w.]*(?::\w+)?)\s*")
@@ -33,6 +33,7 @@ class WeightedReward:
         if twice:
             raise ValueError(f"the reward {twice[0]!r} stands twice in a sum; give it one weight")
         self.terms = tuple(terms)
+        self.needs = tuple(dict.fromkeys(key for term in terms for key in needs_of(term.reward)))
         self.name = " + ".join(f"{term.weight:g} * {term.reward.name}" for term in terms)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
@@ -43,6 +44,18 @@ class WeightedReward:
 def terms_of(reward: Reward) -> tuple[Term, ...]:
     """The terms of a sum; a reward alone is a term of weight 1."""
     return reward.terms if isinstance(reward, WeightedReward) else (Term(1.0, reward),)
+
+
+def check_needs(reward: Reward, records: Sequence[Annotation]) -> None:
+    """Raises ValueError when records lack what a term needs: the term, the key, how many, and the first of them."""
+    for term in terms_of(reward):
+        for key in needs_of(term.reward):
+            lacking = [record for record in records if dict(record).get(key) is None]
+            if lacking:
+                raise ValueError(
+                    f"reward {term.reward.name!r} needs {key!r}, which {len(lacking)} of {len(records)} records lack, "
+                    f"the first of them {describe(lacking[0])}"
+                )
 
 
 def scores_by_term(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
+from collections.abc import Collection
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from pairuni.rewards.composition.detection import ColourNamer, Detector
 from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.mask2former import Mask2FormerDetector
 from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD
+from pairuni.rewards.own import make_own
 
 DETECTORS = {"digits": "pairuni.digits.objects:DigitsDetector"}
 
@@ -38,7 +39,9 @@ def load_detector(
     """
     location = DETECTORS.get(name, name)
     if ":" in location:
-        return _own(location)
+        has = {"name": str, "labels": Collection, "names_colours": bool}
+        own: Detector = make_own(location, f"the detector {name!r}", has)
+        return own
     path = existing(name, setting)
     source = name if path is None else str(path.absolute())
     with _loading:
@@ -76,19 +79,6 @@ def load_looking(
     )
     colours = None if found.names_colours else load_colours(clip, device=device, setting=f"{settings}clip")
     return Looking(found, colours, threshold, counting_threshold)
-
-
-def _own(location: str) -> Detector:
-    module_name, _, attribute = location.partition(":")
-    try:
-        made: Any = getattr(importlib.import_module(module_name), attribute, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the detector's own module lacks a dependency: that error names it
-        raise ValueError(f"the detector {location!r} names the module {module_name}, not found") from None
-    if not callable(made):
-        raise ValueError(f"the detector {location!r}: {module_name} has no class {attribute}")
-    return cast(Detector, made())
 
 
 @lru_cache(maxsize=4)

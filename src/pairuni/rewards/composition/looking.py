@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +46,10 @@ class Looking:
         for objects, metadata in zip(found, asked, strict=True):
             by_class: Seen = {}
             for one in objects:
+                if not all(map(math.isfinite, (one.confidence, *one.box))):
+                    raise ValueError(
+                        f"the detector {self.detector.name} gave {one}, with numbers that are not finite"
+                    )
                 by_class.setdefault(one.label, []).append(one)
             seen.append(
                 kept(

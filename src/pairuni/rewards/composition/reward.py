@@ -24,7 +24,7 @@ class CompositionReward:
 
     name = "composition"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs = ("include", "exclude", "tag")
+    needs = ("include",)
 
     def __init__(self, look: Looking, *, mode: Literal["graded", "strict"] = "graded") -> None:
         self._look = look
