@@ -217,6 +217,7 @@ def test_columns_are_named_nested_filled_or_constant(tmp_path):
         (["red", "blue"], "A", "which? A. red B. blue Answer with", "A"),
         (["red", "blue"], "green", None, "'green' is none of the options 'red', 'blue'"),
         (["red", "Red"], "red", None, "the options 'red' and 'Red' are the same"),
+        (["2", "3", "4"], "AB", None, "'AB' is none of the options '2', '3', '4'"),
         ([str(n) for n in range(9)], "3", None, "there are 9 options; at most 8"),
     ],
 )
@@ -236,6 +237,42 @@ def test_a_question_that_lists_its_options_stays(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     (sample,) = read_understanding(tmp_path / "x.jsonl")
     assert (sample.question, sample.answer) == ("which? A. x B. y", "B")
+
+
+@pytest.mark.parametrize("question", ["Which is George B. Shaw's play?", "What is step B: the oven?"])
+def test_a_letter_in_a_question_is_no_list_of_options(tmp_path, question):
+    row = {"image": "a.png", "question": question, "answer": "y", "options": ["x", "y"]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    (sample,) = read_understanding(tmp_path / "x.jsonl")
+    assert sample.question.startswith(f"{question} A. x B. y ")
+    assert sample.answer == "B"
+
+
+def test_what_a_tar_holds_and_is_not_taken_is_counted(tmp_path):
+    members = [
+        *(("1.png", png(1)), ("1.txt", b"one")),
+        *(("2.png", png(2)), ("2.jpg", png(3)), ("2.txt", b"two pictures")),
+        *(("3.b.png", png(4)), ("3.b.txt", b"a name of two dots")),
+        *(("4.png", png(5)), ("4.txt", b"four"), ("4.mask.png", png(6))),
+        *(("5.c.png", png(4)), ("5.c.txt", b"and another")),
+    ]
+    samples, problems, left_out = found(GenerationSample, tar_of(tmp_path / "x.tar", members), tmp_path / "p")
+    assert ([one.prompt for one in samples], problems) == (["one", "four"], [])
+    assert left_out == {"more than one picture": 1, "names of several dots in a tar, such as 1.2.jpg": 2}
+
+
+def test_a_further_column_that_is_no_unicode_is_not_kept(tmp_path):
+    (tmp_path / "x.jsonl").write_text(r'{"image": "a.png", "caption": "x", "note": "\ud83d", "kept": 1}')
+    (sample,) = read_generation(tmp_path / "x.jsonl")
+    assert sample.model_dump()["kept"] == 1
+    assert "note" not in sample.model_dump()
+
+
+def test_a_long_constant_is_no_path(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"image": "a.png"}')
+    words = "word " * 100
+    (sample,) = read_generation(f"{tmp_path / 'x.jsonl'}?prompt='{words}'")
+    assert sample.prompt == words.strip()
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

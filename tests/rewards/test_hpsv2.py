@@ -23,9 +23,10 @@ from pairuni.records import Annotation
 from pairuni.rewards import hpsv2
 from pairuni.rewards.clip import original, scorer
 from pairuni.rewards.clip.original import clip_from_original, config_of, key_map, read_original
-from pairuni.rewards.clip.pictures import middle_of_resize, rgb
+from pairuni.rewards.clip.pictures import middle_of_resize
 from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning, token_ids
 from pairuni.rewards.hpsv2 import HPSv2Reward
+from pairuni.rgb import as_rgb
 from reference import tiny_hpsv2
 
 STORED: dict[str, Any] = json.loads(tiny_hpsv2.SCORES.read_text(encoding="utf-8"))
@@ -187,7 +188,7 @@ def test_a_long_strip_costs_no_more_than_a_picture(make: Callable[..., HPSv2Rewa
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    assert np.asarray(rgb(Image.fromarray(ramp)))[..., 0].ravel().tolist() == list(range(256))
+    assert np.asarray(as_rgb(Image.fromarray(ramp)))[..., 0].ravel().tolist() == list(range(256))
 
 
 def test_records_and_pictures_must_match_in_number(make: Callable[..., HPSv2Reward]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from pairuni.files import replacing
+from pairuni.rgb import as_rgb
 
 
 def draw(
@@ -59,7 +60,7 @@ def open_picture(path: Path) -> Image.Image:
         raise FileNotFoundError(f"{path}: no such picture")
     try:
         with Image.open(path) as opened:
-            return opened.convert("RGB")
+            return as_rgb(opened)
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a picture that can be read ({error})") from None
 

@@ -21,11 +21,11 @@ from pairuni import __version__
 from pairuni.evaluation.geneval_files import TASKS, Judged
 from pairuni.evaluation.rows import read_rows
 from pairuni.evaluation.running import Run, all_records, in_batches, own_journal, when_all_are_done
-from pairuni.rewards.clip.pictures import rgb
 from pairuni.rewards.composition.asked import checked
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.rules import Verdict, judge
+from pairuni.rgb import as_rgb
 from pairuni.shares import Share
 
 
@@ -129,7 +129,7 @@ def _verdicts(batch: Sequence[Drawn], look: Looking) -> list[dict[str, Any]]:
 def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(BytesIO(path.read_bytes())) as file:
-            return rgb(ImageOps.exif_transpose(file))
+            return as_rgb(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a picture that can be read ({error})") from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from pairuni.policies.pictures import side_by_side
+from pairuni.rgb import as_rgb
 
 Picture = Path | bytes
 """A picture's file, or the bytes of one."""
@@ -27,7 +28,7 @@ def open_picture(picture: Picture) -> Image.Image:
     """The picture as RGB. Raises ValueError naming the file when it cannot be read."""
     try:
         with Image.open(picture if isinstance(picture, Path) else BytesIO(picture)) as file:
-            return file.convert("RGB")
+            return as_rgb(file)
     except (OSError, Image.DecompressionBombError) as error:
         name = picture if isinstance(picture, Path) else "a picture of the data set"
         raise ValueError(f"{name}: not a picture that can be read ({error})") from None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pairuni.policies.pictures import side_by_side
 from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
+from pairuni.rgb import as_rgb
 
 SeveralImages = Literal["error", "row", "first"]
 """What becomes of a question about several pictures, of which a policy takes one."""
@@ -145,10 +146,10 @@ def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image 
 
 def _open(picture: Any) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return as_rgb(picture)
     if isinstance(picture, str | Path) and Path(picture).suffix.lower() in _PICTURE_FILES:
         with Image.open(picture) as opened:
-            return opened.convert("RGB")
+            return as_rgb(opened)
     raise ValueError(
         f"A question comes with {str(picture)[:80]!r}, which is no picture; policies read pictures and text."
     )

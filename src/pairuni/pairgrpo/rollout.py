@@ -18,6 +18,7 @@ from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, Uni
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import scores_by_term, terms_of
+from pairuni.rgb import as_rgb
 from pairuni.training.seeding import derive_seed
 
 Task = Literal["understanding", "generation"]
@@ -219,7 +220,7 @@ def open_image(path: Path) -> Image.Image:
     """The picture as RGB, wholly read. Raises ValueError naming a file that is missing or broken."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return as_rgb(image)
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image {path} does not open ({error}); run `pairuni pairs check`") from error
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from pairuni.pairug.record_file import RecordFile
 from pairuni.records import Quadruple
 
+_LONGEST_STEM = 150
+"""Bytes of a picture's own name that are kept; a file's name has 255 at most."""
+
 
 def gather_images(
     quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path, scratch: Path
@@ -34,7 +37,8 @@ def _place(source: Path, digest: str, root: Path) -> str:
     source = source.resolve()
     if source.is_relative_to(root):
         return source.relative_to(root).as_posix()
-    target = root / "images" / f"{source.stem}-{digest[:16]}{source.suffix}"
+    stem = source.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    target = root / "images" / f"{stem}-{digest[:16]}{source.suffix}"
     if not target.exists() or target.stat().st_size != source.stat().st_size:
         # Not flushed one by one, which takes longer than the build; what a power cut spoils is copied again.
         target.parent.mkdir(exist_ok=True)

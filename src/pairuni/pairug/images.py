@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
+
+from pairuni.rgb import as_rgb
 
 MOST_PIXELS = 89_478_485
 """PIL's own limit against decompression bombs: a quarter gigabyte of RGB."""
@@ -66,13 +66,15 @@ def decode_image(data: bytes) -> Image.Image:
             image = Image.open(BytesIO(data))
         width, height = image.size
         if width * height <= MOST_PIXELS:
-            return image.convert("RGB")
+            return as_rgb(image)
     except Image.DecompressionBombError:
         raise ImageError(
             f"is absurdly large (more than {2 * MOST_PIXELS:,} pixels; at most {MOST_PIXELS:,})"
         ) from None
     except Image.UnidentifiedImageError:
         raise ImageError("is not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the plug-in of a format raises, down to RuntimeError and KeyError
         raise ImageError(f"cannot be decoded ({error})") from None
     raise ImageError(f"is absurdly large ({width}x{height} pixels; at most {MOST_PIXELS:,})")

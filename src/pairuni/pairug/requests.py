@@ -68,7 +68,9 @@ class Picture:
         whole = decode_image(data)
         with Image.open(BytesIO(data)) as image:
             mime = _SENT_AS_THEY_ARE.get(image.format or "")
-        if mime is not None and whole.size == (self.width, self.height):
+            # of other modes a server makes what it likes, and not the picture that a policy will see
+            plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+        if mime is not None and plain and whole.size == (self.width, self.height):
             return mime, data
         buffer = BytesIO()
         self.load().save(buffer, "PNG")

@@ -11,6 +11,8 @@ from typing import Literal
 
 from PIL import Image
 
+from pairuni.rgb import as_rgb
+
 LARGEST = 256
 """Longest side in pixels of a picture in a report; larger ones are scaled down."""
 CRISP = 96
@@ -39,7 +41,7 @@ def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
     try:
         with Image.open(file) as opened:
             opened.draft("RGB", (largest, largest))
-            image = opened.convert("RGB")
+            image = as_rgb(opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     image.thumbnail((largest, largest), Image.Resampling.LANCZOS)

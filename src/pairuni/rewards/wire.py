@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from pairuni.chat.picture import MemoryPicture
 from pairuni.records import Annotation
+from pairuni.rgb import as_rgb
 
 Sample = str | Image.Image
 
@@ -86,6 +87,6 @@ def _unpacked(number: int, given: Any) -> Sample:
         raise ValueError(f'sample {number} is neither {{"text": ...}} nor {{"png": ...}}')
     try:
         with Image.open(BytesIO(base64.b64decode(given["png"], validate=True)), formats=["PNG"]) as opened:
-            return opened.convert("RGB")
+            return as_rgb(opened)
     except (OSError, SyntaxError, ValueError, binascii.Error, Image.DecompressionBombError) as error:
         raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None

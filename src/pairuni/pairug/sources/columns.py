@@ -21,7 +21,7 @@ COMMON = {
 """Columns that are taken for a field when the user names none, the first that a row has."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_LISTED = re.compile(r"(?<![A-Za-z0-9])\(?B[.):]\s*\S")
+_LISTED = re.compile(r"(?<![A-Za-z0-9])\(?A[.):]\s*\S.*(?<![A-Za-z0-9])\(?B[.):]\s*\S", re.S)
 
 
 class Missing(ValueError):
@@ -92,7 +92,7 @@ def with_options(question: str, answer: str, options: list[str]) -> tuple[str, s
     if _LISTED.search(question):
         return question, answer
     places = [place for place, option in enumerate(options) if option.casefold() == answer.casefold()]
-    if not places and answer in LETTERS[: len(options)]:
+    if not places and len(answer) == 1 and answer in LETTERS[: len(options)]:
         places = [LETTERS.index(answer)]
     if not places:
         return f"{answer!r} is none of the options {', '.join(map(repr, options))}"

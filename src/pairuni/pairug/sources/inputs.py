@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Part:
 
 def parse_input(text: str) -> Input:
     """An input from what a user wrote. Raises ValueError, saying what may be written."""
-    if Path(text).exists():
+    if os.path.exists(text):
         return Input(None, text)
     format, colon, rest = text.partition(":")
     if not colon or format not in FORMATS:

@@ -87,6 +87,9 @@ class Reading(Generic[Sample]):
                 if isinstance(row, Problem):
                     yield row
                     continue
+                if row.left_out:
+                    self.left_out[row.left_out] += 1
+                    continue
                 try:
                     yield from self._samples(part, row)
                 except LeftOut as reason:
@@ -205,8 +208,6 @@ def _source(row: Row) -> str:
 
 def _is_json(value: Any) -> bool:
     """Whether a further key of a record can be written out; bytes and dates of a table cannot."""
-    if value is None or isinstance(value, str | int | float):
-        return value == value and value not in (float("inf"), float("-inf"))
     try:
         dump(value)
     except ValueError:

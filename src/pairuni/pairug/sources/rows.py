@@ -22,7 +22,7 @@ class Row:
     """One raw record as its file holds it: column -> value, and where it stands.
 
     id, tag: what the record is called and counted under if it says nothing itself. An image column holds a
-    path, or {"bytes", "path"} with the picture's bytes.
+    path, or {"bytes", "path"} with the picture's bytes. left_out: why a record in order is not used.
     """
 
     file: Path
@@ -31,6 +31,7 @@ class Row:
     member: str = ""
     id: str | None = None
     tag: str = ""
+    left_out: str = ""
 
     def problem(self, field: str, reason: str) -> Problem:
         """What is wrong with this row."""

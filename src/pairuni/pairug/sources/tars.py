@@ -16,6 +16,8 @@ from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_KNOWN = (*IMAGE_SUFFIXES, ".txt", ".json")
+_SEVERAL_DOTS = "names of several dots in a tar, such as 1.2.jpg"
 MOST_BYTES = 1 << 28
 """Of one member: more is no picture and no caption."""
 _SHARD = re.compile(r"[-_.]\d{4,}$")
@@ -32,19 +34,23 @@ def tar_rows(path: Path) -> Rows:
     name = path.name.split(".tar")[0].removesuffix(".tgz")
     tag = _SHARD.sub("", name)
     count = 0
-    key, parts = "", dict[str, Any]()
+    key, parts, passed_over = "", dict[str, Any](), False
     try:
         with _opened(path) as tar:
             for member in tar:
                 if not member.isfile():
                     continue
                 its_key, suffix = _split(member.name)
-                if its_key != key and parts:
-                    count += 1
-                    yield _row(path, name, tag, key, parts)
-                    parts = {}
+                if its_key != key:
+                    if parts:
+                        count += 1
+                        yield _row(path, name, tag, key, parts)
+                    elif passed_over:
+                        yield Row(path, {}, left_out=_SEVERAL_DOTS)
+                    parts, passed_over = {}, False
                 key = its_key
-                if suffix not in (*IMAGE_SUFFIXES, ".txt", ".json"):
+                if suffix not in _KNOWN:
+                    passed_over |= suffix.endswith(_KNOWN)
                     continue
                 if member.size > MOST_BYTES:
                     parts[suffix] = Problem(
@@ -63,6 +69,8 @@ def tar_rows(path: Path) -> Rows:
         return
     if parts:
         yield _row(path, name, tag, key, parts)
+    elif count and passed_over:
+        yield Row(path, {}, left_out=_SEVERAL_DOTS)
     elif not count:
         seen = (
             f": {key} and others are no picture, .txt or .json by what follows their first dot" if key else ""
@@ -98,11 +106,12 @@ def _split(member: str) -> tuple[str, str]:
 
 def _row(path: Path, name: str, tag: str, key: str, parts: dict[str, Any]) -> Row | Problem:
     values: dict[str, Any] = {}
+    pictures: list[dict[str, Any]] = []
     for suffix, data in parts.items():
         if isinstance(data, Problem):
             return data
         if suffix in IMAGE_SUFFIXES:
-            values["image"] = {"bytes": data, "path": f"{key}{suffix}"}
+            pictures.append({"bytes": data, "path": f"{key}{suffix}"})
             continue
         try:
             text = data.decode("utf-8-sig")
@@ -116,6 +125,8 @@ def _row(path: Path, name: str, tag: str, key: str, parts: dict[str, Any]) -> Ro
         if isinstance(found, str):
             return Problem(path, 0, "", found, f"member {key}{suffix}")
         values = {**found, **values}
+    if pictures:
+        values["image"] = pictures
     if "image" not in values:
         return Problem(path, 0, "image_path", "there is no picture beside it", f"member {key}")
     return Row(path, values, member=f"member {key}", id=f"{name}/{key}", tag=tag)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.policies.janus.prompts import JanusPrompts
+from pairuni.rgb import as_rgb
 
 IMAGES_AT_ONCE = 32
 """Pictures that pass a vision tower or the VQ together."""
@@ -31,7 +32,7 @@ class JanusInputs:
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """[N, 3, S, S] float32 on the CPU, by the checkpoint's own preprocessing with PIL."""
-        rgb = [image.convert("RGB") for image in images]
+        rgb = [as_rgb(image) for image in images]
         return self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"].float()
 
     def texts(self, rows: Sequence[Tensor], pictures: Sequence[Tensor | None]) -> Sequence[Tensor]:

@@ -14,16 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pairuni.rgb import as_rgb
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's means and standard deviations of red, green and blue."""
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """The picture in 8-bit RGB: transparency is dropped, 16-bit grey is scaled."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
@@ -32,7 +27,7 @@ def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device)
     std = torch.tensor(STD, device=device)[:, None, None]
     squares = []
     for image in images:
-        pixels = torch.from_numpy(np.array(rgb(image))).to(device).float().div_(255)
+        pixels = torch.from_numpy(np.array(as_rgb(image))).to(device).float().div_(255)
         height, width, _ = pixels.shape
         rows = middle_of_resize(height, size, shortest=min(height, width)).to(device)
         columns = middle_of_resize(width, size, shortest=min(height, width)).to(device)

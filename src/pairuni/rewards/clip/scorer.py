@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel
 
-from pairuni.rewards.clip.pictures import rgb
 from pairuni.rewards.clip.text import token_ids
+from pairuni.rgb import as_rgb
 
 TEXTS_KEPT = 4096
 """Prompts whose features are kept, the latest used; 16 MiB at ViT-H-14's 1024 numbers."""
@@ -131,7 +131,7 @@ def processor_of(source: str) -> Preprocess:
         raise ValueError(f"no preprocessing of pictures can be loaded from {source!r}: {reason}") from None
 
     def preprocess(images: Sequence[Image.Image]) -> Tensor:
-        pixels: Tensor = processor(images=[rgb(image) for image in images], return_tensors="pt")[
+        pixels: Tensor = processor(images=[as_rgb(image) for image in images], return_tensors="pt")[
             "pixel_values"
         ]
         return pixels

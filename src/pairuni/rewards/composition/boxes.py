@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pairuni.rewards.clip.pictures import rgb
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
 from pairuni.rewards.composition.mask2former import same_sizes
+from pairuni.rgb import as_rgb
 
 
 class BoxDetector:
@@ -48,7 +48,7 @@ class BoxDetector:
 
     @torch.inference_mode()
     def _detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        inputs = self._processor(images=[rgb(picture) for picture in pictures], return_tensors="pt")
+        inputs = self._processor(images=[as_rgb(picture) for picture in pictures], return_tensors="pt")
         outputs = self._model(**inputs.to(self._model.device))
         rows = self._processor.post_process_object_detection(
             outputs, threshold=self._least, target_sizes=[picture.size[::-1] for picture in pictures]

@@ -10,10 +10,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pairuni.rewards.clip.pictures import MEAN, STD, rgb
+from pairuni.rewards.clip.pictures import MEAN, STD
 from pairuni.rewards.clip.scorer import ClipScorer
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import COLOURS
+from pairuni.rgb import as_rgb
 
 TEMPLATES = (
     "a photo of a {colour} {name}",
@@ -57,7 +58,7 @@ class ClipColours:
 
 def cut_out(picture: Image.Image, one: Detection) -> Image.Image:
     """The box of an object, at least a pixel wide and high; what its mask leaves out is grey."""
-    picture = rgb(picture)
+    picture = as_rgb(picture)
     if one.mask is not None:
         blank = Image.new("RGB", picture.size, color=_GREY)
         picture = Image.composite(picture, blank, Image.fromarray(np.asarray(one.mask, dtype=bool)))
@@ -80,5 +81,5 @@ def open_clip_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
         )
         left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
         square = resized.crop((left, top, left + size, top + size))
-        squares.append(torch.from_numpy(np.array(rgb(square))).permute(2, 0, 1).float() / 255)
+        squares.append(torch.from_numpy(np.array(as_rgb(square))).permute(2, 0, 1).float() / 255)
     return (torch.stack(squares) - mean) / std

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from pairuni.rewards.clip.pictures import rgb
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
+from pairuni.rgb import as_rgb
 
 SHORT, LONG = 800, 1333
 """A picture is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""
@@ -145,7 +145,7 @@ def prepared(pictures: Sequence[Image.Image], device: torch.device) -> tuple[Ten
     width, height = pictures[0].size
     scale = min(LONG / max(height, width), SHORT / min(height, width))
     resized = int(height * scale + 0.5), int(width * scale + 0.5)
-    stacked = np.stack([np.asarray(rgb(picture)) for picture in pictures])
+    stacked = np.stack([np.asarray(as_rgb(picture)) for picture in pictures])
     pixels = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
     pixels = interpolate(pixels, size=resized, mode="bilinear", align_corners=False).round_()
     mean = torch.tensor(_MEAN, device=device)[:, None, None]
