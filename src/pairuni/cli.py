@@ -243,15 +243,18 @@ def serve_reward(
     recipe: Annotated[
         Path | None, typer.Option(help="Take the settings of rewards from this recipe.")
     ] = None,
+    unguarded: Annotated[
+        bool, typer.Option("--unguarded", help="Let other machines in without a token.")
+    ] = False,
 ) -> None:
     """Serve a reward to runs on other GPUs or machines, which name it as the reward remote.
 
     serve-reward NAME [--reward.hpsv2.checkpoint FILE ...]: any setting of rewards may be given. PAIRUNI_REWARD_TOKEN
-    in the environment, here and where runs train, keeps others out.
+    in the environment, here and where runs train, keeps others out; other machines are let in with it alone.
     """
     from pairuni.commands.serving import serve
 
-    serve(name, ctx.args, recipe=recipe, host=host, port=port)
+    serve(name, ctx.args, recipe=recipe, host=host, port=port, unguarded=unguarded)
 
 
 @app.command()

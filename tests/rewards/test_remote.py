@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from pair_batches import REWARDS
 from pairuni import __version__
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.records import Annotation
+from pairuni.rewards import wire
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.rewards.remote import RemoteError, RemoteReward
 from pairuni.rewards.server import RewardServer
+from pairuni.rewards.weighted import Term, WeightedReward
 from pairuni.rewards.wire import pack, unpack
 
 MINE = '''
@@ -169,6 +173,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert "no reward is called 'nothing'; known: accuracy" in said("nothing")
     with RewardServer(REWARDS.generation, ("127.0.0.1", 0)) as taken:
         assert "in use" in said("accuracy", "--port", str(taken.server_port))
+        assert "could use this reward: set PAIRUNI_REWARD_TOKEN" in said("accuracy", "--host", "0.0.0.0")
     assert "--reward.hpsv2.chekpoint is not a setting" in said("hpsv2", "--reward.hpsv2.chekpoint", "x")
 
 
@@ -209,6 +214,7 @@ def test_what_the_server_answers_to_nonsense() -> None:
         assert ask("POST", "/else", good)[0] == 404
         for body, reason in (
             (b"{", "Expecting"),
+            (b"[" * 200_000, "the request is nested too deeply"),
             ([], 'the request is not {"records"'),
             ({**good, "samples": []}, "1 records but 0 samples"),
             ({**good, "records": [{"prompt": "p"}]}, "record 0: image_path: field required"),
@@ -225,6 +231,69 @@ def test_what_the_server_answers_to_nonsense() -> None:
         assert ask("POST", "/score", good)[0] == 200, "the connection lives on"
         connection.request("POST", "/score", b"", {"Content-Length": str(1 << 40)})
         assert connection.getresponse().status == 413
+
+
+class Slow:
+    """A reward that waits, and counts how often it is asked."""
+
+    name = "slow"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.asked = seconds, 0
+
+    def __call__(self, records: Any, samples: Any) -> list[float]:
+        self.asked += 1
+        time.sleep(self.seconds)
+        return [0.5 * self.asked] * len(samples)
+
+
+def test_a_client_that_asks_again_is_answered_by_the_request_under_way() -> None:
+    slow = Slow(1.0)
+    with inside(RewardServer(slow, ("127.0.0.1", 0))) as url:
+        hasty = RemoteReward(RemoteSettings(url=url, timeout=0.3, max_retries=9), backoff=0.02)
+        assert hasty(records(2), pictures(2)) == [0.5, 0.5]
+        assert slow.asked == 1
+        # a client that gave up finds what it did not hear; once it has heard, it asks anew
+        with pytest.raises(RewardError, match=r"no answer within 0\.3 seconds"):
+            client(url, timeout=0.3, max_retries=0)(records(1), pictures(1))
+        time.sleep(1.0)
+        assert client(url)(records(1), pictures(1)) == [1.0]
+        slow.seconds = 0.0
+        assert client(url)(records(1), pictures(1)) == [1.5]
+
+
+def test_a_request_that_hangs_does_not_keep_the_others() -> None:
+    slow = Slow(1.0)
+    summed = WeightedReward([Term(1.0, REWARDS.generation), Term(1.0, slow)])
+    with inside(RewardServer(summed, ("127.0.0.1", 0), limit=0.2)) as url:
+        with pytest.raises(RewardError, match=r"says 422: reward 'slow' gave no answer within 0\.2 seconds"):
+            client(url)(records(1), pictures(1))
+        slow.seconds = 0.0
+        assert client(url)(records(1), pictures(1)) == [0.5 * slow.asked]
+
+
+def test_pictures_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MOST_PIXELS", 100)
+    assert len(unpack(pack(records(4), pictures(4)))[1]) == 4
+    header = BytesIO()
+    Image.new("1", (9_000, 9_000)).save(header, "PNG")
+    body = json.loads(pack(records(1), pictures(1)))
+    body["samples"][0]["png"] = base64.b64encode(header.getvalue()[:100]).decode()
+    for request in (pack(records(5), pictures(5)), json.dumps(body).encode()):
+        with pytest.raises(ValueError, match=r"more than 100 pixels.* lower reward\.remote\.batch_size"):
+            unpack(request)
+
+
+def test_this_machine_by_its_other_address() -> None:
+    try:
+        server = RewardServer(REWARDS.generation, ("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    assert server.url == f"http://[::1]:{server.server_port}"
+    assert client(server.url)(records(1), pictures(1)) == [0.0]
+    server.shutdown()
+    server.server_close()
 
 
 def test_records_and_samples_arrive_as_they_left() -> None:
@@ -338,7 +407,17 @@ def test_a_failed_request_of_several_stops_the_others() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:8100", "http://", "ftp://host", "http://me:secret@host:1", "http://host/?token=secret"],
+    [
+        "",
+        "localhost:8100",
+        "http://",
+        "ftp://host",
+        "http://x:99999",
+        "http://[x",
+        "http://x:port",
+        "http://me:secret@host:1",
+        "http://host/?token=secret",
+    ],
 )
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ValueError, match=r"reward\.remote\.url .*must be like http://localhost:8100"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,6 @@ import typer
 
 from pairuni.config import RewardSettings, RunSettings, Settings, load_settings
 
-logger = logging.getLogger("pairuni")
-
 
 class ServedSettings(Settings):
     """What a served reward may be told without a recipe."""
@@ -20,8 +18,13 @@ class ServedSettings(Settings):
     reward: RewardSettings = RewardSettings()
 
 
-def serve(name: str, overrides: Sequence[str], *, recipe: Path | None, host: str, port: int) -> None:
-    """Serve a reward until Ctrl-C. Raises OSError when the port is taken, ValueError for an unknown name."""
+def serve(
+    name: str, overrides: Sequence[str], *, recipe: Path | None, host: str, port: int, unguarded: bool
+) -> None:
+    """Serve a reward until Ctrl-C. unguarded: other machines may use it without a token.
+
+    Raises OSError when the port is taken, ValueError for an unknown name, and for other machines without a token.
+    """
     if recipe is None:
         settings = load_settings(ServedSettings, None, overrides).reward
     else:
@@ -31,11 +34,19 @@ def serve(name: str, overrides: Sequence[str], *, recipe: Path | None, host: str
     from pairuni.rewards.registry import any_reward
     from pairuni.rewards.server import RewardServer
 
-    if host not in ("127.0.0.1", "localhost") and not token:
-        logger.warning(
-            "anybody who reaches %s:%d can use this reward; set %s here and where runs train",
-            *(host, port, settings.remote.token_variable),
+    if not (token or unguarded or _is_own(host)):
+        raise ValueError(
+            f"anybody who reaches {host} could use this reward: set {settings.remote.token_variable} here and where "
+            "runs train, or let everybody in by --unguarded"
         )
-    with RewardServer(any_reward(name, settings), (host, port), token) as server:
+    with RewardServer(any_reward(name, settings), (host, port), token, limit=settings.timeout) as server:
         typer.echo(f"{name}: {server.url}/score and {server.url}/health; Ctrl-C stops")
         server.serve_forever()
+
+
+def _is_own(host: str) -> bool:
+    """Whether this machine alone reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

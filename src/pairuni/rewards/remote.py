@@ -52,16 +52,8 @@ class RemoteReward:
 
         Raises ValueError for a url that is none, and RemoteError when no reward server answers there.
         """
-        parts = urlsplit(settings.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise ValueError(
-                f"reward.remote.url is {settings.url!r}, but must be like http://localhost:8100, without a user or a "
-                "query; pairuni serve-reward runs such a server"
-            )
         self._settings = settings
-        self._secure = parts.scheme == "https"
-        self._address = (parts.hostname, parts.port)
-        self._path = parts.path.rstrip("/")
+        self._secure, self._address, self._path = _place(settings.url)
         self._backoff = backoff
         token = os.environ.get(settings.token_variable, "").strip()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -159,6 +151,22 @@ class RemoteReward:
                 f"{self._settings.url} is no reward server: it does not answer with a JSON object"
             )
         return said
+
+
+def _place(url: str) -> tuple[bool, tuple[str, int | None], str]:
+    """(whether by TLS, host and port, path) of a server."""
+    wrong = ValueError(
+        f"reward.remote.url is {url!r}, but must be like http://localhost:8100, without a user or a query; "
+        "pairuni serve-reward runs such a server"
+    )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # no address of IPv6, or no port
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise wrong
+    return parts.scheme == "https", (parts.hostname, port), parts.path.rstrip("/")
 
 
 def _error_in(body: bytes) -> str:

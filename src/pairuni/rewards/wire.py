@@ -23,6 +23,9 @@ from pairuni.rgb import as_rgb
 
 Sample = str | Image.Image
 
+MOST_PIXELS = 1 << 27
+"""Of all pictures of a request: 400 MB once they are read, however few bytes they travel in."""
+
 
 def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
     """The body of a request. Raises ValueError for what JSON cannot hold."""
@@ -36,7 +39,10 @@ def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
 
 def unpack(body: bytes) -> tuple[list[Annotation], list[Sample]]:
     """Records and samples of a request. Raises ValueError saying what is wrong with which."""
-    values = json.loads(body)
+    try:
+        values = json.loads(body)
+    except RecursionError:
+        raise ValueError("the request is nested too deeply") from None
     if not isinstance(values, dict) or not all(
         isinstance(values.get(k), list) for k in ("records", "samples")
     ):
@@ -44,10 +50,14 @@ def unpack(body: bytes) -> tuple[list[Annotation], list[Sample]]:
     given, samples = values["records"], values["samples"]
     if len(given) != len(samples):
         raise ValueError(f"{len(given)} records but {len(samples)} samples")
-    return (
-        [_record(number, one) for number, one in enumerate(given)],
-        [_unpacked(number, one) for number, one in enumerate(samples)],
-    )
+    records = [_record(number, one) for number, one in enumerate(given)]
+    unpacked: list[Sample] = []
+    left = MOST_PIXELS
+    for number, one in enumerate(samples):
+        sample = _unpacked(number, one, left)
+        left -= 0 if isinstance(sample, str) else sample.width * sample.height
+        unpacked.append(sample)
+    return records, unpacked
 
 
 def bounds_to_json(bounds: tuple[float, float]) -> list[float | None]:
@@ -79,7 +89,7 @@ def _record(number: int, given: Any) -> Annotation:
         raise ValueError(f"record {number}: {place}: {first['msg'].lower()}") from None
 
 
-def _unpacked(number: int, given: Any) -> Sample:
+def _unpacked(number: int, given: Any, most_pixels: int) -> Sample:
     if isinstance(given, dict) and isinstance(given.get("text"), str):
         text: str = given["text"]
         return text
@@ -87,6 +97,13 @@ def _unpacked(number: int, given: Any) -> Sample:
         raise ValueError(f'sample {number} is neither {{"text": ...}} nor {{"png": ...}}')
     try:
         with Image.open(BytesIO(base64.b64decode(given["png"], validate=True)), formats=["PNG"]) as opened:
-            return as_rgb(opened)
+            fits = opened.width * opened.height <= most_pixels  # known before the pixels are read
+            picture = as_rgb(opened) if fits else None
     except (OSError, SyntaxError, ValueError, binascii.Error, Image.DecompressionBombError) as error:
         raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None
+    if picture is None:
+        raise ValueError(
+            f"the pictures up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
+            "lower reward.remote.batch_size"
+        )
+    return picture
