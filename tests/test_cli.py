@@ -31,6 +31,15 @@ class Redness:
         return [sum(p for p in sample.resize((1, 1)).getpixel((0, 0))[:1]) / 255 for sample in samples]
 
 
+class Scored(Redness):
+    """One that holds a model."""
+
+    name = "scored"
+
+    def __init__(self) -> None:
+        self.models = (torch.nn.Linear(1024, 512, bias=False),)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_janus(tmp_path_factory.mktemp("models") / "janus")
@@ -213,7 +222,8 @@ def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_p
 
 
 def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
-    code, said, errors = call("train", recipe, "--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
+    words = ("--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
+    code, said, errors = call("train", recipe, *words, "--reward.generation", "digits + test_cli:Scored")
     assert code == 0, errors
     assert not (tmp_path / "run").exists()
     for words in (
@@ -223,6 +233,7 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
         "memory, estimated",
         "reference",
         "tokens a step",
+        "reward models       2 MiB of weights on cpu",
     ):
         assert words in said
     # 2 pairs x (2 answers x 4 tokens + 2 pictures x 16 tokens)

@@ -272,6 +272,25 @@ def test_a_request_that_hangs_does_not_keep_the_others() -> None:
         assert client(url)(records(1), pictures(1)) == [0.5 * slow.asked]
 
 
+def test_what_failed_unheard_is_tried_anew() -> None:
+    slow = Slow(0.6)
+    with inside(RewardServer(slow, ("127.0.0.1", 0), limit=0.3)) as url:
+        with pytest.raises(RewardError, match=r"no answer within 0\.1 seconds"):
+            client(url, timeout=0.1, max_retries=0)(records(1), pictures(1))
+        time.sleep(1.0)
+        slow.seconds = 0.0
+        assert client(url)(records(1), pictures(1)) == [0.5 * slow.asked]
+
+
+def test_a_long_reason_keeps_its_end() -> None:
+    long = {"error": "failed on " + "a long prompt " * 99 + ": out of memory"}
+    with (
+        inside(Odd(reply(422, long))) as url,
+        pytest.raises(RewardError, match=r"failed on a.*: out of memory$"),
+    ):
+        client(url)(records(1), pictures(1))
+
+
 def test_pictures_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MOST_PIXELS", 100)
     assert len(unpack(pack(records(4), pictures(4)))[1]) == 4

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
 
 from pairuni.config import RunSettings
+from pairuni.pairgrpo.rollout import TASKS, Rewards
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.replay import LOGITS_BUDGET
+from pairuni.rewards.reward import models_of
+from pairuni.rewards.weighted import terms_of
 
 PROMPT_TOKENS = 64
 """Assumed words of a prompt or a question, in tokens, besides the picture's."""
@@ -105,6 +109,18 @@ def describe(plan: Plan) -> str:
         ("", f"at most {plan.replayed_tokens:,} replayed in each update"),
     ]
     return "\n".join(f"{name:<20}{value}" for name, value in rows)
+
+
+def describe_models(rewards: Rewards) -> str:
+    """The weights of the rewards' models by device, as lines of text; none for rewards that say to hold no model."""
+    held = {
+        model for task in TASKS for term in terms_of(rewards.task(task)) for model in models_of(term.reward)
+    }
+    sizes: Counter[str] = Counter()
+    for tensor in (one for model in held for one in (*model.parameters(), *model.buffers())):
+        sizes[str(tensor.device)] += tensor.nbytes
+    rows = [f"{memory(size)} of weights on {device}, not in the estimate" for device, size in sizes.items()]
+    return "\n".join(f"{'reward models':<20}{row}" for row in rows)
 
 
 def memory(size: int) -> str:

@@ -92,12 +92,13 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 def _print_plan(settings: RunSettings) -> None:
     import torch
 
-    from pairuni.commands.plan import describe, plan_run
+    from pairuni.commands.plan import describe, describe_models, plan_run
     from pairuni.pairgrpo.trainer import load_rewards
     from pairuni.policies.registry import load_policy
 
     chosen = settings.policy
-    pairs, held_out = _pairs(settings, load_rewards(settings.reward))
+    rewards = load_rewards(settings.reward)
+    pairs, held_out = _pairs(settings, rewards)
     on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
     policy = load_policy(chosen.model, device="cpu", dtype=dtype)
@@ -110,3 +111,5 @@ def _print_plan(settings: RunSettings) -> None:
         )
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     typer.echo(describe(plan_run(settings, policy, held)))
+    if rows := describe_models(rewards):
+        typer.echo(rows)

@@ -51,6 +51,7 @@ class HPSv2Reward:
         source = locate(checkpoint, version)
         with _loading:
             self._scorer = _load(source, tokenizer, resolve_device(device), getattr(torch, dtype))
+        self.models = (self._scorer.model,)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> HPSv2Reward:

@@ -177,4 +177,5 @@ def _error_in(body: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         pass
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+    half = _LONGEST_QUOTE // 2  # a reward's sentence names the record first and the reason last
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} ... {text[-half:]}"

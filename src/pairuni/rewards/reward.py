@@ -1,18 +1,22 @@
 """The interface of a reward: a batch of records and samples in, one score each out.
 
 A class of a user's own needs ``name`` and ``__call__``. Those that ship also say their ``range``, the least and the
-largest score, and ``needs``, the keys that a record must have; and they are made by ``from_settings``.
+largest score, ``needs``, the keys that a record must have, and ``models``, the torch modules that they hold; and they
+are made by ``from_settings``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from pairuni.records import Annotation
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 
 class TextReward(Protocol):
@@ -49,6 +53,12 @@ def range_of(reward: Reward) -> tuple[float, float]:
     """The least and the largest score; unbounded for a class that does not say."""
     bounds: tuple[float, float] = getattr(reward, "range", (-inf, inf))
     return bounds
+
+
+def models_of(holder: object) -> tuple[Module, ...]:
+    """The torch modules that a reward, or a part of one, says to hold."""
+    models: tuple[Module, ...] = getattr(holder, "models", ())
+    return models
 
 
 def needs_of(reward: Reward) -> tuple[str, ...]:

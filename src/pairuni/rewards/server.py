@@ -74,14 +74,18 @@ class RewardServer(ThreadingHTTPServer):
                 del self._replies[old]
         if mine:
             try:
-                reply.set_result(self._scored(body))
+                made = self._scored(body)
             except BaseException as error:  # for those that wait too
                 self.heard(body)
                 reply.set_exception(error)
+            else:
+                if made[0] != 200:  # what failed is tried anew
+                    self.heard(body)
+                reply.set_result(made)
         return reply.result()
 
     def heard(self, body: bytes) -> None:
-        """The reply has arrived: the same request is a new one from now on."""
+        """Somebody waits for the reply: the same request is a new one from now on."""
         with self._joining:
             self._replies.pop(hashlib.sha256(body).digest(), None)
 
@@ -136,11 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, {"error": f"{self.path}: there are /health and /score"})
         body = self.rfile.read(length)
         reply = self.server.reply_to(body)
-        gone = self._has_hung_up()
-        self._send(*reply)
-        if not gone:
+        if not self._has_hung_up():
             self.server.heard(body)
-        return None
+        return self._send(*reply)
 
     def _has_hung_up(self) -> bool:
         """Whether the client waits no longer; while it waits, it sends nothing."""

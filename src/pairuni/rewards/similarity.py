@@ -48,6 +48,7 @@ class ClipReward:
         sources = (self._source(model, "model"), self._source(processor or model, "processor"))
         with _loading:
             self._scorer = _load(*sources, resolve_device(device), getattr(torch, dtype))
+        self.models = (self._scorer.model,)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> ClipReward:

@@ -35,6 +35,7 @@ class BoxDetector:
     ) -> None:
         self.name, self._least, self._batch_size = name, least, batch_size
         self._model, self._processor = model.to(device).eval().requires_grad_(False), processor
+        self.models = (self._model,)
         self._names = {index: geneval_name(label) for index, label in model.config.id2label.items()}
         self.labels = frozenset(self._names.values()) - {"n/a"}
 

@@ -33,6 +33,7 @@ class ClipColours:
 
     def __init__(self, scorer: ClipScorer, name: str) -> None:
         self.name, self._scorer = name, scorer
+        self.models = (scorer.model,)
         self._classifiers: dict[str, Tensor] = {}
 
     @torch.inference_mode()

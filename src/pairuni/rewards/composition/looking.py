@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
+from torch.nn import Module
 
 from pairuni.rewards.composition.detection import ColourNamer, Detection, Detector
 from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD, kept
+from pairuni.rewards.reward import models_of
 
 Seen = dict[str, list[Detection]]
 """The objects of a picture that count, by class, the most confident first."""
@@ -30,6 +32,11 @@ class Looking:
     def name(self) -> str:
         """Who looks, for the record."""
         return self.detector.name if self.colours is None else f"{self.detector.name} + {self.colours.name}"
+
+    @property
+    def models(self) -> tuple[Module, ...]:
+        """The torch modules of both."""
+        return models_of(self.detector) + models_of(self.colours)
 
     def __post_init__(self) -> None:
         if self.colours is None and not self.detector.names_colours:

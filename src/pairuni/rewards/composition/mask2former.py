@@ -42,6 +42,7 @@ class Mask2FormerDetector:
     ) -> None:
         self.name, self._least, self._batch_size = name, least, batch_size
         self._model = model.to(device).eval().requires_grad_(False)
+        self.models = (self._model,)
         names = model.config.id2label
         self._names = [geneval_name(names[index]) for index in range(len(names))]
         self.labels = frozenset(self._names)

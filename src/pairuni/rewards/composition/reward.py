@@ -28,6 +28,7 @@ class CompositionReward:
 
     def __init__(self, look: Looking, *, mode: Literal["graded", "strict"] = "graded") -> None:
         self._look = look
+        self.models = look.models
         self._strict = mode == "strict"
 
     @classmethod
