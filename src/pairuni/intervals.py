@@ -30,20 +30,23 @@ def bootstrap_interval(
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """95% percentile interval of a statistic of means (Efron and Tibshirani 1993, chapter 13).
 
     strata: for each part of the benchmark its independent items, a number or k numbers each; items are drawn
     with replacement within their part, so every part keeps its size. statistic: from the parts' means, arrays
     [resamples] or [resamples, k], to the scores [resamples]; where it is not a number that resample is left out.
+    None where resamples cannot tell: a part of one item, or no spread at all, as when every item is right.
     """
     arrays = [np.asarray(part, dtype=np.float64) for part in strata]
     if not arrays or any(len(part) == 0 for part in arrays):
         raise ValueError("an interval needs at least one item in every part")
+    if any(len(part) == 1 for part in arrays):
+        return None
     rng = np.random.default_rng(seed)
     means = [
         np.stack([part[rng.integers(len(part), size=len(part))].mean(axis=0) for _ in range(resamples)])
         for part in arrays
     ]
     low, high = np.nanquantile(statistic(means), (0.025, 0.975))
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else None

@@ -80,7 +80,7 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
         (result,) = run_benchmark(benchmark(), tiny(), tmp_path, Share(0, 2))
         assert second.result() is None
     assert result.score == 50
-    assert result.protocol == "official rules, subset"
+    assert result.protocol == "official rules, partial (24 of 553)"
     assert {result.counts[task] for task in TASKS} == {8}
     assert result.settings["prompts"] == "original"
     assert result.settings["detector"] == "rules of this test"
@@ -96,8 +96,8 @@ def test_geneval_by_a_detector_of_transformers(benchmarks: Path, tmp_path: Path)
     words += ["--limit", "6", "--samples", "1", "--detector", str(detector)]
     ended = CliRunner().invoke(app, [*words, "--clip", str(clip(tmp_path / "clip"))])
     assert ended.exit_code == 0, ended.output
-    assert "GenEval (official rules, subset)" in ended.output
-    result = json.loads((out / "geneval-official-rules-subset.json").read_text())
+    assert "GenEval (official rules, partial (6 of 553))" in ended.output
+    result = json.loads((out / "geneval-official-rules-partial.json").read_text())
     assert str(detector) in result["settings"]["detector"]
     assert len(list((out / "judged").glob("records-*.jsonl"))) == 1
     (again,) = score_files("geneval", Given(paths=[out / "results.jsonl"], judge="any"))
@@ -153,8 +153,8 @@ def test_wise_killed_while_judging_and_resumed_pays_nothing_twice(
     deliveries = Counter(ask.digest for ask in server.asks)
     assert len(deliveries) == 60
     assert sum(count - 1 for count in deliveries.values()) <= 4
-    assert "WISE (legacy, pairuni judge prompt, subset)" in told
-    result = json.loads((out / "wise-legacy-pairuni-judge-prompt-subset.json").read_text())
+    assert "WISE (legacy, pairuni judge prompt, partial (60 of 1,000))" in told
+    result = json.loads((out / "wise-legacy-pairuni-judge-prompt-partial.json").read_text())
     assert result["settings"]["judge"] == "seer"
     assert sum(result["counts"].values()) == 60
     rows = wise.read_scores((out / "judged").glob("*_scores_results.jsonl"))
@@ -267,7 +267,7 @@ def test_verified_has_files_of_its_own(benchmarks: Path, tmp_path: Path) -> None
         benchmark = wise_benchmark(tmp_path, tmp_path / "run", protocol="verified", limit=12, judge=judge)
         (result,) = run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
     assert result.score == 1
-    assert result.protocol == "verified, pairuni judge prompt, subset"
+    assert result.protocol == "verified, pairuni judge prompt, partial (12 of 1,000)"
 
 
 def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(

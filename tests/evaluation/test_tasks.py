@@ -54,7 +54,7 @@ def test_pope_takes_its_questions_from_data(tmp_path: Path) -> None:
     assert questions[1] == Question("a.jpg", "Is there a cat?", False)
     write_replies(tmp_path / "replies" / name, questions, ["yes", "no"])
     shown = run("eval", "score", "pope", tmp_path / "replies", "--data", tmp_path)
-    assert "POPE (official): 100.00 [100.00, 100.00] % F1, mean of popular" in shown
+    assert "POPE (official, partial (2 of 9,000)): 100.00 % F1, mean of popular" in shown
     with pytest.raises(ValueError, match="--data is needed"):
         score_files("pope", Given(paths=[tmp_path]))
 

@@ -81,7 +81,7 @@ def test_mme_writes_the_files_that_it_is_scored_by(
     model = echo_model(lambda asked: by_question[asked.partition("\n")[0]], batch_size=50)
     results = run_benchmark(benchmark, model, tmp_path / "run", Share())
     assert [result.benchmark for result in results] == ["MME-Perception", "MME-Cognition"]
-    assert results[0].protocol == "official, subset"
+    assert results[0].protocol == "official, partial (200 of 2,114)"
     assert "140 of 1,187 pictures" in results[0].settings["subset"]
     assert set(results[0].counts.values()) == {20, 0}
     written = score_files("mme", Given(paths=[tmp_path / "run" / "answers"]))
@@ -149,7 +149,7 @@ def test_pope_killed_and_resumed_by_two_processes_asks_nothing_twice(
         whole, Model(name="tiny", device="cpu", batch_size=8), tmp_path / "whole", Share()
     )
     assert said == f"{result.table()}\nresults: {out}\n"
-    for name in ("pope-official-subset.json", "table.txt", "answers/coco_pope_popular.json"):
+    for name in ("pope-official-partial.json", "table.txt", "answers/coco_pope_popular.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

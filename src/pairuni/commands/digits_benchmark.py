@@ -16,7 +16,7 @@ from pairuni.evaluation.pictures import open_picture
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask, Draw
 from pairuni.files import write_text
-from pairuni.intervals import bootstrap_interval
+from pairuni.intervals import wilson_interval
 
 
 def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
@@ -68,12 +68,13 @@ def _result(name: str, items: Sequence[Marked]) -> Result:
     kinds: dict[str, list[float]] = {}
     for item in items:
         kinds.setdefault(item.kind, []).append(float(item.correct))
+    low, high = wilson_interval(sum(marks) / len(marks), len(marks))
     return Result(
         benchmark=name,
         protocol="pairuni",
         score=100 * sum(marks) / len(marks),
         unit="% of held-out items",
-        interval=bootstrap_interval([marks], lambda means: 100 * means[0]),
+        interval=(100 * low, 100 * high),
         parts={kind: 100 * sum(found) / len(found) for kind, found in kinds.items()},
         counts={"all": len(marks)} | {kind: len(found) for kind, found in kinds.items()},
     )

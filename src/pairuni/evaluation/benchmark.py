@@ -155,12 +155,11 @@ def _asked(benchmark: Benchmark) -> list[str]:
 
 
 def _completed(result: Result, benchmark: Benchmark, settings: Mapping[str, Any], records: Records) -> Result:
-    """The result with the run's settings, what was cut, and that it is of a subset."""
+    """The result with the run's settings and what was cut."""
     told = {**settings, **result.settings, "pairuni": __version__}
     if benchmark.draws:
         told["guidance"] = records[benchmark.draws[0].key]["guidance"]
     counts = dict(result.counts)
     if benchmark.asks:
         counts["cut at the limit"] = sum(not records[ask.key]["finished"] for ask in benchmark.asks)
-    protocol = result.protocol if benchmark.subset is None else f"{result.protocol}, subset"
-    return replace(result, settings=told, counts=counts, protocol=protocol)
+    return replace(result, settings=told, counts=counts)

@@ -76,9 +76,9 @@ def _table(name: str, results: Mapping[Path, Result]) -> str:
     published = {} if name.startswith("WISE (verified") else PUBLISHED.get(first.benchmark, {})
     rows = [["", "protocol", "score", "95% interval", *parts], ["---"] * (4 + len(parts))]
     for path, result in results.items():
-        low, high = result.interval
+        span = "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
         label = str(result.settings.get("model", path.stem))
-        shown = [f"{result.score:.2f}", f"{low:.2f} to {high:.2f}"]
+        shown = [f"{result.score:.2f}", span]
         rows.append([label, result.protocol, *shown, *(_shown(result.parts.get(part)) for part in parts)])
     for model, figures in published.items():
         shown = [f"{figures['']:.2f}", ""]

@@ -14,7 +14,7 @@ from pairuni.evaluation import geneval_files, wise
 from pairuni.evaluation.benchmark import Benchmark, Records, spread
 from pairuni.evaluation.geneval_files import Judged
 from pairuni.evaluation.judging import Asks, Case, judge_all
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
 from pairuni.evaluation.wise_judge import JudgePrompt, verdict_in
@@ -219,7 +219,8 @@ def _marks(reply: str, protocol: wise.Protocol) -> dict[str, int] | None:
 def _named(result: Result, prompt: JudgePrompt, protocol: wise.Protocol) -> Result:
     """The result under the protocol that its judge prompt makes it."""
     settings = {**result.settings, "judge prompt": prompt.digest}
-    return replace(result, protocol=prompt.protocol(protocol), settings=settings)
+    name = part_of(prompt.protocol(protocol), sum(result.counts.values()), wise.PROMPTS)
+    return replace(result, protocol=name, settings=settings)
 
 
 def _array(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+PROMPTS = 553
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
     every = [marks for found in prompts.values() for marks in found.values()]
     return Result(
         benchmark="GenEval",
-        protocol="official rules",
+        protocol=part_of("official rules", len(every), PROMPTS),
         score=sum(shares.values()) / len(shares),
         unit="%, mean of six tasks",
         interval=bootstrap_interval(

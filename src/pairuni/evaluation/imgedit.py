@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_json
 from pairuni.files import write_text
 from pairuni.intervals import bootstrap_interval
 
 TYPES = ("add", "adjust", "extract", "replace", "remove", "background", "style", "compose", "action")
+EDITS = 737
 
 
 def mark_in(reply: str) -> float | None:
@@ -22,7 +23,7 @@ def mark_in(reply: str) -> float | None:
     marks = []
     for line in reply.splitlines():
         parts = line.strip().split(": ")
-        if len(parts) == 2 and parts[1].isdigit():
+        if len(parts) == 2 and parts[1].isdecimal():
             marks.append(int(parts[1]))
     return round(sum(marks) / len(marks), 2) if marks else None
 
@@ -71,7 +72,7 @@ def score(replies: Mapping[str, str], edits: Mapping[str, Mapping[str, Any]], *,
     sizes = np.array([len(found) for found in types.values()])
     return Result(
         benchmark="ImgEdit-Bench Basic",
-        protocol="official marks, micro",
+        protocol=part_of("official marks, micro", len(replies), EDITS),
         score=sum(every) / len(every),
         unit="of 5, mean over edits",
         interval=bootstrap_interval(

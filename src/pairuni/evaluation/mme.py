@@ -5,11 +5,12 @@ A file is ``<category>.txt``; a line holds image, question, truth and reply, sep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.files import write_text
 from pairuni.intervals import bootstrap_interval
 
@@ -26,6 +27,8 @@ PERCEPTION = (
     "OCR",
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+QUESTIONS = {PERCEPTION: 2114, COGNITION: 260}
+_BREAK = re.compile(r"[\t\r\n]")
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ def read_answers(folder: Path) -> dict[str, list[Answered]]:
 
 
 def write_answers(folder: Path, answers: Mapping[str, Sequence[Answered]]) -> None:
-    """Write the files that the official script reads; tabs and line ends within a reply become spaces."""
+    """Write the files that the official script reads; a tab or line end within a reply becomes a space, for the rules
+    look at the first four characters, blanks included."""
     for category, rows in answers.items():
-        lines = ["\t".join([r.image, r.question, r.truth, " ".join(r.reply.split())]) for r in rows]
+        lines = ["\t".join([r.image, r.question, r.truth, _BREAK.sub(" ", r.reply)]) for r in rows]
         write_text(folder / f"{category}.txt", "".join(line + "\n" for line in lines))
 
 
@@ -84,7 +88,7 @@ def score(answers: Mapping[str, Sequence[Answered]], *, cognition: bool = False)
         images.append([50.0 * (one + other) + 100.0 * (one and other) for one, other in pairs])
     return Result(
         benchmark="MME-Cognition" if cognition else "MME-Perception",
-        protocol="official",
+        protocol=part_of("official", sum(map(len, images)) * 2, QUESTIONS[categories]),
         score=sum(parts.values()),
         unit=f"of {200 * len(categories)}, the sum of {len(categories)} categories",
         interval=bootstrap_interval(images, lambda means: sum(means[1:], means[0])),

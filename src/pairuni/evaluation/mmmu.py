@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pairuni.evaluation.mmmu_replies import choice_in, is_right, values_in
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_list
 from pairuni.files import write_text
-from pairuni.intervals import bootstrap_interval
+from pairuni.intervals import wilson_interval
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
@@ -41,6 +42,7 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 SUBJECTS = tuple(sorted(subject for subjects in DOMAINS.values() for subject in subjects))
+QUESTIONS = 900
 _SEED = 42
 """The official script's, set once before the first subject."""
 
@@ -70,11 +72,14 @@ def score(outputs: Outputs, *, guess: bool = True) -> Result:
 
     guess: as the official script does, a reply that names no choice becomes a random one, by its fixed seed and
     with the subjects in alphabetical order; False marks it wrong. The counts tell how many replies those were.
-    Raises ValueError for a subject that MMMU has not.
+    Raises ValueError for a subject that MMMU has not, and for a question that is there twice.
     """
     unknown = sorted(set(outputs) - set(SUBJECTS))
     if unknown:
         raise ValueError(f"MMMU has no subject {', '.join(unknown)}")
+    ids = Counter(row["id"] for rows in outputs.values() for row in rows)
+    if twice := [id for id, count in ids.items() if count > 1]:
+        raise ValueError(f"MMMU's question {twice[0]} is answered {ids[twice[0]]} times; each counts once")
     draw = random.Random(_SEED)
     marks: dict[str, list[float]] = {}
     unread = 0
@@ -98,12 +103,13 @@ def score(outputs: Outputs, *, guess: bool = True) -> Result:
         domain: [mark for subject in subjects for mark in marks.get(subject, [])]
         for domain, subjects in DOMAINS.items()
     }
+    low, high = wilson_interval(sum(every) / len(every), len(every))
     return Result(
         benchmark="MMMU validation",
-        protocol="official" if guess else "official, no random guess",
+        protocol=part_of("official" if guess else "official, no random guess", len(every), QUESTIONS),
         score=100 * sum(every) / len(every),
         unit="% of all questions",
-        interval=bootstrap_interval([every], lambda means: 100 * means[0]),
+        interval=(100 * low, 100 * high),
         parts={name: 100 * sum(group) / len(group) for name, group in groups.items() if group},
         counts={"all": len(every), "right": int(sum(every)), "no choice found": unread}
         | {name: len(group) for name, group in groups.items() if group},

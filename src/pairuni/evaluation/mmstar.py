@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_rows, write_rows
-from pairuni.intervals import bootstrap_interval
+from pairuni.intervals import wilson_interval
 
 CATEGORIES = (
     "coarse perception",
@@ -18,6 +18,7 @@ CATEGORIES = (
     "math",
     "science & technology",
 )
+QUESTIONS = 1500
 _LEADS = ("", "(", "option ", "the answer is ")
 
 
@@ -54,12 +55,13 @@ def score(rows: Sequence[Mapping[str, Any]]) -> Result:
     every = [hit for hits in right.values() for hit in hits]
     if not every:
         raise ValueError("MMStar needs at least one answered question")
+    low, high = wilson_interval(sum(every) / len(every), len(every))
     return Result(
         benchmark="MMStar",
-        protocol="official",
+        protocol=part_of("official", len(every), QUESTIONS),
         score=100 * sum(every) / len(every),
         unit="% of all questions",
-        interval=bootstrap_interval([every], lambda means: 100 * means[0]),
+        interval=(100 * low, 100 * high),
         parts={name: 100 * sum(hits) / len(hits) for name, hits in right.items() if hits},
         counts={name: len(hits) for name, hits in right.items()},
     )

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_rows, write_rows
 from pairuni.intervals import Array, bootstrap_interval
 
 SPLITS = ("random", "popular", "adversarial")
+QUESTIONS = 9000
 
 
 @dataclass(frozen=True)
@@ -59,40 +60,39 @@ def score(splits: Mapping[str, tuple[Sequence[Question], Sequence[str]]]) -> Res
     """Mean F1 of the splits in percent; accuracy, precision, recall, F1 and yes-rate of each, and their means.
 
     splits: questions and replies by the split's name. The yes-rate counts what the model said. A precision or
-    recall over nothing, which the official script divides by zero for, is 0. The interval draws images.
+    recall over nothing, which the official script divides by zero for, is 0. The interval draws images, which the
+    splits share.
     """
     if not splits:
         raise ValueError("POPE needs at least one split")
     parts: dict[str, float] = {}
-    strata: list[list[list[float]]] = []
-    for name, (questions, replies) in splits.items():
-        tables = _tables(questions, replies)
-        strata.append(tables)
-        rates = _rates(np.asarray(tables).mean(axis=0))
-        parts |= {f"{name} {key}": 100 * float(value) for key, value in rates.items()}
+    images: dict[str, Array] = {}
+    for place, (name, (questions, replies)) in enumerate(splits.items()):
+        tables = np.zeros(4)
+        for question, reply in zip(questions, replies, strict=True):
+            column = _column(question.truth, says_yes(reply))
+            tables[column] += 1
+            images.setdefault(question.image, np.zeros((len(splits), 4)))[place, column] += 1
+        parts |= {f"{name} {key}": 100 * float(value) for key, value in _rates(tables).items()}
     for key in ("accuracy", "precision", "recall", "F1", "yes-rate"):
         parts[f"mean {key}"] = sum(parts[f"{name} {key}"] for name in splits) / len(splits)
     return Result(
         benchmark="POPE",
-        protocol="official",
+        protocol=part_of("official", sum(len(questions) for questions, _ in splits.values()), QUESTIONS),
         score=parts["mean F1"],
         unit=f"% F1, mean of {', '.join(splits)}",
         interval=bootstrap_interval(
-            strata, lambda means: 100 * np.mean([_rates(mean)["F1"] for mean in means], axis=0)
+            [[table.ravel().tolist() for table in images.values()]],
+            lambda means: 100 * _rates(means[0].reshape(-1, len(splits), 4))["F1"].mean(axis=1),
         ),
         parts=parts,
         counts={name: len(questions) for name, (questions, _) in splits.items()},
     )
 
 
-def _tables(questions: Sequence[Question], replies: Sequence[str]) -> list[list[float]]:
-    """Each image's true and false positives, true and false negatives."""
-    images: dict[str, list[float]] = {}
-    for question, reply in zip(questions, replies, strict=True):
-        table = images.setdefault(question.image, [0.0, 0.0, 0.0, 0.0])
-        yes = says_yes(reply)
-        table[(0 if question.truth else 1) if yes else (3 if question.truth else 2)] += 1
-    return list(images.values())
+def _column(truth: bool, yes: bool) -> int:
+    """Of true and false positives, true and false negatives."""
+    return (0 if truth else 1) if yes else (3 if truth else 2)
 
 
 def _rates(table: Array) -> dict[str, Array]:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from pairuni.files import write_text
 
 
@@ -17,36 +19,41 @@ class Result:
     """One score of one benchmark.
 
     benchmark: name; protocol: whose rules the score follows, and which variant; score: the headline, in the
-    benchmark's own ``unit``; interval: 95% bootstrap of the headline; parts: every other score by name; counts:
-    how many items each part has, and how many were left out; settings: prompt set, judge and whatever else the
-    number depends on.
+    benchmark's own ``unit``; interval: 95% of the headline, None where the items are too few or too equal to tell;
+    parts: every other score by name; counts: how many items each part has, and how many were left out; settings:
+    prompt set, judge and whatever else the number depends on.
     """
 
     benchmark: str
     protocol: str
     score: float
     unit: str
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     parts: Mapping[str, float]
     counts: Mapping[str, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     @property
     def slug(self) -> str:
         """Benchmark and protocol as a file's name."""
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.benchmark} {self.protocol}".lower())
+        name = re.sub(r" \(.*?\)", "", self.protocol)
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.benchmark} {name}".lower()).strip("-")
 
     def write(self, path: Path) -> None:
         """Write the result as one JSON object."""
         write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     def table(self) -> str:
-        """Lines for people: headline and interval, then every part with its number of items."""
-        low, high = self.interval
+        """Lines for people: headline and interval, every part with its number of items, the other counts."""
+        span = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         lines = [
-            f"{self.benchmark} ({self.protocol}): {self.score:.2f} [{low:.2f}, {high:.2f}] {self.unit}",
+            f"{self.benchmark} ({self.protocol}): {self.score:.2f}{span} {self.unit}",
             *(f"  {name:<36}{self._shown(name, value)}" for name, value in self.parts.items()),
         ]
+        if others := [f"{name} {count:,}" for name, count in self.counts.items() if name not in self.parts]:
+            lines.append(f"  counts: {', '.join(others)}")
         return "\n".join(lines)
 
     def _shown(self, name: str, value: float) -> str:
@@ -54,10 +61,21 @@ class Result:
         return f"{value:10.2f}" + (f"  ({count} items)" if count is not None else "")
 
 
+_FORM = TypeAdapter(Result)
+
+
 def read_result(path: Path) -> Result:
     """Read what ``Result.write`` wrote. Raises ValueError when the file is something else."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-        return Result(**{**row, "interval": tuple(row["interval"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a benchmark result: {error}") from error
+        return _FORM.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{path} is not a benchmark result: {where + ': ' if where else ''}{first['msg']}"
+        ) from None
+
+
+def part_of(protocol: str, count: int, full: int) -> str:
+    """The protocol, and that it was not followed to its end where ``count`` items are not the ``full`` benchmark."""
+    return protocol if count == full else f"{protocol}, partial ({count:,} of {full:,})"

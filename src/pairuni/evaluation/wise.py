@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 
@@ -46,9 +46,10 @@ BUCKETS: Mapping[Protocol, Mapping[str, Bucket]] = {
         "chemistry": Bucket(881, 1000, 0.12),
     },
 }
+PROMPTS = 1000
 MARKS: Mapping[str, float] = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
 """The legacy protocol's marks and their weights."""
-_SAID = re.compile(r"(consistency|realism|aesthetic quality)\W*?:\W*(\d)", re.IGNORECASE)
+_SAID = re.compile(r"(consistency|realism|aesthetic quality)\W*?[:：][\s*_]*(\d)(?!\d|[.,]\d)", re.IGNORECASE)
 
 
 def marks_in(reply: str) -> dict[str, int] | None:
@@ -94,7 +95,7 @@ def score(
     *,
     protocol: Protocol,
     judge: str,
-    prompts: Collection[int] = range(1, 1001),
+    prompts: Collection[int] = range(1, PROMPTS + 1),
 ) -> Result:
     """Overall WiScore in [0, 1], the weighted mean of the six buckets.
 
@@ -122,7 +123,7 @@ def score(
     weights = [bucket.weight for bucket in buckets.values()]
     return Result(
         benchmark="WISE",
-        protocol=protocol,
+        protocol=part_of(protocol, len(scores), PROMPTS),
         score=sum(buckets[name].weight * mean for name, mean in means.items()),
         unit="WiScore, of 1",
         interval=bootstrap_interval(
