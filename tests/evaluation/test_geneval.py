@@ -22,8 +22,27 @@ from pairuni.evaluation.geneval_files import (
 )
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
-from pairuni.rewards.composition.rules import COLOURS, judge, kept, positions
+from pairuni.rewards.composition.rules import COLOURS, Verdict, judge, kept, positions
 from reference import benchmark_rules
+
+
+def test_pictures_of_one_prompt_are_not_counted_as_independent() -> None:
+    def judged(samples: int) -> list[Judged]:
+        return [
+            Judged("x.png", {"tag": tag, "include": [], "prompt": f"{tag} {n}"}, Verdict(n % 3 > 0, ""), {})
+            for tag in TASKS
+            for n in range(30)
+            for _ in range(samples)
+        ]
+
+    once, four_times = score(judged(1), detector="d"), score(judged(4), detector="d")
+    assert four_times.interval == pytest.approx(once.interval)
+    assert once.protocol == "official rules, partial (180 of 553)"
+
+
+def test_an_object_must_be_surer_than_the_threshold() -> None:
+    found = {"dog": [replace(box(0, 0), confidence=0.3), replace(box(9, 9), confidence=0.31)]}
+    assert [one.confidence for one in kept(found, "colors")["dog"]] == [0.31]
 
 
 def box(x: float, y: float, size: float = 10) -> Detection:

@@ -19,6 +19,7 @@ from pairuni.evaluation.imgedit import TYPES, mark_in, read_edits, read_replies,
         ("Brief reasoning: 3\nA: 5", 4),
         ("A: 5: 3", None),
         ("A:5", None),
+        ("A: \u00b2", None),
         ("", None),
     ],
 )
@@ -34,7 +35,8 @@ def test_micro_and_macro_over_the_real_edits(benchmarks: Path, tmp_path: Path) -
     edits = read_edits(benchmarks / "imgedit" / "basic_edit.json")
     assert len(edits) == 737
     rng = np.random.default_rng(0)
-    marks = {key: int(rng.integers(1, 4)) + 2 * (edit["edit_type"] == "add") for key, edit in edits.items()}
+    easy = {"add": 1, "compose": 2}
+    marks = {key: int(rng.integers(1, 4)) + easy.get(edit["edit_type"], 0) for key, edit in edits.items()}
     write_replies(tmp_path / "result.json", {key: reply(mark) for key, mark in marks.items()})
     result = score(read_replies(tmp_path / "result.json"), edits, judge="a judge")
     by_type = {name: [marks[k] for k in edits if edits[k]["edit_type"] == name] for name in TYPES}
@@ -43,7 +45,8 @@ def test_micro_and_macro_over_the_real_edits(benchmarks: Path, tmp_path: Path) -
     assert result.parts["micro"] != pytest.approx(result.parts["macro"], abs=1e-3)
     assert result.parts["add"] == pytest.approx(sum(by_type["add"]) / 95)
     assert (result.counts["extract"], result.counts["compose"]) == (117, 23)
-    assert result.interval[0] < result.score < result.interval[1]
+    assert result.interval[0] < result.score < result.interval[1] < result.parts["macro"]
+    assert result.protocol == "official marks, micro"
 
 
 def test_what_has_no_mark_is_left_out_and_counted() -> None:

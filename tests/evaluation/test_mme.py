@@ -76,6 +76,14 @@ def test_damaged_files_are_named(tmp_path: Path, text: str, reason: str) -> None
         read_answers(tmp_path)
 
 
+@pytest.mark.parametrize("reply", ["    Yes", "\nYes", "Y\tes", "no\r\nyes", "Yes, but  no"])
+def test_what_is_written_scores_as_what_was_said(tmp_path: Path, reply: str) -> None:
+    rows = [Answered("a.jpg", "Is it?", "Yes", reply), Answered("a.jpg", "Is it not?", "No", reply)]
+    answers = dict.fromkeys(PERCEPTION, rows)
+    write_answers(tmp_path, answers)
+    assert score(read_answers(tmp_path)).parts == score(answers).parts
+
+
 def test_a_missing_category_is_named() -> None:
     rows = [Answered("a.jpg", "Is it?", "Yes", "yes"), Answered("a.jpg", "Is it not?", "No", "yes")]
     answers = {name: rows for name in PERCEPTION if name != "OCR"}

@@ -30,6 +30,8 @@ OPTIONS = {"A": "red wine", "B": "green tea", "C": "a red wine glass", "D": "D"}
         ("one may well want a red wine glass", "A"),  # A's text stands later within C's own
         ("", None),
         ("Not one of the words of these options", None),
+        ("surely a red wine glass", None),  # five words are too few for an option's text
+        ("surely it is a red wine", "A"),
     ],
 )
 def test_choices(reply: str, choice: str | None) -> None:
@@ -48,6 +50,7 @@ def test_the_last_of_several_options_wins() -> None:
         ("x = 3\nso x is 4 and y = 5", {5.0}),
         ("the sum is 12,345,678 dollars", {"12,345,678 dollars", 12345678.0, 678.0}),
         ("Paris", {"paris"}),
+        ("it is ,", {"it is ,"}),  # a tail that is a mark is none
         ("it is .", {"it is"}),  # the edges go first, and "is" wants a space after it
         ("It could be x", {" x", "x "}),
         ("the value is 1.5e3 volts", {"1.5e3 volts", 1500.0, 1.0, 3.0}),

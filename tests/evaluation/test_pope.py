@@ -50,6 +50,18 @@ def test_the_official_scores_of_real_files(benchmarks: Path, tmp_path: Path) -> 
     assert result.score - 2 < low < result.score < high < result.score + 2
 
 
+def test_the_interval_knows_that_the_splits_share_their_images() -> None:
+    draw = random.Random(1)
+    questions = [Question(f"{i // 6}.jpg", f"Is there {i}?", i % 2 == 0) for i in range(600)]
+    bad = {f"{i}.jpg" for i in range(100) if draw.random() < 0.3}
+    replies = ["yes" if q.truth != (q.image in bad) else "no" for q in questions]
+    one = score({"random": (questions, replies)})
+    all_alike = score(dict.fromkeys(SPLITS, (questions, replies)))
+    assert all_alike.score == pytest.approx(one.score)
+    assert all_alike.interval == pytest.approx(one.interval)  # the same images thrice tell no more than once
+    assert one.protocol == "official, partial (600 of 9,000)"
+
+
 def test_the_yes_rate_is_of_what_was_said() -> None:
     questions = [Question(f"{i}.jpg", "Is there?", i < 2) for i in range(4)]
     always = score({"random": (questions, ["yes"] * 4)})

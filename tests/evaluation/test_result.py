@@ -1,5 +1,7 @@
 """A result as JSON and as a table."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,25 @@ def test_the_table_names_protocol_and_interval() -> None:
         ["random", "F1", "86.00", "(3000", "items)"],
         ["random", "accuracy", "87.12"],
     ]
+    bare = replace(RESULT, interval=None, counts={"no choice found": 1200, "random F1": 3000})
+    lines = bare.table().splitlines()
+    assert lines[0] == "POPE (official): 84.11 % F1"
+    assert lines[-1] == "  counts: no choice found 1,200"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"score": "5"}, "score: Input should be a valid number"),
+        ({"interval": [1]}, "interval.1: Field required"),
+        ({"settings": None}, "settings: Input should be an object"),
+        ({"more": 1}, "more: Unexpected keyword argument"),
+    ],
+)
+def test_what_is_no_result_is_named(tmp_path: Path, changed: dict[str, object], reason: str) -> None:
+    RESULT.write(tmp_path / "pope.json")
+    row = json.loads((tmp_path / "pope.json").read_text())
+    (tmp_path / "pope.json").write_text(json.dumps({**row, **changed}))
+    with pytest.raises(ValueError, match=r"pope\.json is not a benchmark result") as caught:
+        read_result(tmp_path / "pope.json")
+    assert reason in str(caught.value)

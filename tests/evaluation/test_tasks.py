@@ -100,6 +100,54 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
         score_files("wise", Given(paths=given["wise"].paths, judge="a"))
 
 
+GOOD = '{"tag": "counting", "prompt": "p"}'
+FAULTY = {
+    # task, file, content, what is said
+    "geneval task": ("geneval", "r", {"metadata": '{"tag": "chess", "prompt": "p"}'}, "no task 'chess'"),
+    "geneval metadata": ("geneval", "r", {"metadata": {}}, "line 1: metadata must be text"),
+    "geneval json": ("geneval", "r", {"metadata": "{"}, "r, 0.png: metadata is not JSON"),
+    "geneval boxes": ("geneval", "r", {"details": '{"cat": [[1]]}'}, "r, 0.png: details must hold lists"),
+    "geneval correct": ("geneval", "r", {"correct": "yes"}, "correct must be true or false"),
+    "imgedit list": ("imgedit", "r", [1], "r: expected a JSON object"),
+    "imgedit edits": ("imgedit", "data", {"1": 3}, "is not ImgEdit's basic_edit.json"),
+    "mmmu response": ("mmmu", "Art/output.json", {"response": None}, "item 1: response must be text"),
+    "mmmu answer": ("mmmu", "Art/output.json", {"answer": 5}, "answer must be text or a list, not '5'"),
+    "mmmu choices": ("mmmu", "Art/output.json", {}, "question a: lacks all_choices, index2ans"),
+    "mmmu twice": ("mmmu", "Art/output.json", {"question_type": "open"}, "question a is answered 2 times"),
+    "pope answer": ("pope", "coco_pope_random.json", {"answer": None}, "line 1: answer must be text"),
+    "wise id": ("wise", "r", {"prompt_id": [1]}, "line 1: prompt_id must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTY)
+def test_faulty_official_files_are_named(tmp_path: Path, case: str) -> None:
+    task, name, content, reason = FAULTY[case]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    data = tmp_path / "data"
+    rows = {
+        "geneval": {"filename": "0.png", "correct": True, "reason": "", "metadata": GOOD, "details": "{}"},
+        "mmmu": {"id": "a", "question_type": "multiple-choice", "answer": "A", "response": "A"},
+        "pope": {"question": "Is there a dog?", "answer": "yes"},
+        "wise": {"prompt_id": 1},
+    }
+    row = {**rows[task], **content} if task in rows else content
+    if task == "pope":
+        data.mkdir()
+        lines(data / name, [{"image": "a.jpg", "text": "Is there a dog?", "label": "yes"}])
+    elif task == "imgedit":
+        data.write_text('{"1": {"edit_type": "add"}}')
+    path.write_text(json.dumps([row, row] if task == "mmmu" else row) + "\n")
+    given = path if path.name == "r" else tmp_path
+    if name == "data":
+        given = tmp_path / "replies"
+        given.write_text('{"1": "A: 4"}')
+    with pytest.raises(ValueError) as caught:
+        score_files(task, Given(paths=[given], data=data, judge="a", protocol="legacy"))
+    assert reason in str(caught.value)
+    assert str(tmp_path) in str(caught.value) or case == "mmmu twice"
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     for words, reason in {
         ("chess", str(tmp_path)): "no benchmark is called 'chess'; known: mme, pope",

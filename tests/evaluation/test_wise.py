@@ -97,6 +97,10 @@ def test_what_is_missing_twice_or_failed_is_named() -> None:
         ("Consistency: 2\nRealism: 1", None),
         ("Consistency: 3\nRealism: 1\nAesthetic Quality: 0", None),
         ("I cannot judge this.", None),
+        ("Consistency：2\nRealism: **1**\nAesthetic Quality: 0", (2, 1, 0)),
+        ("Consistency: 20\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency: -1\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency: 1.5\nRealism: 1\nAesthetic Quality: 0", None),
     ],
 )
 def test_replies_of_the_judge(reply: str, marks: tuple[int, int, int] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,11 @@ class Benchmark:
     begin: Callable[[], None] | None = None
     share_work: Callable[[Share], None] | None = None
     seed_of: Callable[[int, int], int] | None = None
+
+    def __post_init__(self) -> None:
+        repeated = [key for key, count in Counter(self.keys).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{self.name}: {repeated[0]} is there twice, and each item counts once")
 
     @property
     def keys(self) -> list[str]:

@@ -40,6 +40,8 @@ def mmstar_benchmark(
     for row in rows:
         if row["category"] not in by_category:
             raise ValueError(f"{path}: MMStar has no category {row['category']!r}")
+        if row["image"] is None:
+            raise ValueError(f"{path}: question {row['index']} has no picture")
         by_category[row["category"]].append(row)
     chosen, subset = spread({name: rows for name, rows in by_category.items() if rows}, limit, "questions")
     kept = [row for rows in chosen.values() for row in rows]

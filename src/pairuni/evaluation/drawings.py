@@ -163,7 +163,7 @@ def read_wise(data: Path, protocol: wise.Protocol) -> tuple[dict[int, dict[str, 
         path = data / f"{name}{ending}.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; {WISE_FILES}")
-        for row in read_list(path, "prompt_id", "Prompt", "Explanation", "Subcategory"):
+        for row in read_list(path, prompt_id=int, Prompt=str, Explanation=str, Subcategory=str):
             rows[row["prompt_id"]] = row
             files[row["prompt_id"]] = name
     missing = [i for i in range(1, 1001) if i not in rows]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pairuni.evaluation.result import Result, part_of
-from pairuni.evaluation.rows import read_rows, write_rows
+from pairuni.evaluation.rows import checked, read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
@@ -32,7 +32,7 @@ class Judged:
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """The metadata of every prompt, in order. Raises ValueError naming file and line of a bad one."""
-    rows = read_rows(path, "tag", "include", "prompt")
+    rows = read_rows(path, tag=str, include=list, prompt=str)
     for row in rows:
         if row["tag"] not in TASKS:
             raise ValueError(f"{path}: GenEval has no task {row['tag']!r}; known: {', '.join(TASKS)}")
@@ -72,19 +72,31 @@ def write_results(path: Path, judged: Sequence[Judged]) -> None:
 
 def read_results(path: Path) -> list[Judged]:
     """The rows of a results.jsonl, ours or the official script's. Raises ValueError naming file and line."""
-    rows = read_rows(path, "filename", "correct", "reason", "metadata", "details")
-    return [
-        Judged(
-            filename=row["filename"],
-            metadata=json.loads(row["metadata"]),
-            verdict=Verdict(bool(row["correct"]), row["reason"]),
-            objects={
-                name: [Detection((b[0], b[1], b[2], b[3]), b[4], name) for b in boxes]
-                for name, boxes in json.loads(row["details"]).items()
-            },
-        )
-        for row in rows
-    ]
+    rows = read_rows(path, filename=str, correct=bool, reason=str, metadata=str, details=str)
+    return [_judged(row, f"{path}, {row['filename']}") for row in rows]
+
+
+def _judged(row: Mapping[str, Any], where: str) -> Judged:
+    metadata = checked(_within(row, "metadata", where), f"{where}, metadata", {"tag": str, "prompt": str})
+    if metadata["tag"] not in TASKS:
+        raise ValueError(f"{where}: GenEval has no task {metadata['tag']!r}; known: {', '.join(TASKS)}")
+    try:
+        objects = {
+            name: [Detection((b[0], b[1], b[2], b[3]), b[4], name) for b in boxes]
+            for name, boxes in checked(_within(row, "details", where), f"{where}, details", {}).items()
+        }
+    except (TypeError, LookupError):
+        raise ValueError(
+            f"{where}: details must hold lists of four corners and a confidence by class"
+        ) from None
+    return Judged(row["filename"], metadata, Verdict(row["correct"], row["reason"]), objects)
+
+
+def _within(row: Mapping[str, Any], key: str, where: str) -> Any:
+    try:
+        return json.loads(row[key])
+    except ValueError as error:
+        raise ValueError(f"{where}: {key} is not JSON ({error})") from None
 
 
 def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = None) -> Result:

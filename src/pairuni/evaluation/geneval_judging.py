@@ -96,7 +96,7 @@ def _pictures(prompt: Path, labels: frozenset[str]) -> list[Drawn]:
     file = prompt / "metadata.jsonl"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; GenEval's layout has the prompt's metadata there")
-    rows = read_rows(file, "tag", "include", "prompt")
+    rows = read_rows(file, tag=str, include=list, prompt=str)
     if len(rows) != 1:
         raise ValueError(f"{file}: {len(rows)} lines, where GenEval's layout has one")
     if rows[0]["tag"] not in TASKS:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairuni.evaluation.result import Result, part_of
-from pairuni.evaluation.rows import read_json
+from pairuni.evaluation.rows import checked, read_json
 from pairuni.files import write_text
 from pairuni.intervals import bootstrap_interval
 
@@ -30,15 +30,15 @@ def mark_in(reply: str) -> float | None:
 
 def read_edits(path: Path) -> dict[str, dict[str, Any]]:
     """The edits of basic_edit.json by key: id of the source picture, prompt and edit_type."""
-    edits = read_json(path)
-    if not isinstance(edits, dict) or not all(edit.get("edit_type") in TYPES for edit in edits.values()):
+    edits = checked(read_json(path), str(path), {})
+    if not all(isinstance(edit, dict) and edit.get("edit_type") in TYPES for edit in edits.values()):
         raise ValueError(f"{path} is not ImgEdit's basic_edit.json: an edit has no known edit_type")
     return edits
 
 
 def read_replies(path: Path) -> dict[str, str]:
     """The judge's raw replies by edit. Raises ValueError naming an edit whose judging failed."""
-    replies = read_json(path)
+    replies = checked(read_json(path), str(path), {})
     failed = [key for key, reply in replies.items() if not isinstance(reply, str)]
     if failed:
         raise ValueError(f"{path}: no reply but {replies[failed[0]]!r} for edit {failed[0]}; judge it again")

@@ -15,7 +15,7 @@ from typing import Any
 
 from pairuni.evaluation.mmmu_replies import choice_in, is_right, values_in
 from pairuni.evaluation.result import Result, part_of
-from pairuni.evaluation.rows import read_list
+from pairuni.evaluation.rows import checked, read_list
 from pairuni.files import write_text
 from pairuni.intervals import wilson_interval
 
@@ -52,13 +52,21 @@ Outputs = Mapping[str, Sequence[Mapping[str, Any]]]
 def read_outputs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Replies by subject. Raises ValueError naming the file when one is damaged, or when there is none."""
     outputs = {
-        subject: read_list(folder / subject / "output.json", "id", "question_type", "answer", "response")
+        subject: _read(folder / subject / "output.json")
         for subject in SUBJECTS
         if (folder / subject / "output.json").is_file()
     }
     if not outputs:
         raise ValueError(f"{folder} has no <Subject>/output.json of MMMU")
     return outputs
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = read_list(path, id=str, question_type=str, answer=(str, list), response=str)
+    for row in rows:
+        if row["question_type"] == "multiple-choice":
+            checked(row, f"{path}, question {row['id']}", {"all_choices": list, "index2ans": dict})
+    return rows
 
 
 def write_outputs(folder: Path, outputs: Outputs) -> None:

@@ -24,7 +24,7 @@ _LEADS = ("", "(", "option ", "the answer is ")
 
 def read_predictions(path: Path) -> list[dict[str, Any]]:
     """Rows of JSON Lines with the columns of the official table: answer, category, prediction and others."""
-    return read_rows(path, "answer", "category", "prediction")
+    return read_rows(path, answer=str, category=str, prediction=str)
 
 
 def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

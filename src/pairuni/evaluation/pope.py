@@ -27,7 +27,7 @@ class Question:
 
 def read_questions(path: Path) -> list[Question]:
     """The questions of ``coco_pope_<split>.json``, which is JSON Lines."""
-    rows = read_rows(path, "image", "text", "label")
+    rows = read_rows(path, image=str, text=str, label=str)
     return [Question(row["image"], row["text"], row["label"] != "no") for row in rows]
 
 
@@ -41,7 +41,7 @@ def write_replies(path: Path, questions: Sequence[Question], replies: Sequence[s
 
 def read_replies(path: Path, questions: Sequence[Question]) -> list[str]:
     """The replies of an answers file. Raises ValueError when they are not those of ``questions``, in order."""
-    rows = read_rows(path, "question", "answer")
+    rows = read_rows(path, question=str, answer=str)
     if len(rows) != len(questions):
         raise ValueError(f"{path} has {len(rows)} answers to {len(questions)} questions")
     for number, (row, question) in enumerate(zip(rows, questions, strict=True), start=1):

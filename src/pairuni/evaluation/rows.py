@@ -9,11 +9,16 @@ from typing import Any
 
 from pairuni.files import write_text
 
+Needed = type | tuple[type, ...]
 
-def read_rows(path: Path, *needed: str) -> list[dict[str, Any]]:
+_IN_WORDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
+
+
+def read_rows(path: Path, **needed: Needed) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file, blank lines left out.
 
-    Raises ValueError naming file and line when one is no JSON object or lacks a key of ``needed``.
+    Raises ValueError naming file and line when one is no JSON object, or lacks a key of ``needed`` or has another
+    kind of value there.
     """
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
@@ -23,7 +28,7 @@ def read_rows(path: Path, *needed: str) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        rows.append(_checked(row, f"{path}, line {number}", needed))
+        rows.append(checked(row, f"{path}, line {number}", needed))
     return rows
 
 
@@ -35,12 +40,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from error
 
 
-def read_list(path: Path, *needed: str) -> list[dict[str, Any]]:
+def read_list(path: Path, **needed: Needed) -> list[dict[str, Any]]:
     """The objects of a JSON array. Raises ValueError naming file and position as ``read_rows`` does."""
     content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(f"{path}: expected a JSON array")
-    return [_checked(row, f"{path}, item {number}", needed) for number, row in enumerate(content, start=1)]
+    return [checked(row, f"{path}, item {number}", needed) for number, row in enumerate(content, start=1)]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -48,10 +53,17 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _checked(row: Any, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
+def checked(row: Any, where: str, needed: Mapping[str, Needed]) -> dict[str, Any]:
+    """The row, which is an object with these kinds of values. Raises ValueError beginning with ``where``."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object")
     missing = [key for key in needed if key not in row]
     if missing:
         raise ValueError(f"{where}: lacks {', '.join(missing)}")
+    for key, kinds in needed.items():
+        if not isinstance(row[key], kinds):
+            wanted = " or ".join(
+                _IN_WORDS[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,))
+            )
+            raise ValueError(f"{where}: {key} must be {wanted}, not {str(row[key])[:80]!r}")
     return row

@@ -151,11 +151,23 @@ def when_all_are_done(folder: Path, keys: Sequence[str], *, every: float = 1.0) 
         time.sleep(every)
 
 
+def _opened(asks: Sequence[Ask]) -> dict[tuple[Picture, ...], Image.Image | None]:
+    """The picture of each question, opened once. Raises ValueError naming a question whose picture is none."""
+    opened: dict[tuple[Picture, ...], Image.Image | None] = {}
+    for ask in asks:
+        if ask.pictures not in opened:
+            try:
+                opened[ask.pictures] = one_picture(ask.pictures)
+            except ValueError as error:
+                raise ValueError(f"question {ask.key}: {error}") from None
+    return opened
+
+
 def answer_all(model: Model, asks: Sequence[Ask], run: Run, *, max_new_tokens: int, title: str) -> None:
     """Record this process's greedy replies: {"reply", "finished"}; finished False was cut at the limit."""
 
     def answered(batch: Sequence[Ask], start: int) -> dict[str, Any]:
-        opened = {pictures: one_picture(pictures) for pictures in {ask.pictures for ask in batch}}
+        opened = _opened(batch)
         groups = model.policy.sample_text(
             [opened[ask.pictures] for ask in batch],
             [ask.question for ask in batch],

@@ -82,7 +82,7 @@ def wiscore(row: Mapping[str, Any], protocol: Protocol) -> float:
 
 def read_scores(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Rows of the official scores files, JSON Lines with prompt_id and marks, together."""
-    return [row for path in paths for row in read_rows(path, "prompt_id")]
+    return [row for path in paths for row in read_rows(path, prompt_id=int)]
 
 
 def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
