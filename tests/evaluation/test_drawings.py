@@ -1,6 +1,7 @@
 import base64
 import json
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from pairuni.evaluation import wise
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
 from pairuni.evaluation.drawings import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
 from pairuni.evaluation.geneval_files import TASKS, Judged, read_results
+from pairuni.evaluation.result import slug
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
 from pairuni.evaluation.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
@@ -59,7 +61,10 @@ def judged_by(server: ChatServer, prompt: JudgePrompt | None = None) -> WiseJudg
 
 
 def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None:
-    def rules(folder: Path, share: Share) -> list[Judged] | None:
+    labels = frozenset((benchmarks / "geneval" / "object_names.txt").read_text().split("\n"))
+
+    def rules(folder: Path, numbers: Collection[int], share: Share) -> list[Judged] | None:
+        assert len(numbers) == 24
         if share.rank > 0:
             return None
         found = []
@@ -72,7 +77,7 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
         return found
 
     def benchmark() -> Benchmark:
-        detector = GenEvalDetector("rules of this test", rules)
+        detector = GenEvalDetector("rules of this test", labels, rules)
         return geneval_benchmark(benchmarks / "geneval", tmp_path, samples=2, limit=24, detector=detector)
 
     with ThreadPoolExecutor() as pool:  # stands for a second process
@@ -85,7 +90,54 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
     assert result.settings["prompts"] == "original"
     assert result.settings["detector"] == "rules of this test"
     assert result.settings["guidance"] == tiny().policy.default_guidance
-    assert len(read_results(tmp_path / "results.jsonl")) == 48
+    assert len(read_results(tmp_path / "results-rules-of-this-test.jsonl")) == 48
+
+
+def test_pictures_that_are_gone_are_drawn_again_and_others_stay(benchmarks: Path, tmp_path: Path) -> None:
+    def drawn() -> dict[Path, bytes]:
+        benchmark = geneval_benchmark(benchmarks / "geneval", tmp_path / "run", samples=2, limit=12)
+        assert run_benchmark(benchmark, tiny(), tmp_path / "run", Share()) == []
+        return {path: path.read_bytes() for path in sorted((tmp_path / "run/pictures").rglob("*.png"))}
+
+    first = drawn()
+    records = (tmp_path / "run/records-0.jsonl").read_bytes()
+    for path in list(first)[1::5]:
+        path.unlink()
+    assert drawn() == first
+    assert (tmp_path / "run/records-0.jsonl").read_bytes() == records
+
+
+def test_only_the_prompts_of_the_run_are_judged(benchmarks: Path, tmp_path: Path) -> None:
+    seen: list[set[int]] = []
+
+    def judge(folder: Path, numbers: Collection[int], share: Share) -> list[Judged]:
+        seen.append(set(numbers))
+        return [Judged("x", {"tag": tag, "prompt": tag}, Verdict(True, ""), {}) for tag in TASKS]
+
+    labels = frozenset((benchmarks / "geneval" / "object_names.txt").read_text().split("\n"))
+    detector = GenEvalDetector("d", labels, judge)
+    benchmark = geneval_benchmark(
+        benchmarks / "geneval", tmp_path / "run", samples=1, limit=6, detector=detector
+    )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")  # killed before anything was recorded
+    number = int(benchmark.draws[0].key)
+    left = tmp_path / "run" / "pictures" / f"{number:05d}" / "metadata.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_text('{"tag": "counting", "include": [], "prompt": "of another prompt file"}\n')
+    run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
+    assert seen == [{int(draw.key) for draw in benchmark.draws}]
+    assert json.loads(left.read_text())["prompt"] == benchmark.draws[0].prompt
+
+
+def test_a_detector_that_lacks_a_class_is_told_before_anything_is_drawn(
+    benchmarks: Path, tmp_path: Path
+) -> None:
+    words = ["eval", "geneval", "--data", str(benchmarks / "geneval"), "--out", str(tmp_path / "run"), *SMALL]
+    ended = CliRunner().invoke(app, [*words, "--limit", "6", "--detector", "digits"])
+    assert ended.exit_code == 1
+    assert "evaluation_metadata.jsonl, prompt" in ended.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_geneval_by_a_detector_of_transformers(benchmarks: Path, tmp_path: Path) -> None:
@@ -97,10 +149,11 @@ def test_geneval_by_a_detector_of_transformers(benchmarks: Path, tmp_path: Path)
     ended = CliRunner().invoke(app, [*words, "--clip", str(clip(tmp_path / "clip"))])
     assert ended.exit_code == 0, ended.output
     assert "GenEval (official rules, partial (6 of 553))" in ended.output
-    result = json.loads((out / "geneval-official-rules-partial.json").read_text())
+    judged = slug(f"{detector} + {tmp_path / 'clip'}")
+    result = json.loads((out / f"geneval-official-rules-partial-{judged}.json").read_text())
     assert str(detector) in result["settings"]["detector"]
     assert len(list((out / "judged").glob("records-*.jsonl"))) == 1
-    (again,) = score_files("geneval", Given(paths=[out / "results.jsonl"], judge="any"))
+    (again,) = score_files("geneval", Given(paths=[out / f"results-{judged}.jsonl"], judge="any"))
     assert again.parts == result["parts"]
 
 
@@ -154,10 +207,10 @@ def test_wise_killed_while_judging_and_resumed_pays_nothing_twice(
     assert len(deliveries) == 60
     assert sum(count - 1 for count in deliveries.values()) <= 4
     assert "WISE (legacy, pairuni judge prompt, partial (60 of 1,000))" in told
-    result = json.loads((out / "wise-legacy-pairuni-judge-prompt-partial.json").read_text())
+    result = json.loads((out / "wise-legacy-pairuni-judge-prompt-partial-seer.json").read_text())
     assert result["settings"]["judge"] == "seer"
     assert sum(result["counts"].values()) == 60
-    rows = wise.read_scores((out / "judged").glob("*_scores_results.jsonl"))
+    rows = wise.read_scores((out / "judged" / "seer").glob("*_scores_results.jsonl"))
     assert {row["prompt_id"] for row in rows} == set(map(int, drawn))
     mean = sum(wise.wiscore(row, "legacy") for row in rows if row["prompt_id"] <= 400) / 10
     assert result["parts"]["culture"] == pytest.approx(mean)

@@ -31,7 +31,8 @@ def test_json_and_back(tmp_path: Path) -> None:
 def test_the_table_names_protocol_and_interval() -> None:
     lines = RESULT.table().splitlines()
     assert lines[0] == "POPE (official): 84.11 [83.00, 85.25] % F1"
-    assert [line.split() for line in lines[1:]] == [
+    assert lines[1] == "  prompts VLMEvalKit"
+    assert [line.split() for line in lines[2:]] == [
         ["random", "F1", "86.00", "(3000", "items)"],
         ["random", "accuracy", "87.12"],
     ]

@@ -41,9 +41,9 @@ def test_mme_and_mmmu_of_real_models(benchmarks: Path, tmp_path: Path) -> None:
     names = ["mme-cognition-official", "mme-perception-official", "mmmu-validation-official"]
     assert sorted(path.stem for path in tmp_path.iterdir()) == [*names, f"{names[-1]}-no-random-guess"]
     beside = run("compare", *sorted(tmp_path.iterdir()))
-    assert "| LaVIN | official | 963.61 | 9" in beside
-    assert "| PairUni-1B | the paper's figure | 1483.20 |" in beside
-    assert "| mmmu-validation-official | official | 36.11 |" in beside
+    assert "| LaVIN | official |  | 963.61 | 9" in beside
+    assert "| PairUni-1B | the paper's figure |  | 1483.20 |" in beside
+    assert "| mmmu-validation-official | official |  | 36.11 |" in beside
 
 
 def test_pope_takes_its_questions_from_data(tmp_path: Path) -> None:
@@ -176,10 +176,27 @@ def result(protocol: str, score: float) -> Result:
 def test_the_paper_stands_beside_the_legacy_protocol_only(tmp_path: Path) -> None:
     both = compare({Path("a.json"): result("legacy", 0.3), Path("b.json"): result("verified", 0.2)})
     legacy, verified = both.split("WISE (verified)")
-    assert "| PairUni-7B | the paper's figure | 0.45 |  | 0.36 | 0.46 | 0.62 | 0.42 | 0.55 | 0.29 |" in legacy
+    assert (
+        "| PairUni-7B | the paper's figure |  | 0.45 |  | 0.36 | 0.46 | 0.62 | 0.42 | 0.55 | 0.29 |" in legacy
+    )
     assert "paper" not in verified
     result("legacy", 0.3).write(tmp_path / "r.json")
     assert read_result(tmp_path / "r.json").slug == "wise-legacy"
+
+
+def test_what_decides_a_score_is_told_and_names_its_file(tmp_path: Path) -> None:
+    seer, other = ({"judge": name, "judge prompt": "0a"} for name in ("seer", "Gpt/4o"))
+    whole = replace(result("legacy", 0.3), settings=seer)
+    part = replace(result("legacy, partial (60 of 1,000)", 0.3), settings=other)
+    assert (whole.slug, part.slug) == ("wise-legacy-seer", "wise-legacy-partial-gpt-4o")
+    both = compare({Path("a.json"): whole, Path("b.json"): part})
+    assert "| a | legacy | judge seer; judge prompt 0a | 0.30 |" in both
+    assert "| b | legacy, partial (60 of 1,000) | judge Gpt/4o; judge prompt 0a | 0.30 |" in both
+    assert "the paper's figure" in both
+    assert "the paper's figure" not in compare({Path("b.json"): part})
+    assert (
+        compare({Path("a.json"): whole, Path("b.json"): replace(whole, unit="%")}).count("WISE (legacy)") == 2
+    )
 
 
 def test_the_papers_overall_is_that_of_its_parts() -> None:

@@ -137,7 +137,11 @@ def geneval(
         device = _own_device(model["device"], share_of(os.environ))
         look = load_looking(detector, clip, device=device, settings="--")
         judging = GenEvalDetector(
-            look.name, lambda folder, share: judge_folder(folder, look, out / "judged", share=share)
+            look.name,
+            look.detector.labels,
+            lambda folder, numbers, share: judge_folder(
+                folder, look, out / "judged", numbers=numbers, share=share
+            ),
         )
     return _run(geneval_benchmark(data, out, samples=samples, limit=limit, detector=judging), model, out)
 

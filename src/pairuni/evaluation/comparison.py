@@ -9,6 +9,7 @@ from pairuni.evaluation.geneval_files import TASKS
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.wise import BUCKETS
 
+_OFFICIAL = {"official", "official, no random guess", "official rules", "legacy"}
 _MOST_PARTS = 10
 """Benchmarks with more parts than this show the headline alone."""
 
@@ -58,31 +59,35 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 
 
 def compare(results: Mapping[Path, Result]) -> str:
-    """A Markdown table for each benchmark: our results in the order given, then the paper's figures.
+    """A Markdown table for each benchmark and unit: our results in the order given, then the paper's figures.
 
-    Results of one benchmark under different protocols stand in one table, each named; the paper's WISE is the
-    legacy protocol's and stays away from the verified one's.
+    Results of one benchmark under different protocols, judges, detectors or prompts stand in one table, each named. The
+    paper's figures stand only beside a score of the whole benchmark by its official protocol, WISE's legacy one.
     """
-    groups: dict[str, dict[Path, Result]] = {}
+    groups: dict[tuple[str, str], dict[Path, Result]] = {}
     for path, result in results.items():
-        name = f"WISE ({result.protocol})" if result.benchmark == "WISE" else result.benchmark
-        groups.setdefault(name, {})[path] = result
-    return "\n\n".join(_table(name, found) for name, found in groups.items())
+        wise = f"WISE ({result.protocol.split(',')[0]})"
+        name = wise if result.benchmark == "WISE" else result.benchmark
+        groups.setdefault((name, result.unit), {})[path] = result
+    return "\n\n".join(_table(name, found) for (name, _), found in groups.items())
 
 
 def _table(name: str, results: Mapping[Path, Result]) -> str:
     first = next(iter(results.values()))
     parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
-    published = {} if name.startswith("WISE (verified") else PUBLISHED.get(first.benchmark, {})
-    rows = [["", "protocol", "score", "95% interval", *parts], ["---"] * (4 + len(parts))]
+    whole = any(result.protocol in _OFFICIAL for result in results.values())
+    published = PUBLISHED.get(first.benchmark, {}) if whole else {}
+    rows = [["", "protocol", "by", "score", "95% interval", *parts], ["---"] * (5 + len(parts))]
     for path, result in results.items():
         span = "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
         label = str(result.settings.get("model", path.stem))
         shown = [f"{result.score:.2f}", span]
-        rows.append([label, result.protocol, *shown, *(_shown(result.parts.get(part)) for part in parts)])
+        rows.append(
+            [label, result.protocol, result.told, *shown, *(_shown(result.parts.get(part)) for part in parts)]
+        )
     for model, figures in published.items():
         shown = [f"{figures['']:.2f}", ""]
-        rows.append([model, "the paper's figure", *shown, *(_shown(figures.get(part)) for part in parts)])
+        rows.append([model, "the paper's figure", "", *shown, *(_shown(figures.get(part)) for part in parts)])
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{name}, {first.unit}\n\n{lines}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ from pairuni.evaluation import geneval_files, wise
 from pairuni.evaluation.benchmark import Benchmark, Records, spread
 from pairuni.evaluation.geneval_files import Judged
 from pairuni.evaluation.judging import Asks, Case, judge_all
-from pairuni.evaluation.result import Result, part_of
+from pairuni.evaluation.result import Result, part_of, slug
 from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
 from pairuni.evaluation.wise_judge import JudgePrompt, verdict_in
 from pairuni.files import write_text
+from pairuni.rewards.composition.asked import checked
 from pairuni.shares import Share
 
 GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
@@ -28,11 +29,13 @@ _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_sc
 
 @dataclass(frozen=True)
 class GenEvalDetector:
-    """Who judges GenEval's pictures. name: for the record; judge: from the folder of pictures to a row for each, None
-    for all processes but the first, each of which judges its share."""
+    """Who judges GenEval's pictures. name: for the record; labels: the classes that it knows; judge: from the folder
+    of pictures and the numbers of its prompts to a row for each picture, None for all processes but the first, each of
+    which judges its share."""
 
     name: str
-    judge: Callable[[Path, Share], Sequence[Judged] | None]
+    labels: frozenset[str]
+    judge: Callable[[Path, Collection[int], Share], Sequence[Judged] | None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def geneval_benchmark(
     """GenEval's 553 prompts, ``samples`` pictures of each, in the official layout in ``out``/pictures.
 
     data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector,
-    ``out``/results.jsonl and a score; without, no result. Raises FileNotFoundError when the file is missing.
+    ``out``/results-<detector>.jsonl and a score; without, no result. Raises FileNotFoundError when the file is
+    missing, and ValueError for a class that the detector does not know.
     """
     path = data / "evaluation_metadata.jsonl" if data.is_dir() else data
     if not path.is_file():
@@ -69,20 +73,22 @@ def geneval_benchmark(
     prompt_set = "original" if original else f"rewritten: {path.name}"
     folder = out / "pictures"
     judged: list[Judged] = []
+    if detector is not None:
+        for number, asked in prompts:
+            checked(asked, detector.labels, f"{path}, prompt {number}")
 
     def begin() -> None:
         for number, row in prompts:
-            if not (folder / f"{number:05d}" / "metadata.jsonl").is_file():
-                geneval_files.write_prompt(folder, number, row)
+            geneval_files.write_prompt(folder, number, row)
 
     def share_work(share: Share) -> None:
         assert detector is not None
-        judged.extend(detector.judge(folder, share) or [])
+        judged.extend(detector.judge(folder, [number for number, _ in prompts], share) or [])
 
     def finish(records: Records) -> list[Result]:
         if detector is None:
             return []
-        geneval_files.write_results(out / "results.jsonl", judged)
+        geneval_files.write_results(out / f"results-{slug(detector.name)}.jsonl", judged)
         return [geneval_files.score(judged, detector=detector.name, prompt_set=prompt_set)]
 
     return Benchmark(
@@ -119,8 +125,8 @@ def wise_benchmark(
     """WISE's 1000 prompts by one protocol, a picture of each, ``out``/pictures/<id>.png.
 
     data: the folder of the three official files of the protocol. With a judge, full results and scores files go to
-    ``out``/judged as the official scripts write them, replies to ``out``/judge.jsonl; without, no result. Raises
-    FileNotFoundError and ValueError naming what is missing.
+    ``out``/judged/<judge> as the official scripts write them, replies to ``out``/judge.jsonl; without, no result.
+    Raises FileNotFoundError and ValueError naming what is missing.
     """
     rows, files = read_wise(data, protocol)
     buckets = {
@@ -203,9 +209,10 @@ def _judged(
         scores.setdefault(files[i], []).append(
             {"prompt_id": i, "Subcategory": row["Subcategory"], **said.marks}
         )
+    judged = out / "judged" / slug(judge.settings.model)
     for name in scores:
-        write_text(out / "judged" / f"{name}_full_results.json", _array(full[name]))
-        wise.write_scores(out / "judged" / f"{name}_scores_results.jsonl", scores[name])
+        write_text(judged / f"{name}_full_results.json", _array(full[name]))
+        wise.write_scores(judged / f"{name}_scores_results.jsonl", scores[name])
     return [row for rows in scores.values() for row in rows]
 
 

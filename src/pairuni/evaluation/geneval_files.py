@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pairuni.evaluation.result import Result, part_of
-from pairuni.evaluation.rows import checked, read_rows, write_rows
+from pairuni.evaluation.rows import as_lines, checked, read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
@@ -45,8 +45,10 @@ def picture_path(folder: Path, prompt: int, sample: int) -> Path:
 
 
 def write_prompt(folder: Path, prompt: int, metadata: Mapping[str, Any]) -> None:
-    """Write the metadata.jsonl beside a prompt's pictures."""
-    write_rows(folder / f"{prompt:05d}" / "metadata.jsonl", [metadata])
+    """Write the metadata.jsonl beside a prompt's pictures, if it is not there with this content."""
+    path = folder / f"{prompt:05d}" / "metadata.jsonl"
+    if not path.is_file() or path.read_text(encoding="utf-8") != as_lines([metadata]):
+        write_rows(path, [metadata])
 
 
 def write_results(path: Path, judged: Sequence[Judged]) -> None:

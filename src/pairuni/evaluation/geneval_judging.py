@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -37,15 +37,20 @@ class Drawn:
     metadata: Mapping[str, Any]
 
 
-def read_folder(folder: Path, labels: frozenset[str]) -> list[Drawn]:
+def read_folder(folder: Path, labels: frozenset[str], numbers: Collection[int] | None = None) -> list[Drawn]:
     """The pictures of a folder in the official layout, 00000/metadata.jsonl and 00000/samples/0000.png, in order.
 
-    labels: the classes that can be judged. Raises FileNotFoundError and ValueError, naming the prompt's folder, for a
-    missing or faulty metadata file, a class of no label, and a prompt with fewer pictures than others.
+    labels: the classes that can be judged; numbers: the prompts to read, all without it. Raises FileNotFoundError and
+    ValueError, naming the prompt's folder, for a missing or faulty metadata file, a class of no label, and a prompt
+    with fewer pictures than others.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    prompts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+    prompts = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and path.name.isdecimal() and (numbers is None or int(path.name) in numbers)
+    )
     if not prompts:
         raise ValueError(
             f"{folder} is not in GenEval's layout: no folder such as 00000, with metadata.jsonl and samples/0000.png"
@@ -64,16 +69,22 @@ def read_folder(folder: Path, labels: frozenset[str]) -> list[Drawn]:
 
 
 def judge_folder(
-    folder: Path, look: Looking, records: Path, *, batch_size: int = 32, share: Share | None = None
+    folder: Path,
+    look: Looking,
+    records: Path,
+    *,
+    numbers: Collection[int] | None = None,
+    batch_size: int = 32,
+    share: Share | None = None,
 ) -> list[Judged] | None:
     """A row of results.jsonl for each picture, in order; ``batch_size`` pictures are held at once.
 
-    records: the folder of what is judged so far; the same call there goes on. Several processes each judge their
-    share; the first one waits for all of them, None for the others. Raises ValueError naming a picture that cannot
-    be read, and what ``read_folder`` raises.
+    numbers: the prompts to judge, all of the folder without it. records: the folder of what is judged so far; the same
+    call there goes on. Several processes each judge their share; the first one waits for all of them, None for the
+    others. Raises ValueError naming a picture that cannot be read, and what ``read_folder`` raises.
     """
     share = share or Share()
-    drawn = read_folder(folder, look.detector.labels)
+    drawn = read_folder(folder, look.detector.labels, numbers)
     keys = {one.path: _key(one, folder, look) for one in drawn}
 
     with own_journal(records, share) as own:

@@ -13,6 +13,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pairuni.files import write_text
 
+_DECISIVE = ("detector", "judge", "judge prompt", "prompts", "subset")
+_LONGEST = 100
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file's name: lower case, words joined by hyphens; of a long one its end."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[-_LONGEST:]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -37,9 +45,15 @@ class Result:
 
     @property
     def slug(self) -> str:
-        """Benchmark and protocol as a file's name."""
+        """Benchmark, protocol and who judged as a file's name."""
         name = re.sub(r" \(.*?\)", "", self.protocol)
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.benchmark} {name}".lower()).strip("-")
+        judges = [slug(str(self.settings[key])) for key in ("detector", "judge") if key in self.settings]
+        return "-".join([slug(f"{self.benchmark} {name}"), *judges])
+
+    @property
+    def told(self) -> str:
+        """On whom and what the score depends besides the protocol, in words: judge, detector, prompts."""
+        return "; ".join(f"{key} {self.settings[key]}" for key in _DECISIVE if key in self.settings)
 
     def write(self, path: Path) -> None:
         """Write the result as one JSON object."""
@@ -50,6 +64,7 @@ class Result:
         span = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         lines = [
             f"{self.benchmark} ({self.protocol}): {self.score:.2f}{span} {self.unit}",
+            *([f"  {self.told}"] if self.told else []),
             *(f"  {name:<36}{self._shown(name, value)}" for name, value in self.parts.items()),
         ]
         if others := [f"{name} {count:,}" for name, count in self.counts.items() if name not in self.parts]:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,15 +88,22 @@ class Draw:
 
 @dataclass
 class Run:
-    """A run's folder in the hands of one process. recorded: what other processes had done when it began."""
+    """A run's folder in the hands of one process. recorded: what other processes had done when it began; lost: keys
+    whose pictures are gone since."""
 
     folder: Path
     own: Journal
     share: Share
     recorded: Mapping[str, Any]
+    lost: set[str] = field(default_factory=set)
 
     def __contains__(self, key: str) -> bool:
-        return key in self.own or key in self.recorded
+        return key not in self.lost and (key in self.own or key in self.recorded)
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Record what is done; of a picture that was lost the record is there."""
+        self.own.add({key: value for key, value in values.items() if key not in self.lost})
+        self.lost -= values.keys()
 
 
 def settings_checked(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -194,9 +201,13 @@ def draw_all(
 ) -> None:
     """Write this process's pictures, whole, then record {"guidance"} that they were drawn with.
 
+    Pictures that are recorded and gone are drawn again, the same ones.
     seed_of: a batch's seed from the run's and the number of the batch's first prompt.
     """
     seed_of = seed_of or _seed
+    run.lost |= {
+        draw.key for draw in draws if draw.key in run and not all(path.is_file() for path in draw.pictures)
+    }
 
     def drawn(batch: Sequence[Draw], start: int) -> dict[str, Any]:
         policy = model.policy
@@ -253,7 +264,7 @@ def in_batches(
             if stop.requested:
                 raise KeyboardInterrupt
             values = work(batch, start)
-            run.own.add({name: values[name] for name in missing})
+            run.add({name: values[name] for name in missing})
             progress.advance(len(missing))
 
 
