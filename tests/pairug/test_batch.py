@@ -111,7 +111,7 @@ def test_what_comes_back_as_an_error_is_written_again_then_given_up(tmp_path):
         error = {
             "custom_id": broken,
             "response": None,
-            "error": {"code": "batch_expired", "message": "too late"},
+            "error": {"code": "server_error", "message": "too late"},
         }
         if number == 2:
             error = {
@@ -127,6 +127,22 @@ def test_what_comes_back_as_an_error_is_written_again_then_given_up(tmp_path):
     report = completed(tmp_path, count=2)
     assert (len(report.quadruples), report.failed) == (1, 1)
     assert report.dropped[0].reason == "came back as an error from 3 batches, the last: too late"
+
+
+def test_copies_of_a_file_of_errors_count_once_and_what_expired_counts_for_nothing(tmp_path):
+    for number in range(1, 6):
+        with pytest.raises(CompletionPaused, match=rf"submit requests-00{number}\.jsonl"):
+            completed(tmp_path, count=1)
+        (row,) = requests_of(tmp_path)[number - 1 :]
+        expired = number != 3
+        error = {"code": "batch_expired" if expired else "server_error", "message": "too late"}
+        line = json.dumps(
+            {"id": f"r{number}", "custom_id": row["custom_id"], "response": None, "error": error}
+        )
+        for copy in ("", " (1)", " (2)"):
+            (tmp_path / "out" / "batch" / f"errors-{number}{copy}.jsonl").write_text(line + "\n")
+    with pytest.raises(CompletionPaused, match="1 new requests written, 0 still without a result"):
+        completed(tmp_path, count=1)
 
 
 def test_files_keep_to_the_limits_and_to_the_budget(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from pairuni.pairug import candidates
+from pairuni.pairug import candidates, matching
 from pairuni.pairug.candidates import Cells, find_candidates
 from pairuni.pairug.features import l2_normalise
 from pairuni.pairug.matching import match, match_sequential
@@ -195,6 +195,17 @@ def test_cosines_at_the_threshold_are_decided_exactly():
     for threshold in exact:
         made = match(generation, understanding, float(threshold), 1, how="greedy", candidates=4)
         assert len(made) == int((exact >= threshold).sum())
+
+
+@pytest.mark.parametrize("how", ["greedy", "optimal"])
+def test_rows_full_of_neighbours_just_under_the_threshold_come_to_an_end(monkeypatch, how):
+    monkeypatch.setattr(matching, "_EDGES", 4000)
+    near = 0.6 - 4e-6
+    left = l2_normalise(np.tile(np.array([[1.0, 0.0]], np.float32), (200, 1)))
+    right = l2_normalise(np.tile(np.array([[near, np.sqrt(1 - near**2)]], np.float32), (200, 1)))
+    searches: list[float] = []
+    assert match(left, right, 0.6, 1, how=how, candidates=8, searched=lambda c, _: searches.append(c)) == []
+    assert len(searches) < 6
 
 
 def test_many_equal_rows_are_all_paired():

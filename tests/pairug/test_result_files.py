@@ -246,6 +246,13 @@ def test_a_push_that_fails_leaves_nothing_and_says_why(tmp_path):
 
     with pytest.raises(OSError, match="401"):
         push_to_hub(source, "me/pairs", api=Refuses())
+
+    class Unreachable(Hub):
+        def create_repo(self, *args: object, **kwargs: object) -> None:
+            raise RuntimeError("name resolution")  # a transport's own kind, no OSError
+
+    with pytest.raises(OSError, match=r"the hub did not take me/pairs \(RuntimeError: name resolution\)"):
+        push_to_hub(source, "me/pairs", api=Unreachable())
     (tmp_path / "one" / "images" / "d.png").unlink()
     hub = Hub()
     with pytest.raises(ValueError, match=r"pair 3, generate_ann.image_path: 'images/d\.png' is missing"):
@@ -263,6 +270,9 @@ def test_the_commands(tmp_path, monkeypatch):
     made = run(app, ["pairs", "convert", str(source), str(tmp_path / "x.parquet"), "--embed"])
     assert made.output == f"3 pairs: {tmp_path / 'x.parquet'}\n"
     assert run(app, ["pairs", "check", str(tmp_path / "x.parquet")]).exit_code == 0
+    refused = run(app, ["pairs", "gallery", str(tmp_path / "x.parquet")])
+    assert refused.exit_code == 1
+    assert f"pairuni pairs convert {tmp_path / 'x.parquet'} FOLDER/pairs.jsonl" in refused.output
     pushed = run(app, ["pairs", "push", str(source), "me/pairs"])
     assert pushed.output == "https://huggingface.co/datasets/me/pairs\n"
     assert set(hub.files) == {"README.md", "data/train-00000-of-00001.parquet"}

@@ -155,9 +155,15 @@ def stats(path: Path) -> dict[str, Any]:
 
 def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
     """Write the page of a pair file; beside it, in the folder gallery, unless ``out`` says where."""
+    from pairuni.pairug.parquet import is_embedded
     from pairuni.pairug.store import read_pairs
     from pairuni.report.gallery import write_gallery
 
+    if path.suffix == ".parquet" and path.is_file() and is_embedded(path):
+        raise ValueError(
+            f"{path} holds its pictures inside, and the page takes them from files; write them out first: "
+            f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
+        )
     pairs = read_pairs(path)
     with Stages(unit="pictures") as stages:
         return write_gallery(

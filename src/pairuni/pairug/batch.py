@@ -44,7 +44,8 @@ class BatchFiles:
         self._dialect = Dialect("schema" if settings.structured == "auto" else settings.structured)
         self._written: Counter[str] = Counter()
         self._files: dict[str, Path] = {}
-        self._errors: defaultdict[str, list[str]] = defaultdict(list)
+        self._errors: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._expired: defaultdict[str, set[str]] = defaultdict(set)
         self._fresh = 0
         for path in sorted(folder.glob("requests-*.jsonl")):
             for key in _keys_in(path):
@@ -63,7 +64,7 @@ class BatchFiles:
                 if not isinstance(key, str) or not {"response", "error"} & row.keys():
                     raise ValueError(f"{path}, line {number}: not a line of a batch's results")
                 if key in self._written and key not in store:
-                    self._enter(key, row, store)
+                    self._enter(key, str(row.get("id") or f"{path.name}:{number}"), row, store)
 
     def ask_all(self, requests: Sequence[Request]) -> list[AskingFailed | ImageError | None]:
         """Gives up what came back as an error too often; else writes what waits for no result and pauses.
@@ -73,7 +74,7 @@ class BatchFiles:
         ended: list[AskingFailed | ImageError | None] = [self._given_up(one.key) for one in requests]
         if any(ended):
             return ended
-        waiting = {one.key for one in requests if self._written[one.key] > len(self._errors[one.key])}
+        waiting = {one.key for one in requests if self._written[one.key] > self._back(one.key)}
         reserved: list[Request] = []
         try:
             for one in sorted(requests, key=lambda one: one.key not in waiting):
@@ -96,23 +97,31 @@ class BatchFiles:
             "error files into the same folder and run the same command to go on"
         )
 
+    def _back(self, key: str) -> int:
+        """How often a request came back without an answer; the same file of errors twice is once."""
+        return len(self._errors[key]) + len(self._expired[key])
+
     def _given_up(self, key: str) -> AskingFailed | None:
-        errors = self._errors[key]
+        errors = list(self._errors[key].values())
         if len(errors) < MOST_ERRORS:
             return None
         return AskingFailed(f"came back as an error from {len(errors)} batches, the last: {errors[-1]}")
 
-    def _enter(self, key: str, row: dict[str, Any], store: AnswerStore) -> None:
+    def _enter(self, key: str, result: str, row: dict[str, Any], store: AnswerStore) -> None:
+        """result: the id of the row, by which a copy of it is known."""
         response = row.get("response") or {}
         try:
             if response.get("status_code") == 200:
                 store.put(key, answer_from_body(response.get("body")))
                 return
             error = row.get("error") or (response.get("body") or {}).get("error") or response
+            if error.get("code") == "batch_expired":  # nobody looked at it
+                self._expired[key].add(result)
+                return
             said = error.get("message") or json.dumps(error)
         except (ValueError, AttributeError) as fault:
             said = str(fault)
-        self._errors[key].append(one_line(said)[:300])
+        self._errors[key][result] = one_line(said)[:300]
 
     def _write(self, requests: Sequence[Request]) -> dict[str, ImageError]:
         """Requests in as many files as the limits want, each whole or absent; what cannot be sent, by key."""

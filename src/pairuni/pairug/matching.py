@@ -135,7 +135,10 @@ def match(
         used = np.union1d(g_images[g_taken], u_images[u_taken])
         g_left = g_left[found.full & ~np.isin(g_images[g_left], used)]
         u_left = u_left[~np.isin(u_images[u_left], used)]
-        most = max(most, min(2 * most, _EDGES // max(1, len(g_left))))
+        wider = max(most, min(2 * most, _EDGES // max(1, len(g_left))))
+        if not len(edges) and wider == most:
+            break  # rows full of neighbours that round to the threshold and lie below it: memory has no room for more
+        most = wider
     order = np.lexsort((u_taken, g_taken))
     g_taken, u_taken = g_taken[order], u_taken[order]
     similarity = exact_cosines(generation, understanding, g_taken, u_taken)

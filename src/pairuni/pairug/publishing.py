@@ -56,14 +56,19 @@ def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | N
                 target = folder / "data" / f"train-{number:05}-of-{len(shards):05}.parquet"
                 write_pairs(target, shard, embed=path.parent)
         (folder / "README.md").write_text(_card(path, pairs, repo), encoding="utf-8")
-        api.create_repo(repo, private=private, repo_type="dataset", exist_ok=True)
-        api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            repo_type="dataset",
-            commit_message=f"{len(pairs):,} pairs",
-            delete_patterns=DATA_FILES,
-        )
+        try:
+            api.create_repo(repo, private=private, repo_type="dataset", exist_ok=True)
+            api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                repo_type="dataset",
+                commit_message=f"{len(pairs):,} pairs",
+                delete_patterns=DATA_FILES,
+            )
+        except OSError:
+            raise
+        except Exception as error:  # the client passes on what its transport raises, which changes with it
+            raise OSError(f"the hub did not take {repo} ({type(error).__name__}: {error})") from error
     return f"https://huggingface.co/datasets/{repo}"
 
 
