@@ -2,13 +2,14 @@
 
 import copy
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.stats import chisquare
 
 from pairuni.policies import decoding
-from pairuni.policies.decoding import CapturedSteps, DecodeLoop, chunks
+from pairuni.policies.decoding import CapturedSteps, DecodeLoop, chunks, needed, shares
 from pairuni.policies.lane import Prompt, Request
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.sampling import Head, Sampling, draw, uniforms
@@ -143,10 +144,57 @@ def test_a_loop_uses_its_memory_again(policy, prompts):
     large = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1)
     small = request(policy, prompts[:1], Sampling(rollouts=2, steps=8, temperature=1.0), seed=2)
     first = loop.run([large])[0]
-    place = loop._arenas[0].bytes.data_ptr()
+    (arena,) = loop._arenas.values()
+    place = arena.bytes.data_ptr()
     loop.run([small])
     assert_same(first, loop.run([large])[0])
-    assert loop._arenas[0].bytes.data_ptr() == place
+    assert list(loop._arenas.values()) == [arena]
+    assert arena.bytes.data_ptr() == place
+
+
+def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
+    loop = loop_of(policy)
+    pictures = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
+    answers = replace(pictures, stream=7, sampling=Sampling(rollouts=2, steps=5, temperature=1.0))
+    loop.run([pictures])
+    (arena,) = loop._arenas.values()
+    loop.run([answers, pictures])
+    assert len(loop._arenas) == 2
+    loop.run([pictures, pictures])
+    assert len(loop._arenas) == 3
+    assert next(iter(loop._arenas.values())) is arena
+
+
+def test_what_is_more_than_may_be_kept_is_given_back(policy, prompts, monkeypatch):
+    loop = loop_of(policy)
+    asked = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
+    first = loop.run([asked])
+    size = sum(len(arena.bytes) for arena in loop._arenas.values())
+    monkeypatch.setattr(decoding, "kept_bytes", lambda device: size)
+    assert_same(first[0], loop.run([asked])[0])
+    assert loop._arenas
+    monkeypatch.setattr(decoding, "kept_bytes", lambda device: size - 1)
+    assert_same(first[0], loop.run([asked])[0])
+    assert not loop._arenas
+    assert_same(first[0], loop.run([asked])[0])
+
+
+def test_a_budget_is_divided_by_need():
+    assert shares([10, 20], 100) == [10, 20]
+    assert shares([70, 10, 90], 100) == [45, 10, 45]
+    assert shares([90, 80], 100) == [50, 50]
+    assert shares([], 100) == []
+
+
+@pytest.mark.parametrize("max_rows", [1, 7, 24, 1000])
+def test_what_a_request_needs_holds_its_largest_chunk_and_no_more(policy, prompts, max_rows):
+    asked = request(policy, prompts, Sampling(rollouts=3, steps=20, temperature=1.0, guidance=4.0), seed=1)
+    layers = LlamaLayers(policy.module.model.language_model)
+    free = chunks(asked, 1 << 40, max_rows, layers)
+    need = needed(asked, max_rows, layers)
+    assert chunks(asked, need, max_rows, layers) == free
+    if len(free[0][0]) > 1:
+        assert chunks(asked, need - 1, max_rows, layers) != free
 
 
 def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
@@ -262,20 +310,25 @@ def test_impossible_sampling_is_refused(name, value):
 def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
     """The order of events, with a stand-in for the graph; the real one needs a GPU."""
     events: list[str] = []
+    pools: list[tuple[int, int]] = []
 
     class Graph:
         def replay(self):
             events.append("replay")
 
     @contextmanager
-    def capture(graph, **_):
+    def capture(graph, pool, stream, **_):
         events.append("capture")
+        pools.append(pool)
+        assert stream == "a stream"
         yield
 
     monkeypatch.setattr(decoding, "MAX_GRAPHS", 2)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    handles = iter(range(9))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream")
     steps = CapturedSteps()
 
     def run(key):
@@ -291,5 +344,8 @@ def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
     assert run("c") == ["step"]  # in the place of b
     assert run("a") == ["replay"]
     assert run("b") == ["step"]
+    assert len(set(pools)) == 1
     steps.clear()
     assert run("a") == ["step"]
+    assert run("a") == ["capture", "step", "replay"]
+    assert len(set(pools)) == 2  # the first pool went with its last graph

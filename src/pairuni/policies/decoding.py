@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,11 +25,18 @@ from pairuni.policies.llama import Forward, LlamaLayers
 MEMORY_BUDGET = 8 << 30
 """Bytes of keys and values that rollouts on a CPU may hold; a GPU offers what is free on it."""
 
+KEPT_SHARE = 0.1
+"""Of a GPU's memory: a loop that holds more gives it back after a rollout, for the update needs it."""
+
 MAX_GRAPHS = 128
 """Captured steps that are kept."""
 
 MAX_ROWS = 256
 """Rows of one request decoded together; beyond, a step's time grows as fast as its rows."""
+
+
+Place = tuple[int, int]
+"""A request's stream, and how many of the same stream come before it in a run: so its memory stays its own."""
 
 
 class DecodeLoop:
@@ -49,15 +57,20 @@ class DecodeLoop:
     ) -> None:
         self.layers, self.max_rows, self.static = layers, max_rows, static
         self.memory_budget = memory_budget
-        self._arenas: list[Arena] = []
+        self._arenas: dict[Place, Arena] = {}
         self._steps = CapturedSteps()
         self._rotary = torch.empty(2, 0, layers.head_dim)
 
     def run(self, requests: Sequence[Request]) -> list[list[list[Rollout]]]:
         """K rollouts of every prompt of every request, in their order."""
-        # made here because parameters that move in inference mode could never be trained again
-        forward = self.layers.inference(self.max_rows)
-        found = self._decode(forward, requests)
+        device = self.layers.device
+        # graphs are captured on streams of the current device, wherever the model is
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            # made here because parameters that move in inference mode could never be trained again
+            forward = self.layers.inference(self.max_rows)
+            found = self._decode(forward, requests)
+        if sum(len(arena.bytes) for arena in self._arenas.values()) > kept_bytes(device):
+            self._forget()
         return [
             [
                 [
@@ -72,9 +85,12 @@ class DecodeLoop:
 
     @torch.inference_mode()
     def _decode(self, forward: Forward, requests: Sequence[Request]) -> list[dict[tuple[int, int], Rollout]]:
-        self._prepare(requests)
-        share = self._budget() // max(len(requests), 1)
-        waiting = [deque(chunks(request, share, self.max_rows, self.layers)) for request in requests]
+        places = self._prepare(requests)
+        needs = [needed(request, self.max_rows, self.layers) for request in requests]
+        waiting = [
+            deque(chunks(request, share, self.max_rows, self.layers))
+            for request, share in zip(requests, shares(needs, self._budget()), strict=True)
+        ]
         lanes: dict[int, Lane] = {}
         found: list[dict[tuple[int, int], Rollout]] = [{} for _ in requests]
         while any(waiting) or lanes:
@@ -82,32 +98,45 @@ class DecodeLoop:
                 if queue and place not in lanes:
                     prompts, rollouts = queue.popleft()
                     lanes[place] = self._begin(
-                        forward, requests[place], prompts, rollouts, self._arenas[place]
+                        forward, requests[place], prompts, rollouts, self._arenas[places[place]]
                     )
             for place in [place for place, lane in lanes.items() if lane.ended()]:
                 found[place].update(lanes.pop(place).results)
             if lanes:
-                self._step(forward, lanes)
+                self._step(forward, {places[place]: lane for place, lane in lanes.items()})
         return found
 
-    def _prepare(self, requests: Sequence[Request]) -> None:
+    def _forget(self) -> None:
+        """Give all memory back, and with it the steps that were captured on it."""
+        self._arenas.clear()
+        self._steps.clear()
+
+    def _prepare(self, requests: Sequence[Request]) -> list[Place]:
+        """Rotary positions and an arena for each request; returns whose is which."""
         device = self.layers.device
         longest = max((max(one.lengths, default=0) + one.sampling.steps for one in requests), default=0)
         stale = self._rotary.device != device or self._rotary.dtype != self.layers.dtype
         if stale or self._rotary.shape[1] < longest:
             self._rotary = self.layers.rotary(longest)
+            self._steps.clear()
         if stale:
-            self._arenas = []
-        self._arenas += [Arena(device) for _ in range(len(self._arenas), len(requests))]
+            self._forget()
+        streams = [request.stream for request in requests]
+        places = [(stream, streams[:index].count(stream)) for index, stream in enumerate(streams)]
+        for place in places:
+            if place not in self._arenas:
+                self._arenas[place] = Arena(device)
+        return places
 
     def _budget(self) -> int:
         if self.memory_budget is not None:
             return self.memory_budget
-        if self.layers.device.type != "cuda":
+        device = self.layers.device
+        if device.type != "cuda":
             return MEMORY_BUDGET
-        free, _ = torch.cuda.mem_get_info(self.layers.device)
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        ours = sum(len(arena.bytes) for arena in self._arenas)
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        ours = sum(len(arena.bytes) for arena in self._arenas.values())
         return int(0.8 * (free + cached + ours))
 
     def _begin(
@@ -124,19 +153,25 @@ class DecodeLoop:
         lane.filled += 1
         return lane
 
-    def _step(self, forward: Forward, lanes: dict[int, Lane]) -> None:
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured once and replayed."""
+        return self.layers.device.type == "cuda"
+
+    def _step(self, forward: Forward, lanes: dict[Place, Lane]) -> None:
         """One more token for every rollout of the lanes."""
         running = list(lanes.values())
         key = (
             self.layers.model.norm.weight.data_ptr(),
             self._rotary.data_ptr(),
+            self._rotary.shape[1],
             *(
                 (place, lane.geometry, lane.width, lane.sampling, lane.request.head, lane.request.embed)
                 for place, lane in lanes.items()
             ),
         )
         step = partial(decode_step, forward, running, self._rotary)
-        if running[0].static and running[0].device.type == "cuda":
+        if running[0].static and self.captures:
             self._steps.run(key, step)
         else:
             step()
@@ -217,10 +252,8 @@ def chunks(
     """
     sampling = request.sampling
     order = sorted(range(len(request.lengths)), key=lambda prompt: (request.lengths[prompt], prompt))
-    token = layers.token_bytes * sampling.branches
-    row = token * rounded(max(sampling.steps - 1, 1), layers.device)
+    prefix, row = _bytes_of(request, layers)
     found: list[tuple[list[int], range]] = []
-    prefix = token * rounded(max(request.lengths, default=0), layers.device)
     most = min(max(max_rows // sampling.branches, 1), max(memory // max(row, 1), 1))
     if most < sampling.rollouts or prefix + sampling.rollouts * row > memory:
         rollouts = max(1, min(most, sampling.rollouts, (memory - prefix) // row))
@@ -236,6 +269,38 @@ def chunks(
     ]
 
 
+def needed(request: Request, max_rows: int, layers: LlamaLayers) -> int:
+    """Bytes of the largest chunk that ``max_rows`` allows."""
+    sampling = request.sampling
+    prefix, row = _bytes_of(request, layers)
+    groups = max_rows // sampling.branches // sampling.rollouts
+    return min(max(groups, 1), len(request.lengths)) * (prefix + sampling.rollouts * row)
+
+
+def shares(needs: Sequence[int], budget: int) -> list[int]:
+    """What each of several gets of a budget: what it needs, or an equal part of what the modest ones leave."""
+    granted = [0] * len(needs)
+    order = sorted(range(len(needs)), key=needs.__getitem__)
+    for done, place in enumerate(order):
+        granted[place] = min(needs[place], budget // (len(needs) - done))
+        budget -= granted[place]
+    return granted
+
+
+def _bytes_of(request: Request, layers: LlamaLayers) -> tuple[int, int]:
+    """Of keys and values of the longest prompt, and of what one rollout adds."""
+    token = layers.token_bytes * request.sampling.branches
+    prefix = token * rounded(max(request.lengths, default=0), layers.device)
+    return prefix, token * rounded(max(request.sampling.steps - 1, 1), layers.device)
+
+
+def kept_bytes(device: torch.device) -> float:
+    """What a loop may hold from call to call; on a CPU all that it ever took."""
+    if device.type != "cuda":
+        return float("inf")
+    return KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
+
+
 class CapturedSteps:
     """Steps captured as CUDA graphs, by whatever decides their shapes and places.
 
@@ -245,10 +310,12 @@ class CapturedSteps:
     def __init__(self) -> None:
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
         self._pool: Any = None
+        self._stream: Any = None
 
     def clear(self) -> None:
         """Forget all graphs: memory that they were captured on has moved."""
         self._graphs.clear()
+        self._pool = None  # a pool dies with its last graph, and its handle cannot be captured into again
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Do one step of the kind ``key``."""
@@ -262,8 +329,12 @@ class CapturedSteps:
         if graph is None:
             # no step reads what another left in scratch memory, so all may use the same
             self._pool = self._pool or torch.cuda.graph_pool_handle()
+            # torch's own capture stream is of whichever device was current first
+            self._stream = self._stream or torch.cuda.Stream()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 step()
         self._graphs[key] = graph  # at the end: the first is the one that was not used for longest
         graph.replay()

@@ -204,7 +204,9 @@ class Lane:
         if not self._views or self._views[0].suffix_values.shape[1] != width:
             self._views = [self._view(layer, width) for layer in range(self.layers.depth)]
         slots = torch.arange(width, device=self.device)
-        last = self.count - 1 if self.static else self.filled - 1
+        if self.static:
+            self._last = self.count - 1
+        last = self._last if self.static else self.filled - 1
         self._suffix_mask = torch.zeros(1, 1, width, dtype=self.layers.dtype, device=self.device)
         self._suffix_mask.masked_fill_(slots > last, -torch.inf)
         positions = (self.lengths + last).repeat_interleave(self.rollouts)
@@ -244,7 +246,7 @@ class Lane:
             ],
             dim=-1,
         )
-        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+        weights = torch.softmax(scores, dim=-1)
         of_prompt = weights[..., :width].view(prefixes * heads, rollouts * shared, width)
         mixed = torch.bmm(of_prompt, memory.prefix_values).view(prefixes, heads, rollouts, shared, dim)
         of_rollout = weights[..., width:].transpose(1, 2).reshape(rows * heads, shared, -1)
@@ -274,7 +276,7 @@ class Lane:
     def _store(self, memory: Tensor, states: Tensor) -> None:
         """Write [R, heads, D] to the last token's position of [R, heads, capacity, D]."""
         if self.static:
-            memory.index_copy_(2, self.count - 1, states.unsqueeze(2))
+            memory.index_copy_(2, self._last, states.unsqueeze(2))
         else:
             memory[:, :, self.filled - 1] = states
 

@@ -78,7 +78,9 @@ class LlamaLayers:
             projections = _by_modules(layer)
             if checkpointing:
                 hidden = checkpoint(
-                    self._layer, index, layer, projections, hidden, rotary, attend, use_reentrant=False
+                    *(self._layer, index, layer, projections, hidden, rotary, attend),
+                    use_reentrant=False,
+                    preserve_rng_state=False,  # nothing here is random
                 )
             else:
                 hidden = self._layer(index, layer, projections, hidden, rotary, attend)

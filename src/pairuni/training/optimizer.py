@@ -41,7 +41,8 @@ class NamedAdamW:
             for tensors, decay in ((matrices, weight_decay), (vectors, 0.0))
             if tensors
         ]
-        self._adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
+        # one parameter after the other: all at once, a GPU holds a copy of all of them for the time of the step
+        self._adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, foreach=False)
 
     def zero_grad(self) -> None:
         self._adamw.zero_grad(set_to_none=True)
@@ -54,8 +55,10 @@ class NamedAdamW:
             master = self.masters[name]
             if master is parameter or parameter.grad is None:
                 continue
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad + gradient
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                master.grad.add_(parameter.grad)
             parameter.grad = None
 
     def gradients(self) -> dict[str, Tensor]:

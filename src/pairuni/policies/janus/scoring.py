@@ -65,13 +65,17 @@ class JanusScorer:
     def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
         sequences = _Sequences()
+        pictures = {
+            id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTrajectory)
+        }
+        digests = {number: digest(pixels) for number, pixels in pictures.items()}
         own: list[Place] = []
         twins: dict[int, Place] = {}
         for index, one in enumerate(trajectories):
             if isinstance(one, TextTrajectory):
                 sequences.words.append(one.tokens[:-1])
                 number = len(sequences.words) - 1
-                own.append(sequences.add("text", digest(one.pixel_values), one.prompt_ids, number))
+                own.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
                 continue
             sequences.drawn.append(one.tokens[:-1])
             number = len(sequences.drawn) - 1
@@ -79,7 +83,10 @@ class JanusScorer:
             if one.branch == "guided" and one.guidance != 1.0:
                 masked = self.inputs.prompts.unconditional(one.prompt_ids)
                 twins[index] = sequences.add("drawn", b"", masked, number)
-        groups = sequences.embed(self.inputs, self._pictures(trajectories))
+        distinct = {digests[number]: one for number, one in pictures.items() if one is not None}
+        # equal pictures pass the tower once
+        embedded = dict(zip(distinct, self.inputs.images(list(distinct.values())), strict=True))
+        groups = sequences.embed(self.inputs, embedded)
         found_states = packed_states(self.layers, groups, checkpointing=checkpointing)
         states = {
             (key, number): rows
@@ -96,15 +103,6 @@ class JanusScorer:
             features = self._drawn_features(trajectories, images, states, own, twins)
             found.update(self._scored(self.image, features, images, trajectories))
         return [found[index] for index in range(len(trajectories))]
-
-    def _pictures(self, trajectories: Sequence[Trajectory]) -> dict[bytes, Tensor]:
-        """Embeddings of the questions' pictures by digest; equal pictures pass the tower once."""
-        distinct = {
-            digest(one.pixel_values): one.pixel_values
-            for one in trajectories
-            if isinstance(one, TextTrajectory) and one.pixel_values is not None
-        }
-        return dict(zip(distinct, self.inputs.images(list(distinct.values())), strict=True))
 
     def _drawn_features(
         self,
