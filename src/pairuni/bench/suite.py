@@ -27,11 +27,18 @@ CPU: Mapping[str, str] = {
     "candidates-100k-cpu": "candidates --understanding 44000 --generation 56000 --dimensions 2048 --repeats 3",
 }
 
-# 64 guided pictures of the 7B hold 40 GB of keys and values: one contender at a time keeps that many
+# the peers' loop takes minutes, and measured apart each case ends within ten; the 7B has room for one contender's
+# keys and values, 40 GB of 64 guided pictures
 CUDA: Mapping[str, str] = {
-    "rollout-1b-cuda": "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 2 --device cuda",
+    "rollout-1b-cuda": (
+        "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 3 --device cuda --skip peers"
+    ),
+    "rollout-1b-peers-cuda": (
+        "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 1 --device cuda "
+        "--skip peers-batched --skip transformers"
+    ),
     "rollout-7b-cuda": (
-        "rollout --model janus-pro-7b --prompts 8 --rollouts 8 --repeats 2 --device cuda "
+        "rollout --model janus-pro-7b --prompts 8 --rollouts 8 --repeats 1 --device cuda "
         "--skip peers-batched --skip transformers"
     ),
     "update-1b-cuda": "update --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 5 --device cuda",
