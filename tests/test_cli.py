@@ -142,6 +142,9 @@ def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
 
     config = (out / "config.toml").read_bytes()
     assert "already holds a run; add --resume" in fails("train", recipe, "--out", out)
+    kept = (out / "config.toml").read_text()
+    fails("train", recipe, "--pairgrpo.steps=3", "--seed=6", "--out", out, "--resume")
+    assert (out / "config.toml").read_text() == kept
     assert (out / "config.toml").read_bytes() == config
 
     code, _, errors = call("train", recipe, "--pairgrpo.steps=3", "--seed=5", "--out", out, "--resume")

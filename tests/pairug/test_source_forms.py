@@ -139,6 +139,10 @@ def test_orsta_without_detection_and_grounding(tmp_path):
     (sample,), problems, left_out = found(UnderstandingSample, path, tmp_path / "p")
     assert (sample.question, sample.answer, sample.tag) == ("How many?", "2", "Counting")
     assert sample.data_source == "CLEVR"
+    assert sample.extra_info == {"id": "7", "image_path": "x.png"}
+    assert not {"prompt", "reward_model"} & sample.model_dump().keys()
+    (named,), _, _ = found(UnderstandingSample, f"{path}?id=extra_info.id", tmp_path / "p")
+    assert named.id == "7"
     assert Path(sample.image_path).read_bytes() == png(1)
     assert not problems
     assert left_out == {"detection": 2, "grounding": 1, "more than one picture": 1, "no picture": 1}

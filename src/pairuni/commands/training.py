@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,8 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     evaluate = in_training(settings, held_out, rewards, out)
     trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=evaluate)
     began = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.toml", to_toml(settings))
-    result = trainer.run(resume=resume)
+    # not before: a resume that is refused leaves the settings of the run that is there
+    result = trainer.run(resume=resume, begun=partial(write_text, out / "config.toml", to_toml(settings)))
     if result.interrupted:
         raise Interrupted(
             f"stopped after step {result.steps} of {settings.pairgrpo.steps}; "

@@ -117,9 +117,10 @@ class Trainer:
     def pairs_per_update(self) -> int:
         return self._settings.pairgrpo.pairs_per_step * self._settings.pairgrpo.gradient_accumulation
 
-    def run(self, *, resume: bool = False) -> RunResult:
+    def run(self, *, resume: bool = False, begun: Callable[[], None] | None = None) -> RunResult:
         """Train to the last step and write final/; with ``resume``, go on from the newest checkpoint.
 
+        begun: called when nothing stands in the way, before the first step.
         The first Ctrl-C or SIGTERM lets the step finish, saves a checkpoint and returns with ``interrupted``.
         A failing reward saves the last whole step too.
 
@@ -127,6 +128,8 @@ class Trainer:
         GradientError and CheckpointError as their docstrings say. Checkpoints made before stay good.
         """
         self._begin(resume)
+        if begun is not None:
+            begun()
         steps = self._settings.pairgrpo.steps
         self._look_where_missing()
         with StopRequest() as stop, Progress("training", total=steps, start=self._step) as progress:

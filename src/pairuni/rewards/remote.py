@@ -156,7 +156,8 @@ class RemoteReward:
 def _place(url: str) -> tuple[bool, tuple[str, int | None], str]:
     """(whether by TLS, host and port, path) of a server."""
     wrong = ValueError(
-        f"reward.remote.url is {url!r}, but must be like http://localhost:8100, without a user or a query; "
+        f"reward.remote.url{'' if '@' in url or '?' in url else f' is {url!r}, but'} must be like "
+        "http://localhost:8100, without a user or a query; "
         "pairuni serve-reward runs such a server"
     )
     try:

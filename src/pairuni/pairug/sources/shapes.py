@@ -58,9 +58,8 @@ def _orsta(row: Row, leave_out: set[str]) -> Row | Problem:
     answer = reward.get("ground_truth") or reward.get("answer")
     if isinstance(answer, str) and (boxed := _BOXED.fullmatch(answer)):
         answer = boxed[1]
-    names = ["id", "images", "data_source"]
-    values = {name: row.values[name] for name in names if name in row.values}
-    values |= {"question": question, "answer": answer}
+    rest = {name: value for name, value in row.values.items() if name not in ("prompt", "reward_model")}
+    values = {**rest, "question": question, "answer": answer}
     return replace(row, values=values, tag=ability or row.tag)
 
 
