@@ -18,9 +18,10 @@ from test_source_forms import orsta_row
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug import features, splitting
 from pairuni.pairug.build import build_pairs
+from pairuni.pairug.joining import join_parts
 from pairuni.pairug.sources import read_generation, read_understanding
-from pairuni.pairug.splitting import join_parts, split_raw
-from pairuni.pairug.store import iter_problems, read_pairs
+from pairuni.pairug.splitting import split_raw
+from pairuni.pairug.store import iter_problems, read_pairs, read_quadruples
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,17 @@ def test_parts_are_alike_complete_and_join_to_one_file(tmp_path):
     assert len(pairs) == made
     used = [{pair.generate_ann.image_path, pair.understand_ann.image_path} for pair in pairs]
     assert sum(map(len, used)) == len(set().union(*used))
+    stats = json.loads((settings.out / "stats.json").read_text())
+    own = [json.loads((folder / "stats.json").read_text()) for folder in folders]
+    for name in ("samples", "quadruples", "dropped", "pairs", "tries"):
+        assert stats["build"][name] == sum(part["build"][name] for part in own) >= 0
+    assert (stats["pairs"], stats["parts"]) == (made, len(folders))
+    quadruples = read_quadruples(settings.out / "quadruples.jsonl")
+    assert len(quadruples) == stats["build"]["quadruples"] == 80
+    assert all((settings.out / one.image_path).is_file() for one in quadruples)
+    card = (settings.out / "README.md").read_text()
+    assert f"{made:,} understanding-generation pairs" in card
+    assert "| threshold |" in card
 
 
 def test_a_part_pairs_as_a_build_of_its_samples_without_a_cache(tmp_path):

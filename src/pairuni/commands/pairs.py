@@ -102,7 +102,7 @@ def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
 
 def join(out: Path) -> str:
     """Put the pairs of all parts together; returns what was made."""
-    from pairuni.pairug.splitting import PAIRS, join_parts
+    from pairuni.pairug.joining import PAIRS, join_parts
 
     return f"{join_parts(out):,} pairs: {out / PAIRS}"
 

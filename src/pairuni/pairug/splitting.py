@@ -1,9 +1,9 @@
-"""A corpus too large for one build, cut into parts whose pictures look alike, and their pairs put together again."""
+"""A corpus too large for one build, cut into parts whose pictures look alike."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -18,10 +18,9 @@ from pairuni.pairug.features import SHARD, EncodedImages, Encoder, behaviour_of,
 from pairuni.pairug.jsonl import dump
 from pairuni.pairug.kmeans import fit_kmeans
 from pairuni.pairug.raw_data import read_raw
-from pairuni.pairug.store import read_pairs, write_pairs
-from pairuni.records import Origin, UGPair
+from pairuni.records import Origin
 
-PARTS, RECIPE, PAIRS = "parts", "build.toml", "pairs.jsonl"
+PARTS, RECIPE = "parts", "build.toml"
 SAMPLE = 65_536
 """Samples from which the centres of the parts are taken; of many parts, 64 for each."""
 ROOT = Path("/")
@@ -72,29 +71,6 @@ def split_raw(
             "".join(dump({"id": one.id, "reason": one.reason}) + "\n" for one in raw.bad),
         )
     return sizes
-
-
-def join_parts(out: Path) -> int:
-    """Write the pairs of all parts as OUT/pairs.jsonl, pictures staying where they are; returns their number.
-
-    Raises ValueError when a part has none yet, saying how to build it.
-    """
-    folders = sorted(path for path in (out / PARTS).glob("*") if path.is_dir())
-    if not folders:
-        raise ValueError(f"{out / PARTS} holds no parts; pairuni pairs split makes them")
-    for folder in folders:
-        if not (folder / PAIRS).is_file():
-            raise ValueError(f"{folder} has no pairs yet: pairuni pairs build {folder / RECIPE}")
-    counted = Counter[str]()
-
-    def pairs() -> Iterator[UGPair]:
-        for folder in folders:
-            for pair in read_pairs(folder / PAIRS):
-                counted["pairs"] += 1
-                yield _moved(pair, folder.relative_to(out))
-
-    write_pairs(out / PAIRS, pairs())
-    return counted["pairs"]
 
 
 class _Blocks:
@@ -226,15 +202,6 @@ def _settings_of(settings: PairsSettings, folder: Path, share: float) -> PairsSe
     clusters = None if settings.clusters is None else max(1, round(share * settings.clusters))
     inputs = {side: [f"{folder / side}.jsonl?images={ROOT}"] for side in ("understanding", "generation")}
     return settings.model_copy(update={**inputs, "out": folder, "clusters": clusters})
-
-
-def _moved(pair: UGPair, folder: Path) -> UGPair:
-    """With image paths from the folder that ``folder`` lies in."""
-    sides = {
-        side: annotation.model_copy(update={"image_path": (folder / annotation.image_path).as_posix()})
-        for side, annotation in (("generate_ann", pair.generate_ann), ("understand_ann", pair.understand_ann))
-    }
-    return pair.model_copy(update=sides)
 
 
 def _name(part: int) -> str:
