@@ -148,7 +148,10 @@ def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet 
 
 @pairs_app.command("stats")
 def pairs_stats(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
-    """Count kinds, tags, images and similarities of a pair file, as JSON."""
+    """Count kinds, tags, images and similarities of a pair file, as JSON.
+
+    With the three matchings side by side where the build had --compare-matchings true.
+    """
     from pairuni.commands.pairs import stats
 
     typer.echo(json.dumps(stats(file), indent=2, ensure_ascii=False))

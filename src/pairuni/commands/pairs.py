@@ -119,6 +119,8 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
         return f"{to_toml(settings)}\nthe completer {settings.completer} asks no model: nothing to pay"
     check_settings(settings.completer, settings.completion)
     ahead = plan_completion(settings, ModelCompleter(settings.completer, settings.completion))
+    priced = settings.completion.price_input or settings.completion.price_output
+    cost = f"{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}" if priced else "no prices are set"
     basis = f"measured on {ahead.stored:,} stored answers" if ahead.measured else "estimated"
     return (
         f"{to_toml(settings)}\n"
@@ -127,7 +129,7 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
         f"{ahead.most_calls:,} if every sample takes all its tries\n"
         f"{'tokens':<14}{ahead.prompt_tokens:,} sent and {ahead.completion_tokens:,} received in "
         f"{ahead.least_calls:,} calls, {basis}\n"
-        f"{'cost':<14}{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}"
+        f"{'cost':<14}{cost}"
     )
 
 

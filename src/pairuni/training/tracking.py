@@ -76,18 +76,23 @@ class Progress:
         unit: str = "steps",
         every_seconds: float = 15.0,
         console: Console | None = None,
+        began: float | None = None,
     ) -> None:
+        """began: by the monotonic clock, where work was under way before this is entered."""
         self._description = description
         self._total = total
         self._start = self._done = start
         self._unit = unit
         self._every = every_seconds
         self._console = console or Console(stderr=True)
+        self._given = began
         self._began = self._said = time.monotonic()
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> Self:
         self._began = self._said = time.monotonic()
+        if self._given is not None:
+            self._began = self._given
         if self._console.is_terminal:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
@@ -143,8 +148,10 @@ class Stages:
         self._unit = unit
         self._stage = ""
         self._progress: Progress | None = None
+        self._ended = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._ended = time.monotonic()
         return self
 
     def __exit__(
@@ -157,13 +164,17 @@ class Stages:
         if stage != self._stage or self._progress is None:
             self._end()
             self._stage = stage
-            self._progress = Progress(self._prefix + stage, total=total, unit=self._unit).__enter__()
+            # a stage is heard of first when some of it is done
+            self._progress = Progress(
+                self._prefix + stage, total=total, unit=self._unit, began=self._ended
+            ).__enter__()
         self._progress.advance(done)
 
     def _end(self) -> None:
         if self._progress is not None:
             self._progress.__exit__(None, None, None)
             self._progress = None
+            self._ended = time.monotonic()
 
 
 def _duration(seconds: float) -> str:
