@@ -353,6 +353,38 @@ def test_faulty_text_files(tmp_path):
     assert "cats/c.png: has no text beside it" in str(problems[1])
 
 
+@pytest.mark.parametrize(
+    ("text", "count", "reason"),
+    [
+        ('[{"image": "a.png", "text": "x"} {"image": "b.png", "text": "y"}]', 1, "entry 1: lacks a comma"),
+        ('[{"image": "a.png", "text": "x"}] []', 1, "goes on after the closing bracket"),
+        ('[{"image": "a.png", "text": "x"}]\n \n', 1, None),
+        ('[{"image": "a.png", "text": "x"},,{}]', 1, "entry 2: is not whole JSON"),
+    ],
+)
+def test_arrays_that_are_no_json_are_not_read_as_if_they_were(tmp_path, monkeypatch, text, count, reason):
+    for chunk in (1 << 20, 3):
+        monkeypatch.setattr("pairuni.pairug.sources.rows._CHUNK", chunk)
+        (tmp_path / "a.json").write_text(text)
+        samples, problems, _ = found(GenerationSample, tmp_path / "a.json")
+        assert len(samples) == count
+        assert (reason is None and not problems) or reason in str(problems[0])
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("image,text,text\na.png,x,y\n")
+    samples, (problem,), _ = found(GenerationSample, tmp_path / "a.csv")
+    assert not samples
+    assert "several columns called 'text'" in str(problem)
+
+
+def test_texts_beside_pictures_in_capitals(tmp_path):
+    (tmp_path / "B.PNG").write_bytes(png(1))
+    (tmp_path / "B.TXT").write_text("in capitals")
+    ((sample,), problems, _) = found(GenerationSample, tmp_path)
+    assert (sample.prompt, problems) == ("in capitals", [])
+
+
 def test_an_array_is_decoded_across_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("pairuni.pairug.sources.rows._CHUNK", 7)
     rows = [{"image": f"{n}.png", "caption": f"ü {n} ]}}, {{["} for n in range(20)]

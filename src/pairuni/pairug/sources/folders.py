@@ -42,7 +42,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _sidecar(picture: Path) -> dict[str, object] | str:
     """The columns beside a picture, or why there are none."""
-    for suffix in (".json", ".txt"):
+    for suffix in (".json", ".JSON", ".txt", ".TXT"):
         beside = picture.with_suffix(suffix)
         try:
             text = beside.read_text(encoding="utf-8-sig")
@@ -50,7 +50,7 @@ def _sidecar(picture: Path) -> dict[str, object] | str:
             continue
         except UnicodeDecodeError as error:
             return f"{beside.name} is not UTF-8 text (byte {error.start + 1})"
-        if suffix == ".txt":
+        if suffix.lower() == ".txt":
             return {"txt": text}
         found = json_object(text)
         return f"{beside.name} {found}" if isinstance(found, str) else found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def json_file(path: Path) -> Rows:
 def _array(path: Path) -> Rows:
     """Decoded element by element: an array of gigabytes never stands in memory as a whole."""
     decoder = json.JSONDecoder()
-    text, start, number, ended = "", 0, 0, False
+    text, start, number, ended, comma = "", 0, 0, False, True
     with path.open(encoding="utf-8-sig") as file:
         try:
             text = file.read(_CHUNK).lstrip()
@@ -65,6 +67,16 @@ def _array(path: Path) -> Rows:
             while True:
                 start = _skip(text, start)
                 if text[start : start + 1] == "]":
+                    if text[start + 1 :].strip() or any(
+                        more.strip() for more in iter(partial(file.read, _CHUNK), "")
+                    ):
+                        yield Problem(path, 0, "", "goes on after the closing bracket; the rest is not read")
+                    return
+                if text[start : start + 1] == "," and not comma:
+                    start, comma = start + 1, True
+                    continue
+                if start < len(text) and not comma:
+                    yield Problem(path, 0, "", "lacks a comma; the rest is not read", f"after entry {number}")
                     return
                 try:
                     if start == len(text):
@@ -77,7 +89,7 @@ def _array(path: Path) -> Rows:
                     more = file.read(max(_CHUNK, len(text) - start))
                     text, start, ended = text[start:] + more, 0, not more
                     continue
-                start, number = end, number + 1
+                start, number, comma = end, number + 1, False
                 if isinstance(values, dict):
                     yield Row(path, values, member=f"entry {number}", tag=path.stem)
                 else:
@@ -90,7 +102,7 @@ def _array(path: Path) -> Rows:
 
 
 def _skip(text: str, start: int) -> int:
-    while start < len(text) and text[start] in " \t\r\n,":
+    while start < len(text) and text[start] in " \t\r\n":
         start += 1
     return start
 
@@ -106,11 +118,18 @@ def separated(path: Path) -> Rows:
             if not _is_text("".join(header)):
                 yield Problem(path, 1, "", "the header is not UTF-8 text; save the whole file as UTF-8")
                 return
+            if twice := [name for name, count in Counter(header).items() if count > 1]:
+                yield Problem(
+                    path, 1, "", f"has several columns called {twice[0]!r}; each needs a name of its own"
+                )
+                return
             for cells in rows if header else ():
                 if cells:
                     yield _cells(path, rows.line_num, header, cells)
         except csv.Error as error:
-            yield Problem(path, rows.line_num, "", f"is not CSV that can be read ({error})")
+            yield Problem(
+                path, rows.line_num, "", f"is not CSV that can be read ({error}); the rest is not read"
+            )
 
 
 def _cells(path: Path, line: int, header: list[str], cells: list[str]) -> Row | Problem:
