@@ -19,6 +19,7 @@ from pairuni.evaluation import wise
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
 from pairuni.evaluation.drawings import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
 from pairuni.evaluation.geneval_files import TASKS, Judged, read_results
+from pairuni.evaluation.geneval_judging import read_folder
 from pairuni.evaluation.result import slug
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
@@ -63,8 +64,8 @@ def judged_by(server: ChatServer, prompt: JudgePrompt | None = None) -> WiseJudg
 def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None:
     labels = frozenset((benchmarks / "geneval" / "object_names.txt").read_text().split("\n"))
 
-    def rules(folder: Path, numbers: Collection[int], share: Share) -> list[Judged] | None:
-        assert len(numbers) == 24
+    def rules(folder: Path, only: Collection[Path], share: Share) -> list[Judged] | None:
+        assert len(only) == 48
         if share.rank > 0:
             return None
         found = []
@@ -85,7 +86,7 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
         (result,) = run_benchmark(benchmark(), tiny(), tmp_path, Share(0, 2))
         assert second.result() is None
     assert result.score == 50
-    assert result.protocol == "official rules, partial (24 of 553)"
+    assert result.protocol == "official rules, partial (48 of 1,106)"
     assert {result.counts[task] for task in TASKS} == {8}
     assert result.settings["prompts"] == "original"
     assert result.settings["detector"] == "rules of this test"
@@ -108,11 +109,11 @@ def test_pictures_that_are_gone_are_drawn_again_and_others_stay(benchmarks: Path
 
 
 def test_only_the_prompts_of_the_run_are_judged(benchmarks: Path, tmp_path: Path) -> None:
-    seen: list[set[int]] = []
+    seen: list[set[Path]] = []
 
-    def judge(folder: Path, numbers: Collection[int], share: Share) -> list[Judged]:
-        seen.append(set(numbers))
-        return [Judged("x", {"tag": tag, "prompt": tag}, Verdict(True, ""), {}) for tag in TASKS]
+    def judge(folder: Path, only: Collection[Path], share: Share) -> list[Judged]:
+        seen.append({one.path for one in read_folder(folder, labels, only)})
+        return [Judged(tag, {"tag": tag, "prompt": tag}, Verdict(True, ""), {}) for tag in TASKS]
 
     labels = frozenset((benchmarks / "geneval" / "object_names.txt").read_text().split("\n"))
     detector = GenEvalDetector("d", labels, judge)
@@ -125,8 +126,11 @@ def test_only_the_prompts_of_the_run_are_judged(benchmarks: Path, tmp_path: Path
     left = tmp_path / "run" / "pictures" / f"{number:05d}" / "metadata.jsonl"
     left.parent.mkdir(parents=True)
     left.write_text('{"tag": "counting", "include": [], "prompt": "of another prompt file"}\n')
+    more = left.parent / "samples" / "00001.png"  # of a run that drew more of each
+    more.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(more)
     run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
-    assert seen == [{int(draw.key) for draw in benchmark.draws}]
+    assert seen == [{path for draw in benchmark.draws for path in draw.pictures}]
     assert json.loads(left.read_text())["prompt"] == benchmark.draws[0].prompt
 
 
@@ -225,10 +229,13 @@ def test_the_whole_of_wise_scores_as_its_official_files_do(benchmarks: Path, tmp
         )
         assert all(picture(ask).size == (32, 32) for ask in server.asks[:5])
     assert result.protocol == "legacy, pairuni judge prompt"
-    files = sorted((tmp_path / "judged").glob("*_scores_results.jsonl"))
+    files = sorted((tmp_path / "judged" / "seer").glob("*_scores_results.jsonl"))
     (again,) = score_files("wise", Given(paths=files, judge="seer", protocol="legacy"))
     assert again.parts == result.parts
-    assert len(json.loads((tmp_path / "judged" / "natural_science_full_results.json").read_text())) == 300
+    assert (
+        len(json.loads((tmp_path / "judged" / "seer" / "natural_science_full_results.json").read_text()))
+        == 300
+    )
 
 
 def test_replies_without_marks_are_asked_for_again_then_fail_by_name(

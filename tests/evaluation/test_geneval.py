@@ -29,15 +29,23 @@ from reference import benchmark_rules
 def test_pictures_of_one_prompt_are_not_counted_as_independent() -> None:
     def judged(samples: int) -> list[Judged]:
         return [
-            Judged("x.png", {"tag": tag, "include": [], "prompt": f"{tag} {n}"}, Verdict(n % 3 > 0, ""), {})
+            Judged(
+                f"{tag} {n} {k}",
+                {"tag": tag, "include": [], "prompt": f"{tag} {n}"},
+                Verdict(n % 3 > 0, ""),
+                {},
+            )
             for tag in TASKS
             for n in range(30)
-            for _ in range(samples)
+            for k in range(samples)
         ]
 
     once, four_times = score(judged(1), detector="d"), score(judged(4), detector="d")
     assert four_times.interval == pytest.approx(once.interval)
     assert once.protocol == "official rules, partial (180 of 553)"
+    assert four_times.protocol == "official rules, partial (720 of 2,212)"
+    with pytest.raises(ValueError, match="counting 0 0 is judged 2 times"):
+        score([*judged(1), judged(1)[60]], detector="d")
 
 
 def test_an_object_must_be_surer_than_the_threshold() -> None:

@@ -28,7 +28,12 @@ def test_replies(prediction: str, answer: str, right: bool) -> None:
 
 def test_categories_and_all(tmp_path: Path) -> None:
     rows = [
-        {"index": i, "answer": "A", "category": category, "prediction": "A" if i < place else "B"}
+        {
+            "index": f"{place} {i}",
+            "answer": "A",
+            "category": category,
+            "prediction": "A" if i < place else "B",
+        }
         for place, category in enumerate(CATEGORIES)
         for i in range(5)
     ]
@@ -37,6 +42,8 @@ def test_categories_and_all(tmp_path: Path) -> None:
     assert result.score == pytest.approx(100 * 15 / 30)
     assert list(result.parts.values()) == pytest.approx([0, 20, 40, 60, 80, 100])
     assert result.interval[0] < 50 < result.interval[1]
+    with pytest.raises(ValueError, match="question 2 1 is answered 2 times"):
+        score([*rows, rows[11]])
     with pytest.raises(ValueError, match="no category 'maths'"):
         score([{"answer": "A", "category": "maths", "prediction": "A"}])
     (tmp_path / "bad.jsonl").write_text('{"answer": "A", "category": "math"}\n')

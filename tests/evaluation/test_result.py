@@ -46,6 +46,7 @@ def test_the_table_names_protocol_and_interval() -> None:
     ("changed", "reason"),
     [
         ({"score": "5"}, "score: Input should be a valid number"),
+        ({"score": float("nan")}, "score: Input should be a finite number"),
         ({"interval": [1]}, "interval.1: Field required"),
         ({"settings": None}, "settings: Input should be an object"),
         ({"more": 1}, "more: Unexpected keyword argument"),

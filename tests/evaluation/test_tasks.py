@@ -65,7 +65,7 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
     marks = {"consistency": 2, "realism": 1, "aesthetic_quality": 1}
     rows = [
         Judged(
-            "0.png",
+            f"{tag}.png",
             {"tag": tag, "include": [], "prompt": tag},
             Verdict(True, ""),
             {"cat": [Detection((0, 0, 1, 1), 1)]},
@@ -113,6 +113,19 @@ FAULTY = {
     "mmmu response": ("mmmu", "Art/output.json", {"response": None}, "item 1: response must be text"),
     "mmmu answer": ("mmmu", "Art/output.json", {"answer": 5}, "answer must be text or a list, not '5'"),
     "mmmu choices": ("mmmu", "Art/output.json", {}, "question a: lacks all_choices, index2ans"),
+    "mmmu nested answer": ("mmmu", "Art/output.json", {"question_type": "open", "answer": [5]}, "not 5"),
+    "mmmu nested option": (
+        "mmmu",
+        "Art/output.json",
+        {"all_choices": ["A"], "index2ans": {"A": 5}},
+        "answers and choices must be texts, not 5",
+    ),
+    "mmmu no option": (
+        "mmmu",
+        "Art/output.json",
+        {"all_choices": [], "index2ans": {}},
+        "question a: all_choices is empty",
+    ),
     "mmmu twice": ("mmmu", "Art/output.json", {"question_type": "open"}, "question a is answered 2 times"),
     "pope answer": ("pope", "coco_pope_random.json", {"answer": None}, "line 1: answer must be text"),
     "wise id": ("wise", "r", {"prompt_id": [1]}, "line 1: prompt_id must be a whole number"),

@@ -139,9 +139,7 @@ def geneval(
         judging = GenEvalDetector(
             look.name,
             look.detector.labels,
-            lambda folder, numbers, share: judge_folder(
-                folder, look, out / "judged", numbers=numbers, share=share
-            ),
+            lambda folder, only, share: judge_folder(folder, look, out / "judged", only=only, share=share),
         )
     return _run(geneval_benchmark(data, out, samples=samples, limit=limit, detector=judging), model, out)
 

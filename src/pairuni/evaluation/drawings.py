@@ -30,12 +30,12 @@ _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_sc
 @dataclass(frozen=True)
 class GenEvalDetector:
     """Who judges GenEval's pictures. name: for the record; labels: the classes that it knows; judge: from the folder
-    of pictures and the numbers of its prompts to a row for each picture, None for all processes but the first, each of
-    which judges its share."""
+    of pictures and those of them that the run drew to a row for each picture, None for all processes but the first,
+    each of which judges its share."""
 
     name: str
     labels: frozenset[str]
-    judge: Callable[[Path, Collection[int], Share], Sequence[Judged] | None]
+    judge: Callable[[Path, Collection[Path], Share], Sequence[Judged] | None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,14 @@ def geneval_benchmark(
     original = all(row["prompt"].startswith("a photo of ") for _, row in prompts)
     prompt_set = "original" if original else f"rewritten: {path.name}"
     folder = out / "pictures"
+    draws = [
+        Draw(
+            f"{number:05d}",
+            row["prompt"],
+            tuple(geneval_files.picture_path(folder, number, sample) for sample in range(samples)),
+        )
+        for number, row in prompts
+    ]
     judged: list[Judged] = []
     if detector is not None:
         for number, asked in prompts:
@@ -83,7 +91,7 @@ def geneval_benchmark(
 
     def share_work(share: Share) -> None:
         assert detector is not None
-        judged.extend(detector.judge(folder, [number for number, _ in prompts], share) or [])
+        judged.extend(detector.judge(folder, {one for draw in draws for one in draw.pictures}, share) or [])
 
     def finish(records: Records) -> list[Result]:
         if detector is None:
@@ -94,14 +102,7 @@ def geneval_benchmark(
     return Benchmark(
         name="GenEval",
         settings={"prompts": prompt_set, "pictures of a prompt": samples},
-        draws=[
-            Draw(
-                f"{number:05d}",
-                row["prompt"],
-                tuple(geneval_files.picture_path(folder, number, sample) for sample in range(samples)),
-            )
-            for number, row in prompts
-        ],
+        draws=draws,
         subset=subset,
         unscored=(
             f"pictures: {folder}; to judge them: the same command with --detector, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,11 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
 
     detector: what found objects and named colours, on which the number depends; prompt_set: original or whose
     rewriting, by default what the prompts look like. The interval draws prompts, whose pictures are alike. Raises
-    ValueError when a task has none.
+    ValueError when a task has none, and for a picture that is there twice.
     """
+    names = Counter(one.filename for one in judged)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"the picture {twice[0]} is judged {names[twice[0]]} times; each counts once")
     if prompt_set is None:
         plain = all(one.metadata["prompt"].startswith("a photo of ") for one in judged)
         prompt_set = "original" if plain else "rewritten"
@@ -126,7 +130,7 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
     every = [marks for found in prompts.values() for marks in found.values()]
     return Result(
         benchmark="GenEval",
-        protocol=part_of("official rules", len(every), PROMPTS),
+        protocol=part_of("official rules", len(judged), PROMPTS * max(map(len, every))),
         score=sum(shares.values()) / len(shares),
         unit="%, mean of six tasks",
         interval=bootstrap_interval(

@@ -37,10 +37,10 @@ class Drawn:
     metadata: Mapping[str, Any]
 
 
-def read_folder(folder: Path, labels: frozenset[str], numbers: Collection[int] | None = None) -> list[Drawn]:
+def read_folder(folder: Path, labels: frozenset[str], only: Collection[Path] | None = None) -> list[Drawn]:
     """The pictures of a folder in the official layout, 00000/metadata.jsonl and 00000/samples/0000.png, in order.
 
-    labels: the classes that can be judged; numbers: the prompts to read, all without it. Raises FileNotFoundError and
+    labels: the classes that can be judged; only: the pictures to read, all without it. Raises FileNotFoundError and
     ValueError, naming the prompt's folder, for a missing or faulty metadata file, a class of no label, and a prompt
     with fewer pictures than others.
     """
@@ -48,14 +48,17 @@ def read_folder(folder: Path, labels: frozenset[str], numbers: Collection[int] |
         raise FileNotFoundError(f"{folder}: no such folder")
     prompts = sorted(
         path
-        for path in folder.iterdir()
-        if path.is_dir() and path.name.isdecimal() and (numbers is None or int(path.name) in numbers)
+        for path in (folder.iterdir() if only is None else {picture.parent.parent for picture in only})
+        if path.is_dir() and path.name.isdecimal()
     )
     if not prompts:
         raise ValueError(
             f"{folder} is not in GenEval's layout: no folder such as 00000, with metadata.jsonl and samples/0000.png"
         )
-    drawn = {prompt: _pictures(prompt, labels) for prompt in prompts}
+    drawn = {
+        prompt: [one for one in _pictures(prompt, labels) if only is None or one.path in only]
+        for prompt in prompts
+    }
     most = max(len(pictures) for pictures in drawn.values())
     fewer = [prompt for prompt, pictures in drawn.items() if len(pictures) < most]
     if fewer or most == 0:
@@ -73,18 +76,18 @@ def judge_folder(
     look: Looking,
     records: Path,
     *,
-    numbers: Collection[int] | None = None,
+    only: Collection[Path] | None = None,
     batch_size: int = 32,
     share: Share | None = None,
 ) -> list[Judged] | None:
     """A row of results.jsonl for each picture, in order; ``batch_size`` pictures are held at once.
 
-    numbers: the prompts to judge, all of the folder without it. records: the folder of what is judged so far; the same
+    only: the pictures to judge, all of the folder without it. records: the folder of what is judged so far; the same
     call there goes on. Several processes each judge their share; the first one waits for all of them, None for the
     others. Raises ValueError naming a picture that cannot be read, and what ``read_folder`` raises.
     """
     share = share or Share()
-    drawn = read_folder(folder, look.detector.labels, numbers)
+    drawn = read_folder(folder, look.detector.labels, only)
     keys = {one.path: _key(one, folder, look) for one in drawn}
 
     with own_journal(records, share) as own:

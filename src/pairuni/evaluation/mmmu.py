@@ -64,8 +64,15 @@ def read_outputs(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def _read(path: Path) -> list[dict[str, Any]]:
     rows = read_list(path, id=str, question_type=str, answer=(str, list), response=str)
     for row in rows:
+        where = f"{path}, question {row['id']}"
+        texts = row["answer"] if isinstance(row["answer"], list) else []
         if row["question_type"] == "multiple-choice":
-            checked(row, f"{path}, question {row['id']}", {"all_choices": list, "index2ans": dict})
+            checked(row, where, {"all_choices": list, "index2ans": dict})
+            texts = [*texts, *row["all_choices"], *row["index2ans"].values()]
+            if not row["all_choices"]:
+                raise ValueError(f"{where}: all_choices is empty")
+        if wrong := [one for one in texts if not isinstance(one, str)]:
+            raise ValueError(f"{where}: answers and choices must be texts, not {wrong[0]!r}")
     return rows
 
 

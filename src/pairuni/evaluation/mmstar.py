@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,13 @@ def is_right(prediction: str, answer: str) -> bool:
 def score(rows: Sequence[Mapping[str, Any]]) -> Result:
     """Share of right answers in percent, over all questions and by category.
 
-    Raises ValueError for a category that MMStar has not.
+    Raises ValueError for a category that MMStar has not, and for a question that is there twice.
     """
+    indices = Counter(str(row["index"]) for row in rows if "index" in row)
+    if twice := [index for index, count in indices.items() if count > 1]:
+        raise ValueError(
+            f"MMStar's question {twice[0]} is answered {indices[twice[0]]} times; each counts once"
+        )
     right: dict[str, list[float]] = {name: [] for name in CATEGORIES}
     for row in rows:
         if row["category"] not in right:

@@ -41,7 +41,7 @@ class Result:
     counts: Mapping[str, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def slug(self) -> str:
