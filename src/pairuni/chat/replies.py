@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pairuni.chat.reasoning import without_reasoning
 from pairuni.chat.request import Answer
 
 
@@ -49,7 +50,7 @@ def read_reply(answer: Answer, kind: type[T]) -> T:
     refusal = answer.get("refusal")
     if refusal or answer.get("finish") == "content_filter":
         raise Unusable(f"the model refused: {_quote(str(refusal or text or 'content filter'))}")
-    text = re.sub(r"<think>.*?(?:</think>|$)", "", text, flags=re.S).strip()
+    text = without_reasoning(text).strip()
     cut = answer.get("finish") == "length"
     if not text:
         raise Unusable("the reply was cut off before it began" if cut else "the reply was empty")

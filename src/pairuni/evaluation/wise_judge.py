@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairuni.chat.reasoning import without_reasoning
 from pairuni.evaluation.wise import Protocol
 
 OFFICIAL: Mapping[str, Protocol] = {"8b3c821e6d008b12": "legacy", "93675fc2752b4c8b": "verified"}
@@ -105,9 +106,9 @@ def read_prompt(path: Path) -> JudgePrompt:
 def verdict_in(reply: str) -> int | None:
     """The verdict of a verified judge's reply: a line Score, else one line of 0 or 1; else None.
 
-    What a model thinks aloud before it is left out.
+    Reasoning in front of it is not read.
     """
-    said = re.sub(r"<think>.*?</think>|.*</think>", "", reply, flags=re.DOTALL)
+    said = without_reasoning(reply)
     named = re.search(r"score\**\s*:?\**\s*([01])\b", said, re.IGNORECASE)
     if named:
         return int(named[1])

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from fractions import Fraction
 
+from pairuni.chat.reasoning import without_reasoning
+
 _UNITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
@@ -51,17 +53,17 @@ _DENIED = re.compile(rf"{_DENIAL.pattern}.*?(?=[,;\n]|[.!?](?:\s|$)|\bbut\b|$)",
 def final_answer(reply: str) -> str:
     """The part of a reply that answers.
 
-    In order: the last <answer>...</answer>, an <answer> that the length limit cut off, the last
-    ``\\boxed{...}``, else the reply without its <think> part (empty when the thinking never ended).
+    After its reasoning, in order: the last <answer>...</answer>, an <answer> that the length limit cut off, the
+    last ``\\boxed{...}``, else the whole of it (empty when the reasoning never ended).
     """
+    reply = without_reasoning(reply)
     tagged = re.findall(r"<answer>(.*?)</answer>", reply, re.S | re.I)
     if tagged:
         return str(tagged[-1]).strip()
     if opened := re.search(r"<answer>(?!.*<answer>)(.*)$", reply, re.S | re.I):
         return opened[1].strip()
-    rest = re.sub(r"<think>.*?(?:</think>|$)", "", reply, flags=re.S | re.I)
-    boxed = _boxed(rest)
-    return rest.strip() if boxed is None else boxed.strip()
+    boxed = _boxed(reply)
+    return reply.strip() if boxed is None else boxed.strip()
 
 
 def _boxed(text: str) -> str | None:

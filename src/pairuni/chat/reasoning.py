@@ -1,0 +1,131 @@
+"""What a reply says once its reasoning is over, whichever marks its model puts around the reasoning."""
+
+from __future__ import annotations
+
+import re
+
+_TAGS = {
+    "think": r"(?:\w{1,8}:)?think(?:ing)?|thoughts?",
+    "reason": "reason(?:ing)?",
+    "analysis": "analysis",
+    "reflection": "reflection",
+    "scratchpad": "scratchpad",
+}
+"""Family -> names of its tags: <think> (DeepSeek, Qwen, GLM, ...), <seed:think>, <thought> (EXAONE), <reasoning>."""
+
+_TOKENS = {
+    "magistral": ("[THINK]", "[/THINK]"),
+    "kimi": ("◁think▷", "◁/think▷"),
+    "gemma": ("<|channel>", "<channel|>"),
+    "cohere": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "apertus": ("<|inner_prefix|>", "<|inner_suffix|>"),
+    "openthoughts": ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    "pangu": ("[unused16]", "[unused17]"),
+}
+"""Family -> what opens and what closes its reasoning."""
+
+_OPENS = {family: rf"<(?:{names})(?:[\s:][^<>]{{0,64}})?>" for family, names in _TAGS.items()} | {
+    family: re.escape(opening) for family, (opening, _) in _TOKENS.items()
+}
+_CLOSES = {family: rf"</(?:{names})\s?>" for family, names in _TAGS.items()} | {
+    family: re.escape(closing) for family, (_, closing) in _TOKENS.items()
+}
+_MARK = re.compile(
+    "|".join(
+        [f"(?P<open_{family}>{pattern})" for family, pattern in _OPENS.items()]
+        + [f"(?P<close_{family}>{pattern})" for family, pattern in _CLOSES.items()]
+    ),
+    re.I,
+)
+
+_GRANITE = re.compile(r"\s*here(?: is|['’]s) my thought process:", re.I)
+_GRANITE_RESPONSE = re.compile(r"here(?: is|['’]s) my response:", re.I)
+
+_CHANNEL, _MESSAGE = "<|channel|>", "<|message|>"
+_CHANNEL_BEGUN = re.compile(
+    r"\s*(?:analysis|commentary|final)\b[^\n<]{0,64}(?:<\|constrain\|>\w+)?<\|message\|>"
+)
+_MESSAGE_END = re.compile(r"<\|(?:end|return|start|call)\|>")
+_BARE = re.compile(r"\s*analysis(?=.*assistantfinal)", re.S)
+"""Channels that were decoded without their special tokens."""
+
+_WRAPPER = re.compile(r"</?response>|<\|(?:start|end)_response\|>|<\|(?:begin|end)_of_solution\|>", re.I)
+_ENDS = (
+    "<|end|>",
+    "<|return|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|endoftext|>",
+    "<turn|>",
+    "[unused10]",
+    "</s>",
+    "<eos>",
+)
+"""Tokens that end a reply, where a server leaves them in."""
+
+
+def without_reasoning(text: str) -> str:
+    """The part of a reply after its reasoning, in time linear in its length; empty when the reasoning never ended.
+
+    Reasoning is what stands between the marks of one family, such as <think> and </think> in any case, and all
+    that stands in front of a closing mark without an opening one, since many chat templates open the reasoning
+    themselves: up to the last such mark. Of a reply in channels (gpt-oss) it is all but the last final channel.
+    Text without any marks is returned as it is.
+    """
+    channel, mark = _first_channel(text), _MARK.search(text)
+    if channel is not None and (mark is None or channel < mark.start()):
+        text = _final_channel(text)
+    text = _outside_marks(text)
+    if _CHANNEL in text:
+        text = _final_channel(text)
+    if _GRANITE.match(text):
+        _, *responses = _GRANITE_RESPONSE.split(text)
+        text = responses[-1] if responses else ""
+    return _without_end(_WRAPPER.sub("\n", text))
+
+
+def _outside_marks(text: str) -> str:
+    """Text outside all pairs of marks. A mark of another family inside a pair is a quotation."""
+    kept: list[str] = []
+    place = 0
+    inside = ""
+    for mark in _MARK.finditer(text):
+        kind, _, family = str(mark.lastgroup).partition("_")
+        if kind == "open" and not inside:
+            kept.append(text[place : mark.start()])
+            inside = family
+        elif kind == "close" and inside in ("", family):
+            kept = kept if inside else []
+            inside = ""
+            place = mark.end()
+    return "" if inside else "".join([*kept, text[place:]])
+
+
+def _first_channel(text: str) -> int | None:
+    """Where the first channel begins, the text's start where the chat template opened it; None without any."""
+    if _CHANNEL_BEGUN.match(text) or _BARE.match(text):
+        return 0
+    found = text.find(_CHANNEL)
+    return found if found >= 0 else None
+
+
+def _final_channel(text: str) -> str:
+    """The last message to the user; empty when there is none."""
+    if _CHANNEL not in text and _BARE.match(text):
+        return text.rpartition("assistantfinal")[2]
+    final = ""
+    for part in (_CHANNEL + text if _CHANNEL_BEGUN.match(text) else text).split(_CHANNEL):
+        header, begun, message = part.partition(_MESSAGE)
+        if begun and header.split()[:1] == ["final"]:
+            final = _MESSAGE_END.split(message, maxsplit=1)[0]
+    return final
+
+
+def _without_end(text: str) -> str:
+    end = len(text)
+    while True:
+        bare = len(text[:end].rstrip()) if text[end - 1 : end].isspace() else end
+        found = next((token for token in _ENDS if text.endswith(token, 0, bare)), None)
+        if found is None:
+            return text[:end]
+        end = bare - len(found)
