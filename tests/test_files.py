@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.files import replacing_folder
+from pairuni.files import clear_partial, replacing_folder, write_text
 
 
 def fill(folder: Path, names: str, *, keep_all_but: str | None = None, fails: bool = False) -> None:
@@ -34,4 +34,41 @@ def test_a_failure_changes_nothing(tmp_path: Path, keep: str | None) -> None:
     with pytest.raises(OSError, match="full"):
         fill(folder, "b", keep_all_but=keep, fails=True)
     assert [path.name for path in folder.iterdir()] == ["a"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("left", ["file", "folder", "link"])
+def test_what_a_kill_left_of_a_file_is_removed(tmp_path: Path, left: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("theirs")
+    run = tmp_path / "run"
+    run.mkdir()
+    aside = run / ".config.toml.partial"
+    {
+        "file": lambda: aside.write_text("ha"),
+        "folder": lambda: (aside / "deep").mkdir(parents=True),
+        "link": lambda: aside.symlink_to(elsewhere),
+    }[left]()
+    write_text(run / "config.toml", "whole")
+    assert [path.name for path in run.iterdir()] == ["config.toml"]
+    assert (run / "config.toml").read_text() == "whole"
+    for name in (".summary.json.partial", ".report.html.partial"):
+        (run / name).write_text("ha")
+    (run / ".final.partial").mkdir()
+    (run / ".step-000002.deleting").mkdir()
+    clear_partial(run)
+    assert [path.name for path in run.iterdir()] == ["config.toml"]
+    assert elsewhere.read_text() == "theirs"
+
+
+def test_a_folder_between_its_two_renames_gets_its_name_back(tmp_path: Path) -> None:
+    folder = tmp_path / "final"
+    fill(folder, "a")
+    folder.rename(tmp_path / ".final.replaced")
+    (tmp_path / ".final.partial").mkdir()
+    clear_partial(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert list(tmp_path.iterdir()) == [folder]
+    (tmp_path / ".final.replaced").mkdir()
+    clear_partial(tmp_path)
     assert list(tmp_path.iterdir()) == [folder]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from pairuni.config import (
 from pairuni.digits.completer import SceneCompleter
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
-from pairuni.files import write_text
+from pairuni.files import clear_partial, write_text
+from pairuni.locks import folder_lock
 from pairuni.pairgrpo.trainer import Trainer, load_rewards
 from pairuni.pairug.build import BuildSummary, build_pairs
 from pairuni.pairug.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
+from pairuni.shares import refuse_several
 from pairuni.training.tracking import Progress, Stages
 
 logger = logging.getLogger("pairuni")
@@ -55,12 +58,19 @@ def run_demo(seed: int, out: Path) -> Path:
     """Run the whole way of the data into ``out`` and return the path of report.html.
 
     summary.json holds seed, seconds and the scores before and after, each in [0, 1]. A demo that was stopped
-    goes on where it was. Raises ValueError when ``out`` holds a finished run, or one of another seed.
+    resumes. Raises ValueError when ``out`` holds a finished run, or one of another seed, and when another process
+    is at work there.
     """
+    refuse_several(os.environ, "demo")
+    with folder_lock(out, "demo"):
+        return _run_demo(seed, out)
+
+
+def _run_demo(seed: int, out: Path) -> Path:
     if (out / "summary.json").exists():
         raise ValueError(f"{out} already holds a run; choose another folder with --out, or remove it")
     start = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    clear_partial(out)
     settings = demo_settings(seed, out / "pairug" / "pairs.jsonl")
     config = out / "config.toml"
     if config.exists() and load_settings(RunSettings, config).seed != seed:
@@ -74,7 +84,7 @@ def run_demo(seed: int, out: Path) -> Path:
     before = _evaluate(policy, items, settings, "held-out before")
     before.write(out / "evaluation", "before")
     trainer = Trainer(settings, policy, pairs, load_rewards(settings.reward), out)
-    if trainer.run(resume=(out / "metrics.jsonl").exists()).interrupted:
+    if trainer.run(resume=True).interrupted:
         logger.warning("the same command goes on from here")
         raise KeyboardInterrupt
     after = _evaluate(policy, items, settings, "held-out after")

@@ -1,4 +1,10 @@
-"""Nothing of a user's is ever half written: files and folders are written aside, flushed, then renamed."""
+"""Files and folders that are either whole or absent, also after a kill or a power failure.
+
+Everything is written under another name beside its place (``.NAME.partial``), flushed to the disk, renamed in one
+step, and then the folder that lists the name is flushed too. After a kill the old content or the new one is there,
+never a mixture. What a killed process left aside is removed by the next one that writes the same name, and by
+``clear_partial``; nobody else's files are touched.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +15,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL, DELETING, REPLACED = ".partial", ".deleting", ".replaced"
+"""How the names end of what is being written, removed, or about to be replaced; they begin with a dot."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; it becomes ``path`` when the block ends well and is removed when it does not.
 
-    The name aside is the same every time, so that what a killed process left is overwritten by the next.
+    The name aside is the same every time, so that what a killed process left is replaced by the next.
     Raises OSError naming ``path`` when the disk is full or refuses; an earlier file is then untouched.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    aside = _beside(path, PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _discard(aside)
         yield aside
         flush_to_disk(aside)
         os.replace(aside, path)
@@ -50,10 +60,11 @@ def exclusive(path: Path) -> Iterator[None]:
 def replacing_folder(folder: Path, *, keep_all_but: str | None = None) -> Iterator[Path]:
     """An empty folder to fill; it becomes ``folder`` when the block ends well and is removed when it does not.
 
-    A folder that exists is replaced in one rename. With ``keep_all_but``, a glob, it stays: new files take the
-    place of old ones one by one, and of the others only those are removed that the glob matches.
+    A folder that exists is renamed, and removed when the new one is in its place. With ``keep_all_but``, a glob, it
+    stays: new files take the place of old ones one by one, and of the others only those are removed that the glob
+    matches.
     """
-    aside = folder.with_name(f".{folder.name}.partial")
+    aside = _beside(folder, PARTIAL)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _discard(aside)
@@ -64,9 +75,13 @@ def replacing_folder(folder: Path, *, keep_all_but: str | None = None) -> Iterat
         if keep_all_but is not None and folder.exists():
             _move_into(folder, aside, keep_all_but)
         else:
+            replaced = _beside(folder, REPLACED)
+            _discard(replaced)
             if folder.exists():
-                remove_folder(folder)
+                folder.rename(replaced)
             aside.rename(folder)
+            flush_to_disk(folder.parent)
+            _discard(replaced)
         flush_to_disk(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -74,17 +89,24 @@ def replacing_folder(folder: Path, *, keep_all_but: str | None = None) -> Iterat
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder; a kill meanwhile leaves nothing that looks whole."""
-    doomed = folder.with_name(f".{folder.name}.deleting")
+    doomed = _beside(folder, DELETING)
     _discard(doomed)
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def clear_partial(root: Path) -> None:
-    """Remove the folders that a killed process left half-written or half-deleted under ``root``."""
-    for pattern in (".*.partial", ".*.deleting"):
-        for leftover in root.glob(pattern):
-            shutil.rmtree(leftover)
+    """Remove what a killed process left half written or half deleted in ``root``, files and folders alike.
+
+    A folder that a kill caught between its two renames gets its name back.
+    """
+    for leftover in root.glob(f".*{REPLACED}"):
+        folder = leftover.with_name(leftover.name[1 : -len(REPLACED)])
+        if leftover.is_dir() and not leftover.is_symlink() and not os.path.lexists(folder):
+            leftover.rename(folder)
+    for suffix in (PARTIAL, DELETING, REPLACED):
+        for leftover in root.glob(f".*{suffix}"):
+            _discard(leftover)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -105,6 +127,13 @@ def _move_into(folder: Path, aside: Path, stale_glob: str) -> None:
         (folder / name).unlink()
 
 
-def _discard(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}{suffix}")
+
+
+def _discard(path: Path) -> None:
+    """Remove a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -27,3 +27,13 @@ def share_of(environment: Mapping[str, str]) -> Share:
     if not 0 <= rank < world_size or local_rank < 0:
         raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
     return Share(rank, world_size, local_rank)
+
+
+def refuse_several(environment: Mapping[str, str], command: str) -> None:
+    """Raise ValueError when torchrun started several processes of a command that is a single one."""
+    share = share_of(environment)
+    if share.world_size > 1:
+        raise ValueError(
+            f"pairuni {command} runs as one process, but WORLD_SIZE says that {share.world_size} were started, and "
+            "each would do all of the work; start it once, without torchrun"
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pairuni.commands.errors import Interrupted
 from pairuni.config import RunSettings
+from pairuni.locks import folder_lock, target_lock
 from pairuni.records import UGPair
 from pairuni.shares import Share, share_of
 
@@ -184,7 +185,8 @@ def _run(benchmark: Benchmark, model: Mapping[str, Any], out: Path) -> str:
     share = share_of(os.environ)
     chosen = Model(**{**model, "device": _own_device(model["device"], share)})
     try:
-        results = run_benchmark(benchmark, chosen, out, share)
+        with folder_lock(out, f"eval {benchmark.name}", rank=share.rank):
+            results = run_benchmark(benchmark, chosen, out, share)
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; what is done is in {out}, the same command goes on") from None
     if results is None:
@@ -218,10 +220,11 @@ def judge_geneval(
     look = load_looking(
         detector, clip, device=_own_device(device, share), batch_size=batch_size, settings="--"
     )
-    judged = judge_folder(pictures, look, out.with_name(f"{out.name}.records"), share=share)
-    if judged is None:
-        return f"process {share.rank + 1} of {share.world_size}: done"
-    write_results(out, judged)
+    with target_lock(out, "eval judge", rank=share.rank):
+        judged = judge_folder(pictures, look, out.with_name(f"{out.name}.records"), share=share)
+        if judged is None:
+            return f"process {share.rank + 1} of {share.world_size}: done"
+        write_results(out, judged)
     told = [f"{len(judged):,} pictures: {out}"]
     missing = [task for task in TASKS if all(one.metadata["tag"] != task for one in judged)]
     if missing:
@@ -250,10 +253,11 @@ def score(
     results = score_files(task, given, model=model)
     tables = [result.table() for result in results]
     if out is not None:
-        for result in results:
-            path = out / f"{result.slug}.json"
-            result.write(path)
-            tables.append(f"result: {path}")
+        with folder_lock(out, "eval score"):
+            for result in results:
+                path = out / f"{result.slug}.json"
+                result.write(path)
+                tables.append(f"result: {path}")
     return "\n".join(tables)
 
 

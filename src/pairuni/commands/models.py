@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from pairuni.files import replacing
+from pairuni.locks import target_lock
 from pairuni.rgb import as_rgb
+from pairuni.shares import refuse_several
 
 
 def draw(
@@ -70,7 +73,10 @@ def convert(source: str, target: Path, layout: Literal["transformers", "original
     from pairuni.policies.janus.convert import convert_checkpoint
     from pairuni.policies.registry import resolve
 
-    report = convert_checkpoint(resolve(source), target, layout)
+    refuse_several(os.environ, "convert")
+    folder = resolve(source)
+    with target_lock(target, "convert"):
+        report = convert_checkpoint(folder, target, layout)
     said = (
         f"{target}: {report.tensors:,} tensors, {report.parameters:,} parameters, "
         f"{report.source_layout} to {report.target_layout} layout"

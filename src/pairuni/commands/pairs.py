@@ -13,6 +13,8 @@ import typer
 
 from pairuni.commands.errors import Paused
 from pairuni.config import PairsSettings, load_settings, to_toml
+from pairuni.locks import folder_lock, target_lock
+from pairuni.shares import refuse_several, share_of
 from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ OWN_TOWER = "policy:"
 def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     """Build PairUG by a recipe and overrides; returns the pair file."""
     settings = load_settings(PairsSettings, recipe, overrides)
+    refuse_several(os.environ, "pairs build")
     _check_inputs(settings)
 
     from pairuni.pairug.build import build_pairs, describe_encoder
@@ -38,6 +41,7 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     completer = make_completer(settings.completer, settings.completion)
     try:
         with ExitStack() as opened:
+            opened.enter_context(folder_lock(settings.out, "pairs build"))
             encoder, spread = None, None
             if settings.engine == "ray":
                 engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
@@ -69,10 +73,9 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     _check_inputs(settings)
 
     from pairuni.pairug.encoding import encode_raw
-    from pairuni.shares import share_of
 
     share = share_of(os.environ)
-    with Stages(unit="images") as stages:
+    with folder_lock(settings.out, "pairs encode", rank=share.rank), Stages(unit="images") as stages:
         encoded = encode_raw(
             settings, _encoder(settings, share.local_rank), share, partial(stages.advance, "features")
         )
@@ -87,11 +90,12 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
 def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
     """Cut the raw data into builds of its own; returns what was made and how to go on."""
     settings = load_settings(PairsSettings, recipe, overrides)
+    refuse_several(os.environ, "pairs split")
     _check_inputs(settings)
 
     from pairuni.pairug.splitting import PARTS, RECIPE, split_raw
 
-    with Stages(unit="images") as stages:
+    with folder_lock(settings.out, "pairs split"), Stages(unit="images") as stages:
         sizes = split_raw(settings, _encoder(settings), parts, partial(stages.advance, "features"))
     largest = max(size.total() for size in sizes)
     return (
@@ -104,7 +108,9 @@ def join(out: Path) -> str:
     """Put the pairs of all parts together; returns what was made."""
     from pairuni.pairug.joining import PAIRS, join_parts
 
-    return f"{join_parts(out):,} pairs: {out / PAIRS}"
+    refuse_several(os.environ, "pairs join")
+    with folder_lock(out, "pairs join"):
+        return f"{join_parts(out):,} pairs: {out / PAIRS}"
 
 
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
@@ -166,12 +172,14 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
             f"{path} holds its pictures inside, and the page takes them from files; write them out first: "
             f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
         )
+    refuse_several(os.environ, "pairs gallery")
     pairs = read_pairs(path)
-    with Stages(unit="pictures") as stages:
+    out = path.parent / "gallery" if out is None else out
+    with target_lock(out, "pairs gallery"), Stages(unit="pictures") as stages:
         return write_gallery(
             pairs,
             path.parent,
-            path.parent / "gallery" if out is None else out,
+            out,
             title=f"{path.resolve().parent.name}/{path.name}",
             most=most,
             advance=partial(stages.advance, "thumbnails"),
@@ -182,7 +190,9 @@ def convert(source: Path, target: Path, *, embed: bool) -> int:
     """Write a pair file in another form or place; returns the number of pairs."""
     from pairuni.pairug.conversion import convert_pairs
 
-    return convert_pairs(source, target, embed=embed)
+    refuse_several(os.environ, "pairs convert")
+    with folder_lock(target.parent, "pairs convert"):
+        return convert_pairs(source, target, embed=embed)
 
 
 def push(path: Path, repo: str, *, private: bool) -> str:

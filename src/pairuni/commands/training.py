@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +16,9 @@ from pairuni.commands.errors import Interrupted
 from pairuni.commands.evaluation import in_training
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.files import write_text
+from pairuni.locks import folder_lock
 from pairuni.records import UGPair
+from pairuni.shares import refuse_several
 
 if TYPE_CHECKING:
     from pairuni.pairgrpo.rollout import Rewards
@@ -27,6 +30,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     Raises Interrupted when Ctrl-C ended the run; its work is saved.
     """
     settings = load_settings(RunSettings, recipe, overrides)
+    refuse_several(os.environ, "train")
     out = out or Path("runs") / recipe.stem
     if not dry_run and not resume and (out / "config.toml").exists():
         raise ValueError(f"{out} already holds a run; add --resume to go on with it, or give another --out")
@@ -36,6 +40,11 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
         _print_plan(settings)
         return
 
+    with folder_lock(out, "train"):
+        _train(settings, out, resume=resume)
+
+
+def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
     from pairuni.pairgrpo.trainer import Trainer, load_rewards
     from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
