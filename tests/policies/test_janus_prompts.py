@@ -88,6 +88,15 @@ def test_special_tokens_in_user_text_are_refused(token):
         prompts.generation(f"a cat {token}")
 
 
+@pytest.mark.parametrize("token", ["<image_placeholder>", "<|User|>", "<｜▁pad▁｜>", "<|grounding|>"])
+def test_a_fault_names_any_special_token_of_the_checkpoint(token):
+    processor = tiny_processor()
+    processor.tokenizer.add_special_tokens({"additional_special_tokens": ["<|User|>", "<|grounding|>"]})
+    prompts = JanusPrompts(processor)
+    assert prompts.fault(f"how{token} many?") == f"contains the special token {token}; remove it"
+    assert prompts.fault("how many <b>cats</b>, |User|?") is None
+
+
 def test_a_tokenizer_of_another_model_is_refused():
     processor = tiny_processor()
     processor.image_start_token = "<boi>"

@@ -184,6 +184,11 @@ class UnifiedPolicy(ABC):
         )
         return group[0][0].text
 
+    def question_fault(self, text: str) -> str | None:
+        """Why ``text`` cannot be a question or a drawing prompt of this policy, as the end of a sentence that begins
+        with the text's name; None when it can. A policy with special tokens overrides this."""
+        return None
+
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
     ) -> list[TextTrajectory]:

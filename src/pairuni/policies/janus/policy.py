@@ -64,6 +64,9 @@ class JanusPolicy(UnifiedPolicy):
         )
         self._scorer = JanusScorer(self.inputs, layers, text=self.text_head, image=self.image_head)
 
+    def question_fault(self, text: str) -> str | None:
+        return self.prompts.fault(text)
+
     # Sampling
 
     def sample_text(

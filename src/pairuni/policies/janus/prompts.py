@@ -5,6 +5,8 @@ Special tokens are looked up by name in the checkpoint's own tokenizer; their id
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 from transformers import JanusProcessor
@@ -54,6 +56,7 @@ class JanusPrompts:
         self.image = self._id("image", processor.image_token)
         self.begin_image = self._id("begin-of-image", processor.image_start_token)
         self.end_image = self._id("end-of-image", processor.image_end_token)
+        self._special = _any_of(self._special_tokens())
 
     def understanding(self, question: str, *, with_image: bool) -> Tensor:
         """[P] ids of a question; the image is BEGIN, n placeholders, END in front of it."""
@@ -77,6 +80,17 @@ class JanusPrompts:
         kept = (prompt_ids == self.bos) | (prompt_ids == self.begin_image)
         return torch.where(kept, prompt_ids, torch.full_like(prompt_ids, self.pad))
 
+    def fault(self, text: str) -> str | None:
+        """Why ``text`` cannot be a question or a drawing prompt: it contains a special token of the checkpoint."""
+        found = self._special.search(text)
+        return f"contains the special token {found[0]}; remove it" if found else None
+
+    def _special_tokens(self) -> set[str]:
+        tokenizer, processor = self.processor.tokenizer, self.processor
+        added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        pictures = {processor.image_token, processor.image_start_token, processor.image_end_token}
+        return added | pictures | set(tokenizer.all_special_tokens)
+
     def _id(self, role: str, token: str | None) -> int:
         index = None if token is None else self.processor.tokenizer.get_vocab().get(token)
         if index is None:
@@ -86,19 +100,20 @@ class JanusPrompts:
         return int(index)
 
     def _chat(self, text: str, *, with_image: bool) -> str:
-        tokenizer, processor = self.processor.tokenizer, self.processor
-        for token in (
-            *(processor.image_token, processor.image_start_token, processor.image_end_token),
-            *(tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token),
-        ):
-            if token in text:
-                raise ValueError(f"The text {text[:80]!r} contains the special token {token}; remove it.")
+        fault = self.fault(text)
+        if fault is not None:
+            raise ValueError(f"The text {text[:80]!r} {fault}.")
         content: list[dict[str, str]] = [{"type": "image"}] if with_image else []
         message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
-        return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+        return str(self.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
 
     def _encode(self, text: str) -> Tensor:
         ids = self.processor.tokenizer(text)["input_ids"]
         if ids[0] != self.bos:
             ids = [self.bos, *ids]
         return torch.tensor(ids, dtype=torch.long)
+
+
+def _any_of(tokens: set[str]) -> re.Pattern[str]:
+    """Matches any of the tokens, a longer one before one that it begins with."""
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token))
