@@ -254,6 +254,7 @@ def serve_reward(
 
     serve-reward NAME [--reward.hpsv2.checkpoint FILE ...]: any setting of rewards may be given. PAIRUNI_REWARD_TOKEN
     in the environment, here and where runs train, keeps others out; other machines are let in with it alone.
+    Needs pip install 'pairuni[serve]'. A stop (Ctrl-C, SIGTERM, SIGHUP) finishes the requests in flight.
     """
     from pairuni.commands.serving import serve
 

@@ -26,7 +26,7 @@ from pairuni.training.tracking import MetricsLog
 
 def serve(port: int = 0) -> RewardServer:
     server = RewardServer(REWARDS.generation, ("127.0.0.1", port))
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from pairuni.config import RewardSettings, RunSettings, Settings, load_settings
+from pairuni.rewards.token import token_from_environment
 
 
 class ServedSettings(Settings):
@@ -21,7 +21,7 @@ class ServedSettings(Settings):
 def serve(
     name: str, overrides: Sequence[str], *, recipe: Path | None, host: str, port: int, unguarded: bool
 ) -> None:
-    """Serve a reward until Ctrl-C. unguarded: other machines may use it without a token.
+    """Serve a reward until Ctrl-C, SIGTERM or SIGHUP. unguarded: other machines may use it without a token.
 
     Raises OSError when the port is taken, ValueError for an unknown name, and for other machines without a token.
     """
@@ -29,7 +29,7 @@ def serve(
         settings = load_settings(ServedSettings, None, overrides).reward
     else:
         settings = load_settings(RunSettings, recipe, overrides).reward
-    token = os.environ.get(settings.remote.token_variable, "").strip()
+    token = token_from_environment(settings.remote.token_variable)
 
     from pairuni.rewards.registry import any_reward
     from pairuni.rewards.server import RewardServer
@@ -42,6 +42,7 @@ def serve(
     with RewardServer(any_reward(name, settings), (host, port), token, limit=settings.timeout) as server:
         typer.echo(f"{name}: {server.url}/score and {server.url}/health; Ctrl-C stops")
         server.serve_forever()
+    typer.echo("stopped", err=True)
 
 
 def _is_own(host: str) -> bool:

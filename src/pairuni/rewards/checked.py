@@ -66,7 +66,10 @@ def _number(name: str, record: Annotation, score: Any) -> float:
         given = None
     if not isinstance(given, Real) or isinstance(given, bool):
         raise RewardError(f"reward {name!r} gave {score!r}, not a number, for {describe(record)}")
-    value = float(given)
+    try:
+        value = float(given)
+    except OverflowError:  # an integer beyond what a float holds
+        value = math.inf
     if not math.isfinite(value):
         raise RewardError(f"reward {name!r} gave {value} for {describe(record)}")
     return value

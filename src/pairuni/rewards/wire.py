@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -25,6 +26,12 @@ Sample = str | Image.Image
 
 MOST_PIXELS = 1 << 27
 """Of all pictures of a request: 400 MB once they are read, however few bytes they travel in."""
+MOST_VALUES = 1 << 21
+"""Of a request: objects in memory are many times larger than the two bytes that an empty one travels in."""
+_LONGEST_QUOTE = 500
+_HEADER = struct.Struct(">8s4x4sII")
+_HEADER_CHARACTERS = 32
+"""Of base64, which is 24 bytes: signature, length and name of the first chunk, width, height."""
 
 
 def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
@@ -37,12 +44,20 @@ def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
     ).encode()
 
 
-def unpack(body: bytes) -> tuple[list[Annotation], list[Sample]]:
-    """Records and samples of a request. Raises ValueError saying what is wrong with which."""
+def unpack(body: bytes | bytearray) -> tuple[list[Annotation], list[Sample]]:
+    """Records and samples of a request. Raises ValueError saying what is wrong with which.
+
+    Memory: a small multiple of the body, and of the pictures only those that fit into ``MOST_PIXELS``.
+    """
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+        raise ValueError(f"the request has more than {MOST_VALUES:,} values")
     try:
-        values = json.loads(body)
+        text = str(body, "utf-8")
+        del body
+        values = json.loads(text)
     except RecursionError:
         raise ValueError("the request is nested too deeply") from None
+    del text
     if not isinstance(values, dict) or not all(
         isinstance(values.get(k), list) for k in ("records", "samples")
     ):
@@ -57,6 +72,7 @@ def unpack(body: bytes) -> tuple[list[Annotation], list[Sample]]:
         sample = _unpacked(number, one, left)
         left -= 0 if isinstance(sample, str) else sample.width * sample.height
         unpacked.append(sample)
+        samples[number] = None  # its text is not needed any more
     return records, unpacked
 
 
@@ -69,9 +85,19 @@ def bounds_from_json(given: Any) -> tuple[float, float]:
     """The range that ``bounds_to_json`` wrote. Raises ValueError for anything else."""
     try:
         low, high = given
-        return (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-    except (TypeError, ValueError):
-        raise ValueError(f"{given!r} is no range of scores") from None
+        bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    except (TypeError, ValueError, OverflowError):
+        bounds = (math.nan, math.nan)
+    if not bounds[0] <= bounds[1]:
+        raise ValueError(f"{shortened(repr(given))} is no range of scores")
+    return bounds
+
+
+def shortened(text: str) -> str:
+    """One line of bounded length; a reward's sentence names the record first and the reason last, so both stay."""
+    text = " ".join(text.split())
+    half = _LONGEST_QUOTE // 2
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} ... {text[-half:]}"
 
 
 def _packed(sample: Sample) -> dict[str, str]:
@@ -96,14 +122,28 @@ def _unpacked(number: int, given: Any, most_pixels: int) -> Sample:
     if not isinstance(given, dict) or not isinstance(given.get("png"), str):
         raise ValueError(f'sample {number} is neither {{"text": ...}} nor {{"png": ...}}')
     try:
-        with Image.open(BytesIO(base64.b64decode(given["png"], validate=True)), formats=["PNG"]) as opened:
-            fits = opened.width * opened.height <= most_pixels  # known before the pixels are read
-            picture = as_rgb(opened) if fits else None
+        fits = _pixels(given["png"]) <= most_pixels  # known before anything is copied
+        if fits:
+            data = BytesIO(base64.b64decode(given.pop("png"), validate=True))
+            with Image.open(data, formats=["PNG"]) as opened:
+                fits = opened.width * opened.height <= most_pixels  # a later header may say otherwise
+                picture = as_rgb(opened) if fits else None
     except (OSError, SyntaxError, ValueError, binascii.Error, Image.DecompressionBombError) as error:
         raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None
-    if picture is None:
+    if not fits or picture is None:
         raise ValueError(
             f"the pictures up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
             "lower reward.remote.batch_size"
         )
     return picture
+
+
+def _pixels(encoded: str) -> int:
+    """Pixels of a PNG by its header. Raises ValueError when it has none."""
+    start = base64.b64decode(encoded[:_HEADER_CHARACTERS], validate=True)
+    if len(start) < _HEADER.size:
+        raise ValueError("it is too short")
+    signature, chunk, width, height = _HEADER.unpack(start)
+    if (signature, chunk) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
+        raise ValueError("it does not begin as one")
+    return int(width * height)
