@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from pairuni.pairgrpo.objective import (
+    MAX_LOG_RATIO,
     LossTerms,
     clip_fractions,
     clipped_surrogate,
@@ -79,3 +82,56 @@ def test_padding_never_reaches_loss_or_gradient() -> None:
     assert log_probs.grad is not None
     assert log_probs.grad[1, 1:].tolist() == [0.0, 0.0]
     assert log_probs.grad[1, 0] != 0.0
+
+
+def one_token(
+    new: float, old: float, reference: float, advantage: float, beta: float
+) -> tuple[float, list[float]]:
+    """Loss, and its gradient by the two tokens' log-probs; the second token is an ordinary one."""
+    log_probs = torch.tensor([[new, -1.0]], requires_grad=True)
+    terms = LossTerms(
+        log_probs=log_probs,
+        old_log_probs=torch.tensor([[old, -1.0]]),
+        mask=torch.ones(1, 2),
+        advantages=torch.tensor([advantage]),
+        coefficients=torch.tensor([0.5]),
+        reference_log_probs=torch.tensor([[reference, -1.0]]),
+    )
+    loss = pairgrpo_loss(terms, clip_low=0.2, clip_high=0.2, beta=beta)
+    loss.backward()
+    assert log_probs.grad is not None
+    return float(loss.detach()), log_probs.grad[0].tolist()
+
+
+@pytest.mark.parametrize("far", [-22.0, -88.0, -90.0, -1e4, -1e30, -3e38])
+def test_extreme_log_ratios_leave_loss_and_gradient_finite(far: float) -> None:
+    loss, gradient = one_token(-1.0, far, -1.0, 1.0, 0.0)  # ratio beyond the upper clip
+    assert loss == pytest.approx(-0.5 * (1.2 + 1.0))
+    assert gradient == [0.0, -0.5]
+    loss, gradient = one_token(-1.0, far, -1.0, -1.0, 0.0)  # the side that the clip leaves free
+    assert math.isfinite(loss)
+    assert gradient == [0.0, 0.5]
+    loss, gradient = one_token(far, -1.0, -1.0, 1.0, 0.0)  # ratio near zero
+    assert loss == pytest.approx(-0.5)
+    assert gradient == pytest.approx([0.0, -0.5], abs=1e-8)
+    for new, reference in ((far, -1.0), (-1.0, far)):
+        loss, gradient = one_token(new, new, reference, 1.0, 0.01)
+        assert math.isfinite(loss)
+        assert all(map(math.isfinite, gradient))
+        assert gradient[1] == -0.5
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.1, 3.0, 19.0])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_ordinary_log_ratios_are_as_the_equation_says(distance: float, sign: float) -> None:
+    difference = torch.tensor([[sign * distance]], dtype=torch.float64)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    ratio = importance_ratio(difference, zero, torch.ones(1, 1))
+    assert float(ratio) == math.exp(sign * distance)
+    assert float(k3_kl(zero, difference)) == math.exp(sign * distance) - sign * distance - 1.0
+
+
+def test_the_square_of_the_largest_ratio_fits_in_float32() -> None:
+    log_probs = torch.zeros(1, 1, requires_grad=True)
+    ratio = importance_ratio(log_probs + MAX_LOG_RATIO, torch.zeros(1, 1), torch.ones(1, 1))
+    assert torch.isfinite(ratio.square()).all()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pairuni import __version__
+from pairuni.chat.reasoning import without_reasoning
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import (
     Ask,
@@ -31,6 +32,11 @@ T = TypeVar("T")
 
 Records = Mapping[str, Mapping[str, Any]]
 """By key, {"reply", "finished"} of an Ask and {"guidance"} of a Draw."""
+
+
+def said(records: Records, key: str) -> str:
+    """The reply to an Ask as official files hold it: without the model's reasoning."""
+    return without_reasoning(str(records[key]["reply"]))
 
 
 @dataclass(frozen=True, kw_only=True)

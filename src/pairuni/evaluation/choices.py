@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.evaluation import mmmu, mmstar, prompts
-from pairuni.evaluation.benchmark import Benchmark, Records, spread
+from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
 from pairuni.evaluation.tables import read_table
@@ -50,7 +50,7 @@ def mmstar_benchmark(
     def finish(records: Records) -> list[Result]:
         answered = [
             {name: cell for name, cell in row.items() if name != "image"}
-            | {"prediction": records[str(row["index"])]["reply"]}
+            | {"prediction": said(records, str(row["index"]))}
             for row in kept
         ]
         mmstar.write_predictions(out / "answers" / "mmstar.jsonl", answered)
@@ -100,7 +100,7 @@ def mmmu_benchmark(
 
     def finish(records: Records) -> list[Result]:
         outputs = {
-            subject: [{**_known(row), "response": records[row["id"]]["reply"]} for row in rows]
+            subject: [{**_known(row), "response": said(records, row["id"])} for row in rows]
             for subject, rows in chosen.items()
         }
         mmmu.write_outputs(out / "answers", outputs)

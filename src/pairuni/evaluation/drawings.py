@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pairuni.chat.reasoning import without_reasoning
 from pairuni.config import EndpointSettings
 from pairuni.evaluation import geneval_files, wise
 from pairuni.evaluation.benchmark import Benchmark, Records, spread
@@ -219,7 +220,7 @@ def _judged(
 
 def _marks(reply: str, protocol: wise.Protocol) -> dict[str, int] | None:
     if protocol == "legacy":
-        return wise.marks_in(reply)
+        return wise.marks_in(without_reasoning(reply))
     verdict = verdict_in(reply)
     return None if verdict is None else {"score": verdict}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pairuni.evaluation import mme, pope, prompts
-from pairuni.evaluation.benchmark import Benchmark, Records, spread
+from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
 from pairuni.evaluation.pictures import check_pictures
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
@@ -45,7 +45,7 @@ def pope_benchmark(
 
     def finish(records: Records) -> list[Result]:
         replies = {
-            name: [records[_key(q.image, q.text)]["reply"] for q in questions]
+            name: [said(records, _key(q.image, q.text)) for q in questions]
             for name, questions in splits.items()
         }
         for name, questions in splits.items():
@@ -100,7 +100,7 @@ def mme_benchmark(
     def finish(records: Records) -> list[Result]:
         answers = {
             name: [
-                mme.Answered(row.image, row.question, row.truth, records[keyed[name, row]]["reply"])
+                mme.Answered(row.image, row.question, row.truth, said(records, keyed[name, row]))
                 for row in found
             ]
             for name, found in rows.items()

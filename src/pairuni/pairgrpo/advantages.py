@@ -7,18 +7,25 @@ from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation
 
+ROUNDING = 1e-6
+"""Differences up to this share of a group's largest absolute reward are rounding, about eight times float32's."""
+
 
 def groups_without_spread(rewards: Tensor) -> Tensor:
-    """[G] bool: groups whose rewards [G, K] are all equal, and which therefore teach nothing."""
-    return rewards.amax(dim=-1) == rewards.amin(dim=-1)
+    """[G] bool: groups whose rewards [G, K] are equal but for rounding, and which therefore teach nothing.
+
+    Normalising would turn rounding, such as that of a batched forward pass, into advantages of full size.
+    """
+    spread = rewards.amax(dim=-1) - rewards.amin(dim=-1)
+    return spread <= ROUNDING * rewards.abs().amax(dim=-1)
 
 
 def group_advantages(rewards: Tensor, std_guard: float = 1e-4) -> Tensor:
     """A = (r - mean) / (std + std_guard) within each group; rewards and result [G, K].
 
     std is the sample standard deviation (K - 1), as in TRL. A group without spread gets exactly 0, which the
-    guard alone would not give: the mean of equal floats may differ from them in the last bit. Raises
-    ValueError when K < 2.
+    guard alone would not give: the mean of equal floats may differ from them in the last bit, and rewards that
+    are large beside the guard differ by more than it through rounding. Raises ValueError when K < 2.
     """
     if rewards.shape[-1] < 2:
         raise ValueError(f"a group needs at least 2 rollouts to have an advantage, got {rewards.shape[-1]}")

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from pairuni.config import TokenReduction
 
+MAX_LOG_RATIO = 20.0
+"""Largest log-ratio that exp is taken of, as in verl: e^20 is 4.9e8, and even its square fits in float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
@@ -35,8 +38,11 @@ class LossTerms:
 
 
 def importance_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
-    """[N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs hold."""
-    return torch.where(mask.bool(), log_probs - old_log_probs, 0.0).exp()
+    """[N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs hold.
+
+    Finite for any finite log-probs: a log-ratio above MAX_LOG_RATIO counts as that and has no gradient.
+    """
+    return torch.where(mask.bool(), log_probs - old_log_probs, 0.0).clamp(max=MAX_LOG_RATIO).exp()
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
@@ -47,8 +53,11 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip_low: float, clip_hi
 
 
 def k3_kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
-    """k3 estimate of KL(pi_theta || pi_ref) a token: exp(d) - d - 1 with d = ref - log_probs; [N, T]."""
-    difference = reference_log_probs - log_probs
+    """k3 estimate of KL(pi_theta || pi_ref) a token: exp(d) - d - 1 with d = ref - log_probs; [N, T].
+
+    Finite for any finite log-probs: d above MAX_LOG_RATIO counts as that and has no gradient.
+    """
+    difference = (reference_log_probs - log_probs).clamp(max=MAX_LOG_RATIO)
     return difference.exp() - difference - 1.0
 
 
