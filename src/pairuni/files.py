@@ -8,15 +8,19 @@ never a mixture. What a killed process left aside is removed by the next one tha
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL, DELETING, REPLACED = ".partial", ".deleting", ".replaced"
 """How the names end of what is being written, removed, or about to be replaced; they begin with a dot."""
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -45,6 +49,23 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole text file, or leave the old one."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """The bytes of a regular file of at most ``most`` bytes; nothing is waited for and nothing else is opened.
+
+    Raises OSError, also for a folder, a named pipe, a socket or a device, and ValueError for a file that is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise OSError(errno.EINVAL, f"is {kind}, not a file")
+    with os.fdopen(descriptor, "rb") as file:
+        if status.st_size > most:
+            raise ValueError(f"has {status.st_size:,} bytes; at most {most:,} are read")
+        return file.read(status.st_size)
 
 
 @contextmanager

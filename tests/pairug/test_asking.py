@@ -14,7 +14,7 @@ from pairuni.chat.request import AskingFailed
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.asking import at_once, in_order, in_rounds, next_request
 from pairuni.pairug.conversation import Outcome
-from pairuni.pairug.images import ImageError
+from pairuni.pictures import ImageError
 
 
 @dataclass(frozen=True)

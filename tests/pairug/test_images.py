@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.images import ImageError, decode_image
 from pairuni.pairug.requests import Picture
+from pairuni.pictures import ImageError, decode_image
 from pairuni.records import Quadruple
 
 

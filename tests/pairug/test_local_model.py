@@ -13,10 +13,10 @@ from completion_samples import made_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import complete, make_completer
-from pairuni.pairug.images import ImageError
 from pairuni.pairug.local_model import LocalModel, messages_of
 from pairuni.pairug.model_author import author_of
 from pairuni.pairug.requests import Picture
+from pairuni.pictures import ImageError
 from tiny_models import save_tiny_janus
 
 

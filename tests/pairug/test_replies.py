@@ -15,11 +15,11 @@ from PIL import Image
 from pairuni.chat.replies import Unusable, read_reply, schema_of
 from pairuni.config import CompletionSettings
 from pairuni.pairug import prompts
-from pairuni.pairug.images import ImageError
 from pairuni.pairug.model_author import author_of
 from pairuni.pairug.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
 from pairuni.pairug.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
 from pairuni.pairug.requests import Picture
+from pairuni.pictures import ImageError
 from pairuni.records import GenerationSample, UnderstandingSample
 from pairuni.rewards.answers import parse_options
 

@@ -91,9 +91,12 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_half_written(tmp_path):
     assert not list(tmp_path.glob("*y.parquet*"))
 
 
-def test_a_broken_picture_inside_is_a_problem(tmp_path):
+def test_a_broken_picture_inside_is_a_problem(tmp_path, monkeypatch):
     source = data_set(tmp_path / "one")
     (tmp_path / "one" / "images" / "c.png").write_bytes(b"\x89PNG no")
+    with pytest.raises(ValueError, match=r"'images/c\.png' is not an image that can be read"):
+        convert_pairs(source, tmp_path / "p.parquet", embed=True)
+    monkeypatch.setattr("pairuni.pairug.parquet.decode", lambda data: None)  # as another program writes it
     convert_pairs(source, tmp_path / "p.parquet", embed=True)
     (problem,) = iter_problems(tmp_path / "p.parquet")
     assert str(problem).startswith(f"{tmp_path / 'p.parquet'}, line 2, field understand_ann.image: ")

@@ -12,11 +12,11 @@ from PIL import Image
 from pairuni.digits.evaluation import BATCH, MAX_NEW_TOKENS, Evaluation, Marked, mark_pictures, mark_replies
 from pairuni.digits.world import held_out_items
 from pairuni.evaluation.benchmark import Benchmark, Records
-from pairuni.evaluation.pictures import open_picture
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask, Draw
 from pairuni.files import write_text
 from pairuni.intervals import wilson_interval
+from pairuni.pictures import open_picture
 
 
 def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:

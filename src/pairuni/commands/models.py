@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairuni.files import replacing
 from pairuni.locks import target_lock
-from pairuni.rgb import as_rgb
+from pairuni.pictures import open_picture
 from pairuni.shares import refuse_several
 
 
@@ -50,22 +50,13 @@ def answer(
     model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
 ) -> str:
     """The greedy answer to a question about a picture."""
+    if not image.exists():
+        raise FileNotFoundError(f"{image}: no such picture")
     picture = open_picture(image)
     from pairuni.policies.registry import load_policy
 
     policy = load_policy(model, device=device, dtype=dtype)
     return policy.answer(picture, question, max_new_tokens=max_new_tokens)
-
-
-def open_picture(path: Path) -> Image.Image:
-    """A picture as RGB. Raises FileNotFoundError or ValueError naming the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such picture")
-    try:
-        with Image.open(path) as opened:
-            return as_rgb(opened)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a picture that can be read ({error})") from None
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -141,12 +142,17 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
 
 def check(path: Path) -> int:
     """Print every problem of a pair file; returns their number."""
+    from pairuni.pairug.images import described
     from pairuni.pairug.store import iter_problems
+    from pairuni.pictures import Trait
 
     count = 0
-    for problem in iter_problems(path):
+    traits = Counter[Trait]()
+    for problem in iter_problems(path, traits):
         typer.echo(str(problem))
         count += 1
+    for sentence in described(traits):
+        typer.echo(sentence)
     return count
 
 

@@ -11,21 +11,18 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, ImageOps
 
 from pairuni import __version__
 from pairuni.evaluation.geneval_files import TASKS, Judged
 from pairuni.evaluation.rows import read_rows
 from pairuni.evaluation.running import Run, all_records, in_batches, own_journal, when_all_are_done
+from pairuni.pictures import open_picture
 from pairuni.rewards.composition.asked import checked
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.rules import Verdict, judge
-from pairuni.rgb import as_rgb
 from pairuni.shares import Share
 
 
@@ -128,7 +125,7 @@ def _key(one: Drawn, folder: Path, look: Looking) -> str:
 
 
 def _verdicts(batch: Sequence[Drawn], look: Looking) -> list[dict[str, Any]]:
-    seen = look([_opened(one.path) for one in batch], [one.metadata for one in batch])
+    seen = look([open_picture(one.path) for one in batch], [one.metadata for one in batch])
     verdicts = [judge(one.metadata, objects) for one, objects in zip(batch, seen, strict=True)]
     return [
         {
@@ -138,14 +135,6 @@ def _verdicts(batch: Sequence[Drawn], look: Looking) -> list[dict[str, Any]]:
         }
         for verdict, objects in zip(verdicts, seen, strict=True)
     ]
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(BytesIO(path.read_bytes())) as file:
-            return as_rgb(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a picture that can be read ({error})") from None
 
 
 def _judged(one: Drawn, value: Mapping[str, Any]) -> Judged:

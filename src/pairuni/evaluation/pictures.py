@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from pairuni.pictures import ImageError, decode_image, open_picture
 from pairuni.policies.pictures import side_by_side
-from pairuni.rgb import as_rgb
 
 Picture = Path | bytes
 """A picture's file, or the bytes of one."""
@@ -20,18 +19,17 @@ def one_picture(pictures: Sequence[Picture]) -> Image.Image | None:
 
     Several stand side by side. Raises ValueError naming a file that cannot be read.
     """
-    opened = [open_picture(picture) for picture in pictures]
+    opened = [_opened(picture) for picture in pictures]
     return side_by_side(opened) if opened else None
 
 
-def open_picture(picture: Picture) -> Image.Image:
-    """The picture as RGB. Raises ValueError naming the file when it cannot be read."""
+def _opened(picture: Picture) -> Image.Image:
+    if isinstance(picture, Path):
+        return open_picture(picture)
     try:
-        with Image.open(picture if isinstance(picture, Path) else BytesIO(picture)) as file:
-            return as_rgb(file)
-    except (OSError, Image.DecompressionBombError) as error:
-        name = picture if isinstance(picture, Path) else "a picture of the data set"
-        raise ValueError(f"{name}: not a picture that can be read ({error})") from None
+        return decode_image(picture)
+    except ImageError as error:
+        raise ImageError(error.reason, "a picture of the data set") from None
 
 
 def check_pictures(pictures: Sequence[Path], where: str) -> None:

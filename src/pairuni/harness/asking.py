@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
+from pairuni.pictures import PICTURE_SUFFIXES, open_picture
 from pairuni.policies.pictures import side_by_side
 from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
 from pairuni.rgb import as_rgb
@@ -34,8 +35,6 @@ _NEUTRAL_DRAWS: dict[str, tuple[Any, ...]] = {
     "min_p": (None, 0),
 }
 """The same, of settings that matter only where tokens are drawn."""
-
-_PICTURE_FILES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -147,9 +146,8 @@ def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image 
 def _open(picture: Any) -> Image.Image:
     if isinstance(picture, Image.Image):
         return as_rgb(picture)
-    if isinstance(picture, str | Path) and Path(picture).suffix.lower() in _PICTURE_FILES:
-        with Image.open(picture) as opened:
-            return as_rgb(opened)
+    if isinstance(picture, str | Path) and Path(picture).suffix.lower() in PICTURE_SUFFIXES:
+        return open_picture(Path(picture))
     raise ValueError(
         f"A question comes with {str(picture)[:80]!r}, which is no picture; policies read pictures and text."
     )

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
+from pairuni.pictures import ImageError, open_picture
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import scores_by_term, terms_of
-from pairuni.rgb import as_rgb
 from pairuni.training.seeding import derive_seed
 
 Task = Literal["understanding", "generation"]
@@ -217,12 +217,13 @@ def rollout_batch(
 
 
 def open_image(path: Path) -> Image.Image:
-    """The picture as RGB, wholly read. Raises ValueError naming a file that is missing or broken."""
+    """The picture as RGB, wholly read. Raises ImageError naming a file that is missing or broken."""
     try:
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the image {path} does not open ({error}); run `pairuni pairs check`") from error
+        return open_picture(path)
+    except ImageError as error:
+        raise ImageError(
+            f"the image {path} does not open (it {error.reason}); run `pairuni pairs check`"
+        ) from None
 
 
 def _scored(

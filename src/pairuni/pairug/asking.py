@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from pairuni.chat.request import Answer, AskingFailed, AskingStopped, Stopping
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.conversation import Asked, Conversation, Outcome
-from pairuni.pairug.images import ImageError
+from pairuni.pictures import ImageError
 
 R = TypeVar("R", bound=Asked)
 

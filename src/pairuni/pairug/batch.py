@@ -16,9 +16,9 @@ from pairuni.config import CompletionSettings
 from pairuni.files import replacing
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.costs import Budget, CompletionPaused
-from pairuni.pairug.images import ImageError
 from pairuni.pairug.jsonl import Problem, dump, iter_objects
 from pairuni.pairug.requests import Request
+from pairuni.pictures import ImageError
 
 URL = "/v1/chat/completions"
 MOST_REQUESTS = 50_000

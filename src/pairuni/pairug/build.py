@@ -23,6 +23,8 @@ from pairuni.pairug.costs import Plan, Usage, usage_of
 from pairuni.pairug.encoders import TransformersEncoder
 from pairuni.pairug.features import EncodedImages, Encoder, encode_features
 from pairuni.pairug.gathering import gather_images
+from pairuni.pairug.images import counted
+from pairuni.pairug.images import described as image_notes
 from pairuni.pairug.jsonl import dump_line, dump_lines
 from pairuni.pairug.model_completion import ModelCompleter
 from pairuni.pairug.prompts import PROMPTS_DIGEST
@@ -32,6 +34,7 @@ from pairuni.pairug.selection import select_pairs
 from pairuni.pairug.spread import Spread, complete_spread, encode_spread
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.pairug.store import write_pairs
+from pairuni.pictures import Trait
 from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
 
 logger = logging.getLogger("pairuni")
@@ -111,6 +114,9 @@ def build_pairs(
     _require_both(report.quadruples, dropped)
     encoded, described = _encoded(settings, report.quadruples, encoder, spread, advance)
     dropped += _undecodable(report.quadruples, encoded)
+    pictures = counted(encoded.distinct_traits())
+    for sentence in image_notes(pictures):
+        logger.info("%s", sentence)
     kept = picked(report.quadruples, encoded.kept)
     _require_both(kept, dropped)
     quadruples = gather_images(kept, encoded.digests, out, scratch)
@@ -144,7 +150,7 @@ def build_pairs(
     summary = _summary(len(raw.samples) + len(raw.bad), dropped, clusters, report, quadruples, pairs)
     if searches:
         summary = replace(summary, compared=round(searches[0][0], 6), recall=round(searches[0][1], 6))
-    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared, described)
+    _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared, described, pictures)
     if not isinstance(completer, ModelCompleter):
         answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
@@ -297,10 +303,12 @@ def _write(
     pairs: Sequence[UGPair],
     compared: Mapping[str, Any] | None,
     described: Mapping[str, Any],
+    pictures: Mapping[Trait, int],
 ) -> None:
     chosen = settings.model_dump(mode="json", exclude={"understanding", "generation", "out", *_WHERE})
     stats = {"build": summary.to_json(), "left_out": left_out, "settings": chosen, **pair_statistics(pairs)}
     stats["features"] = described
+    stats["pictures"] = pictures
     if compared is not None:
         stats["matchings"] = compared
     if usage is not None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pairuni.pairug.feature_cache import FeatureCache
-from pairuni.pairug.images import ImageError, decode_image, read_bytes
+from pairuni.pictures import ImageError, Trait, decode, decode_image, read_bytes, traits_of
 
 Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 """RGB images -> features [N, D], not necessarily normalised."""
@@ -36,12 +36,23 @@ class EncodedImages:
     """features: [M, D], L2-normalised; row m is image number ``kept[m]`` of those given.
 
     digests: content of each kept image, equal for copies. faults: image number -> why it was set aside.
+    traits: image number -> what its RGB leaves out, of those of which it leaves out something.
     """
 
     features: NDArray[np.float32]
     kept: list[int]
     digests: list[str]
     faults: dict[int, str]
+    traits: dict[int, frozenset[Trait]] = field(default_factory=dict)
+
+    def distinct_traits(self) -> list[frozenset[Trait]]:
+        """Of each kept picture once, of which its RGB leaves out something."""
+        of_digest = {
+            digest: self.traits[number]
+            for number, digest in zip(self.kept, self.digests, strict=True)
+            if number in self.traits
+        }
+        return list(of_digest.values())
 
 
 def l2_normalise(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,16 +94,12 @@ def encode_features(
     rows = FeatureCache(cache / behaviour_of(encoder) if cache else None)
     digests: dict[int, str] = {}
     faults: dict[int, str] = {}
-    for number, digest, fault in _encode_blocks(
-        image_paths, encoder, rows, batch_size, _blocks_of(image_paths)
-    ):
-        if fault is None:
-            digests[number] = digest
-        else:
-            faults[number] = fault
+    traits: dict[int, frozenset[Trait]] = {}
+    for number, opened in _encode_blocks(image_paths, encoder, rows, batch_size, _blocks_of(image_paths)):
+        _note(number, opened, digests, faults, traits)
         if advance is not None:
             advance(1)
-    return collect(rows, digests, faults)
+    return replace(collect(rows, digests, faults), traits=traits)
 
 
 def encode_share(
@@ -113,9 +120,9 @@ def encode_share(
     rows = FeatureCache(cache / behaviour_of(encoder))
     faults: dict[int, str] = {}
     mine = range(rank, len(_blocks_of(image_paths)), world_size)
-    for number, _, fault in _encode_blocks(image_paths, encoder, rows, batch_size, mine):
-        if fault is not None:
-            faults[number] = fault
+    for number, opened in _encode_blocks(image_paths, encoder, rows, batch_size, mine):
+        if opened.fault is not None:
+            faults[number] = opened.fault
         if advance is not None:
             advance(1)
     return faults
@@ -123,24 +130,48 @@ def encode_share(
 
 @dataclass(frozen=True)
 class BlockEncoded:
-    """Of one block of images: digests of those whose features are kept, and why others were set aside, by number."""
+    """Of one block of images, by number: digests of those whose features are kept, why others were set aside, and
+    what the RGB of some leaves out."""
 
     digests: dict[int, str]
     faults: dict[int, str]
+    traits: dict[int, frozenset[Trait]]
 
 
 def encode_block(
     block: int, paths: Sequence[str | Path], encoder: Encoder, rows: FeatureCache, batch_size: int
 ) -> BlockEncoded:
     """Encode the images of one block, whose paths are given, into ``rows``; see ``encode_share``."""
-    made = BlockEncoded({}, {})
+    made = BlockEncoded({}, {}, {})
     with ThreadPoolExecutor(_DECODERS) as decoders:
-        for number, digest, fault in _encode_block(block, paths, encoder, rows, batch_size, decoders):
-            if fault is None:
-                made.digests[number] = digest
-            else:
-                made.faults[number] = fault
+        for number, opened in _encode_block(block, paths, encoder, rows, batch_size, decoders):
+            _note(number, opened, made.digests, made.faults, made.traits)
     return made
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file's digest, its picture where no features of it are kept, and what is wrong with it."""
+
+    digest: str = ""
+    image: Image.Image | None = None
+    traits: frozenset[Trait] = frozenset()
+    fault: str | None = None
+
+
+def _note(
+    number: int,
+    opened: _Opened,
+    digests: dict[int, str],
+    faults: dict[int, str],
+    traits: dict[int, frozenset[Trait]],
+) -> None:
+    if opened.fault is not None:
+        faults[number] = opened.fault
+        return
+    digests[number] = opened.digest
+    if opened.traits:
+        traits[number] = opened.traits
 
 
 def images_of_share(images: int, rank: int, world_size: int) -> int:
@@ -159,8 +190,8 @@ def _encode_blocks(
     rows: FeatureCache,
     batch_size: int,
     blocks: Sequence[int],
-) -> Iterator[tuple[int, str, str | None]]:
-    """Number, digest and fault of each image of the blocks, whose features are then in ``rows``."""
+) -> Iterator[tuple[int, _Opened]]:
+    """Number and what is known of each image of the blocks, whose features are then in ``rows``."""
     with ThreadPoolExecutor(_DECODERS) as decoders:
         for block in blocks:
             paths = image_paths[block * SHARD : (block + 1) * SHARD]
@@ -174,35 +205,37 @@ def _encode_block(
     rows: FeatureCache,
     batch_size: int,
     decoders: ThreadPoolExecutor,
-) -> Iterator[tuple[int, str, str | None]]:
+) -> Iterator[tuple[int, _Opened]]:
     first = block * SHARD
     fresh: dict[str, NDArray[np.float32]] = {}
     batch: dict[str, Image.Image | Path] = {}
     seen: set[str] = set()
-    opened: deque[Any] = deque()
+    opening: deque[Future[_Opened]] = deque()
     for place in range(len(paths)):
-        while len(opened) < batch_size and place + len(opened) < len(paths):
-            opened.append(decoders.submit(_open, Path(paths[place + len(opened)]), rows))
-        digest, image, fault = opened.popleft().result()
-        if fault is None and digest not in seen:
-            seen.add(digest)
-            batch[digest] = Path(paths[place]) if image is None else image
+        while len(opening) < batch_size and place + len(opening) < len(paths):
+            opening.append(decoders.submit(_open, Path(paths[place + len(opening)]), rows))
+        opened = opening.popleft().result()
+        if opened.fault is None and opened.digest not in seen:
+            seen.add(opened.digest)
+            batch[opened.digest] = Path(paths[place]) if opened.image is None else opened.image
             if len(batch) == batch_size:
                 _encode_batch(batch, encoder, rows, fresh)
-        yield first + place, digest, fault
+        yield first + place, opened
     _encode_batch(batch, encoder, rows, fresh)
     if fresh:
         rows.add(block, list(fresh), np.stack(list(fresh.values())))
 
 
-def _open(path: Path, rows: FeatureCache) -> tuple[str, Image.Image | None, str | None]:
-    """Digest of a file, its image where no features of it are kept, and what is wrong with it."""
+def _open(path: Path, rows: FeatureCache) -> _Opened:
     try:
         data = read_bytes(path)
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        return digest, None if digest in rows else decode_image(data), None
+        if digest in rows:
+            return _Opened(digest, traits=traits_of(data))
+        decoded = decode(data)
+        return _Opened(digest, decoded.image, decoded.traits)
     except ImageError as error:
-        return "", None, str(error)
+        return _Opened(fault=error.reason)
 
 
 def _encode_batch(
@@ -226,9 +259,22 @@ def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
 
 
 def behaviour_of(encoder: Encoder) -> str:
-    """A digest of what the encoder makes of one picture: other weights or preprocessing, another digest."""
+    """A digest of what the encoder makes of one picture, and the opener of a file: other weights, preprocessing or
+    rules of transparency and orientation, another digest."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    return hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8).hexdigest()
+    made = hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8)
+    made.update(_lying_and_transparent().tobytes())
+    return made.hexdigest()
+
+
+def _lying_and_transparent() -> Image.Image:
+    picture = Image.new("RGBA", (2, 1), (0, 0, 0, 128))
+    picture.putpixel((0, 0), (255, 0, 0, 255))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = BytesIO()
+    picture.save(file, "PNG", exif=exif)
+    return decode_image(file.getvalue())
 
 
 def _has_direction(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from pairuni.pairug.record_file import RecordFile
+from pairuni.paths import written_name_fault
+from pairuni.pictures import PICTURE_SUFFIXES, suffix_of
 from pairuni.records import Quadruple
 
 _LONGEST_STEM = 150
@@ -34,11 +37,12 @@ def gather_images(
 
 
 def _place(source: Path, digest: str, root: Path) -> str:
-    source = source.resolve()
+    name, source = source, source.resolve()
     if source.is_relative_to(root):
-        return source.relative_to(root).as_posix()
-    stem = source.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
-    target = root / "images" / f"{stem}-{digest[:16]}{source.suffix}"
+        inside = source.relative_to(root).as_posix()
+        if written_name_fault(inside) is None:
+            return inside
+    target = root / "images" / f"{_stem(name)}-{digest[:16]}{_suffix(name, source)}"
     if not target.exists() or target.stat().st_size != source.stat().st_size:
         # Not flushed one by one, which takes longer than the build; what a power cut spoils is copied again.
         target.parent.mkdir(exist_ok=True)
@@ -49,3 +53,17 @@ def _place(source: Path, digest: str, root: Path) -> str:
         finally:
             aside.unlink(missing_ok=True)
     return target.relative_to(root).as_posix()
+
+
+def _stem(name: Path) -> str:
+    """A file's own name as that of a visible file, of names that a link may have been given."""
+    visible = "".join("_" if unicodedata.category(one) in ("Cc", "Cs") else one for one in name.stem)
+    return visible.lstrip(".").encode()[:_LONGEST_STEM].decode(errors="ignore") or "picture"
+
+
+def _suffix(name: Path, source: Path) -> str:
+    """Its suffix, or where that is no picture's, the one that its first bytes call for."""
+    if name.suffix.lower() in PICTURE_SUFFIXES:
+        return name.suffix
+    with source.open("rb") as file:
+        return suffix_of(file.read(16)) or PICTURE_SUFFIXES[0]

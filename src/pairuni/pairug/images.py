@@ -1,80 +1,48 @@
-"""Images of a data set: paths relative to its file, inside its folder, whole and of sane size."""
+"""The pictures of a data set: why one cannot be used, and how many lose something as RGB."""
 
 from __future__ import annotations
 
-import warnings
-from io import BytesIO
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from PIL import Image
+from pairuni.paths import path_fault
+from pairuni.pictures import ImageError, Trait, decode, decode_image, read_bytes
 
-from pairuni.rgb import as_rgb
+__all__ = ["ImageError", "counted", "decode_image", "described", "image_fault"]
 
-MOST_PIXELS = 89_478_485
-"""PIL's own limit against decompression bombs: a quarter gigabyte of RGB."""
-
-
-class ImageError(ValueError):
-    """Why an image cannot be used, as the end of a sentence that begins with its name."""
-
-
-def path_fault(folder: Path, image_path: str) -> str | None:
-    """Why ``image_path`` must not be followed from ``folder``: absolute, or leaving it (by a link too)."""
-    if "\0" in image_path:
-        return "holds a NUL character"
-    windows = PureWindowsPath(image_path)
-    if PurePosixPath(image_path).is_absolute() or windows.drive or windows.root:
-        return "is absolute; it must be relative to the file"
-    try:
-        inside = (folder / image_path).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError) as error:
-        return f"cannot be followed ({error})"
-    return None if inside else "lies outside the file's folder"
+_MEANINGS: dict[Trait, str] = {
+    "transparency": "transparent parts, under which white is laid",
+    "orientation": "an orientation tag, by which the picture is turned upright",
+    "frames": "several frames or pages, of which the first is used",
+}
 
 
-def image_fault(folder: Path, image_path: str) -> str | None:
-    """What is wrong with an image of the data set in ``folder``; None when it opens whole."""
+def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | None:
+    """What is wrong with an image of the data set in ``folder``; None when it opens whole.
+
+    traits: where what its RGB leaves out is counted.
+    """
     fault = path_fault(folder, image_path)
     if fault is not None:
         return fault
     try:
-        decode_image(read_bytes(folder / image_path))
+        traits.update(decode(read_bytes(folder / image_path)).traits)
     except ImageError as error:
-        return str(error)
+        return error.reason
     return None
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes. Raises ImageError when it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError("is missing") from None
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from None
+def counted(traits: Iterable[Iterable[Trait]]) -> dict[Trait, int]:
+    """Trait -> pictures that have it, in a fixed order, those that occur."""
+    counts = Counter(trait for of_one in traits for trait in of_one)
+    return {trait: counts[trait] for trait in _MEANINGS if counts[trait]}
 
 
-def decode_image(data: bytes) -> Image.Image:
-    """The whole RGB image.
-
-    Raises ImageError when the bytes are no image, are cut off, or promise more than MOST_PIXELS: that is
-    read from the header, before anything is decoded.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(data))
-        width, height = image.size
-        if width * height <= MOST_PIXELS:
-            return as_rgb(image)
-    except Image.DecompressionBombError:
-        raise ImageError(
-            f"is absurdly large (more than {2 * MOST_PIXELS:,} pixels; at most {MOST_PIXELS:,})"
-        ) from None
-    except Image.UnidentifiedImageError:
-        raise ImageError("is not an image that can be read") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever the plug-in of a format raises, down to RuntimeError and KeyError
-        raise ImageError(f"cannot be decoded ({error})") from None
-    raise ImageError(f"is absurdly large ({width}x{height} pixels; at most {MOST_PIXELS:,})")
+def described(counts: Mapping[Trait, int]) -> list[str]:
+    """A sentence for each trait that occurs."""
+    return [
+        f"{count:,} {'picture has' if count == 1 else 'pictures have'} {_MEANINGS[trait]}"
+        for trait in _MEANINGS
+        if (count := counts.get(trait, 0))
+    ]

@@ -7,8 +7,8 @@ from typing import Any
 
 from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
-from pairuni.pairug.images import ImageError
 from pairuni.pairug.requests import Request
+from pairuni.pictures import ImageError
 
 
 class LocalModel:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairuni.pairug.images import ImageError, read_bytes
 from pairuni.pairug.jsonl import Problem, dump
+from pairuni.pictures import ImageError, decode, read_bytes
 from pairuni.records import Annotation, UGPair
 
 SIDES = ("generate_ann", "understand_ann")
@@ -29,7 +29,7 @@ Pictures = dict[str, bytes | None]
 def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -> None:
     """Write a parquet file; with ``embed``, the folder that image paths are relative to, pictures go inside.
 
-    Raises ValueError naming the pair and the picture that cannot be read.
+    Raises ValueError naming the pair and the picture that cannot be read or does not decode.
     """
     schema = _schema(embed is not None)
     # Without dictionaries, which would gather a row group's pictures in one page.
@@ -85,6 +85,7 @@ def _schema(embedded: bool) -> pa.Schema:
 
 
 def _rows(pairs: Iterable[UGPair], embed: Path | None) -> Iterator[dict[str, Any]]:
+    decoded: set[str] = set()
     for number, pair in enumerate(pairs, start=1):
         sides = {}
         for name in SIDES:
@@ -96,6 +97,9 @@ def _rows(pairs: Iterable[UGPair], embed: Path | None) -> Iterator[dict[str, Any
             if embed is not None:
                 try:
                     data = read_bytes(embed / side.image_path)
+                    if side.image_path not in decoded:
+                        decode(data)
+                        decoded.add(side.image_path)
                 except ImageError as error:
                     raise ValueError(
                         f"pair {number}, {name}.image_path: {side.image_path!r} {error}"

@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from pairuni.pairug.images import MOST_PIXELS, ImageError, decode_image, read_bytes
+from pairuni.pictures import decode, decode_image, read_bytes, read_header
 
-_SENT_AS_THEY_ARE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _CHARACTERS_PER_TOKEN = 4
 _PIXELS_PER_TOKEN = 28 * 28
+_AS_RGB = b"rgb on white"
 
 
 def key_of(values: Any) -> str:
@@ -26,7 +26,7 @@ def key_of(values: Any) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by its file: digest of the file's bytes, and its size as sent (longest side at most ``side``)."""
+    """A picture by its file: digest of what is sent, and its size as sent (longest side at most ``side``)."""
 
     path: Path
     side: int
@@ -38,17 +38,13 @@ class Picture:
     def of(cls, path: Path, side: int) -> Picture:
         """Reads the header only. Raises ImageError when there is no picture that can be used."""
         data = read_bytes(path)
-        try:
-            with Image.open(BytesIO(data)) as image:
-                width, height = image.size
-        except Exception as error:
-            decode_image(data)  # names the fault
-            raise ImageError(f"cannot be opened ({error})") from None
-        if width * height > MOST_PIXELS:
-            decode_image(data)
+        header = read_header(data)
+        width, height = header.size
         scale = min(1.0, side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        return cls(path, side, hashlib.blake2b(data, digest_size=16).hexdigest(), *size)
+        # answers about a file that was once sent in another form must not be taken for answers about this one
+        form = b"" if header.mime else _AS_RGB
+        return cls(path, side, hashlib.blake2b(data, digest_size=16, person=form).hexdigest(), *size)
 
     @property
     def tokens(self) -> int:
@@ -57,24 +53,22 @@ class Picture:
 
     def load(self) -> Image.Image:
         """The RGB picture, scaled down. Raises ImageError."""
-        image = decode_image(read_bytes(self.path))
-        if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), Image.Resampling.LANCZOS)
-        return image
+        return self._scaled(decode_image(read_bytes(self.path)))
 
     def encoded(self) -> tuple[str, bytes]:
-        """(MIME type, bytes) to send: the file itself where it is small enough, else a PNG. Raises ImageError."""
+        """(MIME type, bytes) to send: the file itself where it is small enough and every reader makes the picture of
+        it that a policy is trained on, else a PNG of that picture. Raises ImageError."""
         data = read_bytes(self.path)
-        whole = decode_image(data)
-        with Image.open(BytesIO(data)) as image:
-            mime = _SENT_AS_THEY_ARE.get(image.format or "")
-            # of other modes a server makes what it likes, and not the picture that a policy will see
-            plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-        if mime is not None and plain and whole.size == (self.width, self.height):
-            return mime, data
+        whole = decode(data)
+        if whole.header.mime is not None and whole.image.size == (self.width, self.height):
+            return whole.header.mime, data
         buffer = BytesIO()
-        self.load().save(buffer, "PNG")
+        self._scaled(whole.image).save(buffer, "PNG")
         return "image/png", buffer.getvalue()
+
+    def _scaled(self, image: Image.Image) -> Image.Image:
+        size = self.width, self.height
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)

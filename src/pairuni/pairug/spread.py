@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pairuni.pairug.features import (
 )
 from pairuni.pairug.ray_engine import RayEngine
 from pairuni.pairug.record_file import Lazily
+from pairuni.pictures import Trait
 
 SAMPLES = 64
 """Samples of a block: a worker that dies takes the answers in flight of one with it, none that were stored."""
@@ -123,6 +124,7 @@ def encode_spread(
     ]
     digests: dict[int, str] = {}
     faults: dict[int, str] = {}
+    traits: dict[int, frozenset[Trait]] = {}
     described: Mapping[str, Any] = {}
     behaviours: set[str] = set()
     make = partial(_BlockEncoder, spread.make_encoder, spread.describe, settings.batch_size, cache)
@@ -130,6 +132,7 @@ def encode_spread(
         behaviours.add(behaviour)
         digests |= encoded.digests
         faults |= encoded.faults
+        traits |= encoded.traits
         described = said
         advance(len(encoded.digests) + len(encoded.faults))
     if len(behaviours) > 1:
@@ -139,7 +142,7 @@ def encode_spread(
         )
     rows = FeatureCache(cache / behaviours.pop())
     ordered = {number: digests[number] for number in sorted(digests)}
-    return collect(rows, ordered, faults), described
+    return replace(collect(rows, ordered, faults), traits=traits), described
 
 
 class _BlockEncoder:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pairuni.files import replacing
-from pairuni.pairug.images import ImageError, decode_image, image_fault, path_fault
+from pairuni.pairug.images import image_fault
 from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_first, validate
 from pairuni.pairug.parquet import SIDES, Pictures, iter_rows, write_rows
+from pairuni.paths import path_fault, written_name_fault
+from pairuni.pictures import ImageError, Trait, decode
 from pairuni.records import Quadruple, UGPair
 
 
@@ -51,17 +54,20 @@ def read_quadruples(path: Path) -> list[Quadruple]:
     return quadruples
 
 
-def iter_problems(path: Path) -> Iterator[Problem]:
+def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[Problem]:
     """Everything that is wrong with a pair file: its lines, its fields, and images that do not open whole,
     whether they lie beside it or inside.
 
+    traits: where it is counted how many distinct pictures lose something as RGB.
     Raises FileNotFoundError when it is missing and ValueError when a parquet file cannot be read at all.
     """
     faults: dict[str, str | None] = {}
+    counts = Counter[Trait]() if traits is None else traits
+    seen: set[str] = set()
 
     def fault_once(folder: Path, image_path: str) -> str | None:
         if image_path not in faults:
-            faults[image_path] = image_fault(folder, image_path)
+            faults[image_path] = image_fault(folder, image_path, counts)
         return faults[image_path]
 
     number = 0
@@ -69,7 +75,7 @@ def iter_problems(path: Path) -> Iterator[Problem]:
         if isinstance(found, list):
             yield from found
         elif pictures:
-            yield from _embedded_problems(path, number, found, pictures)
+            yield from _embedded_problems(path, number, found, pictures, counts, seen)
         else:
             yield from _image_problems(path, number, found, fault_once)
     if not number:
@@ -81,7 +87,8 @@ def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = Non
 
     embed: folder that image paths are relative to; the pictures then go into the parquet file.
     Strict: raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image
-    paths that are not relative to the file's folder and inside it, and extras that JSON cannot hold.
+    paths that are not relative to the file's folder and inside it or are no picture's name, pictures to embed that
+    do not decode, and extras that JSON cannot hold.
     """
     checked = _checked(path, pairs, path.parent if embed is None else embed)
     if _is_parquet(path):
@@ -99,7 +106,7 @@ def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPa
         values = pair.model_dump()
         found = validate(path, number, values, UGPair)
         problems = (
-            found if isinstance(found, list) else _image_problems(path, number, found, path_fault, folder)
+            found if isinstance(found, list) else _image_problems(path, number, found, _written_fault, folder)
         )
         if problems:
             raise ValueError(
@@ -112,6 +119,10 @@ def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPa
         yield pair
     if not number:
         raise ValueError(f"{path} was not written: there are no pairs")
+
+
+def _written_fault(folder: Path, image_path: str) -> str | None:
+    return path_fault(folder, image_path) or written_name_fault(image_path)
 
 
 def _image_problems(
@@ -127,13 +138,20 @@ def _image_problems(
     return problems
 
 
-def _embedded_problems(path: Path, number: int, pair: UGPair, pictures: Pictures) -> Iterator[Problem]:
+def _embedded_problems(
+    path: Path, number: int, pair: UGPair, pictures: Pictures, traits: Counter[Trait], seen: set[str]
+) -> Iterator[Problem]:
     yield from _image_problems(path, number, pair, path_fault)
     for side, data in pictures.items():
         try:
-            decode_image(data or b"")
+            found = decode(data or b"").traits
         except ImageError as error:
-            yield Problem(path, number, f"{side}.image", str(error))
+            yield Problem(path, number, f"{side}.image", error.reason)
+            continue
+        image_path = getattr(pair, side).image_path
+        if image_path not in seen:
+            seen.add(image_path)
+            traits.update(found)
 
 
 def _is_parquet(path: Path) -> bool:

@@ -11,7 +11,8 @@ from typing import Literal
 
 from PIL import Image
 
-from pairuni.rgb import as_rgb
+from pairuni.paths import path_fault
+from pairuni.pictures import ImageError, open_picture
 
 LARGEST = 256
 """Longest side in pixels of a picture in a report; larger ones are scaled down."""
@@ -35,14 +36,11 @@ class Thumbnail:
 
 def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
     """``folder/path`` with sides of at most ``largest`` pixels; None when missing, unreadable or outside."""
-    file = (folder / path).resolve()
-    if not path or not file.is_relative_to(folder.resolve()):
+    if not path or path_fault(folder, path) is not None:
         return None
     try:
-        with Image.open(file) as opened:
-            opened.draft("RGB", (largest, largest))
-            image = as_rgb(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        image = open_picture(folder / path, near=largest)
+    except ImageError:
         return None
     image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     small = max(image.size) <= CRISP

@@ -7,20 +7,18 @@ and back {"scores": [number, ...]}, or {"error": "why"} with a status of 400 or 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import struct
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 from PIL import Image
 from pydantic import ValidationError
 
 from pairuni.chat.picture import MemoryPicture
+from pairuni.pictures import TooManyPixels, decode
 from pairuni.records import Annotation
-from pairuni.rgb import as_rgb
 
 Sample = str | Image.Image
 
@@ -122,20 +120,17 @@ def _unpacked(number: int, given: Any, most_pixels: int) -> Sample:
     if not isinstance(given, dict) or not isinstance(given.get("png"), str):
         raise ValueError(f'sample {number} is neither {{"text": ...}} nor {{"png": ...}}')
     try:
-        fits = _pixels(given["png"]) <= most_pixels  # known before anything is copied
-        if fits:
-            data = BytesIO(base64.b64decode(given.pop("png"), validate=True))
-            with Image.open(data, formats=["PNG"]) as opened:
-                fits = opened.width * opened.height <= most_pixels  # a later header may say otherwise
-                picture = as_rgb(opened) if fits else None
-    except (OSError, SyntaxError, ValueError, binascii.Error, Image.DecompressionBombError) as error:
-        raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None
-    if not fits or picture is None:
+        if _pixels(given["png"]) > most_pixels:  # known before anything is copied
+            raise TooManyPixels("is too large")
+        data = base64.b64decode(given.pop("png"), validate=True)
+        return decode(data, formats=("PNG",), most_pixels=most_pixels).image
+    except TooManyPixels:
         raise ValueError(
             f"the pictures up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
             "lower reward.remote.batch_size"
-        )
-    return picture
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None
 
 
 def _pixels(encoded: str) -> int:
