@@ -14,6 +14,7 @@ from pairuni import __version__
 from pairuni.commands.bench import app as bench_app
 from pairuni.commands.errors import Commands
 from pairuni.commands.evaluate import app as eval_app
+from pairuni.terminal import make_visible, print_reply
 
 app = typer.Typer(
     cls=Commands,
@@ -304,7 +305,7 @@ def answer(
     """Answer a question about a picture, greedily."""
     from pairuni.commands.models import answer as run
 
-    typer.echo(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))
+    print_reply(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))
 
 
 @app.command()
@@ -338,5 +339,6 @@ def env() -> None:
 
 def main() -> None:
     """The console script. Modules of one's own are found in the working directory, as with ``python -m``."""
+    make_visible()
     sys.path.append(os.getcwd())
     app(prog_name="pairuni")

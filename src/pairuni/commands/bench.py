@@ -64,9 +64,8 @@ def _measure(bench: str, as_json: bool, **options: Any) -> None:
 def _show(result: dict[str, Any], as_json: bool) -> None:
     """A table, unless JSON alone is wanted, then the object as the last line."""
     if not as_json:
-        from rich.console import Console
-
         from pairuni.bench.result import table
+        from pairuni.console import Console
 
         console = Console()
         if not console.is_terminal:

@@ -11,6 +11,8 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from pairuni.terminal import visible, visible_streams
+
 TRACEBACK = "--traceback"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, 128 + SIGINT, as shells have it."""
@@ -29,7 +31,7 @@ class Interrupted(RuntimeError):
 
 
 class Commands(TyperGroup):
-    """A group whose commands end in one sentence instead of a traceback.
+    """A group whose commands end in one sentence instead of a traceback, and steer no terminal.
 
     Exit codes: 1 for a mistake in what was given or found, 2 for wrong usage, 3 for a
     stop that was asked for (a budget, a batch), 130 for Ctrl-C. ``--traceback``
@@ -37,7 +39,12 @@ class Commands(TyperGroup):
     raises is a bug: it always shows its traceback.
     """
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        with visible_streams():
+            return super().main(*args, **options)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.color = True  # click would take some escape sequences out of messages; our streams show them
         if TRACEBACK in args:
             args = [arg for arg in args if arg != TRACEBACK]
             ctx.meta[TRACEBACK] = True
@@ -66,7 +73,7 @@ class Commands(TyperGroup):
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             if show:
                 raise
-            for line in sentence(error).splitlines():
+            for line in sentence(error).split("\n"):
                 typer.echo(f"error: {line}", err=True)
             raise typer.Exit(1) from None
 
@@ -90,10 +97,17 @@ class _Stderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class _Plain(logging.Formatter):
+    """The message, its further lines indented: none of them can pass for a message of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record)).replace("\n", "\n  ")
+
+
 def _log_plainly() -> None:
     logger = logging.getLogger("pairuni")
     if not logger.handlers:
         handler = _Stderr()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Plain("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

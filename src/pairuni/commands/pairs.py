@@ -16,6 +16,7 @@ from pairuni.commands.errors import Paused
 from pairuni.config import PairsSettings, load_settings, to_toml
 from pairuni.locks import folder_lock, target_lock
 from pairuni.shares import refuse_several, share_of
+from pairuni.terminal import visible
 from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def check(path: Path) -> int:
     count = 0
     traits = Counter[Trait]()
     for problem in iter_problems(path, traits):
-        typer.echo(str(problem))
+        typer.echo(visible(str(problem), one_line=True))
         count += 1
     for sentence in described(traits):
         typer.echo(sentence)

@@ -6,15 +6,18 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from pairuni.console import Console
 from pairuni.files import write_text
+from pairuni.terminal import visible, visible_streams
 
 
 class Tracker(Protocol):
@@ -75,19 +78,20 @@ class Progress:
         start: int = 0,
         unit: str = "steps",
         every_seconds: float = 15.0,
-        console: Console | None = None,
+        console: RichConsole | None = None,
         began: float | None = None,
     ) -> None:
         """began: by the monotonic clock, where work was under way before this is entered."""
-        self._description = description
+        self._description = visible(description, one_line=True)
         self._total = total
         self._start = self._done = start
         self._unit = unit
         self._every = every_seconds
-        self._console = console or Console(stderr=True)
+        self._console: RichConsole = console or Console(stderr=True)
         self._given = began
         self._began = self._said = time.monotonic()
         self._bar: RichProgress | None = None
+        self._streams = ExitStack()
 
     def __enter__(self) -> Self:
         self._began = self._said = time.monotonic()
@@ -95,15 +99,16 @@ class Progress:
             self._began = self._given
         if self._console.is_terminal:
             self._bar = RichProgress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
                 console=self._console,
             )
             self._bar.start()
+            self._streams.enter_context(visible_streams())  # above what rich redirects to lines above the bar
             self._task = self._bar.add_task(
                 self._description, total=self._total, completed=self._start, status=""
             )
@@ -112,6 +117,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._streams.close()
         if self._bar is not None:
             self._bar.stop()
 
@@ -123,7 +129,7 @@ class Progress:
         """Count ``count`` more units as done and show ``status`` beside rate and ETA."""
         self._done += count
         now = time.monotonic()
-        status = f"{self._speed(now)} {status}".rstrip()
+        status = visible(f"{self._speed(now)} {status}".rstrip(), one_line=True)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, status=status)
         elif now - self._said >= self._every or self._done >= self._total:
