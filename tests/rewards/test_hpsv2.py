@@ -207,11 +207,11 @@ def test_the_published_checkpoint_that_cannot_be_had_says_what_to_do(
 ) -> None:
     wanted = []
 
-    def offline(repository: str, file: str) -> str:
-        wanted.append((repository, file))
+    def offline(repository: str, *, allow_patterns: list[str], **_: object) -> str:
+        wanted.append((repository, *allow_patterns))
         raise OSError("no network")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     for version in ("2.0", "2.1"):
         with pytest.raises(FileNotFoundError, match=r"set reward\.hpsv2\.checkpoint to its path"):
             make(hpsv2.HUB, version=version)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairuni.hub import model_folder
+
 DEFAULT_ENCODER = "microsoft/resnet-50"
 """The paper's default: the 2048-d average before the classification head."""
 
@@ -35,10 +37,11 @@ class TransformersEncoder:
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        folder = str(model_folder(name, kind="image encoder"))
         try:
-            self._processor = _preprocessing(name)
+            self._processor = _preprocessing(folder)
             model, loading = AutoModel.from_pretrained(
-                name, output_loading_info=True, use_safetensors=True, dtype=self._dtype
+                folder, output_loading_info=True, use_safetensors=True, dtype=self._dtype
             )
         except (OSError, ValueError, ImportError) as error:
             lines = (line.strip() for line in str(error).splitlines())
@@ -88,14 +91,14 @@ def transformers_encoder(
     return TransformersEncoder(name, device, dtype)
 
 
-def _preprocessing(name: str) -> Any:
+def _preprocessing(folder: str) -> Any:
     from transformers import AutoImageProcessor, ViTImageProcessorPil
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        stated, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        stated, _ = ImageProcessingMixin.get_image_processor_dict(folder)
     except OSError:  # timm's checkpoints say it in config.json, which AutoImageProcessor knows
         stated = {}
     if stated.get("image_processor_type") in _WITHOUT_PIL:
-        return ViTImageProcessorPil.from_pretrained(name)
-    return AutoImageProcessor.from_pretrained(name, backend="pil")
+        return ViTImageProcessorPil.from_pretrained(folder)
+    return AutoImageProcessor.from_pretrained(folder, backend="pil")

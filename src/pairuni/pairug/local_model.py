@@ -7,6 +7,7 @@ from typing import Any
 
 from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
+from pairuni.hub import model_folder
 from pairuni.pairug.requests import Request
 from pairuni.pictures import ImageError
 
@@ -21,9 +22,10 @@ class LocalModel:
 
         self._settings = settings
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        folder = str(model_folder(settings.model, kind="vision-language model (completion.model)"))
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(settings.model)
-            model = AutoModelForImageTextToText.from_pretrained(settings.model, dtype="auto")
+            self._processor: Any = AutoProcessor.from_pretrained(folder)
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"completion.model is {settings.model!r}, which transformers does not load as an "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pairuni.hub import TEXT_FILES, WEIGHT_FILES, model_folder
 from pairuni.policies.policy import UnifiedPolicy
 
 POLICIES = {
@@ -21,7 +22,7 @@ SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB_FILES = ["*.json", "*.jinja", "*.model", "*.safetensors", "pytorch_model*.bin"]
+_HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
 
 
 def load_policy(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> UnifiedPolicy:
@@ -71,18 +72,7 @@ def resolve(name_or_path: str | Path) -> Path:
         raise ValueError(
             f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
         )
-    return _download(name)
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"There is no folder {name}, and the hub did not give it ({reason}).") from error
+    return model_folder(name, files=_HUB_FILES, kind="checkpoint")
 
 
 def _device(device: str) -> torch.device:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pairuni.config import RewardSettings
+from pairuni.hub import hub_file
 from pairuni.records import Annotation
 from pairuni.rewards.clip.original import clip_from_original, read_original
 from pairuni.rewards.clip.pictures import tensor_first
@@ -79,15 +80,11 @@ def locate(checkpoint: str, version: str) -> str:
         return str(path.absolute())
     if checkpoint != HUB:
         return checkpoint
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return str(hf_hub_download(HUB, FILES[version]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        return str(hub_file(HUB, FILES[version], kind=f"HPSv{version} checkpoint"))
+    except ValueError as error:
         raise FileNotFoundError(
-            f"HPSv{version} is not here and cannot be downloaded ({type(error).__name__}): get {FILES[version]} from "
-            f"huggingface.co/{HUB} and set reward.hpsv2.checkpoint to its path"
+            f"{error}; or get {FILES[version]} from huggingface.co/{HUB} and set reward.hpsv2.checkpoint to its path"
         ) from None
 
 

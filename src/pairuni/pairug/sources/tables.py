@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairuni.hub import check_data_set
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
 
@@ -50,6 +51,7 @@ def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
     where = Path(f"hub:{name}")
     number = 0
     try:
+        check_data_set(name)
         found = datasets.load_dataset(
             name,
             options.get("config"),

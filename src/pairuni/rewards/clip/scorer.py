@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel
 
+from pairuni.hub import TEXT_FILES, model_folder
 from pairuni.rewards.clip.text import token_ids
 from pairuni.rgb import as_rgb
 
@@ -108,9 +109,10 @@ class ClipScorer:
 
 def load_transformers_clip(source: str) -> CLIPModel:
     """A CLIPModel from a ``transformers`` folder or hub name, whole and from safetensors. Raises ValueError."""
+    folder = str(model_folder(source, kind="CLIP model"))
     try:
         model, loading = CLIPModel.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -124,8 +126,9 @@ def processor_of(source: str) -> Preprocess:
     """The preprocessing that a ``transformers`` folder or hub name states, with PIL. Raises ValueError."""
     from transformers import CLIPImageProcessorPil
 
+    folder = str(model_folder(source, kind="CLIP model", files=TEXT_FILES))
     try:
-        processor = CLIPImageProcessorPil.from_pretrained(source)
+        processor = CLIPImageProcessorPil.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"no preprocessing of pictures can be loaded from {source!r}: {reason}") from None

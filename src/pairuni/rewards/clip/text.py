@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairuni.hub import TEXT_FILES, model_folder
+
 ORIGINAL_MERGES = 49152 - 256 - 2
 """Merges that CLIP takes from its vocabulary file; the lines after them are not used."""
 
@@ -44,7 +46,9 @@ def load_tokenizer(source: str) -> Any:
     if path.is_file():
         return _from_merges(path)
     try:
-        return AutoTokenizer.from_pretrained(str(path) if path.is_dir() else source)
+        return AutoTokenizer.from_pretrained(
+            str(model_folder(source, kind="CLIP tokenizer", files=TEXT_FILES))
+        )
     except (OSError, ValueError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(

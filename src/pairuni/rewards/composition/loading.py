@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pairuni.hub import model_folder
 from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip, resolve_device
 from pairuni.rewards.clip.text import load_tokenizer
 from pairuni.rewards.composition.boxes import BoxDetector
@@ -85,13 +86,14 @@ def load_looking(
 def _load_model(source: str, name: str, device: torch.device, least: float, batch_size: int) -> Detector:
     from transformers import AutoConfig, AutoModelForObjectDetection, Mask2FormerForUniversalSegmentation
 
+    folder = str(model_folder(source, kind="detector"))
     try:
-        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         made = Mask2FormerForUniversalSegmentation if kind == "mask2former" else AutoModelForObjectDetection
         model, loading = made.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
         )
-        processor = None if kind == "mask2former" else _processor(source)
+        processor = None if kind == "mask2former" else _processor(folder)
     except (OSError, ValueError, RuntimeError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"no detector can be loaded from {source!r}: {reason}") from None
@@ -102,10 +104,10 @@ def _load_model(source: str, name: str, device: torch.device, least: float, batc
     return BoxDetector(model, processor, name, device=device, least=least, batch_size=batch_size)
 
 
-def _processor(source: str) -> Any:
+def _processor(folder: str) -> Any:
     from transformers import AutoImageProcessor
 
-    return AutoImageProcessor.from_pretrained(source, backend="pil")
+    return AutoImageProcessor.from_pretrained(folder, backend="pil")
 
 
 @lru_cache(maxsize=2)
