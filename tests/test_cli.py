@@ -390,6 +390,6 @@ def test_a_process_ends_with_its_code(recipe: Path, tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=120)
     assert running.returncode == 130, errors
-    assert "--resume goes on" in errors
+    assert "--resume continues" in errors
     assert "Traceback" not in errors
     assert list((out / "checkpoints").iterdir())

@@ -1,6 +1,9 @@
+import errno
 import io
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -34,6 +37,48 @@ def test_a_bad_line_in_the_middle_is_named(tmp_path: Path) -> None:
     log.path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON"):
         log.rows()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[1]", "not a JSON object"),
+        ("{}", "step must be a whole number"),
+        ('{"step": "1"}', "step must be a whole number"),
+        ('{"step": true}', "step must be a whole number"),
+        ('{"step": 1e400}', "step must be a whole number"),
+        ('{"step": ' + "1" * 5000 + "}", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_lines_that_cannot_be_rewound(tmp_path: Path, line: str, said: str) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.path.write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: {said}.*correct or remove the line"):
+        log.rewind(1)
+
+
+@pytest.mark.parametrize("taken", [0, 9])
+def test_a_full_disk_is_a_sentence_with_the_file_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1})
+    before = log.path.read_bytes()
+    real = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if not taken:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data[:taken])
+
+    monkeypatch.setattr(Path, "open", lambda path, *args, **kwargs: Full(path, "a+b"))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        log.append({"step": 2, "reward": 0.5})
+    assert caught.value.filename == str(log.path)
+    monkeypatch.setattr(Path, "open", real)
+    assert log.path.read_bytes() == before
 
 
 def test_progress_off_a_terminal_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,18 @@ from pairuni.shares import refuse_several
 
 if TYPE_CHECKING:
     from pairuni.pairgrpo.rollout import Rewards
+    from pairuni.policies.policy import UnifiedPolicy
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a run has before its weights are loaded. pictures: digest of those that it asks about."""
+
+    rewards: Rewards
+    pairs: Sequence[UGPair]
+    held_out: Sequence[UGPair]
+    skeleton: UnifiedPolicy
+    pictures: str
 
 
 def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
@@ -32,35 +44,50 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
     settings = load_settings(RunSettings, recipe, overrides)
     refuse_several(os.environ, "train")
     out = out or Path("runs") / recipe.stem
-    if not dry_run and not resume and (out / "config.toml").exists():
-        raise ValueError(f"{out} already holds a run; add --resume to go on with it, or give another --out")
     if not settings.data.pairs.is_file():
         raise FileNotFoundError(f"{settings.data.pairs}: no such pair file; `pairuni pairs build` makes one")
     if dry_run:
         _print_plan(settings)
         return
-
     with folder_lock(out, "train"):
+        _check_folder(out, resume=resume)
         _train(settings, out, resume=resume)
 
 
+def _check_folder(out: Path, *, resume: bool) -> None:
+    begun = [name for name in ("config.toml", "metrics.jsonl", "checkpoints") if (out / name).exists()]
+    if begun and not resume:
+        raise ValueError(f"{out} already holds a run; add --resume to continue it, or give another --out")
+    if resume and not begun:
+        raise ValueError(f"{out} holds no run to resume; leave out --resume to start one there")
+
+
 def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
-    from pairuni.pairgrpo.trainer import Trainer, load_rewards
+    from pairuni.pairgrpo.resuming import check_before_loading, describe_settings
+    from pairuni.pairgrpo.trainer import Trainer
     from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
 
-    rewards = load_rewards(settings.reward)
-    pairs, held_out = _pairs(settings, rewards)
-    policy = load_policy(settings.policy.model, device=settings.policy.device, dtype=settings.policy.dtype)
-    evaluate = in_training(settings, held_out, rewards, out)
-    trainer = Trainer(settings, policy, pairs, rewards, out, evaluate=evaluate)
+    if resume:
+        check_before_loading(out, settings)
+    ready = _prepared(settings)
+    evaluate = in_training(settings, ready.held_out, ready.rewards, out)
+    chosen = settings.policy
+    policy = load_policy(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    trainer = Trainer(
+        settings, policy, ready.pairs, ready.rewards, out, evaluate=evaluate, pictures=ready.pictures
+    )
     began = time.monotonic()
-    # not before: a resume that is refused leaves the settings of the run that is there
-    result = trainer.run(resume=resume, begun=partial(write_text, out / "config.toml", to_toml(settings)))
+
+    def begun() -> None:
+        # not before: a resume that is refused leaves the settings of the run that is there
+        write_text(out / "config.toml", describe_settings(out, settings))
+
+    result = trainer.run(resume=resume, begun=begun)
     if result.interrupted:
         raise Interrupted(
             f"stopped after step {result.steps} of {settings.pairgrpo.steps}; "
-            f"the same command with --out {out} --resume goes on"
+            f"the same command with --out {out} --resume continues"
         )
     summary = {
         "seed": settings.seed,
@@ -71,6 +98,41 @@ def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     typer.echo(f"trained model: {out / 'final'}")
     typer.echo(f"report: {write_report(out)}")
+
+
+def _prepared(settings: RunSettings) -> _Ready:
+    """Everything checked that can be checked without weights. Raises ValueError naming file, line and field."""
+    from pairuni.pairgrpo.trainer import load_rewards
+    from pairuni.policies.registry import load_policy
+
+    rewards = load_rewards(settings.reward)
+    pairs, held_out = _pairs(settings, rewards)
+    chosen = settings.policy
+    skeleton = load_policy(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
+    skeleton.train_only(chosen.trains)
+    pictures = _checked(skeleton, pairs, settings, settings.data.pairs)
+    if held_out:
+        _checked(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
+    return _Ready(rewards, pairs, held_out, skeleton, pictures)
+
+
+def _checked(skeleton: UnifiedPolicy, pairs: Sequence[UGPair], settings: RunSettings, file: Path) -> str:
+    """The digest of the pictures that these pairs of ``file`` ask about."""
+    from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
+    from pairuni.pairug.places import find_places
+
+    try:
+        return check_pairs(skeleton, pairs, settings.rollout, file.parent)
+    except UnusablePairs as error:
+        places = find_places(file, {(fault.field, fault.value) for fault in error.faults})
+        raise ValueError(
+            summary(
+                [
+                    f"{places.get((fault.field, fault.value), f'{file}, field {fault.field}')}: {fault.said}"
+                    for fault in error.faults
+                ]
+            )
+        ) from None
 
 
 def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[UGPair]]:
@@ -99,26 +161,18 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 
 
 def _print_plan(settings: RunSettings) -> None:
-    import torch
-
     from pairuni.commands.plan import describe, describe_models, plan_run
-    from pairuni.pairgrpo.trainer import load_rewards
-    from pairuni.policies.registry import load_policy
 
-    chosen = settings.policy
-    rewards = load_rewards(settings.reward)
-    pairs, held_out = _pairs(settings, rewards)
-    on_gpu = chosen.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    dtype = "bfloat16" if chosen.dtype == "auto" and on_gpu else chosen.dtype
-    policy = load_policy(chosen.model, device="cpu", dtype=dtype)
+    ready = _prepared(settings)
+    policy = ready.skeleton
     held = next(policy.module.parameters()).dtype
     typer.echo(to_toml(settings))
-    typer.echo(f"{'pairs':<20}{len(pairs):,} ({settings.data.pairing})")
-    if held_out:
+    typer.echo(f"{'pairs':<20}{len(ready.pairs):,} ({settings.data.pairing})")
+    if ready.held_out:
         typer.echo(
-            f"{'held-out pairs':<20}{len(held_out):,}, looked at every {settings.evaluation.every} steps"
+            f"{'held-out pairs':<20}{len(ready.held_out):,}, evaluated every {settings.evaluation.every} steps"
         )
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     typer.echo(describe(plan_run(settings, policy, held)))
-    if rows := describe_models(rewards):
+    if rows := describe_models(ready.rewards):
         typer.echo(rows)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from pairuni.config import RolloutSettings
-from pairuni.files import write_text
+from pairuni.files import replacing, write_text
 from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, open_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
@@ -125,9 +125,9 @@ class HeldOutPairs:
             if index < SHOWN:
                 seen = folder / "asked" / f"{index:03d}.png"
                 if not seen.exists():
-                    open_image(self.image_folder / question.image_path).save(seen)
+                    _save(open_image(self.image_folder / question.image_path), seen)
                 drawn = folder / name / f"{index:03d}.png"
-                pictures[index].save(drawn)
+                _save(pictures[index], drawn)
                 items["understanding"][-1]["image"] = seen.relative_to(self.out).as_posix()
                 items["generation"][-1]["image"] = drawn.relative_to(self.out).as_posix()
         means: dict[str, float] = {task: statistics.fmean(rewards[task]) for task in TASKS}
@@ -136,3 +136,8 @@ class HeldOutPairs:
         }
         write_text(folder / f"{name}.json", json.dumps({"step": step, **looked}, indent=1) + "\n")
         return means
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with replacing(path) as aside:
+        picture.save(aside, format="PNG")

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
 from pairuni.files import clear_partial
+from pairuni.pairgrpo.preflight import check_pairs
+from pairuni.pairgrpo.resuming import (
+    RunState,
+    digest_of_pairs,
+    forget_changes,
+    read_run_state,
+    record_changes,
+    refuse_another_run,
+)
 from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
-from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.training.checkpoint import (
     Checkpoint,
+    CheckpointError,
+    keep_newest,
     list_checkpoints,
-    load_checkpoint,
+    load_newest,
     save_checkpoint,
+    set_newer_aside,
     write_folder,
 )
+from pairuni.training.digests import digest_of_tensors
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.seeding import derive_seed, random_state, set_random_state, shuffled_indices
@@ -69,7 +79,8 @@ class Trainer:
     their image paths are relative to, None means beside the settings' pair file. evaluate(policy, step) is
     called every ``evaluation.every`` steps, and for the untouched policy as step 0; what it returns joins the
     step's line as ``eval/<name>``. A call that failed is made up for when the run is resumed. The policy must
-    be as loaded, also when resuming: its weights at construction are the frozen reference.
+    be as loaded, also when resuming: its weights at construction are the frozen reference. pictures: what
+    ``check_pairs`` returned for these pairs; None checks them when the run begins.
 
     Raises ValueError for settings that do not fit the policy or the pairs.
     """
@@ -85,6 +96,7 @@ class Trainer:
         image_folder: Path | None = None,
         evaluate: Evaluate | None = None,
         tracker: Tracker | None = None,
+        pictures: str | None = None,
     ) -> None:
         if not pairs:
             raise ValueError("there are no pairs to train on")
@@ -96,6 +108,7 @@ class Trainer:
         self._image_folder = image_folder or settings.data.pairs.parent
         self._evaluate = evaluate
         self._tracker = tracker
+        self._pictures = pictures
         grpo = settings.pairgrpo
         if grpo.understanding_weight == grpo.generation_weight == 0.0:
             raise ValueError("understanding_weight and generation_weight are both 0: nothing would train")
@@ -109,9 +122,11 @@ class Trainer:
         self._reference = FrozenReference(policy, parameters) if grpo.beta > 0.0 else None
         self._metrics = MetricsLog(out / "metrics.jsonl")
         self._samples = MetricsLog(out / "samples" / "samples.jsonl")
-        self._step = 0
+        self._step = self._saved = 0
         self._num_tokens = 0
         self._random: dict[str, torch.Tensor] = {}
+        self._updates = 0
+        self._unlogged: dict[str, float] | None = None
 
     @property
     def pairs_per_update(self) -> int:
@@ -121,11 +136,12 @@ class Trainer:
         """Train to the last step and write final/; with ``resume``, go on from the newest checkpoint.
 
         begun: called when nothing stands in the way, before the first step.
-        The first Ctrl-C or SIGTERM lets the step finish, saves a checkpoint and returns with ``interrupted``.
-        A failing reward saves the last whole step too.
+        The first Ctrl-C, SIGTERM or SIGHUP lets the step finish, saves a checkpoint and returns with
+        ``interrupted``. Whatever is raised during the run, the state after the last whole step is saved first.
 
-        Raises ValueError when ``out`` already holds a run and ``resume`` is not set; RewardError,
-        GradientError and CheckpointError as their docstrings say. Checkpoints made before stay good.
+        Raises ValueError when ``out`` already holds a run and ``resume`` is not set, and when it holds another run
+        than this one; UnusablePairs before the first step; RewardError, GradientError and CheckpointError as their
+        docstrings say. Checkpoints made before stay good.
         """
         self._begin(resume)
         if begun is not None:
@@ -133,63 +149,79 @@ class Trainer:
         steps = self._settings.pairgrpo.steps
         self._look_where_missing()
         with StopRequest() as stop, Progress("training", total=steps, start=self._step) as progress:
+            self._optimizer.before_update = stop.hold
             try:
                 while self._step < steps and not stop.requested:
-                    row = self._train_step()
+                    row = self._train_step(stop)
                     progress.advance(status=_status(row))
                     if self._due(self._settings.checkpoint.every):
                         self._save_checkpoint()
-            except (KeyboardInterrupt, RewardError):
-                # the weights are those after step self._step unless an update was under way
-                if self._random and self._step > 0:
-                    self._save_checkpoint()
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
+                self._save_last_whole_step(error)
                 raise
             if self._step < steps:
                 self._save_checkpoint()
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", self._step, steps)
                 return RunResult(self._step, interrupted=True)
-        if self._step not in self._saved_steps():
-            self._save_checkpoint()
+        self._save_checkpoint()
         write_folder(self._out / "final", self._policy.save_pretrained)
         return RunResult(self._step, interrupted=False)
 
     def _begin(self, resume: bool) -> None:
-        if not resume and (self._metrics.path.exists() or self._saved_steps()):
+        if not resume and (self._metrics.path.exists() or list_checkpoints(self._checkpoints)):
             raise ValueError(f"{self._out} already holds a run; resume it or choose another folder")
+        self._now = self._run_state()
+        # nothing in the folder is changed before this has accepted it
+        found = load_newest(self._checkpoints, use=self._restore)
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        clear_partial(self._checkpoints)
-        clear_partial(self._out)
-        found = list_checkpoints(self._checkpoints)
-        if found:
-            self._restore(load_checkpoint(found[-1]))
-            logger.info("resuming after step %d", self._step)
-        else:
-            torch.manual_seed(self._settings.seed)
+        for folder in (self._out, self._checkpoints, self._samples.path.parent, self._out / "evaluation"):
+            clear_partial(folder)
+        set_newer_aside(self._checkpoints, self._step)
+        keep_newest(self._checkpoints, self._settings.checkpoint.keep)
         self._metrics.rewind(self._step or -1)  # a run without a checkpoint looks again at step 0
         self._samples.rewind(self._step)
+        if found is None:
+            torch.manual_seed(self._settings.seed)
+            forget_changes(self._out)
+            if resume:
+                logger.info("%s holds no checkpoint yet: training from step 1", self._out)
+        else:
+            self._continue(read_run_state(found.state, self._checkpoints))
         self._random = random_state()
+        self._updates = self._optimizer.updates
 
-    def _train_step(self) -> dict[str, float]:
+    def _continue(self, saved: RunState) -> None:
+        logger.info("resuming after step %d", self._step)
+        if self._step < self._settings.pairgrpo.steps:
+            record_changes(self._out, self._step, saved, self._now)
+        rows = self._metrics.rows()
+        if saved.unlogged is not None and (not rows or rows[-1]["step"] < self._step):
+            self._metrics.append(saved.unlogged)
+
+    def _train_step(self, stop: StopRequest) -> dict[str, float]:
         settings = self._settings
         began = time.perf_counter()
         batch = self._rollouts(self._step + 1)
         sampled = time.perf_counter()
-        self._random = {}
-        metrics = update(
-            self._policy,
-            batch,
-            self._optimizer,
-            settings.pairgrpo,
-            step=self._step + 1,
-            learning_rate=learning_rate_at(self._step + 1, settings.pairgrpo),
-            reference=self._reference,
-        )
-        self._step += 1
-        self._random = random_state()
-        ended = time.perf_counter()
         new_tokens = sum(int(batch.task(task).lengths.sum()) for task in TASKS)
         prompts = sum(len(t.prompt_ids) for task in TASKS for t in batch.task(task).trajectories)
-        self._num_tokens += new_tokens + prompts
+        try:
+            metrics = update(
+                self._policy,
+                batch,
+                self._optimizer,
+                settings.pairgrpo,
+                step=self._step + 1,
+                learning_rate=learning_rate_at(self._step + 1, settings.pairgrpo),
+                reference=self._reference,
+            )
+            self._random = random_state()
+            self._num_tokens += new_tokens + prompts
+            self._step += 1
+            self._updates = self._optimizer.updates
+        finally:
+            stop.release()
+        ended = time.perf_counter()
         row: dict[str, float] = {
             "step": self._step,
             "epoch": self._step * self.pairs_per_update / len(self._pairs),
@@ -200,9 +232,10 @@ class Trainer:
             "rollout_time": sampled - began,
             "update_time": ended - sampled,
         }
-        if self._due(settings.logging.samples_every):
-            save_samples(self._samples.path.parent, batch, step=self._step)
+        self._unlogged = row
         try:
+            if self._due(settings.logging.samples_every):
+                save_samples(self._samples.path.parent, batch, step=self._step)
             row |= self._look()
         finally:
             self._log(row)
@@ -228,6 +261,7 @@ class Trainer:
 
     def _log(self, row: Mapping[str, float]) -> None:
         self._metrics.append(row)
+        self._unlogged = None
         if self._tracker is not None:
             self._tracker.log(row, self._step)
 
@@ -263,13 +297,14 @@ class Trainer:
     def _checkpoints(self) -> Path:
         return self._out / "checkpoints"
 
-    def _saved_steps(self) -> list[int]:
-        return [int(path.name.removeprefix("step-")) for path in list_checkpoints(self._checkpoints)]
-
     def _due(self, every: int) -> bool:
         return every > 0 and self._step % every == 0
 
     def _save_checkpoint(self) -> None:
+        """Save the state after the last whole step, unless that is what was saved or loaded last."""
+        if self._saved == self._step:
+            return
+        self._metrics.flush()
         checkpoint = Checkpoint(
             step=self._step,
             tensors={
@@ -277,34 +312,60 @@ class Trainer:
                 "optimizer": self._optimizer.state(),
                 "random": self._random,
             },
-            state=self._run_state(),
+            state=self._now.model_copy(
+                update={"num_tokens": self._num_tokens, "unlogged": self._unlogged}
+            ).model_dump(mode="json"),
         )
         save_checkpoint(self._checkpoints, checkpoint, keep=self._settings.checkpoint.keep)
+        self._saved = self._step
 
-    def _run_state(self) -> dict[str, Any]:
-        content = "\n".join(pair.model_dump_json() for pair in self._pairs)
-        return {
-            "num_tokens": self._num_tokens,
-            "seed": self._settings.seed,
-            "pairs_per_update": self.pairs_per_update,
-            "pairs_sha256": hashlib.sha256(content.encode()).hexdigest(),
-        }
+    def _save_last_whole_step(self, error: BaseException) -> None:
+        if self._saved == self._step or isinstance(error, CheckpointError):
+            return
+        if self._optimizer.updates != self._updates:
+            logger.warning(
+                "step %d had begun to change the weights, so the state after step %d cannot be saved; "
+                "a resume continues from step %d",
+                *(self._step + 1, self._step, self._saved),
+            )
+            return
+        try:
+            self._save_checkpoint()
+        except CheckpointError as second:
+            logger.warning("the state after step %d could not be saved either: %s", self._step, second)
+        else:
+            logger.warning("the state after step %d is saved; a resume continues there", self._step)
+
+    def _run_state(self) -> RunState:
+        """What tells this run from others. Raises UnusablePairs."""
+        pictures = self._pictures or check_pairs(
+            self._policy, self._pairs, self._settings.rollout, self._image_folder
+        )
+        module = self._policy.module
+        return RunState(
+            num_tokens=0,
+            seed=self._settings.seed,
+            pairs_per_update=self.pairs_per_update,
+            pairs_sha256=digest_of_pairs(self._pairs),
+            pictures_sha256=pictures,
+            policy_sha256=digest_of_tensors(module.state_dict()),
+            dtype=str(next(module.parameters()).dtype).removeprefix("torch."),
+            settings=self._settings.model_dump(mode="json"),
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        now = self._run_state()
-        for key, meaning in (
-            ("seed", "seed"),
-            ("pairs_per_update", "number of pairs a step"),
-            ("pairs_sha256", "pairs"),
-        ):
-            if checkpoint.state[key] != now[key]:
-                raise ValueError(
-                    f"cannot resume in {self._out}: the {meaning} differ from those of its checkpoint"
-                )
-        self._optimizer.load(dict(checkpoint.tensors["trained"]), dict(checkpoint.tensors["optimizer"]))
-        set_random_state(checkpoint.tensors["random"])
-        self._step = checkpoint.step
-        self._num_tokens = checkpoint.state["num_tokens"]
+        """Raises ValueError for another run's checkpoint, CheckpointError for a damaged one."""
+        saved = read_run_state(checkpoint.state, self._checkpoints)
+        refuse_another_run(self._out, checkpoint.step, saved, self._now)
+        try:
+            self._optimizer.load(checkpoint.tensors["trained"], checkpoint.tensors["optimizer"])
+            set_random_state(checkpoint.tensors["random"])
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step} does not fit ({error})"
+            ) from error
+        self._step = self._saved = checkpoint.step
+        self._num_tokens = saved.num_tokens
 
 
 def _status(row: Mapping[str, float]) -> str:

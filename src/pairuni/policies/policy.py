@@ -177,6 +177,17 @@ class UnifiedPolicy(ABC):
         branch.
         """
 
+    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
+        """Why questions about a picture cannot be asked, by question, worded as by ``question_fault``.
+
+        A policy whose context ends somewhere overrides this; it must be fast for 100,000 questions.
+        """
+        return {text: fault for text in questions if (fault := self.question_fault(text)) is not None}
+
+    def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:
+        """Why prompts cannot be drawn, by prompt, likewise."""
+        return {text: fault for text in prompts if (fault := self.question_fault(text)) is not None}
+
     def answer(self, image: Image.Image, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question; by default up to 512 tokens."""
         group = self.sample_text(

@@ -16,7 +16,8 @@ POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
 }
-"""model_type -> "module:function" of (folder, *, name, device, dtype), imported when needed."""
+"""model_type -> "module:function" of (folder, *, name, device, dtype), imported when needed; on the device "meta" the
+policy is wanted without its weights."""
 
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
@@ -25,13 +26,17 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
 
 
-def load_policy(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> UnifiedPolicy:
+def load_policy(
+    name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True
+) -> UnifiedPolicy:
     """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
 
     device "auto" is CUDA where there is one; dtype "auto" is bfloat16 on CUDA where it has it, else float32.
-    Raises ValueError with one sentence when the checkpoint is missing, incomplete or of an unknown kind.
+    weights: without them the policy knows its texts and its sizes, on the device "meta", and only its configuration
+    and tokenizer are needed. Raises ValueError with one sentence when the checkpoint is missing, incomplete or of an
+    unknown kind.
     """
-    folder = resolve(name_or_path)
+    folder = resolve(name_or_path, weights=weights)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
     try:
@@ -45,6 +50,7 @@ def load_policy(name_or_path: str | Path, *, device: str = "auto", dtype: str = 
     module, _, attribute = POLICIES[model_type].partition(":")
     chosen, precision = device_and_dtype(device, dtype)
     load = getattr(importlib.import_module(module), attribute)
+    chosen = chosen if weights else torch.device("meta")
     policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
     return policy
 
@@ -55,8 +61,8 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     return chosen, _dtype(dtype, chosen)
 
 
-def resolve(name_or_path: str | Path) -> Path:
-    """The folder of a policy: shipped, local, or downloaded from the hub."""
+def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
+    """The folder of a policy: shipped, local, or downloaded from the hub, with or without its weights."""
     if name_or_path in SHIPPED:
         folder = Path(str(resources.files("pairuni") / "assets" / SHIPPED[str(name_or_path)]))
         if not folder.is_dir():
@@ -72,7 +78,7 @@ def resolve(name_or_path: str | Path) -> Path:
         raise ValueError(
             f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
         )
-    return model_folder(name, files=_HUB_FILES, kind="checkpoint")
+    return model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")
 
 
 def _device(device: str) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class NamedAdamW:
     ) -> None:
         if not parameters:
             raise ValueError("no parameter trains; name at least one part of the policy to train")
+        self.updates = 0
+        """Updates that were begun; equal counts at two times mean that no weight has moved between them."""
+        self.before_update: Callable[[], None] = lambda: None
+        """Called before the weights move."""
         self.parameters = dict(parameters)
         self.masters: dict[str, Tensor] = {}
         for name, parameter in parameters:
@@ -74,6 +78,8 @@ class NamedAdamW:
         nn.utils.clip_grads_with_norm_(list(self.masters.values()), max_norm, norm)
 
     def step(self, learning_rate: float) -> None:
+        self.before_update()
+        self.updates += 1
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._adamw.step()
@@ -95,18 +101,11 @@ class NamedAdamW:
             for key in _STATE_KEYS
         }
 
-    def load(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-        """Restore what ``weights`` and ``state`` returned; ValueError if they are of other parameters."""
-        if set(weights) != set(self.masters):
-            odd = sorted(set(weights) ^ set(self.masters))
-            raise ValueError(f"the checkpoint trains other parameters than this run, first of them {odd[0]}")
+    def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        """Restore what ``weights`` and ``state`` returned; ValueError, before anything moves, if they do not fit."""
+        self._check(weights, state)
         with torch.no_grad():
             for name, master in self.masters.items():
-                if weights[name].shape != master.shape:
-                    raise ValueError(
-                        f"the checkpoint holds {name} with shape {tuple(weights[name].shape)}, "
-                        f"the policy with {tuple(master.shape)}"
-                    )
                 master.copy_(weights[name])
                 if master is not self.parameters[name]:
                     self.parameters[name].copy_(master)
@@ -115,3 +114,23 @@ class NamedAdamW:
                         key: state[f"{name}/{key}"].to("cpu" if key == "step" else master.device, copy=True)
                         for key in _STATE_KEYS
                     }
+
+    def _check(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        if set(weights) != set(self.masters):
+            odd = sorted(set(weights) ^ set(self.masters))
+            raise ValueError(f"the checkpoint trains other parameters than this run, first of them {odd[0]}")
+        for name, master in self.masters.items():
+            wanted = {name: (weights[name], master.shape)}
+            if f"{name}/step" in state:
+                shapes = (torch.Size(), master.shape, master.shape)
+                keys = [f"{name}/{key}" for key in _STATE_KEYS]
+                if lacking := [key for key in keys if key not in state]:
+                    raise ValueError(f"the checkpoint lacks {lacking[0]}")
+                wanted |= {key: (state[key], shape) for key, shape in zip(keys, shapes, strict=True)}
+            for key, (found, shape) in wanted.items():
+                if found.shape != shape:
+                    raise ValueError(
+                        f"the checkpoint holds {key} with shape {tuple(found.shape)}, the policy with {tuple(shape)}"
+                    )
+                if not found.is_floating_point():
+                    raise ValueError(f"the checkpoint holds {key} as {found.dtype}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,8 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, Tex
 from rich.progress import Progress as RichProgress
 
 from pairuni.console import Console
-from pairuni.files import write_text
+from pairuni.files import flush_to_disk, write_text
 from pairuni.terminal import visible, visible_streams
+
+_REMOVE = "correct or remove the line"
 
 
 class Tracker(Protocol):
@@ -33,11 +37,32 @@ class MetricsLog:
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one line, flushed. Numbers that JSON lacks (nan, inf) become null."""
+        """Write one line, whole or not at all. Numbers that JSON lacks (nan, inf) become null.
+
+        Raises OSError naming the file when the disk is full or refuses.
+        """
         line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        data = (line + "\n").encode("utf-8", errors="replace")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    if file.write(data) != len(
+                        data
+                    ):  # the disk took a part of it, and has no room for the rest
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            reason = f"the line could not be written ({error.strerror or error}); what was there is intact"
+            raise OSError(error.errno, reason, str(self.path)) from error
+
+    def flush(self) -> None:
+        """Wait until all lines are on the disk, so that what is written later never outlives them."""
+        if self.path.exists():
+            flush_to_disk(self.path)
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole lines. A last line that a kill cut in half is left out; any other bad line raises."""
@@ -47,16 +72,23 @@ class MetricsLog:
         rows = []
         for number, line in enumerate(lines[:-1], start=1):  # the last has no line end: empty, or cut in half
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{self.path}, line {number}: not JSON ({error})") from error
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{self.path}, line {number}: not JSON ({error}); {_REMOVE}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{self.path}, line {number}: not a JSON object; {_REMOVE}")
+            rows.append(row)
         return rows
 
     def rewind(self, step: int) -> None:
         """Drop lines after ``step``, and a half-written last line: what a resumed run will write again."""
         if not self.path.exists():
             return
-        kept = [row for row in self.rows() if row["step"] <= step]
+        rows = self.rows()
+        for number, row in enumerate(rows, start=1):
+            if type(row.get("step")) is not int:
+                raise ValueError(f"{self.path}, line {number}: step must be a whole number; {_REMOVE}")
+        kept = [row for row in rows if row["step"] <= step]
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 

@@ -218,15 +218,27 @@ def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype | None = None
+    folder: Path, *, dtype: torch.dtype | None = None, weights: bool = True
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
     """Model in eval mode on the CPU and its processor. dtype None keeps the checkpoint's own.
+
+    weights: without them the model has its shapes alone, on the device "meta".
 
     Raises ValueError when the folder lacks its tokenizer or weights, or when these do not fit config.json.
     """
     raw, layout = read_config(folder)
     processor = load_processor(folder, layout)
     config = parse_config(raw, layout, processor)
+    model = _filled(folder, config, layout, dtype) if weights else _shapes(config, dtype)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    complete_generation_config(model.generation_config, JanusPrompts(processor))
+    return model.eval(), processor
+
+
+def _filled(
+    folder: Path, config: JanusConfig, layout: Layout, dtype: torch.dtype | None
+) -> JanusForConditionalGeneration:
     tensors = read_tensors(folder)
     if layout == "original":
         tensors, _ = to_transformers(tensors)
@@ -234,13 +246,14 @@ def load_model(
     check_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     with quiet():
-        model = JanusForConditionalGeneration.from_pretrained(
+        return JanusForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype or own
         )
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    complete_generation_config(model.generation_config, JanusPrompts(processor))
-    return model.eval(), processor
+
+
+def _shapes(config: JanusConfig, dtype: torch.dtype | None) -> JanusForConditionalGeneration:
+    with torch.device("meta"):
+        return JanusForConditionalGeneration(config).to(dtype or torch.float32)
 
 
 def untie(config: JanusConfig, tensors: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,9 @@ from pairuni.policies.policy import (
 from pairuni.policies.sampling import Head, Sampling
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1
+
+_TOKENS_A_BYTE = 4
+"""Never exceeded: a byte is one token at most, and more only where a tokenizer's normaliser spells it out."""
 
 
 class JanusPolicy(UnifiedPolicy):
@@ -160,6 +163,34 @@ class JanusPolicy(UnifiedPolicy):
             [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
         )
         return self.decode_images(groups[0])
+
+    # Checks before a run
+
+    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
+        return self._faults(
+            questions, lambda text: self.prompts.understanding(text, with_image=True), max_new_tokens
+        )
+
+    def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:
+        return self._faults(prompts, self.prompts.generation, self.image_tokens)
+
+    def _faults(self, texts: Sequence[str], encode: Callable[[str], Tensor], steps: int) -> dict[str, str]:
+        """Only texts that may be too long are encoded."""
+        most = self.module.config.text_config.max_position_embeddings
+        surely = most - steps - len(encode("a"))
+        faults = {}
+        for text in texts:
+            fault = self.question_fault(text)
+            if fault is None and _TOKENS_A_BYTE * len(text.encode(errors="replace")) > surely:
+                needed = len(encode(text)) + steps
+                if needed > most:
+                    fault = (
+                        f"needs {needed:,} positions with {steps:,} new tokens, but the model has {most:,}; "
+                        "shorten it or lower the number of new tokens"
+                    )
+            if fault is not None:
+                faults[text] = fault
+        return faults
 
     # Scoring
 
@@ -395,6 +426,6 @@ class _Pictures:
 
 
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:
-    """The policy in a checkpoint folder of either layout."""
-    model, processor = load_model(folder, dtype=dtype)
+    """The policy in a checkpoint folder of either layout; on the device "meta" without its weights."""
+    model, processor = load_model(folder, dtype=dtype, weights=device.type != "meta")
     return JanusPolicy(model.to(device), processor, name=name)

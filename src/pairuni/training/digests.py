@@ -1,0 +1,26 @@
+"""Digests of weights: what tells two models apart, and notices a single changed value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+_THREADS = 4
+
+
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order and the device."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        lines = pool.map(_line, tensors.items())
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _line(named: tuple[str, Tensor]) -> str:
+    name, tensor = named
+    plain = tensor.detach().cpu().contiguous()
+    values = hashlib.sha256(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return f"{name} {plain.dtype} {tuple(plain.shape)} {values.hexdigest()}\n"
