@@ -16,6 +16,7 @@ from pairuni.evaluation.rows import as_lines, checked, read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
+from pairuni.text import parse_json
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 PROMPTS = 553
@@ -96,10 +97,7 @@ def _judged(row: Mapping[str, Any], where: str) -> Judged:
 
 
 def _within(row: Mapping[str, Any], key: str, where: str) -> Any:
-    try:
-        return json.loads(row[key])
-    except ValueError as error:
-        raise ValueError(f"{where}: {key} is not JSON ({error})") from None
+    return parse_json(row[key], f"{where}, {key}")
 
 
 def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = None) -> Result:

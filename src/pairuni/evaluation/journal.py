@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pairuni.text import parse_json
+
 logger = logging.getLogger("pairuni")
 
 
@@ -92,7 +94,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], int]:
             if not line.endswith(b"\n"):
                 break
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 values[row["key"]] = row["value"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(

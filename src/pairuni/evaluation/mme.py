@@ -13,6 +13,7 @@ from pathlib import Path
 from pairuni.evaluation.result import Result, part_of
 from pairuni.files import write_text
 from pairuni.intervals import bootstrap_interval
+from pairuni.text import text_lines
 
 PERCEPTION = (
     "existence",
@@ -99,9 +100,7 @@ def score(answers: Mapping[str, Sequence[Answered]], *, cognition: bool = False)
 
 def _read(path: Path) -> list[Answered]:
     rows: list[Answered] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in text_lines(path):
         fields = line.split("\t", 3)
         if len(fields) != 4:
             raise ValueError(f"{path}, line {number}: expected image, question, truth and reply between tabs")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.files import write_text
+from pairuni.text import json_lines, read_json
 
 Needed = type | tuple[type, ...]
 
@@ -20,24 +21,7 @@ def read_rows(path: Path, **needed: Needed) -> list[dict[str, Any]]:
     Raises ValueError naming file and line when one is no JSON object, or lacks a key of ``needed`` or has another
     kind of value there.
     """
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        rows.append(checked(row, f"{path}, line {number}", needed))
-    return rows
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming the file when it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    return [checked(row, f"{path}, line {number}", needed) for number, row in json_lines(path)]
 
 
 def read_list(path: Path, **needed: Needed) -> list[dict[str, Any]]:

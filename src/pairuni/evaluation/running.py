@@ -26,6 +26,7 @@ from pairuni.files import exclusive, replacing, write_text
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import device_and_dtype, load_policy, resolve
 from pairuni.shares import Share
+from pairuni.text import read_json
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.tracking import Progress
 
@@ -120,7 +121,9 @@ def settings_checked(folder: Path, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{folder} holds something else, such as {other[0]}; give a new --out")
     with exclusive(folder / ".run.lock"):
         if described.is_file() and any(path.stat().st_size for path in _journals(folder)):
-            found = json.loads(described.read_text(encoding="utf-8"))
+            found = read_json(described)
+            if not isinstance(found, dict):
+                raise ValueError(f"{described}: not the settings of a run; give a new --out")
             differ = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
             if differ:
                 shown = "; ".join(

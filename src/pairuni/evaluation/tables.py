@@ -31,8 +31,10 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
     try:
         rows: list[dict[str, Any]] = parquet.ParquetFile(path).read().to_pylist()
-    except (arrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a parquet file that can be read ({error})") from None
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # a date beyond the year 9999 is an OverflowError or a ValueError of Python's own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: not a parquet file that can be read ({reason})") from None
     return [{name: _bytes(cell) for name, cell in row.items()} for row in rows]
 
 

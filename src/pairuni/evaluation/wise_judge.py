@@ -17,6 +17,7 @@ from typing import Any
 
 from pairuni.chat.reasoning import without_reasoning
 from pairuni.evaluation.wise import Protocol
+from pairuni.text import read_text
 
 OFFICIAL: Mapping[str, Protocol] = {"8b3c821e6d008b12": "legacy", "93675fc2752b4c8b": "verified"}
 """Digest of an official judge prompt -> its protocol. The legacy one has been the same in all versions."""
@@ -95,7 +96,7 @@ def read_prompt(path: Path) -> JudgePrompt:
 
     Raises ValueError naming the file when it holds none.
     """
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     prompt = _of_script(text, path) if path.suffix == ".py" else JudgePrompt("", text.strip())
     missing = [f"{{{name}}}" for name in ("Prompt", "Explanation") if f"{{{name}}}" not in prompt.text]
     if missing:

@@ -9,6 +9,7 @@ from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
 from pairuni.evaluation.pictures import check_pictures
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
+from pairuni.text import text_lines
 
 MAX_NEW_TOKENS = 32
 """More than a reply needs whose first words alone are looked at."""
@@ -163,12 +164,11 @@ def _from_release(folder: Path) -> list[mme.Answered]:
 
 def _fields(path: Path, count: int, what: str) -> list[list[str]]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if line.strip():
-            fields = [field.strip() for field in line.split("\t")]
-            if len(fields) < count:
-                raise ValueError(f"{path}, line {number}: expected {what}")
-            found.append(fields)
+    for number, line in text_lines(path):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) < count:
+            raise ValueError(f"{path}, line {number}: expected {what}")
+        found.append(fields)
     return found
 
 

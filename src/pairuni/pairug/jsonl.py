@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from pairuni.records import Record
+from pairuni.text import parse_json
 
 R = TypeVar("R", bound=Record)
 
@@ -62,7 +63,7 @@ def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                found = _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+                found = _parse(line)
                 yield number, Problem(path, number, "", found) if isinstance(found, str) else found
 
 
@@ -107,18 +108,10 @@ def dump_lines(rows: Iterable[Any]) -> str:
 
 def _parse(line: bytes) -> dict[str, Any] | str:
     try:
-        values = json.loads(line.decode("utf-8"), parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        return f"is not UTF-8 text (byte {error.start + 1})"
-    except json.JSONDecodeError as error:
-        return f"is not whole JSON ({error.msg} at column {error.colno})"
-    except (ValueError, RecursionError) as error:
-        return f"is not JSON that can be read ({error})"
+        values = parse_json(line, finite=True)
+    except ValueError as error:
+        return str(error)
     return values if isinstance(values, dict) else f"must be a JSON object, not {type(values).__name__}"
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _reason(details: dict[str, Any]) -> str:
