@@ -26,6 +26,22 @@ def path_fault(folder: Path, image_path: str) -> str | None:
     return None if inside else "lies outside the file's folder"
 
 
+def link_fault(path: Path, folder: Path) -> str | None:
+    """Why a file of the data in ``folder``, which its user named, must not be followed: it is a link out of it.
+
+    The folders on the way may be links. The blobs of a hub snapshot are not outside of it.
+    """
+    try:
+        if not path.is_symlink():
+            return None
+        real = path.resolve()
+    except (OSError, RuntimeError) as error:
+        return f"cannot be followed ({error})"
+    if is_inside(real, folder) or is_inside(real, path.parent):
+        return None
+    return "lies outside the file's folder, by a link"
+
+
 def written_name_fault(image_path: str) -> str | None:
     """Why a file of this name is neither written nor packed: it is hidden, or does not end as a picture does."""
     path = PurePosixPath(image_path)
@@ -40,7 +56,13 @@ def written_name_fault(image_path: str) -> str | None:
 
 def spelling_fault(image_path: str) -> str | None:
     """Why no file can have this path."""
-    return "holds a NUL character" if "\0" in image_path else None
+    if "\0" in image_path:
+        return "holds a NUL character"
+    try:
+        image_path.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return None
 
 
 def is_absolute(image_path: str) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from pairuni.pairug.sources.folders import folder_rows
 from pairuni.pairug.sources.rows import Rows, json_file, json_lines, separated
 from pairuni.pairug.sources.tables import hub_rows, parquet_rows
-from pairuni.pairug.sources.tars import IMAGE_SUFFIXES, tar_rows
+from pairuni.pairug.sources.tars import tar_rows
+from pairuni.pictures import PICTURE_SUFFIXES
 
 FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
 """What a column can be: the record's own fields, and the options of a question."""
@@ -39,7 +40,6 @@ _READERS = {
     "csv": separated,
     "parquet": parquet_rows,
     "webdataset": tar_rows,
-    "folder": folder_rows,
 }
 _SETTING = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|[^&]*)(?:&|$)""")
 
@@ -56,11 +56,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Part:
-    """A file, folder or hub data set of an input. root: folder that its image paths are relative to."""
+    """A file, folder or hub data set of an input.
+
+    root: folder that its image paths are relative to. named: whether the user named it as the folder of pictures.
+    """
 
     rows: partial[Rows]
     root: Path
     input: Input
+    named: bool
 
     def read(self) -> Rows:
         return self.rows()
@@ -104,11 +108,17 @@ def parts_of(text: str) -> list[Part]:
         raise FileNotFoundError(f"{images}: no such folder of pictures")
     if input.format == "hub":
         root = Path(images or input.path)
-        return [Part(partial(hub_rows, input.path, input.options), root, input)]
+        # of a local folder, whose files `datasets` names by absolute paths
+        return [Part(partial(hub_rows, input.path, input.options), root, input, named=True)]
     parts = []
     for path, format in _files(input):
         root = Path(images) if images else path if format == "folder" else path.parent
-        parts.append(Part(partial(_READERS[format], path), root, input))
+        rows = (
+            partial(folder_rows, path, links=bool(images))
+            if format == "folder"
+            else partial(_READERS[format], path)
+        )
+        parts.append(Part(rows, root, input, named=bool(images)))
     return parts
 
 
@@ -138,7 +148,7 @@ def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
     ]
     if not files:
         files = [(path, "parquet") for path in sorted(folder.rglob("*.parquet"))]
-    pictures = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
     formats = {its for _, its in files}
     if format is None and (not formats or (pictures and formats == {"json"})):
         yield folder, "folder"

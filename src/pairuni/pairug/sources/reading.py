@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pairuni.pairug.images import path_fault
 from pairuni.pairug.jsonl import Problem, dump, raise_first, validate
 from pairuni.pairug.sources.columns import Missing, as_text, fields_of, first_text, with_options
 from pairuni.pairug.sources.inputs import Part, parts_of
-from pairuni.pairug.sources.pictures import PictureFolder
+from pairuni.pairug.sources.pictures import Finder, PictureFolder
 from pairuni.pairug.sources.rows import Row
 from pairuni.pairug.sources.shapes import LEFT_OUT, LeftOut, only_image, reshaped
+from pairuni.pictures import ImageError
 from pairuni.records import GenerationSample, UnderstandingSample
 
 Sample = TypeVar("Sample", UnderstandingSample, GenerationSample)
@@ -114,26 +114,30 @@ class Reading(Generic[Sample]):
             values["prompt"] = first_text(values["prompt"])
         image = only_image(values.get("image_path"))
         values = {name: value for name, value in values.items() if name == "image_path" or _is_json(value)}
-        if isinstance(image, dict):
-            place = self._embedded(part, row, image)
-            if isinstance(place, Problem):
-                yield place
-                return
-            values["image_path"] = place.name
-        else:
-            values |= {"image_path": image} if "image_path" in values else {}
-            place = None
-        yield from self._checked(part, row, values, place)
+        place: Path | Problem | None = None
+        if isinstance(image, bytes | dict) or (isinstance(image, str) and image):
+            try:
+                place, written = Finder(part.root, part.named, self.pictures).find(image)
+                if written or isinstance(image, dict):
+                    image = place.name
+            except ImageError as error:
+                place = row.problem("image_path", error.reason)
+                image = image if isinstance(image, str) else "a picture inside"
+        if "image_path" in values:
+            values["image_path"] = image
+        yield from self._checked(row, values, place)
 
     def _checked(
-        self, part: Part, row: Row, values: dict[str, Any], place: Path | None
+        self, row: Row, values: dict[str, Any], place: Path | Problem | None
     ) -> Iterator[Sample | Problem]:
-        """place: of a picture that was written out; else the path of ``values`` is relative to the part's root."""
+        """place: of the picture, or why there is none; None where the row says nothing of one."""
         if values.get("id") is None:
             values["id"] = row.id if row.id is not None else self._derived_id(values)
         values = {"tag": row.tag, "source": _source(row), **_asked(values)}
         sample = validate(row.file, row.line, values, self.kind)
         if isinstance(sample, list):
+            if isinstance(place, Problem) and all(problem.field != "image_path" for problem in sample):
+                yield place
             yield from (_explained(problem, row) for problem in sample)
             return
         options = values.get("options")
@@ -146,9 +150,8 @@ class Reading(Generic[Sample]):
                 problems.append(row.problem("options", listed))
             else:
                 sample = sample.model_copy(update=dict(zip(("question", "answer"), listed, strict=True)))
-        fault = path_fault(part.root, sample.image_path) if place is None else None
-        if fault is not None:
-            problems.append(row.problem("image_path", f"{sample.image_path!r} {fault}"))
+        if isinstance(place, Problem):
+            problems.append(place)
         if sample.id in self._place_of:
             first = self._place_of[sample.id]
             reason = f"{sample.id!r} is also that of {first}; ids must differ, and ?id= makes them from the content"
@@ -157,23 +160,7 @@ class Reading(Generic[Sample]):
             yield from problems
             return
         self._place_of[sample.id] = f"line {row.line}" if len(self.parts) == 1 and row.line else _source(row)
-        image_path = str(place or part.root / sample.image_path)
-        yield sample.model_copy(update={"image_path": image_path})
-
-    def _embedded(self, part: Part, row: Row, image: dict[str, Any]) -> Path | Problem:
-        """The file of a picture that is inside the row, or that a data set names as its own file."""
-        data, name = image.get("bytes"), image.get("path")
-        if data is None and isinstance(name, str):
-            inside = Path(name)
-            if inside.is_absolute() and inside.is_relative_to(part.root.resolve()):
-                name = str(inside.relative_to(part.root.resolve()))
-            fault = path_fault(part.root, name)
-            return row.problem("image_path", f"{name!r} {fault}") if fault else part.root / name
-        if not isinstance(data, bytes) or not data:
-            return row.problem("image_path", "the picture is empty")
-        if self.pictures is None:
-            raise ValueError(f"{row.file} holds its pictures inside; say into which folder to write them")
-        return self.pictures.keep(data, name if isinstance(name, str) else "")
+        yield sample.model_copy(update={"image_path": str(place)})
 
     def _derived_id(self, values: dict[str, Any]) -> str:
         """From the content, so that it outlives reordering; a row that repeats another is numbered."""

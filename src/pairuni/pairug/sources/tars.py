@@ -3,98 +3,222 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from pairuni.pairug.jsonl import Problem
+from pairuni.pairug.sources.others import why_left_out
 from pairuni.pairug.sources.rows import Row, Rows
+from pairuni.pictures import PICTURE_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_KNOWN = (*IMAGE_SUFFIXES, ".txt", ".json")
+_TEXTS = (".txt", ".json")
+_KNOWN = (*PICTURE_SUFFIXES, *_TEXTS)
 _SEVERAL_DOTS = "names of several dots in a tar, such as 1.2.jpg"
 MOST_BYTES = 1 << 28
 """Of one member: more is no picture and no caption."""
+_BUFFER = 1 << 16
 _SHARD = re.compile(r"[-_.]\d{4,}$")
+_TAR_SUFFIX = re.compile(r"\.tar(\..*)?$|\.tgz$", re.I)
 
 
 def tar_rows(path: Path) -> Rows:
     """A row for each key, in order, read as a stream; no member is ever written under its own name.
 
     The picture is column ``image``, a .txt column ``txt``, a .json's keys columns of their own; other members
-    are passed over. The id is the tar's name and the key, the tag the tar's name without a shard's number. A tar
+    are left out with a reason, what macOS adds (._NAME, __MACOSX) and other hidden names are passed over. The id is
+    the tar's name and the key, the tag the tar's name without a shard's number. Archives that were appended to each
+    other are read one after another; bytes behind an end mark that are no archive are a problem. A tar
     that is cut off or damaged yields what stands whole before (of the last key a picture with a text is enough), then
     a problem.
     """
-    name = path.name.split(".tar")[0].removesuffix(".tgz")
-    tag = _SHARD.sub("", name)
-    count = 0
-    key, parts, passed_over = "", dict[str, Any](), False
+    reader = _Reader(path)
     try:
-        with _opened(path) as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                its_key, suffix = _split(member.name)
-                if its_key != key:
-                    if parts:
-                        count += 1
-                        yield _row(path, name, tag, key, parts)
-                    elif passed_over:
-                        yield Row(path, {}, left_out=_SEVERAL_DOTS)
-                    parts, passed_over = {}, False
-                key = its_key
-                if suffix not in _KNOWN:
-                    passed_over |= suffix.endswith(_KNOWN)
-                    continue
-                if member.size > MOST_BYTES:
-                    parts[suffix] = Problem(
-                        path, 0, "", f"is larger than {MOST_BYTES >> 20} MiB", member.name
-                    )
-                    continue
-                stream = tar.extractfile(member)
-                assert stream is not None  # a regular file has content
-                parts[suffix] = stream.read()
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        where = f"after member {key}" if key else ""
-        if parts.keys() & set(IMAGE_SUFFIXES) and parts.keys() & {".txt", ".json"}:
-            count += 1
-            yield _row(path, name, tag, key, parts)
-        yield Problem(path, 0, "", f"is cut off or damaged; {count:,} records are whole ({error})", where)
+        with _stream(path) as stream:
+            for archive in _archives(stream):
+                yield from reader.rows(archive)
+                yield from reader.ended()
+    except _NoArchive as error:
+        yield Problem(path, 0, "", f"{error}; {reader.count:,} records before are whole")
         return
-    if parts:
-        yield _row(path, name, tag, key, parts)
-    elif count and passed_over:
-        yield Row(path, {}, left_out=_SEVERAL_DOTS)
-    elif not count:
-        seen = (
-            f": {key} and others are no picture, .txt or .json by what follows their first dot" if key else ""
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+        where = f"after member {reader.key}" if reader.key else ""
+        if reader.parts.keys() & set(PICTURE_SUFFIXES) and reader.parts.keys() & set(_TEXTS):
+            yield from reader.ended()
+        yield Problem(
+            path, 0, "", f"is cut off or damaged; {reader.count:,} records are whole ({error})", where
         )
-        yield Problem(path, 0, "", f"holds no records{seen}")
+        return
+    if not reader.count:
+        seen = f": {reader.key} and others are no picture, .txt or .json by what follows their first dot"
+        yield Problem(path, 0, "", f"holds no records{seen if reader.key else ''}")
+
+
+@dataclass
+class _Reader:
+    """Members of a tar's archives -> rows. count: rows so far; key, parts: of the record that is being read."""
+
+    path: Path
+    count: int = 0
+    key: str = ""
+    parts: dict[str, Any] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    """Suffixes of the record's members that are not read."""
+    several_dots: bool = False
+
+    def rows(self, tar: tarfile.TarFile) -> Rows:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # all of them are kept there
+            if member.isdir() or _is_hidden(member.name):
+                continue
+            key, suffix = _split(member.name)
+            if key != self.key or suffix in self.parts:
+                yield from self.ended()
+            self.key = key
+            if suffix not in _KNOWN:
+                if suffix.endswith(_KNOWN):
+                    self.several_dots = True
+                else:
+                    self.others.append(suffix)
+                    yield Row(self.path, {}, left_out=why_left_out(suffix))
+                continue
+            self.parts[suffix] = self._content(tar, member)
+
+    def ended(self) -> Rows:
+        """The row of the key that was read last."""
+        if self.parts:
+            self.count += 1
+            yield self._row()
+        elif self.several_dots and self.count:
+            yield Row(self.path, {}, left_out=_SEVERAL_DOTS)
+        self.parts, self.others, self.several_dots = {}, [], False
+
+    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Problem:
+        fault = None
+        if member.issym() or member.islnk():
+            fault = "is a link; only files that are in the tar themselves are read"
+        elif not member.isfile():
+            fault = "is no regular file"
+        elif not 0 <= member.size <= MOST_BYTES:
+            fault = f"is larger than {MOST_BYTES >> 20} MiB"
+        if fault is not None:
+            return Problem(self.path, 0, "", fault, member.name)
+        stream = tar.extractfile(member)
+        assert stream is not None  # a regular file has content
+        return stream.read()
+
+    def _row(self) -> Row | Problem:
+        values: dict[str, Any] = {}
+        pictures: list[dict[str, Any]] = []
+        for suffix, data in self.parts.items():
+            if isinstance(data, Problem):
+                return data
+            if suffix in PICTURE_SUFFIXES:
+                pictures.append({"bytes": data, "path": f"{self.key}{suffix}"})
+                continue
+            try:
+                text = data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                reason = f"is not UTF-8 text (byte {error.start + 1})"
+                return Problem(self.path, 0, "", reason, f"member {self.key}{suffix}")
+            if suffix == ".txt":
+                values["txt"] = text
+                continue
+            found = json_object(text)
+            if isinstance(found, str):
+                return Problem(self.path, 0, "", found, f"member {self.key}{suffix}")
+            values = {**found, **values}
+        if pictures:
+            values["image"] = pictures
+        member = f"member {self.key}"
+        if "image" not in values:
+            reason = "there is no picture beside it"
+            if self.others:
+                reason += f"; {', '.join(self.others[:3])} is not read"
+            return Problem(self.path, 0, "image_path", reason, member)
+        name = _TAR_SUFFIX.sub("", self.path.name)
+        return Row(self.path, values, member=member, id=f"{name}/{self.key}", tag=_SHARD.sub("", name))
+
+
+class _NoArchive(ValueError):
+    """What follows an end mark is not read."""
+
+
+class _Bounded(io.BufferedReader):
+    """Refuses to read at once what a damaged or hostile header claims to have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MOST_BYTES:
+            raise tarfile.ReadError(f"a header claims {size:,} bytes")
+        return super().read(size)
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzip file that hands on what it has unpacked before it meets damage."""
+
+    def __init__(self, packed: Any) -> None:
+        self._file = gzip.GzipFile(fileobj=packed)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """The tar as a stream. Ends with ReadError where ``tarfile`` would take a damaged header for the end."""
-    with path.open("rb") as file:
+def _stream(path: Path) -> Iterator[BinaryIO]:
+    """The tar, unpacked, to be read forwards."""
+    with path.open("rb", buffering=0) as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream: BinaryIO = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        yield _Bounded(_Unpacked(file) if packed else file, _BUFFER)
+
+
+def _archives(stream: BinaryIO) -> Iterator[tarfile.TarFile]:
+    """The archives that stand one after another, each to be read to its end before the next is asked for.
+
+    Raises ReadError where ``tarfile`` would take a damaged header for the end, and _NoArchive.
+    """
+    while True:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
             yield tar
-            end = tar.offset
-        if packed:
-            while stream.read(MOST_BYTES >> 8):  # to the checksum
-                pass
-            return
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            stream.seek(tar.offset)
+        block = stream.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("there is no end mark")
+        while block and not any(block):
+            block = stream.read(tarfile.BLOCKSIZE)
+        if not block:
+            return
+        place = stream.seek(-len(block), io.SEEK_CUR)
+        try:
+            tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+        except tarfile.HeaderError:
+            raise _NoArchive(f"what follows its end mark, from byte {place:,} on, is no archive") from None
+
+
+def _is_hidden(member: str) -> bool:
+    parts = PurePosixPath(member).parts
+    return "__MACOSX" in parts or (bool(parts) and parts[-1].startswith("."))
 
 
 def _split(member: str) -> tuple[str, str]:
@@ -102,34 +226,6 @@ def _split(member: str) -> tuple[str, str]:
     path = PurePosixPath(member)
     stem, dot, suffix = path.name.partition(".")
     return str(path.with_name(stem)) if stem else member, f"{dot}{suffix}".lower()
-
-
-def _row(path: Path, name: str, tag: str, key: str, parts: dict[str, Any]) -> Row | Problem:
-    values: dict[str, Any] = {}
-    pictures: list[dict[str, Any]] = []
-    for suffix, data in parts.items():
-        if isinstance(data, Problem):
-            return data
-        if suffix in IMAGE_SUFFIXES:
-            pictures.append({"bytes": data, "path": f"{key}{suffix}"})
-            continue
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            reason = f"is not UTF-8 text (byte {error.start + 1})"
-            return Problem(path, 0, "", reason, f"member {key}{suffix}")
-        if suffix == ".txt":
-            values["txt"] = text
-            continue
-        found = json_object(text)
-        if isinstance(found, str):
-            return Problem(path, 0, "", found, f"member {key}{suffix}")
-        values = {**found, **values}
-    if pictures:
-        values["image"] = pictures
-    if "image" not in values:
-        return Problem(path, 0, "image_path", "there is no picture beside it", f"member {key}")
-    return Row(path, values, member=f"member {key}", id=f"{name}/{key}", tag=tag)
 
 
 def json_object(text: str) -> dict[str, Any] | str:
