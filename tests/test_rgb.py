@@ -61,6 +61,16 @@ def test_white_lies_under_an_alpha_channel(mode):
     assert grey_of(converted) == [255, 0, 127]
 
 
+def test_transparency_is_dropped_where_a_scorer_was_made_so():
+    image = Image.new("RGBA", (2, 1), (9, 9, 9, 0))
+    keyed = Image.new("P", (2, 1))
+    keyed.putpalette([9, 9, 9])
+    keyed.info["transparency"] = b"\0"
+    for given in (image, image.convert("LA"), image.convert("La"), keyed):
+        wanted = given.convert("LA").convert("L") if given.mode == "La" else image.convert("L")
+        assert np.asarray(as_rgb(given, drop_alpha=True))[..., 0].tolist() == np.asarray(wanted).tolist()
+
+
 def test_an_opaque_alpha_channel_changes_nothing():
     image = Image.fromarray(COLOURS)
     opaque = image.copy()

@@ -20,22 +20,24 @@ _TURNS = {
 _TWELVE_BITS = 12
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image, *, drop_alpha: bool = False) -> Image.Image:
     """The whole picture in 8-bit RGB, turned upright by its orientation tag and laid over white where transparent.
 
     16-bit grey keeps its upper byte. 32-bit integers and floats have no range of their own, so their values decide:
     0 to 1 is multiplied by 255; whole numbers up to 255 stay; whole numbers up to 65535 keep their upper byte;
     of anything else the least value becomes 0 and the greatest 255. An animation gives its first frame.
     An image that is RGB, opaque and upright is returned itself. Raises ValueError for values that are not finite.
+
+    drop_alpha: transparent parts keep the colour that is stored for them, as the scorers of pictures were made with.
     """
-    return flattened(image)[0]
+    return flattened(image, drop_alpha=drop_alpha)[0]
 
 
-def flattened(image: Image.Image) -> tuple[Image.Image, bool]:
+def flattened(image: Image.Image, *, drop_alpha: bool = False) -> tuple[Image.Image, bool]:
     """``as_rgb(image)``, and whether white shows through somewhere."""
     image.load()
     turn = _TURNS.get(orientation_of(image))
-    rgb, transparent = _in_rgb(image)
+    rgb, transparent = _in_rgb(image, drop_alpha)
     if turn is not None:
         rgb = rgb.transpose(turn)
     if rgb is not image:
@@ -52,19 +54,27 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _in_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+def _in_rgb(image: Image.Image, drop_alpha: bool) -> tuple[Image.Image, bool]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_numbers(image)
     if image.has_transparency_data:
-        return _over_white(image)
+        return (_opaque(image), False) if drop_alpha else _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB"), False
 
 
-def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
+def _opaque(image: Image.Image) -> Image.Image:
+    return _rgba(image).convert("RGB")
+
+
+def _rgba(image: Image.Image) -> Image.Image:
     image = _with_shallow_key(image)
     if image.mode == "La":
         image = image.convert("LA")
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    return image if image.mode == "RGBA" else image.convert("RGBA")
+
+
+def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    rgba = _rgba(image)
     alpha = rgba.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return rgba.convert("RGB"), False

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from pairuni.chat.picture import sendable
 from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import EndpointSettings
 from pairuni.evaluation.journal import Journal
+from pairuni.pictures import ImageError
 from pairuni.rewards.threads import at_once
 from pairuni.training.tracking import Progress
 
@@ -39,7 +41,11 @@ class Case:
     picture: Path
 
     def encoded(self) -> tuple[str, bytes]:
-        return "image/png", self.picture.read_bytes()
+        """(MIME type, bytes) to send: the file where any reader makes the same picture of it, else a PNG of its RGB.
+
+        Raises ImageError naming the file.
+        """
+        return sendable(self.picture)
 
     @cached_property
     def digest(self) -> str:
@@ -100,7 +106,7 @@ def judge_all(
                 asked_now += 1
                 try:
                     answer = endpoint(request, stopping)
-                except AskingFailed as error:
+                except (AskingFailed, ImageError) as error:
                     fault(case, str(error))
                     return None
                 replies.add({key: {"case": case.name, **answer}})

@@ -27,7 +27,7 @@ def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device)
     std = torch.tensor(STD, device=device)[:, None, None]
     squares = []
     for image in images:
-        pixels = torch.from_numpy(np.array(as_rgb(image))).to(device).float().div_(255)
+        pixels = torch.from_numpy(np.array(as_rgb(image, drop_alpha=True))).to(device).float().div_(255)
         height, width, _ = pixels.shape
         rows = middle_of_resize(height, size, shortest=min(height, width)).to(device)
         columns = middle_of_resize(width, size, shortest=min(height, width)).to(device)

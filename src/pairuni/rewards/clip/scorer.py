@@ -134,9 +134,9 @@ def processor_of(source: str) -> Preprocess:
         raise ValueError(f"no preprocessing of pictures can be loaded from {source!r}: {reason}") from None
 
     def preprocess(images: Sequence[Image.Image]) -> Tensor:
-        pixels: Tensor = processor(images=[as_rgb(image) for image in images], return_tensors="pt")[
-            "pixel_values"
-        ]
+        pixels: Tensor = processor(
+            images=[as_rgb(image, drop_alpha=True) for image in images], return_tensors="pt"
+        )["pixel_values"]
         return pixels
 
     return preprocess
