@@ -8,7 +8,7 @@ from pairuni.chat.replies import Reply, Unusable, one_line, read_reply, schema_o
 from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
 from pairuni.pairug.conversation import Half, Sample
-from pairuni.pairug.options import LETTERS, fault_of, shuffled
+from pairuni.pairug.options import LETTERS, chosen_option, fault_of, shuffled, without_letters
 from pairuni.pairug.prompts import (
     SYSTEM,
     UNREAD,
@@ -87,9 +87,10 @@ class QuestionAuthor:
     def written(self, answer: Answer) -> Half:
         """The question and its options. Raises Unusable when they are not fit or their own check fails."""
         reply = read_reply(answer, QuestionReply)
-        question, right = one_line(reply.question), one_line(reply.right)
+        question = one_line(reply.question)
         wanted = self.settings.options - 1
-        wrong = [one_line(option) for option in reply.wrong][:wanted]
+        right, wrong = without_letters(one_line(reply.right), [one_line(option) for option in reply.wrong])
+        wrong = wrong[:wanted]
         if not question:
             raise Unusable("the question is empty")
         if len(wrong) < wanted:
@@ -120,9 +121,10 @@ class QuestionAuthor:
         faults = []
         sources = {"caption": said.letter_from_caption, "picture": said.letter_from_picture}
         for source, letter in sources.items():
-            chosen = self._chosen(half, letter)
+            chosen = chosen_option(letter, self._shown(half))
             if chosen != half.answer:
-                faults.append(f"the {source} leads to {chosen!r}, not to {half.answer!r}")
+                led = one_line(letter).lower() if chosen is None else chosen
+                faults.append(f"the {source} leads to {led!r}, not to {half.answer!r}")
         if not said.asks_what_caption_states:
             faults.append("it asks for what the caption does not state")
         if said.contradicts:
@@ -131,11 +133,6 @@ class QuestionAuthor:
 
     def _shown(self, half: Half) -> list[str]:
         return shuffled(half.options, self.sample.id, half.question)
-
-    def _chosen(self, half: Half, letter: str) -> str:
-        letter = letter.strip().strip("().:\"'").upper()
-        place = LETTERS.find(letter) if len(letter) == 1 else -1
-        return self._shown(half)[place] if 0 <= place < len(half.options) else letter.lower()
 
 
 def author_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 LETTERS = "ABCDEFGH"
@@ -11,6 +12,13 @@ SUFFIX = "Answer with the options letter from the given choices directly."
 """How questions of the paper's released data end."""
 
 _MARKER = re.compile(r"(?<![A-Za-z0-9])\(?[A-Z][.):]\s*(?=\S)")
+_OWN_LETTER = re.compile(r"[(\[*]*([A-Ha-h])[*]*[.):\]、]+[*]*\s*(?=\S)")
+_OPENING = re.compile(
+    r"(?:(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:answer|option|choice|letter)\s*(?:is\b|[:=])?\s*)+",
+    re.I,
+)
+_LETTER = re.compile(r"[\W_]*(?P<letter>[A-H])(?P<mark>[\W_]*)(?P<words>.*)", re.I | re.S)
+_LETTER_LAST = re.compile(r"(?P<words>.+?)[\s,:-]*[(\[](?P<letter>[A-H])[)\]][\W_]*", re.I | re.S)
 
 
 def fault_of(question: str, right: str, wrong: Sequence[str]) -> str | None:
@@ -25,10 +33,50 @@ def fault_of(question: str, right: str, wrong: Sequence[str]) -> str | None:
             return f"the option {option!r} has a letter of its own or more than one line"
     seen: dict[str, str] = {}
     for option in options:
-        same = seen.setdefault(re.sub(r"[\W_]+", " ", option.casefold()).strip() or option, option)
+        same = seen.setdefault(_plain(option), option)
         if same is not option:
             return f"the options {same!r} and {option!r} are the same"
     return None
+
+
+def chosen_option(said: str, options: Sequence[str]) -> str | None:
+    """The option that a text names by its letter ("A", "(a)", "Option A", "**A**"), by its words, or by both.
+
+    None when the text names none or several, or a letter and the words of another option.
+    """
+    text = unicodedata.normalize("NFKC", said).strip()
+    text = text[opening.end() :] if (opening := _OPENING.match(text)) else text
+    words = {_plain(option): option for option in options}
+    for form in (_LETTER, _LETTER_LAST):
+        if found := form.fullmatch(text):
+            place = LETTERS.index(found["letter"].upper())
+            rest = _plain(found["words"])
+            marked = form is _LETTER_LAST or found["letter"].isupper() or found["mark"].strip()
+            if place < len(options) and (not rest or (marked and rest == _plain(options[place]))):
+                return options[place]
+    return words.get(_plain(text))
+
+
+def without_letters(right: str, wrong: Sequence[str]) -> tuple[str, list[str]]:
+    """Right and wrong options without letters of their own, and without the right one among the wrong ones.
+
+    Letters go where all options have different ones; a right option that is only a letter is the option of this
+    letter. Options that differ from the right one by capitals or signs alone are the right one.
+    """
+    marks = [_OWN_LETTER.match(option) for option in wrong]
+    letters = {
+        mark[1].upper(): option[mark.end() :] for mark, option in zip(marks, wrong, strict=True) if mark
+    }
+    if wrong and len(letters) == len(wrong):
+        own = _OWN_LETTER.match(right)
+        alone = right.strip("()[]*.: ").upper()
+        if alone in letters:
+            right, wrong = letters[alone], list(letters.values())
+        elif own is not None and letters.get(own[1].upper(), right[own.end() :]) == right[own.end() :]:
+            right, wrong = right[own.end() :], list(letters.values())
+        elif _plain(right) in map(_plain, letters.values()):
+            wrong = list(letters.values())
+    return right, [option for option in wrong if _plain(option) != _plain(right)]
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
@@ -58,6 +106,11 @@ def balanced_letters(options_of: Mapping[str, Sequence[str]], seed: int) -> dict
         others = shuffled(wrong, seed, id)
         placed[id] = [*others[:place], right, *others[place:]]
     return placed
+
+
+def _plain(option: str) -> str:
+    """An option without capitals and signs, unless it is nothing but signs."""
+    return re.sub(r"[\W_]+", " ", option.casefold()).strip() or option
 
 
 def _draw(*words: object) -> bytes:

@@ -126,7 +126,8 @@ class JudgeReward:
                 temperature=self._settings.temperature,
             )
             try:
-                mark = read_reply(self._endpoint(request, stopping), Mark)
+                answer = self._endpoint(request, stopping)
+                mark = read_reply(answer, Mark, {"most": self.range[1]})
             except (AskingFailed, AskingStopped) as error:
                 raise RewardError(f"reward {self.name!r} failed on {describe(record)}: {error}") from None
             except Unusable as error:
