@@ -1,0 +1,146 @@
+"""Killed at file events and resumed: as never killed, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kill_events import chosen, run_child
+from pairuni import demo
+from pairuni.commands import evaluation, training
+from pairuni.commands import pairs as pairs_commands
+from pairuni.config import PairGRPOSettings, RunSettings
+from test_bad_input import House
+
+FEW_OR_ALL = [4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+TIMES = re.compile(r'"(step_time|rollout_time|update_time|tokens_per_second|seconds)": [^,}]+')
+
+
+def plain(path: Path) -> bytes:
+    """A file's content without what differs from one run to the next: times, and the run's own folder."""
+    data = path.read_bytes()
+    if path.suffix in {".json", ".jsonl", ".html"}:
+        return TIMES.sub("", data.decode()).encode()
+    return data
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = {str(p.relative_to(folder)): plain(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        name: data
+        for name, data in found.items()
+        if Path(name).name not in {"report.html", "SHA256SUMS"}  # a page of times; sums of paths and times
+    }
+
+
+def check(
+    root: Path,
+    work: Callable[[Path], Any],
+    again: Callable[[Path], Any],
+    most: int | None,
+    *,
+    ignore: str = "",
+) -> None:
+    """``work`` killed at its events and finished by ``again`` leaves what an unbroken one does.
+
+    Both happen in the same folder, ``root/out``. ignore: files that may differ.
+    """
+    out = root / "out"
+    total = run_child(lambda: work(out), out)
+    assert total is not None
+    assert total > 10
+    whole = contents(out)
+    for event in chosen(total, most):
+        shutil.rmtree(out)
+        assert run_child(lambda: work(out), out, kill_at=event) is None, event
+        run_child(lambda: again(out), out)
+        left = contents(out)
+        assert sorted(left) == sorted(whole), event
+        differ = [name for name in whole if left[name] != whole[name] and not re.search(ignore or "$^", name)]
+        assert not differ, (event, differ)
+
+
+@pytest.mark.parametrize("most", FEW_OR_ALL)
+def test_train(tmp_path: Path, most: int | None) -> None:
+    house = House(tmp_path)
+    lines = house.pairs.read_text().splitlines()
+    house.pairs.write_text(
+        "".join(line.replace('"prompt": "a"', f'"prompt": "a {i}"') + "\n" for i, line in enumerate(lines))
+    )
+    words = ["--evaluation.every", "2", "--evaluation.items", "1", "--pairgrpo.steps", "3"]
+    words += ["--logging.samples-every", "1", "--checkpoint.keep", "1"]
+
+    def work(out: Path, *, resume: bool = False) -> None:
+        training.train(house.recipe, words, out, resume=resume, dry_run=False)
+
+    def again(out: Path) -> None:
+        begun = any((out / name).exists() for name in ("config.toml", "metrics.jsonl", "checkpoints"))
+        work(out, resume=begun)
+
+    check(tmp_path, work, again, most)
+
+
+@pytest.mark.parametrize("most", FEW_OR_ALL)
+def test_pairs_build(tmp_path: Path, most: int | None) -> None:
+    house = House(tmp_path)
+    words = list(house.build()[2:])
+    words[words.index("--out") + 1] = str(tmp_path / "out")
+
+    def work(out: Path) -> None:
+        pairs_commands.build(None, words)
+
+    check(tmp_path, work, work, most)
+
+
+@pytest.mark.parametrize("most", FEW_OR_ALL)
+def test_eval_digits(tmp_path: Path, most: int | None) -> None:
+    model = {"name": "tiny", "device": "cpu", "dtype": "float32", "seed": 0, "guidance": 2.0}
+
+    def work(out: Path) -> None:
+        evaluation.digits(model, 6, out)
+
+    check(tmp_path, work, work, most)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = demo.demo_settings
+
+    def settings(seed: int, pairs: Path) -> RunSettings:
+        full = whole(seed, pairs)
+        steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": 2, "pairs_per_step": 2})
+        return full.model_copy(update={"pairgrpo": steps})
+
+    monkeypatch.setattr(demo, "demo_settings", settings)
+    monkeypatch.setattr(demo, "SAMPLES", 30)
+    monkeypatch.setattr(demo, "HELD_OUT", 30)
+
+    def again(out: Path) -> None:
+        if not (out / "summary.json").exists():  # killed after it, while the report was written
+            demo.run_demo(1, out)
+
+    def once(out: Path) -> None:
+        demo.run_demo(1, out)
+
+    check(tmp_path, once, again, 150)
+
+
+def test_the_harness_kills_where_it_says(tmp_path: Path) -> None:
+    def work() -> None:
+        for name in ("a", "b", "c"):
+            (tmp_path / name).write_text(json.dumps(name))
+
+    assert run_child(work, tmp_path) == 3
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    assert run_child(work, tmp_path, kill_at=3) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        run_child(lambda: 1 / 0, tmp_path)
