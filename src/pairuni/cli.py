@@ -33,7 +33,9 @@ app.add_typer(bench_app, name="bench")
 
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder, or a hub name.")]
+Model = Annotated[
+    str, typer.Option(help="tiny, the folder of a model, a run or a checkpoint, or a hub name.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
 Guidance = Annotated[
     float | None,
@@ -310,7 +312,7 @@ def answer(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint's folder, or a hub name.")],
+    source: Annotated[str, typer.Argument(help="A model's folder, or a hub name.")],
     target: Annotated[Path, typer.Argument(help="A new folder.")],
     layout: Annotated[Literal["transformers", "original"], typer.Option(help="The layout to write.")],
 ) -> None:
@@ -318,6 +320,22 @@ def convert(
     from pairuni.commands.models import convert as run
 
     typer.echo(run(source, target, layout))
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The new model's folder; RUN/exported/step-N by default.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Where the model is that the run began with, if it has moved.")
+    ] = None,
+) -> None:
+    """Make a model folder of a checkpoint, the newest one of a run; also while the run is going."""
+    from pairuni.commands.models import export as run
+
+    typer.echo(run(source, out, base=base))
 
 
 @app.command()

@@ -180,7 +180,7 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
         return Echo.sample_text(policy, *given, **settings)
 
     policy.sample_text = interrupted
-    monkeypatch.setattr(running, "load_policy", lambda *given, **settings: policy)
+    monkeypatch.setattr(running, "load_model", lambda *given, **settings: policy)
     words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_pictures)]
     words += ["--limit", "60", "--batch-size", "10", "--device", "cpu", "--out", str(tmp_path / "run")]
     stopped = CliRunner().invoke(app, words)

@@ -161,6 +161,12 @@ def test_the_newest_whole_one_is_taken_and_the_damaged_one_does_not_count(
         flip(folder / "state.json", 5)
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole; the newest: .*step-000004"):
         load_newest(tmp_path)
+    for folder in list_checkpoints(tmp_path):
+        (folder / "state.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint in .* is whole; the newest: .*has no state\.json"
+    ):
+        load_newest(tmp_path)
     assert load_newest(tmp_path / "none") is None
 
 

@@ -9,7 +9,9 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 
-Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder, or a hub name.")]
+Model = Annotated[
+    str, typer.Option(help="tiny, the folder of a model, a run or a checkpoint, or a hub name.")
+]
 Data = Annotated[Path, typer.Option(help="Folder of the benchmark's official files.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of its pictures; by default --data.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run; the same command there goes on.")]

@@ -31,9 +31,9 @@ def draw(
         raise ValueError(f"{out}: not a picture's name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder to write the picture to")
-    from pairuni.policies.registry import load_policy
+    from pairuni.runs import load_model
 
-    policy = load_policy(model, device=device, dtype=dtype)
+    policy = load_model(model, device=device, dtype=dtype)
     guidance = policy.default_guidance if guidance is None else guidance
     groups = policy.sample_images(
         [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
@@ -53,10 +53,36 @@ def answer(
     if not image.exists():
         raise FileNotFoundError(f"{image}: no such picture")
     picture = open_picture(image)
-    from pairuni.policies.registry import load_policy
+    from pairuni.runs import load_model
 
-    policy = load_policy(model, device=device, dtype=dtype)
+    policy = load_model(model, device=device, dtype=dtype)
     return policy.answer(picture, question, max_new_tokens=max_new_tokens)
+
+
+def export(source: Path, out: Path | None, *, base: str | None) -> str:
+    """Make a model folder of a checkpoint, or of a run's newest one; returns what was done, in a sentence."""
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder; give a run's folder or one of its checkpoints")
+    from pairuni.runs import from_checkpoint, newest_checkpoint
+
+    refuse_several(os.environ, "export")
+    checkpoint = source if (source / "state.json").is_file() else newest_checkpoint(source)
+    if checkpoint is None:
+        raise ValueError(f"{source} is no checkpoint and has none in checkpoints/; nothing can be exported")
+    out = out or checkpoint.parent.parent / "exported" / checkpoint.name
+    with target_lock(out, "export"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} is there already; give another --out, or remove it")
+        policy = from_checkpoint(checkpoint, device="cpu", dtype=_dtype_of(checkpoint), base=base)
+        policy.save_pretrained(out)
+    return f"{out}: the model of {checkpoint}"
+
+
+def _dtype_of(checkpoint: Path) -> str:
+    from pairuni.training.checkpoint import load_state
+    from pairuni.training.run_state import read_run_state
+
+    return read_run_state(load_state(checkpoint)[1], checkpoint).dtype
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:

@@ -227,7 +227,7 @@ def _encoder(settings: PairsSettings, local_rank: int = 0) -> Encoder:
         from pairuni.pairug.encoders import transformers_encoder
 
         return transformers_encoder(name, device, settings.dtype)
-    from pairuni.policies.registry import load_policy
+    from pairuni.runs import load_model
 
-    policy = load_policy(name.removeprefix(OWN_TOWER), device=device)
+    policy = load_model(name.removeprefix(OWN_TOWER), device=device)
     return lambda images: policy.image_features(images).numpy()

@@ -65,15 +65,15 @@ def _check_folder(out: Path, *, resume: bool) -> None:
 def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
     from pairuni.pairgrpo.resuming import check_before_loading, describe_settings
     from pairuni.pairgrpo.trainer import Trainer
-    from pairuni.policies.registry import load_policy
     from pairuni.report import write_report
+    from pairuni.runs import load_model
 
     if resume:
         check_before_loading(out, settings)
     ready = _prepared(settings)
     evaluate = in_training(settings, ready.held_out, ready.rewards, out)
     chosen = settings.policy
-    policy = load_policy(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    policy = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
     trainer = Trainer(
         settings, policy, ready.pairs, ready.rewards, out, evaluate=evaluate, pictures=ready.pictures
     )
@@ -103,12 +103,12 @@ def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
 def _prepared(settings: RunSettings) -> _Ready:
     """Everything checked that can be checked without weights. Raises ValueError naming file, line and field."""
     from pairuni.pairgrpo.trainer import load_rewards
-    from pairuni.policies.registry import load_policy
+    from pairuni.runs import load_model
 
     rewards = load_rewards(settings.reward)
     pairs, held_out = _pairs(settings, rewards)
     chosen = settings.policy
-    skeleton = load_policy(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
+    skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
     skeleton.train_only(chosen.trains)
     pictures = _checked(skeleton, pairs, settings, settings.data.pairs)
     if held_out:

@@ -24,7 +24,8 @@ from pairuni.evaluation.journal import Journal, read_journal
 from pairuni.evaluation.pictures import Picture, one_picture
 from pairuni.files import exclusive, replacing, write_text
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.policies.registry import device_and_dtype, load_policy, resolve
+from pairuni.policies.registry import device_and_dtype
+from pairuni.runs import load_model, resolve_model
 from pairuni.shares import Share
 from pairuni.text import read_json
 from pairuni.training.interrupt import StopRequest
@@ -54,7 +55,7 @@ class Model:
     @cached_property
     def policy(self) -> UnifiedPolicy:
         """Loaded when it is first asked for."""
-        return load_policy(self.name, device=self.device, dtype=self.dtype)
+        return load_model(self.name, device=self.device, dtype=self.dtype)
 
     def described(self) -> dict[str, Any]:
         """What replies and pictures depend on. ``weights`` changes when the checkpoint's files do: their sizes
@@ -62,7 +63,7 @@ class Model:
         device, dtype = device_and_dtype(self.device, self.dtype)
         return {
             "model": self.name,
-            "weights": _digest_of_weights(resolve(self.name)),
+            "weights": _digest_of_weights(resolve_model(self.name)),
             "device": device.type,
             "dtype": str(dtype).removeprefix("torch."),
             "batch size": self.batch_size,

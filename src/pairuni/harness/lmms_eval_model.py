@@ -28,7 +28,7 @@ from pairuni.harness.asking import (
     one_picture,
 )
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.policies.registry import load_policy
+from pairuni.runs import load_model
 
 AUTO_BATCH = 64
 """``--batch_size auto``; how many of them decode together follows from the memory that is free."""
@@ -87,7 +87,7 @@ class PairUni(lmms):
         self._world_size = int(os.environ.get("WORLD_SIZE", 1))
         if device in (None, "auto", "cuda") and torch.cuda.is_available():
             device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        self.policy: UnifiedPolicy = load_policy(str(pretrained), device=device or "auto", dtype=dtype)
+        self.policy: UnifiedPolicy = load_model(str(pretrained), device=device or "auto", dtype=dtype)
         self.device = self.policy.device
         self.batch_size = AUTO_BATCH if str(batch_size).startswith("auto") else int(batch_size)
         if max_batch_size is not None:

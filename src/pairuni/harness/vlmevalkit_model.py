@@ -10,7 +10,7 @@ from vlmeval.vlm.janus import Janus
 
 from pairuni.harness.asking import AnswerSettings, Question, answers, check_several_images
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.registry import load_policy
+from pairuni.runs import load_model
 
 
 class PairUni(Janus):
@@ -33,7 +33,7 @@ class PairUni(Janus):
         BaseModel.__init__(self)
         self.several_images = check_several_images(several_images)
         self.settings = AnswerSettings(max_new_tokens=max_new_tokens)
-        self.policy = load_policy(policy, device=device, dtype=dtype)
+        self.policy = load_model(policy, device=device, dtype=dtype)
         if isinstance(self.policy, JanusPolicy):
             self.policy.processor.use_default_system_prompt = False
 

@@ -14,10 +14,8 @@ from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
 from pairuni.files import clear_partial
 from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.resuming import (
-    RunState,
     digest_of_pairs,
     forget_changes,
-    read_run_state,
     record_changes,
     refuse_another_run,
 )
@@ -40,6 +38,7 @@ from pairuni.training.checkpoint import (
 from pairuni.training.digests import digest_of_tensors
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
+from pairuni.training.run_state import RunState, read_run_state
 from pairuni.training.seeding import derive_seed, random_state, set_random_state, shuffled_indices
 from pairuni.training.tracking import MetricsLog, Progress, Tracker
 

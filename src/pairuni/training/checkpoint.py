@@ -133,6 +133,8 @@ def load_newest(root: Path, *, use: Callable[[Checkpoint], None] | None = None) 
             logger.warning("%s is damaged (%s); the one before it is taken", folder, error)
             continue
         return checkpoint
+    if not faults:
+        faults = [f"{folder} has no {_STATE}" for folder in sorted(root.glob("step-*"))[-1:]]
     if faults:
         raise CheckpointError(f"no checkpoint in {root} is whole; the newest: {faults[0]}")
     return None
