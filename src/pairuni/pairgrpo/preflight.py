@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pairuni.config import RolloutSettings
 from pairuni.pictures import ImageError, decode_image, read_bytes, read_header
+from pairuni.placeholders import placeholder_fault
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
 from pairuni.training.tracking import Progress
@@ -68,23 +69,23 @@ def check_pairs(
     """
     first: dict[tuple[str, str], int] = {}
     for index, pair in enumerate(pairs):
-        asked = pair.understand_ann
+        side = pair.understand_ann
         for field, value in (
-            ("understand_ann.question", asked.question),
+            ("understand_ann.question", side.question),
             ("generate_ann.prompt", pair.generate_ann.prompt),
-            ("understand_ann.image_path", asked.image_path),
+            ("understand_ann.image_path", side.image_path),
         ):
             first.setdefault((field, value), index)
 
     def values(field: str) -> list[str]:
         return [value for name, value in first if name == field]
 
+    asked, drawn = values("understand_ann.question"), values("generate_ann.prompt")
     faults = [
         *_named(
-            "understand_ann.question",
-            policy.question_faults(values("understand_ann.question"), rollout.max_new_tokens),
+            "understand_ann.question", _marks(asked) | policy.question_faults(asked, rollout.max_new_tokens)
         ),
-        *_named("generate_ann.prompt", policy.prompt_faults(values("generate_ann.prompt"))),
+        *_named("generate_ann.prompt", _marks(drawn) | policy.prompt_faults(drawn)),
     ]
     digest, broken = _check_pictures(image_folder, values("understand_ann.image_path"))
     faults += _named("understand_ann.image_path", broken)
@@ -92,6 +93,12 @@ def check_pairs(
         found = [Fault(first[field, value], field, value, reason) for field, value, reason in faults]
         raise UnusablePairs(sorted(found, key=lambda fault: (fault.index, fault.field)))
     return digest
+
+
+def _marks(texts: Sequence[str]) -> dict[str, str]:
+    """What stands for a picture in other formats or looks like a special token, by text: to this policy it may be plain
+    text, which is not what the data mean."""
+    return {text: fault for text in texts if (fault := placeholder_fault(text)) is not None}
 
 
 def _named(field: str, faults: dict[str, str]) -> Iterable[tuple[str, str, str]]:

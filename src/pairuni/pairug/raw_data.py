@@ -54,6 +54,8 @@ def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
         raw.left_out[origin] = dict(reading.left_out)
         for reason, count in reading.left_out.items():
             logger.warning("%s: %d records left out: %s", reading.names, count, reason)
+        for what, count in reading.not_kept.items():
+            logger.warning("%s: not kept of %d records: %s", reading.names, count, what)
     return raw
 
 

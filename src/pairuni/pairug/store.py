@@ -13,6 +13,7 @@ from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_f
 from pairuni.pairug.parquet import SIDES, Pictures, iter_rows, write_rows
 from pairuni.paths import path_fault, written_name_fault
 from pairuni.pictures import ImageError, Trait, decode
+from pairuni.placeholders import placeholder_fault
 from pairuni.records import Quadruple, UGPair
 
 
@@ -55,8 +56,8 @@ def read_quadruples(path: Path) -> list[Quadruple]:
 
 
 def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[Problem]:
-    """Everything that is wrong with a pair file: its lines, its fields, and images that do not open whole,
-    whether they lie beside it or inside.
+    """Everything that is wrong with a pair file: its lines, its fields, questions and prompts that hold marks of
+    pictures or special tokens, and images that do not open whole, whether they lie beside it or inside.
 
     traits: where it is counted how many distinct pictures lose something as RGB.
     Raises FileNotFoundError when it is missing and ValueError when a parquet file cannot be read at all.
@@ -74,12 +75,25 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
     for number, found, pictures in _iter_pairs(path, pictures=True):
         if isinstance(found, list):
             yield from found
-        elif pictures:
+            continue
+        yield from _text_problems(path, number, found)
+        if pictures:
             yield from _embedded_problems(path, number, found, pictures, counts, seen)
         else:
             yield from _image_problems(path, number, found, fault_once)
     if not number:
         yield Problem(path, 0, "", "holds no pairs")
+
+
+def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
+    """Marks of pictures and special tokens in the question and the prompt that a run uses."""
+    used = (
+        ("generate_ann.prompt", pair.generate_ann.prompt),
+        ("understand_ann.question", pair.understand_ann.question),
+    )
+    for field, text in used:
+        if (fault := placeholder_fault(text)) is not None:
+            yield Problem(path, number, field, fault)
 
 
 def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from pairuni.pairug.sources.answers import READINGS
 from pairuni.pairug.sources.folders import folder_rows
-from pairuni.pairug.sources.rows import Rows, json_file, json_lines, separated
+from pairuni.pairug.sources.rows import Rows, json_file, json_lines
+from pairuni.pairug.sources.separated import separated
 from pairuni.pairug.sources.tables import hub_rows, parquet_rows
 from pairuni.pairug.sources.tars import tar_rows
 from pairuni.pictures import PICTURE_SUFFIXES
@@ -18,7 +20,11 @@ from pairuni.pictures import PICTURE_SUFFIXES
 FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
 """What a column can be: the record's own fields, and the options of a question."""
 
-OPTIONS = {"images": "folder of the pictures", "leave_out": "abilities that are left out"}
+OPTIONS = {
+    "images": "folder of the pictures",
+    "leave_out": "abilities that are left out",
+    "answers": f"what answers name an option by: {', '.join(READINGS)}",
+}
 HUB_OPTIONS = ("config", "split", "revision")
 
 FORMATS = ("jsonl", "json", "csv", "webdataset", "parquet", "folder", "hub")
@@ -29,6 +35,7 @@ _SUFFIXES = {
     ".json": "json",
     ".csv": "csv",
     ".tsv": "csv",
+    ".tab": "csv",
     ".parquet": "parquet",
     ".tar": "webdataset",
     ".tgz": "webdataset",
@@ -88,6 +95,8 @@ def parse_input(text: str) -> Input:
         name, value = found.groups()
         if name in FIELDS:
             columns[name] = value
+        elif name == "answers" and value not in READINGS:
+            raise ValueError(f"{text}: answers is {value!r}, but must be one of {', '.join(READINGS)}")
         elif name in OPTIONS or (name in HUB_OPTIONS and format == "hub"):
             options[name] = value
         else:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pairuni.pairug.jsonl import Problem, dump, raise_first, validate
-from pairuni.pairug.sources.columns import Missing, as_text, fields_of, first_text, with_options
+from pairuni.pairug.jsonl import Problem, raise_first, validate
 from pairuni.pairug.sources.inputs import Part, parts_of
 from pairuni.pairug.sources.pictures import Finder, PictureFolder
+from pairuni.pairug.sources.right_options import RightOptions
 from pairuni.pairug.sources.rows import Row
 from pairuni.pairug.sources.shapes import LEFT_OUT, LeftOut, only_image, reshaped
+from pairuni.pairug.sources.texts import Texts, placeholder_problems, texts_of
 from pairuni.pictures import ImageError
 from pairuni.records import GenerationSample, UnderstandingSample
 
@@ -60,7 +62,8 @@ def _all(reading: Reading[Sample]) -> list[Sample]:
 class Reading(Generic[Sample]):
     """Iterates once over the samples and problems of inputs, in order; ids alone are kept in memory.
 
-    left_out: reason -> rows that are in order and not used, such as Orsta's detection, once iterated.
+    left_out: reason -> rows that are in order and not used, such as Orsta's detection, once iterated. not_kept: what of
+    rows that are used is not kept -> rows, such as system messages.
     Raises FileNotFoundError or ValueError at once when an input does not exist or has no known form.
     """
 
@@ -71,6 +74,7 @@ class Reading(Generic[Sample]):
         self.kind: type[Sample] = kind
         self.pictures = None if pictures is None else PictureFolder(pictures)
         self.left_out: Counter[str] = Counter()
+        self.not_kept: Counter[str] = Counter()
         self._place_of: dict[str, str] = {}
         self._repeats: Counter[str] = Counter()
 
@@ -83,6 +87,7 @@ class Reading(Generic[Sample]):
 
     def __iter__(self) -> Iterator[Sample | Problem]:
         for part in self.parts:
+            self._right = RightOptions(part.input.options.get("answers"), self._again(part))
             for row in part.read():
                 if isinstance(row, Problem):
                     yield row
@@ -95,25 +100,35 @@ class Reading(Generic[Sample]):
                 except LeftOut as reason:
                     self.left_out[str(reason)] += 1
 
+    def _texts(self, part: Part, raw: Row) -> Texts | Problem:
+        """Raises LeftOut."""
+        columns = part.input.columns
+        leave_out = part.input.options.get("leave_out", LEFT_OUT)
+        row = reshaped(raw, leave_out, asks=self.kind is UnderstandingSample, named=tuple(columns))
+        return row if isinstance(row, Problem) else texts_of(row, raw, _FIELDS[self.kind], columns)
+
+    def _again(self, part: Part) -> Iterator[Texts]:
+        """The texts of a part, read anew."""
+        for row in part.read():
+            if isinstance(row, Row) and not row.left_out:
+                with suppress(LeftOut):
+                    texts = self._texts(part, row)
+                    if isinstance(texts, Texts):
+                        yield texts
+
     def _samples(self, part: Part, raw: Row) -> Iterator[Sample | Problem]:
         """One sample, or everything that is wrong with the row. Raises LeftOut."""
-        asks = self.kind is UnderstandingSample
-        row = reshaped(raw, part.input.options.get("leave_out", LEFT_OUT), asks=asks)
-        if isinstance(row, Problem):
-            yield row
+        texts = self._texts(part, raw)
+        if isinstance(texts, Problem):
+            yield texts
             return
-        try:
-            values = fields_of(row, _FIELDS[self.kind], part.input.columns)
-        except Missing as reason:
-            yield row.problem("", str(reason))
-            return
-        values = {
-            name: as_text(value) if name in _FIELDS[self.kind] else value for name, value in values.items()
-        }
-        if "prompt" in values:
-            values["prompt"] = first_text(values["prompt"])
+        row, values = texts.row, texts.values
         image = only_image(values.get("image_path"))
-        values = {name: value for name, value in values.items() if name == "image_path" or _is_json(value)}
+        if texts.problems:
+            yield from texts.problems
+            return
+        for what in row.notes + tuple(texts.lost):
+            self.not_kept[what] += 1
         place: Path | Problem | None = None
         if isinstance(image, bytes | dict) or (isinstance(image, str) and image):
             try:
@@ -125,12 +140,11 @@ class Reading(Generic[Sample]):
                 image = image if isinstance(image, str) else "a picture inside"
         if "image_path" in values:
             values["image_path"] = image
-        yield from self._checked(row, values, place)
+        yield from self._checked(texts, place)
 
-    def _checked(
-        self, row: Row, values: dict[str, Any], place: Path | Problem | None
-    ) -> Iterator[Sample | Problem]:
+    def _checked(self, texts: Texts, place: Path | Problem | None) -> Iterator[Sample | Problem]:
         """place: of the picture, or why there is none; None where the row says nothing of one."""
+        row, values = texts.row, texts.values
         if values.get("id") is None:
             values["id"] = row.id if row.id is not None else self._derived_id(values)
         values = {"tag": row.tag, "source": _source(row), **_asked(values)}
@@ -140,16 +154,14 @@ class Reading(Generic[Sample]):
                 yield place
             yield from (_explained(problem, row) for problem in sample)
             return
-        options = values.get("options")
         problems = []
-        if self.kind is UnderstandingSample and isinstance(options, list):
-            listed = with_options(
-                values["question"], values["answer"], [str(as_text(one)) for one in options]
-            )
+        if texts.choices is not None:
+            listed = self._right.asked(texts)
             if isinstance(listed, str):
                 problems.append(row.problem("options", listed))
             else:
                 sample = sample.model_copy(update=dict(zip(("question", "answer"), listed, strict=True)))
+        problems += placeholder_problems(row, sample)
         if isinstance(place, Problem):
             problems.append(place)
         if sample.id in self._place_of:
@@ -177,6 +189,8 @@ def _explained(problem: Problem, row: Row) -> Problem:
     if reason == "is missing" and problem.field:
         columns = ", ".join(map(str, row.values)) or "none"
         reason += f"; the columns are {columns}, and ?{problem.field}=COLUMN names the one to take"
+    elif reason.endswith("not None"):
+        reason += ": the row has no value there"
     return replace(problem, reason=reason, member=row.member)
 
 
@@ -191,12 +205,3 @@ def _source(row: Row) -> str:
     """File, and line or member: where a record came from, the same on every machine."""
     where = row.member.removeprefix("member ") or str(row.line)
     return f"{row.file.name}:{where}"
-
-
-def _is_json(value: Any) -> bool:
-    """Whether a further key of a record can be written out; bytes and dates of a table cannot."""
-    try:
-        dump(value)
-    except ValueError:
-        return False
-    return True

@@ -1,11 +1,9 @@
-"""Text files as rows: JSON Lines, a JSON array, CSV and TSV. One row at a time is in memory."""
+"""JSON Lines and JSON arrays as rows. One row at a time is in memory."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ from pairuni.pairug.jsonl import Problem, iter_objects
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26
-"""Of a CSV cell or an array's element, in characters; beyond it a quote or bracket was never closed."""
+"""Of an array's element, in characters; beyond it a bracket was never closed."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class Row:
     """One raw record as its file holds it: column -> value, and where it stands.
 
     id, tag: what the record is called and counted under if it says nothing itself. An image column holds a
-    path, or {"bytes", "path"} with the picture's bytes. left_out: why a record in order is not used.
+    path, or {"bytes", "path"} with the picture's bytes. left_out: why a record in order is not used. typed: whether
+    its file tells a number from a text. notes: what of the row is not kept.
     """
 
     file: Path
@@ -34,6 +33,8 @@ class Row:
     id: str | None = None
     tag: str = ""
     left_out: str = ""
+    typed: bool = True
+    notes: tuple[str, ...] = ()
 
     def problem(self, field: str, reason: str) -> Problem:
         """What is wrong with this row."""
@@ -105,46 +106,3 @@ def _skip(text: str, start: int) -> int:
     while start < len(text) and text[start] in " \t\r\n":
         start += 1
     return start
-
-
-def separated(path: Path) -> Rows:
-    """Rows of a CSV file with a header line, or of a TSV file by its suffix; empty cells count as missing."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    csv.field_size_limit(_LONGEST)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            header = next(rows, None) or []
-            if not _is_text("".join(header)):
-                yield Problem(path, 1, "", "the header is not UTF-8 text; save the whole file as UTF-8")
-                return
-            if twice := [name for name, count in Counter(header).items() if count > 1]:
-                yield Problem(
-                    path, 1, "", f"has several columns called {twice[0]!r}; each needs a name of its own"
-                )
-                return
-            for cells in rows if header else ():
-                if cells:
-                    yield _cells(path, rows.line_num, header, cells)
-        except csv.Error as error:
-            yield Problem(
-                path, rows.line_num, "", f"is not CSV that can be read ({error}); the rest is not read"
-            )
-
-
-def _cells(path: Path, line: int, header: list[str], cells: list[str]) -> Row | Problem:
-    if len(cells) != len(header):
-        return Problem(path, line, "", f"has {len(cells)} cells, but the header has {len(header)}")
-    for name, cell in zip(header, cells, strict=True):
-        if not _is_text(cell):
-            return Problem(path, line, name, "is not UTF-8 text")
-    return Row(path, {n: c for n, c in zip(header, cells, strict=True) if c}, line, tag=path.stem)
-
-
-def _is_text(cell: str) -> bool:
-    """Not so for bytes that are no UTF-8, and for the NUL bytes of UTF-16 without its mark."""
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in cell

@@ -1,37 +1,63 @@
-"""Rows of known data sets, in the columns that a record has: Orsta-47k and LLaVA's conversations."""
+"""Rows of known shapes, in the columns that a record has: Orsta-47k and verl, chats, instructions."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pairuni.pairug.jsonl import Problem
+from pairuni.pairug.sources.chats import QUESTIONS, REPLIES, Turn, is_chat, turns_of, words_of
 from pairuni.pairug.sources.rows import Row
+from pairuni.pairug.sources.values import is_absent
 
 LEFT_OUT = "detection, grounding"
 """Abilities of Orsta-47k that the paper leaves out (arXiv:2510.25682, section 2.1): their answers are boxes."""
 
-_BOXED = re.compile(r"\s*\$?\\boxed\{(.*)\}\$?\s*", re.S)
-_PICTURE = re.compile(r"<image>\s?")
-_ASKS = ("human", "user")
-_REPLIES = ("gpt", "assistant")
+PICTURES = ("image_path", "image", "images", "file_name")
+"""Columns of pictures, in the order in which they are taken."""
+
+_CHATS = ("conversations", "messages", "conversation")
+_TRUTHS = ("solution", "ground_truth")
+"""What a reward compares with, of data for GRPO; it is the answer whatever reply a chat ends with."""
+_ANSWERS = ("completion", "response", "output", "chosen", "answer")
+"""Columns of the reply to a chat, in the order in which they are taken."""
+_INSTRUCTIONS = (
+    ("instruction", "output"),
+    ("query", "response"),
+    ("problem", "solution"),
+    ("prompt", "completion"),
+    ("prompt", "solution"),
+)
+"""Columns of plain question and reply: LLaMA-Factory and Alpaca, ms-swift, open-r1, TRL."""
 
 
 class LeftOut(ValueError):
     """Why a row that is in order is not used."""
 
 
-def reshaped(row: Row, leave_out: str, *, asks: bool) -> Row | Problem:
+def reshaped(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] = ()) -> Row | Problem:
     """The row with plain columns where its shape is known, else the row itself. Raises LeftOut.
 
-    asks: whether question and answer are wanted, of a conversation its first; else its first reply is the prompt.
+    asks: whether question and answer are wanted; else the reply is the prompt. named: the fields whose columns the
+    user names; what is said to be elsewhere is not looked for in the shape.
     """
-    if isinstance(row.values.get("reward_model"), dict):
-        return _orsta(row, {word.strip().casefold() for word in leave_out.split(",") if word.strip()})
-    for column in ("conversations", "messages"):
-        if isinstance(turns := row.values.get(column), list):
-            return _conversation(row, column, turns, asks)
+    values = row.values
+    if isinstance(values.get("reward_model"), dict):
+        return _orsta(row, {word.strip().casefold() for word in leave_out.split(",") if word.strip()}, named)
+    if ("question" in named and "answer" in named) if asks else "prompt" in named:
+        return row
+    for column in _CHATS:
+        if (turns := turns_of(values.get(column))) is not None:
+            return _conversation(row, column, turns, asks, named)
+    replied = "answer" in named or _first(values, (*_TRUTHS, *_ANSWERS)) is not None
+    if is_chat(values.get("prompt")) and (replied or not asks):
+        return _conversation(row, "prompt", turns_of(values["prompt"]) or [], asks, named)
+    for question, reply in _INSTRUCTIONS:
+        told = isinstance(values.get(question), str) and reply in values
+        plain = "question" in values or ("answer" in values and question in ("query", "problem"))
+        if told and not plain and (asks or question != "prompt"):
+            return _instruction(row, question, asks, named)
     return row
 
 
@@ -44,46 +70,92 @@ def only_image(value: Any) -> Any:
     return value[0]
 
 
-def _orsta(row: Row, leave_out: set[str]) -> Row | Problem:
-    """The schema of Orsta-Data-47k: images, prompt (a chat), ability, reward_model, data_source, extra_info."""
+def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem:
+    """Orsta-Data-47k and verl: images, prompt (a chat), ability, reward_model, data_source, extra_info."""
     reward = row.values["reward_model"]
     ability = str(row.values.get("ability") or "")
     kinds = {ability.casefold(), str(reward.get("verifier") or "").casefold()}
     for kind in sorted(leave_out & kinds):
         raise LeftOut(kind)
-    turns = row.values.get("prompt")
-    if not isinstance(turns, list):
+    turns = turns_of(row.values.get("prompt"))
+    if turns is None and "question" not in named:
         return row.problem("prompt", "must be a list of messages, as in Orsta's files")
-    question = "\n".join(text for who, text in map(_turn, turns) if who in _ASKS)
-    answer = reward.get("ground_truth") or reward.get("answer")
-    if isinstance(answer, str) and (boxed := _BOXED.fullmatch(answer)):
-        answer = boxed[1]
+    asked = [turn for turn in turns or [] if turn.who in QUESTIONS]
+    truth = reward.get("ground_truth")
+    answer = reward.get("answer") if is_absent(truth) or truth == "" else truth
     rest = {name: value for name, value in row.values.items() if name not in ("prompt", "reward_model")}
-    values = {**rest, "question": question, "answer": answer}
-    return replace(row, values=values, tag=ability or row.tag)
+    values = {**rest, **_pictures(row.values, turns or []), "answer": answer}
+    values["question"] = "\n".join(turn.text for turn in asked)
+    return replace(row, values=values, tag=ability or row.tag, notes=_notes(turns or []))
 
 
-def _conversation(row: Row, column: str, turns: list[Any], asks: bool) -> Row | Problem:
-    told = [_turn(turn) for turn in turns]
-    first = next((number for number, (who, _) in enumerate(told) if who in _REPLIES), None)
-    if not asks and first is not None:
-        new = {"prompt": told[first][1]}
-    elif first and told[first - 1][0] in _ASKS:
-        new = {"question": told[first - 1][1], "answer": told[first][1]}
-    else:
-        return row.problem(column, "holds no question that is followed by a reply")
-    rest = {name: value for name, value in row.values.items() if name != column}
-    if not rest.get("image") and not rest.get("images"):
+def _conversation(
+    row: Row, column: str, turns: list[Turn], asks: bool, named: Sequence[str]
+) -> Row | Problem:
+    """The first question with its reply, or the question that a chat ends with and the answer of another column."""
+    spoken = [turn for turn in turns if turn.who in (*QUESTIONS, *REPLIES)]
+    truth = _first(row.values, _TRUTHS) if asks else None
+    if truth is not None:
+        while spoken and spoken[-1].who in REPLIES:
+            spoken.pop()
+        if any(turn.who in REPLIES for turn in spoken):
+            raise LeftOut("a question that comes after other turns")
+    first = next((number for number, turn in enumerate(spoken) if turn.who in REPLIES), len(spoken))
+    asked = [turn.text for turn in spoken[:first] if turn.text]
+    used = {column}
+    reply = spoken[first].text if first < len(spoken) else None
+    other = truth or _first(row.values, _ANSWERS)
+    if reply is None and other is not None:
+        reply = words_of(row.values[other], REPLIES)
+        used.add(other)
+    if reply is None and column == "prompt" and not asks:
+        reply = "\n".join(asked) or None  # what is to be drawn
+    unsaid = (asks and not asked and "question" not in named) or (
+        reply is None and ("answer" if asks else "prompt") not in named
+    )
+    if unsaid:
+        columns = f", and there is no column {', '.join((*_TRUTHS, *_ANSWERS))}" if asks and asked else ""
+        return row.problem(column, f"holds no question that is followed by a reply{columns}")
+    new = {"question": "\n".join(asked), "answer": reply} if asks else {"prompt": reply}
+    pictures = _pictures(row.values, turns)
+    rest = {name: value for name, value in row.values.items() if name not in used}
+    if "image_path" not in named and not _has_picture({**rest, **pictures}):
         raise LeftOut("no picture")
-    return replace(row, values={**rest, **new})
+    return replace(row, values={**rest, **pictures, **new}, notes=_notes(turns, spoken[first + 1 :]))
 
 
-def _turn(turn: Any) -> tuple[str, str]:
-    """Who speaks and what, without marks of pictures; of a message in parts its texts."""
-    if not isinstance(turn, dict):
-        return "", ""
-    text = turn.get("value", turn.get("content"))
-    if isinstance(text, list):
-        text = "\n".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
-    who = turn.get("from", turn.get("role"))
-    return str(who), _PICTURE.sub("", text if isinstance(text, str) else "").strip()
+def _instruction(row: Row, column: str, asks: bool, named: Sequence[str]) -> Row | Problem:
+    """Columns of an instruction, its input and its output, as a chat of two turns."""
+    values = row.values
+    if values.get("history"):
+        raise LeftOut("a question that comes after other turns")
+    told = [values[column], values.get("input") if column == "instruction" else None]
+    text = "\n".join(part.strip() for part in told if isinstance(part, str) and part.strip())
+    turns = turns_of([{"role": "user", "content": text}]) or []
+    if isinstance(values.get("system"), str) and values["system"].strip():
+        turns.append(Turn("system", values["system"]))
+    gone = {column, "system", "history", *(("input",) if column == "instruction" else ())}
+    rest = {name: value for name, value in values.items() if name not in gone}
+    return _conversation(replace(row, values=rest), column, turns, asks, named)
+
+
+def _first(values: Mapping[str, Any], columns: Sequence[str]) -> str | None:
+    return next((name for name in columns if not is_absent(values.get(name))), None)
+
+
+def _pictures(values: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:
+    """The pictures that stand among the words of a chat, where no column holds any."""
+    inside = [picture for turn in turns for picture in turn.pictures]
+    return {"images": inside} if inside and not _has_picture(values) else {}
+
+
+def _has_picture(values: Mapping[str, Any]) -> bool:
+    return any(values.get(name) for name in PICTURES)
+
+
+def _notes(turns: Sequence[Turn], later: Sequence[Turn] = ()) -> tuple[str, ...]:
+    """What of a chat is not kept."""
+    roles = {turn.who for turn in turns} - {*QUESTIONS, *REPLIES}
+    notes = ["system messages"] if "system" in roles else []
+    notes += ["messages of other roles"] if roles - {"system"} else []
+    return (*notes, "later turns of chats") if later else tuple(notes)

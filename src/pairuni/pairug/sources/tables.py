@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairuni.hub import check_data_set
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
+from pairuni.pairug.sources.values import Foreign
 
 _ROWS = 32
 """Decoded at once: rows with pictures are heavy."""
@@ -28,12 +30,49 @@ def parquet_rows(path: Path) -> Rows:
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(_ROWS):
-                for values in batch.to_pylist():
+                for values in _python(batch):
                     number += 1
                     yield Row(path, values, number, tag=path.stem)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = f"is not a whole parquet file ({str(error).splitlines()[0]})"
         yield Problem(path, 0, "", reason, f"after row {number}" if number else "")
+
+
+def _python(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows; a cell that Python cannot hold is a ``Foreign``, and a float32 the short number it stands for."""
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):
+        cells = [[_cell(scalar) for scalar in column] for column in batch.columns]
+        rows = [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*cells, strict=True)]
+    for field in batch.schema:
+        if _holds_short_floats(field.type):
+            for row in rows:
+                row[field.name] = _short(row[field.name], field.type)
+    return rows
+
+
+def _cell(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return Foreign(str(scalar.type))
+
+
+def _holds_short_floats(type: pa.DataType) -> bool:
+    inner = [type.field(number).type for number in range(type.num_fields)]
+    return pa.types.is_float16(type) or pa.types.is_float32(type) or any(map(_holds_short_floats, inner))
+
+
+def _short(value: Any, type: pa.DataType) -> Any:
+    if isinstance(value, float) and pa.types.is_floating(type):
+        narrow = {16: np.float16, 32: np.float32}.get(type.bit_width, float)
+        return float(str(narrow(value)))
+    if isinstance(value, dict):
+        return {name: _short(inner, type.field(name).type) for name, inner in value.items()}
+    if isinstance(value, list) and not pa.types.is_map(type):
+        return [_short(inner, type.value_type) for inner in value]
+    return value
 
 
 def hub_rows(name: str, options: Mapping[str, str]) -> Rows:

@@ -1,0 +1,199 @@
+"""CSV and TSV as rows. A quote that is never closed costs its own line, not the rows that follow.
+
+``csv`` of Python reads on from an open quote to the next one, through as many rows as lie between. Here each record
+keeps the lines that it was read from: one that is no record of the header's width is refused by its first line, and
+reading resumes at the second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from pairuni.pairug.jsonl import Problem
+from pairuni.pairug.sources.rows import Row, Rows
+
+_LONGEST = 1 << 26
+"""Of a record, in characters."""
+_INSIDE = re.compile(r'[^"]*(?:""[^"]*)*')
+_UNCLOSED = "a quote opens a text and is not closed"
+_FILE = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
+
+
+def separated(path: Path) -> Rows:
+    """Rows of a CSV file with a header line, or of a TSV file by its suffix; empty cells count as missing.
+
+    A text in quotes may go over several lines. In TSV a quote that is not closed in order is a character of its
+    cell, as most TSV files know no quotes; in CSV its line is a problem.
+    """
+    tabs = path.suffix.lower() in (".tsv", ".tab")
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = _Lines(file, "\t" if tabs else ",")
+        first = next(lines.records(None), None)
+        if first is None:
+            return
+        if fault := _header_fault(first):
+            yield Problem(path, first.line, "", fault)
+            return
+        for record in lines.records(first.cells):
+            yield _row(path, first.cells, record)
+
+
+@dataclass
+class _Record:
+    """cells of a record and the line that it begins on; fault: why it is none."""
+
+    line: int
+    cells: list[str]
+    fault: str = ""
+
+
+@dataclass
+class _Lines:
+    """A file's lines, which can be put back, as records."""
+
+    file: TextIO
+    delimiter: str
+    number: int = 0
+    back: deque[str] = field(default_factory=deque)
+
+    def records(self, header: Sequence[str] | None) -> Iterator[_Record]:
+        """Records that are not empty. header: its cells tell records from what an open quote swallowed."""
+        while (text := self._next()) is not None:
+            begun = self.number
+            if len(text) > _LONGEST:
+                yield _Record(begun, [], f"is longer than {_LONGEST:,} characters; the rest is not read")
+                return
+            if not text.strip("\r\n"):
+                continue
+            parse = _Parse(self.delimiter)
+            used, size = [text], len(text)
+            parse.read(text)
+            while parse.is_open and not parse.fault:
+                if header is not None and len(parse.cells) > len(header):
+                    break
+                more = self._next() if size <= _LONGEST else None
+                if more is None:
+                    break
+                used.append(more)
+                size += len(more)
+                parse.read(more)
+            yield self._judged(begun, used, parse, header)
+
+    def _judged(self, line: int, used: list[str], parse: _Parse, header: Sequence[str] | None) -> _Record:
+        """The record, or, where an open quote led to no record, its first line alone; the others are read again."""
+        fault = parse.fault or (_UNCLOSED if parse.is_open else "")
+        narrow = header is not None and len(parse.cells) != len(header)
+        if not fault and len(used) > 1 and header is not None:
+            fault = _UNCLOSED if narrow or self._swallowed(used, parse.cells, header) else ""
+        plain = used[0].rstrip("\r\n").split(self.delimiter)
+        literal = self.delimiter == "\t" and (header is None or len(plain) == len(header))
+        if not fault and not (narrow and literal):
+            return _Record(line, parse.cells)
+        self.back.extendleft(reversed(used[1:]))
+        self.number -= len(used) - 1
+        return _Record(line, plain) if literal else _Record(line, [], fault)
+
+    def _swallowed(self, used: list[str], cells: Sequence[str], header: Sequence[str]) -> bool:
+        """Whether lines inside a quoted text are rows of their own: as wide as the header, and of the same kind.
+
+        With tabs the width alone tells; a text may well have as many commas, so that a name of a file or a number
+        must stand where the record has one.
+        """
+        for line in used[1:]:
+            inner = line.rstrip("\r\n").split(self.delimiter)
+            if len(inner) == len(header):
+                if self.delimiter == "\t":
+                    return True
+                if any(_same_kind(one, other) for one, other in zip(inner, cells, strict=True)):
+                    return True
+        return False
+
+    def _next(self) -> str | None:
+        text = self.back.popleft() if self.back else self.file.readline(_LONGEST + 1)
+        self.number += bool(text)
+        return text or None
+
+
+@dataclass
+class _Parse:
+    """Cells of a record, line by line. is_open: whether its last cell is in quotes that are not closed yet."""
+
+    delimiter: str
+    cells: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    is_open: bool = False
+    fault: str = ""
+
+    def read(self, line: str) -> None:
+        at = self._quoted(line, 0) if self.is_open else self._cell(line, 0)
+        while at is not None:
+            at = self._cell(line, at)
+
+    def _cell(self, line: str, at: int) -> int | None:
+        """Read a cell; where the next one begins, None when there is none in this line."""
+        if line.startswith('"', at):
+            self.is_open, self.parts = True, []
+            return self._quoted(line, at + 1)
+        end = line.find(self.delimiter, at)
+        self.cells.append(line[at : end if end >= 0 else None].rstrip("\r\n" if end < 0 else ""))
+        return end + 1 if end >= 0 else None
+
+    def _quoted(self, line: str, at: int) -> int | None:
+        match = _INSIDE.match(line, at)
+        assert match is not None  # it matches nothing too
+        self.parts.append(match[0])
+        if match.end() == len(line):
+            return None
+        self.is_open = False
+        self.cells.append("".join(self.parts).replace('""', '"'))
+        rest = line[match.end() + 1 : match.end() + 2]
+        if rest == self.delimiter:
+            return match.end() + 2
+        if rest.strip("\r\n"):
+            self.fault = f"a quoted text ends before {rest!r}; quotes inside one are doubled"
+        return None
+
+
+def _header_fault(first: _Record) -> str:
+    if first.fault:
+        return f"the header cannot be read: {first.fault}"
+    if not _is_text("".join(first.cells)):
+        return "the header is not UTF-8 text; save the whole file as UTF-8"
+    twice = [name for name, count in Counter(first.cells).items() if count > 1]
+    return f"has several columns called {twice[0]!r}; each needs a name of its own" if twice else ""
+
+
+def _row(path: Path, header: Sequence[str], record: _Record) -> Row | Problem:
+    if record.fault:
+        return Problem(path, record.line, "", record.fault)
+    if len(record.cells) != len(header):
+        reason = f"has {len(record.cells)} cells, but the header has {len(header)}"
+        return Problem(path, record.line, "", reason)
+    cells = dict(zip(header, record.cells, strict=True))
+    for name, cell in cells.items():
+        if not _is_text(cell):
+            return Problem(path, record.line, name, "is not UTF-8 text")
+    values = {name: cell for name, cell in cells.items() if cell}
+    return Row(path, values, record.line, tag=path.stem, typed=False)
+
+
+def _same_kind(one: str, other: str) -> bool:
+    """Whether both are names of files with one suffix, or both whole numbers."""
+    if one.isdecimal() and other.isdecimal():
+        return True
+    files = _FILE.fullmatch(one), _FILE.fullmatch(other)
+    return None not in files and one.rpartition(".")[2].lower() == other.rpartition(".")[2].lower()
+
+
+def _is_text(cell: str) -> bool:
+    """Not so for bytes that are no UTF-8, and for the NUL bytes of UTF-16 without its mark."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in cell
