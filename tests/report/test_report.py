@@ -180,8 +180,8 @@ def test_a_missing_picture_is_said(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("summary.json", "{", "summary.json is not valid JSON"),
-        ("config.toml", "a = ", "config.toml is not valid TOML"),
+        ("summary.json", "{", "summary.json: is not whole JSON"),
+        ("config.toml", "a = ", "config.toml: is not valid TOML"),
         ("metrics.jsonl", "{}x\n{}\n", "metrics.jsonl, line 1"),
         ("evaluation/after.json", '{"understanding": {"score": "high"}}', "after.json: understanding.score"),
         ("pairug/pairs.jsonl", '{"similarity": 2}\n', "pairs.jsonl, line 1"),
@@ -290,8 +290,8 @@ def test_a_look_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1}\n')
     (run / "evaluation").mkdir()
     (run / "evaluation" / "step-000002.json").write_text('{"understanding": ')
-    with pytest.raises(ValueError, match=r"step-000002\.json is not a look of a run"):
+    with pytest.raises(ValueError, match=r"step-000002\.json: is not whole JSON"):
         write_report(run)
     (run / "evaluation" / "step-000002.json").write_text('{"understanding": {"score": 1}}')
-    with pytest.raises(ValueError, match=r"step-000002\.json: Field required"):
+    with pytest.raises(ValueError, match=r"step-000002\.json: generation: Field required"):
         write_report(run)

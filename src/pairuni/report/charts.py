@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from pairuni.report.markup import escape, placed
 from pairuni.report.statistics import nice_ticks, smoothed
 
 FEWEST_SMOOTHED = 15
@@ -32,6 +32,8 @@ def number(value: float) -> str:
         return "−" + number(-value)
     if value == 0:
         return "0"
+    if value >= 1e12:
+        return f"{value:.3g}"
     if value >= 1000:
         return f"{value:,.0f}"
     if value < 0.001:
@@ -129,7 +131,7 @@ def nice_steps(first: float, last: float, about: int) -> list[float]:
 
 def _frame(ticks: Sequence[float]) -> str:
     return "".join(
-        f'<span class="grid" style="bottom:{_share(tick, ticks[0], ticks[-1]):.2f}%">'
+        f'<span class="grid" {placed(bottom=f"{_share(tick, ticks[0], ticks[-1]):.2f}%")}>'
         f"<span>{number(tick)}</span></span>"
         for tick in ticks
     )
@@ -137,7 +139,7 @@ def _frame(ticks: Sequence[float]) -> str:
 
 def _x_axis(ticks: Sequence[float], first: float, last: float) -> str:
     marks = "".join(
-        f'<span style="left:{_share(tick, first, last):.2f}%">{number(tick)}</span>' for tick in ticks
+        f"<span {placed(left=f'{_share(tick, first, last):.2f}%')}>{number(tick)}</span>" for tick in ticks
     )
     return f'<div class="x-axis" aria-hidden="true">{marks}</div>'
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 from pairuni.files import write_text
 from pairuni.records import Annotation, UGPair
 from pairuni.report.gallery_pictures import Source, embed_pictures, write_pictures
+from pairuni.report.markup import content_policy, escape
 
 MOST = 20_000
 """Pairs on one page unless asked for more."""
@@ -108,12 +106,8 @@ def _render(title: str, data: dict[str, Any], total: int, pictures_from: str) ->
         return (assets / name).read_text(encoding="utf-8")
 
     style, script = asset("style.css") + asset("gallery.css"), asset("gallery.js")
-    policy = (
-        f"default-src 'none'; img-src {pictures_from}; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
     parts = {
-        "policy": policy,
+        "policy": content_policy(style, script, pictures_from),
         "title": escape(title),
         "style": style,
         "facts": _facts(data, total),
@@ -121,11 +115,6 @@ def _render(title: str, data: dict[str, Any], total: int, pictures_from: str) ->
         "script": script,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], asset("gallery.html"))
-
-
-def _digest(text: str) -> str:
-    """The name by which a content security policy lets exactly this text run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import Field
 
 from pairuni.report.charts import Series, line_chart, number
+from pairuni.report.markup import escape
 from pairuni.report.pictures import picture
+from pairuni.report.reading import Count, Number, Part, checked, read_json
 
 Item = TypeVar("Item")
 
@@ -19,7 +19,7 @@ SHOWN_STEPS = 6
 SHOWN_ITEMS = 6
 
 
-class LookItem(BaseModel):
+class LookItem(Part):
     """One held-out item at one step: a question answered, or a prompt drawn. image: relative to the run's folder.
 
     reward: what it earned; correct: whether it was right, where the evaluation says that alone.
@@ -30,7 +30,7 @@ class LookItem(BaseModel):
     question: str = ""
     answer: str = ""
     reply: str = ""
-    reward: float | None = None
+    reward: Number | None = None
     correct: bool | None = None
 
     @property
@@ -40,17 +40,17 @@ class LookItem(BaseModel):
         return {True: "✓", False: "✗", None: ""}[self.correct]
 
 
-class LookedTask(BaseModel):
+class LookedTask(Part):
     """Mean over the items of a task, and those items."""
 
-    score: float
-    items: list[LookItem] = []
+    score: Number
+    items: list[LookItem] = Field(default_factory=list)
 
 
-class Look(BaseModel):
+class Look(Part):
     """Both tasks after one step; step 0 is the untouched policy."""
 
-    step: int
+    step: Count
     understanding: LookedTask
     generation: LookedTask
 
@@ -59,13 +59,12 @@ def read_looks(folder: Path) -> list[Look]:
     """The looks of a run's folder, by step. Raises ValueError naming a file that cannot be read."""
     looks = []
     for path in folder.glob("evaluation/step-*.json"):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            looks.append(Look.model_validate({"step": int(path.stem.removeprefix("step-")), **values}))
-        except ValidationError as error:
-            raise ValueError(f"{path}: {error.errors()[0]['msg']}") from None
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not a look of a run: {error}") from None
+        step = path.stem.removeprefix("step-")
+        if not (step.isascii() and step.isdecimal() and len(step) < 16):
+            raise ValueError(
+                f"{path}: its name holds no step; evaluations of a run are called step-000100.json"
+            )
+        looks.append(checked(Look, {**read_json(path), "step": int(step)}, path))
     return sorted(looks, key=lambda look: look.step)
 
 

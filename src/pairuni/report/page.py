@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from pairuni.files import write_text
 from pairuni.report import sections
-from pairuni.report.run import Run, read_run
+from pairuni.report.markup import content_policy, escape, placing_rules
+from pairuni.report.run import Run, read_run, table
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = (
     sections.headline,
     sections.rewards,
@@ -43,35 +42,36 @@ def render(run: Run) -> str:
     ]
     links = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
     assets = files("pairuni.report")
-    style = (assets / "style.css").read_text(encoding="utf-8")
-    script = (assets / "script.js").read_text(encoding="utf-8")
+    style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
+    script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
+    policy = content_policy(style, script, "data:")
     name = run.folder.resolve().name
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(name)} · PairUni run</title>'
-        f"<style>\n{style}</style></head>\n<body>"
+        f"<style>{style}</style></head>\n<body>"
         f"<header><p>PairUni run</p><h1>{escape(name)}</h1>{_facts(run)}"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main>\n'
         + "\n".join(body)
-        + f"\n</main>\n<script>\n{script}</script></body></html>\n"
+        + f"\n</main>\n<script>{script}</script></body></html>\n"
     )
 
 
 def _facts(run: Run) -> str:
     config = run.config
-    steps = max((row["step"] for row in run.metrics), default=None)
+    steps = max((row.step for row in run.metrics), default=None)
     facts = [
-        ("model", config.get("policy", {}).get("model")),
-        ("pairing", config.get("data", {}).get("pairing")),
+        ("model", table(config, "policy").get("model")),
+        ("pairing", table(config, "data").get("pairing")),
         ("pairs", f"{len(run.pairs):,}" if run.pairs else None),
         ("steps", steps),
-        ("seed", run.summary.get("seed", config.get("seed"))),
-        ("time", _duration(run.summary.get("seconds"))),
+        ("seed", config.get("seed") if run.summary.seed is None else run.summary.seed),
+        ("time", _duration(run.summary.seconds)),
     ]
     shown = "".join(
-        f"<div><dt>{key}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts if value is not None
+        f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in facts if value is not None
     )
     return f"<dl>{shown}</dl>" if shown else ""
 

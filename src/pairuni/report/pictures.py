@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from pairuni.paths import path_fault
 from pairuni.pictures import ImageError, open_picture
+from pairuni.report.markup import escape
 
 LARGEST = 256
 """Longest side in pixels of a picture in a report; larger ones are scaled down."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import Field
 
 from pairuni.records import Annotation, UGPair
 from pairuni.report.held_out import Look, read_looks
-from pairuni.training.tracking import MetricsLog
+from pairuni.report.reading import (
+    Count,
+    Number,
+    Part,
+    Share,
+    checked,
+    lines,
+    read_json,
+    read_rows,
+    read_toml,
+)
+from pairuni.text import parse_json
 
 Task = Literal["understanding", "generation"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -22,14 +31,14 @@ FORMS = ("jsonl", "parquet")
 SIDES = ("generate_ann", "understand_ann")
 
 
-class KindScore(BaseModel):
+class KindScore(Part):
     """Share of right items of one kind, in [0, 1], and their number where known."""
 
-    score: float
-    count: int | None = None
+    score: Share
+    count: Count | None = None
 
 
-class Item(BaseModel):
+class Item(Part):
     """One held-out item: a question answered or a prompt drawn.
 
     image: relative to the run's folder; empty when no picture was kept. reply: the answer, or for a picture
@@ -45,16 +54,16 @@ class Item(BaseModel):
     prompt: str = ""
 
 
-class TaskScores(BaseModel):
+class TaskScores(Part):
     """Scores of one task at one time."""
 
-    score: float
-    count: int | None = None
-    by_kind: dict[str, KindScore] = {}
-    items: list[Item] = []
+    score: Share
+    count: Count | None = None
+    by_kind: dict[str, KindScore] = Field(default_factory=dict)
+    items: list[Item] = Field(default_factory=list)
 
 
-class Evaluation(BaseModel):
+class Evaluation(Part):
     """run/evaluation/before.json or after.json."""
 
     understanding: TaskScores | None = None
@@ -64,15 +73,73 @@ class Evaluation(BaseModel):
         return self.understanding if task == "understanding" else self.generation
 
 
+class Summary(Part):
+    """run/summary.json. pairs: their file, or what is known of them. before, after: scores by task and kind."""
+
+    seed: int | None = None
+    seconds: Annotated[Number, Field(ge=0)] | None = None
+    pairs: Any = None
+    before: dict[str, Any] = Field(default_factory=dict)
+    after: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetricsRow:
+    """A line of metrics.jsonl. place: its file and line."""
+
+    step: int
+    values: Mapping[str, Any]
+    place: str
+
+    def value(self, key: str) -> float | None:
+        """A measurement, None where there is none. Raises ValueError for what cannot be drawn."""
+        value = self.values.get(key)
+        return None if value is None else checked(_Measured, {"value": value}, f"{self.place}: {key}").value
+
+
+class _Step(Part):
+    step: Count
+
+
+class _Measured(Part):
+    value: Number
+
+
+class Shot(Part):
+    """A picture of a rollout and what it earned. image: relative to samples/."""
+
+    image: str
+    reward: Number | None = None
+
+
+class Said(Part):
+    """An answer of a rollout and what it earned."""
+
+    text: str
+    reward: Number | None = None
+
+
+class SampleRow(Part):
+    """A line of samples.jsonl: a pair and the rollouts of both its sides."""
+
+    step: Count
+    similarity: Number
+    prompt: str = ""
+    question: str = ""
+    answer: str = ""
+    pictures: list[Shot] = Field(default_factory=list)
+    answers: list[Said] = Field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder. ``pairs_folder`` is what the pairs' image paths are relative to."""
 
     folder: Path
     config: dict[str, Any]
-    summary: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    samples: list[dict[str, Any]]
+    summary: Summary
+    metrics: list[MetricsRow]
+    samples: list[SampleRow]
     before: Evaluation
     after: Evaluation
     looks: list[Look]
@@ -97,8 +164,11 @@ def read_run(folder: Path) -> Run:
     )
     if not any((folder / part).exists() for part in parts):
         raise ValueError(f"{folder} holds no run: it has none of {', '.join(parts)}")
-    config = _read_toml(folder / "config.toml")
-    summary = _read_json(folder / "summary.json")
+    config = read_toml(folder / "config.toml")
+    for name in ("policy", "data"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"{folder / 'config.toml'}: {name} is no table")
+    summary = checked(Summary, read_json(folder / "summary.json"), folder / "summary.json")
     pairs_file = _find_pairs(folder, config, summary)
     before, after = (_evaluation(folder, summary, when) for when in ("before", "after"))
     _check_same_items(folder, before, after)
@@ -106,8 +176,13 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         summary=summary,
-        metrics=MetricsLog(folder / "metrics.jsonl").rows(),
-        samples=MetricsLog(folder / "samples" / "samples.jsonl").rows(),
+        metrics=[
+            MetricsRow(checked(_Step, row, place).step, row, place)
+            for place, row in read_rows(folder / "metrics.jsonl")
+        ],
+        samples=[
+            checked(SampleRow, row, place) for place, row in read_rows(folder / "samples" / "samples.jsonl")
+        ],
         before=before,
         after=after,
         looks=read_looks(folder),
@@ -116,36 +191,19 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+def table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of config.toml; empty when it is missing."""
+    section: Mapping[str, Any] = config.get(name, {})
+    return section
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return value
-
-
-def _evaluation(folder: Path, summary: Mapping[str, Any], when: str) -> Evaluation:
+def _evaluation(folder: Path, summary: Summary, when: When) -> Evaluation:
     path = folder / "evaluation" / f"{when}.json"
-    values = _read_json(path)
-    if not values:
-        path, values = folder / "summary.json", _from_summary(summary.get(when) or {})
-    try:
-        return Evaluation.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: {where or when}: {first['msg']}") from None
+    values = read_json(path)
+    if values:
+        return checked(Evaluation, values, path)
+    scores = summary.before if when == "before" else summary.after
+    return checked(Evaluation, _from_summary(scores), f"{folder / 'summary.json'}: {when}")
 
 
 def _from_summary(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,10 +211,9 @@ def _from_summary(scores: Mapping[str, Any]) -> dict[str, Any]:
     for task in TASKS:
         if scores.get(task) is not None:
             kinds = scores.get(f"{task}_by_kind") or {}
-            values[task] = {
-                "score": scores[task],
-                "by_kind": {k: v if isinstance(v, Mapping) else {"score": v} for k, v in kinds.items()},
-            }
+            if isinstance(kinds, Mapping):
+                kinds = {kind: v if isinstance(v, Mapping) else {"score": v} for kind, v in kinds.items()}
+            values[task] = {"score": scores[task], "by_kind": kinds}
     return values
 
 
@@ -169,24 +226,24 @@ def _check_same_items(folder: Path, before: Evaluation, after: Evaluation) -> No
             raise ValueError(f"{folder / 'evaluation'}: before.json and after.json hold other {task} items")
 
 
-def _find_pairs(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) -> Path | None:
-    told = [summary.get("pairs"), config.get("data", {}).get("pairs")]
+def _find_pairs(folder: Path, config: Mapping[str, Any], summary: Summary) -> Path | None:
+    told = [summary.pairs, table(config, "data").get("pairs")]
     candidates = [place / f"pairs.{form}" for place in (folder, folder / "pairug") for form in FORMS]
     candidates += [place for name in told if isinstance(name, str) for place in (folder / name, Path(name))]
-    return next((path for path in candidates if path.suffix[1:] in FORMS and path.is_file()), None)
+    return next((path for path in candidates if path.suffix[1:] in FORMS and _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _read_pairs(path: Path) -> list[UGPair]:
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                pairs.append(UGPair.model_validate_json(line))
-            except ValidationError as error:
-                raise ValueError(f"{path}, line {number}: {error.errors()[0]['msg']}") from None
-    return pairs
+    return [checked(UGPair, parse_json(line, place), place) for place, line in lines(path)]
 
 
 def _read_parquet(path: Path) -> list[UGPair]:
@@ -197,12 +254,7 @@ def _read_parquet(path: Path) -> list[UGPair]:
     columns = ["similarity", *(f"{side}.{name}" for side in SIDES for name in Annotation.model_fields)]
     try:
         rows = pq.ParquetFile(path).read(columns=columns).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole parquet file ({str(error).splitlines()[0]})") from None
-    pairs = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            pairs.append(UGPair.model_validate(row))
-        except ValidationError as error:
-            raise ValueError(f"{path}, row {number}: {error.errors()[0]['msg']}") from None
-    return pairs
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).split("\n")[0]
+        raise ValueError(f"{path} is not a whole parquet file ({reason})") from None
+    return [checked(UGPair, row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,20 @@ from pairuni.records import UGPair
 from pairuni.report.charts import Series, histogram, line_chart, number
 from pairuni.report.held_out import body as look_body
 from pairuni.report.held_out import spread
+from pairuni.report.markup import escape, placed
 from pairuni.report.pictures import picture
-from pairuni.report.run import TASKS, Item, KindScore, Run, Task, TaskScores
+from pairuni.report.run import (
+    TASKS,
+    Item,
+    KindScore,
+    MetricsRow,
+    Run,
+    Said,
+    SampleRow,
+    Shot,
+    Task,
+    TaskScores,
+)
 from pairuni.report.statistics import paired_difference
 
 WHAT = {"understanding": "questions answered right", "generation": "pictures drawn right"}
@@ -132,11 +143,11 @@ def answers(run: Run) -> str:
 
 
 def rollouts(run: Run) -> str:
-    rows = [row for row in run.samples if row.get("pictures") or row.get("answers")]
+    rows = [row for row in run.samples if row.pictures or row.answers]
     if not rows:
         return ""
-    steps = sorted({row["step"] for row in rows})
-    chosen = [row for step in dict.fromkeys((steps[0], steps[-1])) for row in rows if row["step"] == step][:6]
+    steps = sorted({row.step for row in rows})
+    chosen = [row for step in dict.fromkeys((steps[0], steps[-1])) for row in rows if row.step == step][:6]
     body = "".join(_rollout(run.folder / "samples", row) for row in chosen)
     note = (
         "Groups of rollouts from the first and the last step saved, each with its reward; "
@@ -220,12 +231,13 @@ def _change(before: TaskScores, after: TaskScores) -> str:
 
 
 def _whisker(when: str, scores: TaskScores) -> str:
-    mark = f'<span class="mark" style="left:{100 * scores.score:.2f}%"></span>'
+    mark = f'<span class="mark" {placed(left=f"{100 * scores.score:.2f}%")}></span>'
     span = ""
     if scores.count:
         low, high = wilson_interval(scores.score, scores.count)
         said = f"{when}: {_percent(scores.score)}, 95% interval {_percent(low)} to {_percent(high)}"
-        span = f'<span class="whisker" style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"></span>'
+        at = placed(left=f"{100 * low:.2f}%", width=f"{100 * (high - low):.2f}%")
+        span = f'<span class="whisker" {at}></span>'
     else:
         said = f"{when}: {_percent(scores.score)}"
     return f'<div class="track {when}" role="img" aria-label="{said}" title="{said}">{span}{mark}</div>'
@@ -253,7 +265,7 @@ def _category_table(task: Task, before: TaskScores | None, after: TaskScores | N
 def _bar(score: KindScore | None) -> str:
     if score is None:
         return ""
-    return f'<span class="bar" style="--share:{score.score:.4f}"></span><span>{100 * score.score:.0f}</span>'
+    return f'<span class="bar" {placed(__share=f"{score.score:.4f}")}></span><span>{100 * score.score:.0f}</span>'
 
 
 def _count(score: KindScore | None) -> str:
@@ -304,22 +316,26 @@ def _reply(item: Item) -> str:
     return escape(shown) if shown else "<i>nothing</i>"
 
 
-def _rollout(folder: Path, row: dict[str, Any]) -> str:
+def _rollout(folder: Path, row: SampleRow) -> str:
     drawn = "".join(
-        f"<figure>{picture(folder, shot['image'], 'a rollout of: ' + row['prompt'])}"
-        f"<figcaption>{number(shot['reward'])}</figcaption></figure>"
-        for shot in row.get("pictures", [])
+        f"<figure>{picture(folder, shot.image, 'a rollout of: ' + row.prompt)}"
+        f"<figcaption>{_earned(shot)}</figcaption></figure>"
+        for shot in row.pictures
     )
     said = "".join(
-        f"<li><b>{number(reply['reward'])}</b> {escape(reply['text'].strip()) or '<i>nothing</i>'}</li>"
-        for reply in row.get("answers", [])
+        f"<li><b>{_earned(reply)}</b> {escape(reply.text.strip()) or '<i>nothing</i>'}</li>"
+        for reply in row.answers
     )
-    asked = f"{row['question']} — truth: {row['answer']}"
+    asked = f"{row.question} — truth: {row.answer}"
     return (
-        f'<li><p class="tag">step {row["step"]} · similarity {row["similarity"]:.2f}</p>'
-        f'<p>{escape(row["prompt"])}</p><div class="strip">{drawn}</div>'
+        f'<li><p class="tag">step {row.step} · similarity {row.similarity:.2f}</p>'
+        f'<p>{escape(row.prompt)}</p><div class="strip">{drawn}</div>'
         f'<p>{escape(asked)}</p><ul class="replies">{said}</ul></li>'
     )
+
+
+def _earned(one: Shot | Said) -> str:
+    return "" if one.reward is None else number(one.reward)
 
 
 def _pair(folder: Path, pair: UGPair) -> str:
@@ -360,6 +376,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _series(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    found = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-    return [float(step) for step, _ in found], [float(value) for _, value in found]
+def _series(rows: Sequence[MetricsRow], key: str) -> tuple[list[float], list[float]]:
+    found = [(row.step, value) for row in rows if (value := row.value(key)) is not None]
+    return [float(step) for step, _ in found], [value for _, value in found]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from pairuni.intervals import Z95
 
+_LEAST = 1e-9
+"""Difference, relative to the values, below which an axis has no room for ticks between them."""
+
 
 def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> tuple[float, float, float]:
     """Change of the share of right items and its 95% Wald interval for paired items: change, low, high."""
@@ -40,8 +43,8 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round numbers that cover [low, high], about ``about`` steps of 1, 2, 2.5 or 5 times a power of ten."""
-    if high <= low:
-        low, high = (low, low + 1) if low == 0 else (low - abs(low) * 0.1, low + abs(low) * 0.1)
+    if high - low <= _LEAST * max(abs(low), abs(high), 1e-290):
+        low, high = (0.0, 1.0) if abs(low) < 1e-290 else (low - abs(low) * 0.1, low + abs(low) * 0.1)
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
