@@ -61,9 +61,7 @@ def test_decoded_pictures_are_those_of_the_vq(policy):
 @torch.no_grad()
 def test_features_are_the_mean_over_patches(policy, pictures):
     features = policy.image_features(pictures)
-    pixels = policy.processor.image_processor(
-        [picture.convert("RGB") for picture in pictures], return_tensors="pt"
-    )["pixel_values"]
+    pixels = policy.pixel_values(pictures)
     expected = policy.module.model.vision_model(pixels).last_hidden_state.mean(dim=1)
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
     assert features.dtype == torch.float32

@@ -1,11 +1,18 @@
 """Prompts: the official DeepSeek format, and exactly what ``transformers``' own processor makes."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
-from pairuni.policies.janus.prompts import CHAT_TEMPLATE, SYSTEM_PROMPT, JanusPrompts
-from tiny_models import tiny_processor
+from pairuni.policies.janus.conversation import FORMATS, SYSTEM_PROMPT
+from pairuni.policies.janus.prompts import CHAT_TEMPLATE, JanusPrompts
+from tiny_models import BOS, tiny_processor
+
+ORIGINAL = json.loads((Path(__file__).parents[1] / "reference" / "janus_prompts.json").read_text("utf-8"))
 
 
 def official(processor):
@@ -40,13 +47,73 @@ def test_default_template_is_the_official_format():
     picture = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
     asked = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
     assert asked == (
-        f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {picture}\nhow many?\n\n<|Assistant|>:"
+        f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {picture}\n  how many?\n\n<|Assistant|>:"
     )
     assert SYSTEM_PROMPT.endswith("natural language.\n\n")
     drawn = tokenizer.decode(prompts.generation("a cat"))
     assert drawn == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
     plain = tokenizer.decode(prompts.understanding("why?", with_image=False))
     assert plain == f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: why?\n\n<|Assistant|>:"
+
+
+@pytest.mark.parametrize("name", ["deepseek", "deepseek_old"])
+@pytest.mark.parametrize("case", range(8))
+def test_prompts_equal_the_original_code(name, case):
+    """Stored prompts of the original's conversation code: roles, white space around texts, the empty text."""
+    expected = ORIGINAL["formats"][name][case]
+    processor = official(tiny_processor())
+    processor.chat_template = FORMATS[name].template()
+    prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
+    picture = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
+    found = {
+        "pictured": prompts.understanding(expected["text"], with_image=True),
+        "asked": prompts.understanding(expected["text"], with_image=False),
+        "drawn": prompts.generation(expected["text"]),
+    }
+    for kind, ids in found.items():
+        assert tokenizer.decode(ids) == BOS + expected[kind].replace("<image_placeholder>", picture)
+
+
+@pytest.mark.parametrize("name", ["deepseek", "deepseek_old"])
+def test_chat_templates_equal_the_original_code(name):
+    """What plain ``transformers`` makes of the templates that a conversion writes."""
+    processor = official(tiny_processor())
+    processor.chat_template = FORMATS[name].template()
+    for expected in ORIGINAL["formats"][name]:
+        content = [{"type": "image"}, {"type": "text", "text": expected["text"]}]
+        for kind, shown in (("pictured", content), ("asked", content[1:])):
+            text = processor.apply_chat_template(
+                [{"role": "user", "content": shown}], add_generation_prompt=True, tokenize=False
+            )
+            assert SYSTEM_PROMPT + text == expected[kind]
+
+
+def test_a_template_of_another_kind_is_followed():
+    processor = official(tiny_processor())
+    processor.chat_template = (
+        "{% for m in messages %}[{{ m['role'] }}]{% for part in m['content'] %}"
+        "{{ '<image_placeholder>' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endfor %}"
+    )
+    prompts = JanusPrompts(processor)
+    assert prompts.format is None
+    assert processor.tokenizer.decode(prompts.generation(" a cat")) == f"{BOS}[user] a cat<begin_of_image>"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ messages[0]['content'][0]['text'] }}", "does not show one placeholder"),
+        ("{{ '<image_placeholder>' }}{{ messages[0]['content'][-1]['text'] }}", "does not show one"),
+        ("{% for m in messages %}", "fails"),
+        ("{{ raise_exception('no') }}", "fails (no)"),
+        ("{{ 1 / 0 }}", "fails (division by zero)"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused(template, reason):
+    processor = tiny_processor()
+    processor.chat_template = template
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        JanusPrompts(processor)
 
 
 def test_default_template_holds_a_conversation():

@@ -32,6 +32,7 @@ def test_greedy_answers_equal_transformers(policy, pictures):
     texts = [chat(policy.processor, question, with_image=True) for question in questions]
     images = [picture.convert("RGB") for picture in pictures]
     inputs = policy.processor(text=texts, images=images, return_tensors="pt", padding=True)
+    inputs["pixel_values"] = policy.pixel_values(pictures)
     expected = policy.module.generate(**inputs, do_sample=False, max_new_tokens=24)
     answers = policy.sample_text(pictures, questions, rollouts=1, temperature=0.0, max_new_tokens=24, seed=0)
     length = inputs["input_ids"].shape[1]

@@ -287,9 +287,9 @@ class Lane:
         if self.filled == self.sampling.steps:
             self._finish(self.rollouts_left())
             return True
-        if self.sampling.stop_id is None or (self.device.type != "cpu" and self.filled % 16):
+        if not self.sampling.stop_ids or (self.device.type != "cpu" and self.filled % 16):
             return False
-        going = (self.tokens[:, : self.filled] != self.sampling.stop_id).all(dim=1)
+        going = ~self._stops(self.tokens[:, : self.filled]).any(dim=1)
         alive = going.view(self.groups, self.rollouts).sum(dim=1).tolist()
         if not any(alive):
             self._finish(self.rollouts_left())
@@ -302,6 +302,16 @@ class Lane:
             self._shrink(going, sorted(fullest), rollouts)
         return False
 
+    def _stops(self, tokens: Tensor) -> Tensor:
+        """Where tokens of any shape end a rollout."""
+        if not self.sampling.stop_ids:
+            return torch.zeros_like(tokens, dtype=torch.bool)
+        first, *others = self.sampling.stop_ids
+        stops = tokens == first
+        for other in others:
+            stops |= tokens == other
+        return stops
+
     def rollouts_left(self) -> list[int]:
         """Rows of the conditional branch that have no result yet."""
         return [row for row, owner in enumerate(self.owners) if owner not in self.results]
@@ -309,8 +319,7 @@ class Lane:
     def _finish(self, rows: Sequence[int]) -> None:
         tokens, log_probs = self.tokens[:, : self.filled].cpu(), self.log_probs[:, : self.filled].cpu()
         for row in rows:
-            stop = self.sampling.stop_id
-            stops: list[int] = [] if stop is None else (tokens[row] == stop).nonzero().flatten().tolist()
+            stops = self._stops(tokens[row]).nonzero().flatten().tolist()
             end = stops[0] + 1 if stops else self.filled
             self.results[self.owners[row]] = Rollout(
                 tokens=tokens[row, :end].clone(),

@@ -24,7 +24,8 @@ LogProbBranch = Literal["guided", "conditional"]
 class TextTrajectory:
     """One sampled answer o to (image, question). All tensors live on the CPU.
 
-    tokens: [T] sampled ids; the end-of-sequence id is among them when the answer finished.
+    tokens: [T] sampled ids; when the answer finished, the last is the end-of-sequence id that was sampled, one
+    of those that the checkpoint declares.
     log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
     prompt_ids: [P] the unpadded prompt, image placeholders expanded.
     pixel_values: [C, H, W] the understanding image, preprocessed, or None for text-only questions.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 from importlib import resources
 from pathlib import Path
 
 import torch
 
 from pairuni.hub import TEXT_FILES, WEIGHT_FILES, model_folder
+from pairuni.policies.files import read_json, reason
 from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.relatives import refusal, relative_by_config, relative_by_name
 
 POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
@@ -39,10 +40,12 @@ def load_policy(
     folder = resolve(name_or_path, weights=weights)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} names no model_type; restore the file.") from error
+    config = read_json(folder / "config.json")
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise ValueError(f"{folder / 'config.json'} names no model_type; restore the file.")
+    if relative := relative_by_config(config):
+        raise ValueError(refusal(folder / "config.json", relative))
     if model_type not in POLICIES:
         raise ValueError(
             f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
@@ -78,6 +81,8 @@ def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
         raise ValueError(
             f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
         )
+    if relative := relative_by_name(name):
+        raise ValueError(refusal(name, relative))
     return model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")
 
 
@@ -85,9 +90,20 @@ def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"The device {device!r} is unknown; choose auto, cpu, cuda or cuda:N.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"The device {device!r} was asked for, but torch sees no CUDA here; choose auto or cpu."
+        )
+    try:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"The device {device!r} cannot be used here ({reason(error)}); choose auto, cpu, cuda or cuda:N."
+        ) from error
+    return chosen
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

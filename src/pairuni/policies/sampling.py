@@ -14,14 +14,17 @@ from pairuni.policies.policy import LogProbBranch
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. temperature 0 is greedy; guidance 1 means no unconditional rows at all."""
+    """How tokens are drawn. temperature 0 is greedy; guidance 1 means no unconditional rows at all.
+
+    stop_id: the token, or each of the tokens, that ends a rollout; None lets every rollout take all steps.
+    """
 
     rollouts: int
     steps: int
     temperature: float
     guidance: float = 1.0
     branch: LogProbBranch = "conditional"
-    stop_id: int | None = None
+    stop_id: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("rollouts", "steps"):
@@ -33,6 +36,13 @@ class Sampling:
                 raise ValueError(f"{name} is {value}, but must be a finite number, 0 or larger.")
         if self.branch not in ("guided", "conditional"):
             raise ValueError(f"branch is {self.branch!r}, but must be 'guided' or 'conditional'.")
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end a rollout; none where ``stop_id`` is None."""
+        if self.stop_id is None:
+            return ()
+        return (self.stop_id,) if isinstance(self.stop_id, int) else self.stop_id
 
     @property
     def guided(self) -> bool:

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig, JanusConfig, JanusProcessor
 
 from pairuni.policies.files import written_aside
+from pairuni.policies.janus.conversation import ConversationFormat
+from pairuni.policies.janus.generation import GENERATION_FILE, load_generation_config
 from pairuni.policies.janus.layout import Layout, config_to_original, to_original, to_transformers
 from pairuni.policies.janus.loading import (
-    check_tensors,
-    complete_generation_config,
+    IMAGE_TAGS,
+    PICTURES_FILE,
+    PROCESSOR_FILE,
+    TEMPLATE_FILE,
     load_processor,
     parse_config,
     read_config,
-    read_tensors,
     untie,
 )
-from pairuni.policies.janus.prompts import CHAT_TEMPLATE, JanusPrompts
+from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
+from pairuni.policies.janus.tokenizer import TOKENIZER_FILE, read_tokenizer, special_tokens, write_processor
+from pairuni.policies.janus.weights import check_tensors, read_file, read_tensors
 
 UNUSED_FILE = "original_unused.safetensors"
 """Where the transformers layout keeps the original tensors that no forward pass reads, for the way back."""
@@ -60,20 +65,28 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder; choose another target.")
     processor = load_processor(source, found)
-    config = parse_config(raw, found, processor)
+    config = parse_config(raw, found, processor, source)
+    checkpoint = _Checkpoint(
+        config=config,
+        processor=processor,
+        generation=load_generation_config(source, raw, processor),
+        tokenizer=read_tokenizer(source),
+    )
+    if layout == "original":
+        _conversation(processor)
     tensors = read_tensors(source)
     unused: dict[str, Tensor] = {}
     if found == "original":
         tensors, unused = to_transformers(tensors)
     elif (source / UNUSED_FILE).is_file():
-        unused = load_file(source / UNUSED_FILE)
+        unused = read_file(source / UNUSED_FILE)
     untie(config, tensors)
     check_tensors(tensors, config, source)
     with written_aside(target) as folder:
         if layout == "transformers":
-            _write_transformers(folder, config, processor, tensors, unused)
+            _write_transformers(folder, checkpoint, tensors, unused)
         else:
-            _write_original(folder, config, processor, {**to_original(tensors), **unused})
+            _write_original(folder, checkpoint, {**to_original(tensors), **unused})
     return ConversionReport(
         source_layout=found,
         target_layout=layout,
@@ -84,34 +97,44 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Checkpoint:
+    """All of a checkpoint but its weights. tokenizer: the bytes of tokenizer.json, which stay as they are."""
+
+    config: JanusConfig
+    processor: JanusProcessor
+    generation: GenerationConfig
+    tokenizer: bytes
+
+
+def _conversation(processor: JanusProcessor) -> ConversationFormat:
+    """The format of the chat template. Raises ValueError for a template that the original layout cannot hold."""
+    speech = JanusPrompts(processor).format
+    if speech is None:
+        raise ValueError(
+            "The chat template of the checkpoint is in none of the original's conversation formats; the original "
+            "layout has no place for it."
+        )
+    return speech
+
+
 def _write_transformers(
-    folder: Path,
-    config: JanusConfig,
-    processor: JanusProcessor,
-    tensors: dict[str, Tensor],
-    unused: dict[str, Tensor],
+    folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Tensor], unused: dict[str, Tensor]
 ) -> None:
-    generation = GenerationConfig(guidance_scale=5.0)
-    complete_generation_config(generation, JanusPrompts(processor))
-    config.save_pretrained(folder)
-    generation.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    checkpoint.config.save_pretrained(folder)
+    checkpoint.generation.save_pretrained(folder)
+    write_processor(checkpoint.processor, folder, checkpoint.tokenizer)
     _save(tensors, folder)
     if unused:
         save_file({name: tensor.contiguous() for name, tensor in unused.items()}, folder / UNUSED_FILE)
 
 
-def _write_original(
-    folder: Path, config: JanusConfig, processor: JanusProcessor, tensors: dict[str, Tensor]
-) -> None:
+def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Tensor]) -> None:
+    config, processor = checkpoint.config, checkpoint.processor
     pictures, tokenizer = processor.image_processor, processor.tokenizer
     _write_json(folder / "config.json", config_to_original(config))
-    special = {
-        "bos_token": tokenizer.bos_token,
-        "eos_token": tokenizer.eos_token,
-        "pad_token": tokenizer.pad_token,
-    }
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    special = special_tokens(tokenizer)
+    (folder / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
     _write_json(folder / "special_tokens_map.json", special)
     _write_json(
         folder / "tokenizer_config.json",
@@ -123,10 +146,12 @@ def _write_original(
             "legacy": True,
             "model_max_length": min(tokenizer.model_max_length, config.text_config.max_position_embeddings),
             "tokenizer_class": "LlamaTokenizerFast",
+            # the original's tokenizer class would add a token of its own where this is not said
+            "unk_token": tokenizer.unk_token,
         },
     )
     _write_json(
-        folder / "preprocessor_config.json",
+        folder / PICTURES_FILE,
         {
             "image_processor_type": "VLMImageProcessor",
             "processor_class": "VLChatProcessor",
@@ -139,6 +164,17 @@ def _write_original(
             "rescale_factor": pictures.rescale_factor,
         },
     )
+    speech = _conversation(processor)
+    _write_json(folder / PROCESSOR_FILE, _processor_settings(processor, speech))
+    _write_generation(folder, checkpoint)
+    if processor.chat_template != speech.template(processor.image_token):
+        (folder / TEMPLATE_FILE).write_text(processor.chat_template, encoding="utf-8")
+    _save(tensors, folder)
+
+
+def _processor_settings(processor: JanusProcessor, speech: ConversationFormat) -> dict[str, Any]:
+    named = {IMAGE_TAGS[role]: getattr(processor.tokenizer, role) for role in IMAGE_TAGS}
+    usual = {IMAGE_TAGS[role]: token for role, token in IMAGE_TOKENS.items()}
     settings: dict[str, Any] = {
         "processor_class": "VLChatProcessor",
         "add_special_token": False,
@@ -146,14 +182,20 @@ def _write_original(
         "image_tag": processor.image_token,
         "mask_prompt": True,
         "num_image_tokens": processor.num_image_tokens,
-        "sft_format": "deepseek",
+        "sft_format": speech.name,
+        **{key: token for key, token in named.items() if token != usual[key]},
     }
     if not processor.use_default_system_prompt:
         settings["use_default_system_prompt"] = False
-    _write_json(folder / "processor_config.json", settings)
-    if processor.chat_template != CHAT_TEMPLATE:
-        (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
-    _save(tensors, folder)
+    return settings
+
+
+def _write_generation(folder: Path, checkpoint: _Checkpoint) -> None:
+    """generation_config.json, where it says more than the original's own code does."""
+    generation, prompts = checkpoint.generation, JanusPrompts(checkpoint.processor)
+    if generation.eos_token_id != prompts.eos or generation.guidance_scale not in (None, 5.0):
+        generation.save_pretrained(folder)
+        assert (folder / GENERATION_FILE).is_file()
 
 
 def _save(tensors: Mapping[str, Tensor], folder: Path) -> None:

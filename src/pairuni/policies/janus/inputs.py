@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import JanusForConditionalGeneration, JanusProcessor
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from pairuni.policies.janus.prompts import JanusPrompts
 from pairuni.rgb import as_rgb
@@ -31,9 +33,8 @@ class JanusInputs:
         return self.text.weight.device
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
-        """[N, 3, S, S] float32 on the CPU, by the checkpoint's own preprocessing with PIL."""
-        rgb = [as_rgb(image) for image in images]
-        return self.processor.image_processor(rgb, return_tensors="pt")["pixel_values"].float()
+        """[N, 3, S, S] float32 on the CPU, preprocessed as the original Janus code does; see ``preprocess``."""
+        return torch.stack([preprocess(as_rgb(image), self.processor.image_processor) for image in images])
 
     def texts(self, rows: Sequence[Tensor], pictures: Sequence[Tensor | None]) -> Sequence[Tensor]:
         """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's picture [T, H].
@@ -73,6 +74,26 @@ class JanusInputs:
         trains = any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             return tower(pixels.to(self.device)).last_hidden_state
+
+
+def preprocess(image: Image.Image, settings: JanusImageProcessorPil) -> Tensor:
+    """[3, S, S] float32 of an RGB picture: the longer side becomes S, the rest is padded on both sides.
+
+    The authors' code, on which Janus was trained, cuts the fraction off the shorter side's length;
+    ``transformers`` rounds it, which gives many photographs another row of pixels.
+    """
+    square = settings.size["height"]
+    longest = max(image.size)
+    width, height = (max(int(side / longest * square), settings.min_size) for side in image.size)
+    scaled = image.resize((width, height), Image.Resampling(settings.resample))
+    side = max(width, height)
+    padded = Image.new("RGB", (side, side), tuple(settings.background_color))
+    padded.paste(scaled, ((side - width) // 2, (side - height) // 2))
+    pixels = (np.asarray(padded).astype(np.float64) * settings.rescale_factor).astype(np.float32)
+    if settings.do_normalize:
+        mean, std = (np.asarray(values, np.float32) for values in (settings.image_mean, settings.image_std))
+        pixels = (pixels - mean) / std
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def digest(pixels: Tensor | None) -> bytes:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import JanusConfig, LlamaConfig
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
+
+from pairuni.policies.files import reason
 
 Layout = Literal["transformers", "original"]
 
@@ -136,7 +139,6 @@ def to_original(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 SIGLIP: dict[str, dict[str, int | float]] = {
     "siglip_large_patch16_384": {
-        "image_size": 384,
         "patch_size": 16,
         "width": 1024,
         "layers": 24,
@@ -144,7 +146,6 @@ SIGLIP: dict[str, dict[str, int | float]] = {
         "mlp_ratio": 4,
     },
     "siglip_so400m_patch14_384": {
-        "image_size": 384,
         "patch_size": 14,
         "width": 1152,
         "layers": 27,
@@ -152,7 +153,15 @@ SIGLIP: dict[str, dict[str, int | float]] = {
         "mlp_ratio": 3.7362,
     },
 }
+SIGLIP["siglip_so400m_patch14_224"] = SIGLIP["siglip_so400m_patch14_384"]
 """Vision towers that the original code knows by name; ``params`` may override each number."""
+
+_TOWER_DEFAULTS: dict[str, Any] = {
+    "model_name": "siglip_large_patch16_384",
+    "image_size": 336,
+    "select_layer": -2,
+}
+"""What the original's vision tower takes where ``params`` leave these out."""
 
 VQ16: dict[str, Any] = {"ch": 128, "ch_mult": [1, 1, 2, 2, 4], "z_channels": 256, "num_res_blocks": 2}
 """The VQ that the original code calls VQ-16; ``params`` may override each number."""
@@ -160,41 +169,57 @@ VQ16: dict[str, Any] = {"ch": 128, "ch_mult": [1, 1, 2, 2, 4], "z_channels": 256
 _LANGUAGE_KEYS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "attention_bias", "mlp_bias"),
-    *("head_dim", "tie_word_embeddings"),
+    *("head_dim", "tie_word_embeddings", "hidden_act", "attention_dropout"),
 )
 _LANGUAGE_ALWAYS = _LANGUAGE_KEYS[:7]
 
+_NOT_COMPARED = {
+    *("architectures", "dtype", "torch_dtype", "transformers_version", "image_token_id", "use_cache"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "pretraining_tp"),
+    *("dropout", "attention_dropout", "hidden_dropout_rate", "projection_dropout"),
+}
+"""Settings of a ``JanusConfig`` that the original layout keeps elsewhere or that change no forward pass."""
 
-def config_to_transformers(original: Mapping[str, Any], *, image_token_id: int) -> JanusConfig:
-    """The ``JanusConfig`` of an original config.json. Raises ValueError where it describes another model."""
+
+def config_to_transformers(
+    original: Mapping[str, Any], *, image_token_id: int, path: Path = Path("config.json")
+) -> JanusConfig:
+    """The ``JanusConfig`` of an original config.json, which ``path`` names in messages.
+
+    Raises ValueError where it describes another model or one that ``transformers`` cannot hold.
+    """
     try:
         return _config_to_transformers(original, image_token_id)
     except KeyError as error:
-        raise ValueError(f"config.json has no {error.args[0]!r}, which Janus needs.") from error
+        raise ValueError(f"{path} has no {error.args[0]!r}, which Janus needs.") from error
+    except _Unlike as error:
+        raise ValueError(f"{path} {error}") from None
+    except Exception as error:  # values of any type where sections, names or numbers belong
+        raise ValueError(f"{path} describes no Janus ({reason(error)}); restore the file.") from error
+
+
+class _Unlike(Exception):
+    """What a config.json says that has no place in ``transformers``' Janus; its text continues the file's name."""
 
 
 def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) -> JanusConfig:
     vision, head = original["vision_config"]["params"], original["gen_head_config"]["params"]
     aligner, gen_aligner = (_mlp(original, key) for key in ("aligner_config", "gen_aligner_config"))
-    if vision["model_name"] not in SIGLIP:
-        raise ValueError(
-            f"config.json names the vision tower {vision['model_name']!r}; known: {list(SIGLIP)}."
-        )
+    tower = _tower(original["vision_config"].get("cls", "CLIPVisionTower"), vision)
     if original["gen_vision_config"]["cls"] != "VQ-16":
-        raise ValueError(f"config.json names the VQ {original['gen_vision_config']['cls']!r}; known: VQ-16.")
+        raise _Unlike(f"names the VQ {original['gen_vision_config']['cls']!r}; known: VQ-16.")
     if head["image_token_embed"] != gen_aligner["n_embed"]:
-        raise ValueError(
-            "config.json gives gen_head and gen_aligner different widths, which transformers cannot hold."
-        )
-    tower = {**SIGLIP[vision["model_name"]], **vision}
+        raise _Unlike("gives gen_head and gen_aligner different widths, which transformers cannot hold.")
+    language = {"tie_word_embeddings": False, **original["language_config"]}
+    if language.get("model_type", "llama") != "llama":
+        raise _Unlike(f"names the language model {language['model_type']!r}; known: llama.")
     codes = {**VQ16, **original["gen_vision_config"]["params"]}
-    layers, select = tower["layers"], vision.get("select_layer", -1)
     dtype = original.get("dtype", original.get("torch_dtype"))
     return JanusConfig(
-        text_config=LlamaConfig(**{"tie_word_embeddings": False, **original["language_config"]}),
+        text_config=LlamaConfig(**language),
         vision_config=JanusVisionConfig(
             hidden_size=tower["width"],
-            num_hidden_layers=min(layers, select if select > 0 else layers + select + 1),
+            num_hidden_layers=tower["layers"],
             num_attention_heads=tower["heads"],
             image_size=tower["image_size"],
             patch_size=tower["patch_size"],
@@ -215,24 +240,71 @@ def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) ->
             image_token_embed_dim=head["n_embed"],
         ),
         image_token_id=image_token_id,
-        tie_word_embeddings=original["language_config"].get("tie_word_embeddings", False),
+        tie_word_embeddings=language["tie_word_embeddings"],
         architectures=["JanusForConditionalGeneration"],
         **({} if dtype is None else {"dtype": dtype}),
     )
 
 
+def _tower(cls: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of the vision tower, ``layers`` as many as the original builds."""
+    params = {**_TOWER_DEFAULTS, **params}
+    name = params["model_name"]
+    if cls != "CLIPVisionTower" or name not in SIGLIP:
+        raise _Unlike(f"names the vision tower {name!r} of {cls}; known: {list(SIGLIP)} of CLIPVisionTower.")
+    mean, std = params.get("pixel_mean"), params.get("pixel_std")
+    if mean is not None and std is not None and (any(mean) or any(one != 1 for one in std)):
+        raise _Unlike(
+            "normalises pictures in the vision tower too (pixel_mean, pixel_std), which transformers cannot hold."
+        )
+    if not params.get("ignore_head", True):
+        raise _Unlike("reads the head of the vision tower (ignore_head), which transformers does not have.")
+    tower = {**SIGLIP[name], **params}
+    layers, select = tower["layers"], tower["select_layer"]
+    built = min(layers, select if select > 0 else layers + select + 1)
+    if built < 1:
+        raise _Unlike(f"selects layer {select} of a vision tower of {layers}.")
+    return {**tower, "layers": built}
+
+
 def _mlp(original: Mapping[str, Any], key: str) -> dict[str, Any]:
     params = original[key]["params"]
     if params["projector_type"] != "mlp_gelu":
-        raise ValueError(f"config.json gives {key} the type {params['projector_type']!r}; known: mlp_gelu.")
+        raise _Unlike(f"gives {key} the type {params['projector_type']!r}; known: mlp_gelu.")
     depth = params.get("depth", 1)
     if not 1 <= depth <= _MAX_DEPTH:
-        raise ValueError(f"config.json gives {key} a depth of {depth}; allowed are 1 to {_MAX_DEPTH}.")
+        raise _Unlike(f"gives {key} a depth of {depth}; allowed are 1 to {_MAX_DEPTH}.")
     return {**params, "depth": depth}
 
 
 def config_to_original(config: JanusConfig) -> dict[str, Any]:
-    """The original config.json of a ``JanusConfig``; sizes that the original code hard-wires are left out."""
+    """The original config.json of a ``JanusConfig``; sizes that the original code hard-wires are left out.
+
+    Raises ValueError naming the settings that the original layout has no place for.
+    """
+    original = _config_to_original(config)
+    lost = _differences(
+        config.to_dict(), config_to_transformers(original, image_token_id=config.image_token_id).to_dict()
+    )
+    if lost:
+        raise ValueError(f"The original layout has no place for {', '.join(lost)} of this config.json.")
+    return original
+
+
+def _differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Names and values of ``one`` that ``other`` does not repeat."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for key in one
+            if key not in _NOT_COMPARED
+            for found in _differences(one[key], other.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    same = list(one) == list(other) if isinstance(one, tuple | list) and other is not None else one == other
+    return [] if same else [f"{name} = {one!r}"]
+
+
+def _config_to_original(config: JanusConfig) -> dict[str, Any]:
     text, vision, vq = config.text_config, config.vision_config, config.vq_config
     rope = text.rope_parameters or {}
     if rope.get("rope_type", "default") != "default":
@@ -252,8 +324,7 @@ def config_to_original(config: JanusConfig) -> dict[str, Any]:
     name = next(
         (name for name, size in SIGLIP.items() if size["width"] == vision.hidden_size), next(iter(SIGLIP))
     )
-    tower = {
-        "image_size": vision.image_size,
+    tower: dict[str, int | float] = {
         "patch_size": vision.patch_size,
         "width": vision.hidden_size,
         "layers": vision.num_hidden_layers,
@@ -278,8 +349,7 @@ def config_to_original(config: JanusConfig) -> dict[str, Any]:
                 "image_size": vision.image_size,
                 "model_name": name,
                 "select_feature": "same",
-                "select_layer": -1,
-                **{key: value for key, value in tower.items() if value != SIGLIP[name][key]},
+                **_selected(tower, SIGLIP[name]),
             },
         ),
         "aligner_config": _section(
@@ -308,6 +378,18 @@ def config_to_original(config: JanusConfig) -> dict[str, Any]:
         ),
         **dtype,
     }
+
+
+def _selected(tower: Mapping[str, int | float], named: Mapping[str, int | float]) -> dict[str, int | float]:
+    """``select_layer``, and the sizes in which a tower differs from the one of its name.
+
+    The original code reads no ``layers``: of a named tower that is cut short it builds those that
+    ``select_layer`` asks for.
+    """
+    sizes = {key: value for key, value in tower.items() if value != named[key]}
+    if set(sizes) == {"layers"} and tower["layers"] < named["layers"]:
+        return {"select_layer": tower["layers"] - named["layers"] - 1}
+    return {"select_layer": -1, **sizes}
 
 
 def _section(cls: str, model_type: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -1,220 +1,249 @@
-"""Reading a Janus checkpoint of either layout into ``transformers.JanusForConditionalGeneration``."""
+"""Reading a Janus checkpoint of either layout into ``transformers.JanusForConditionalGeneration``.
+
+A folder may come from anybody: nothing in it is run, and what it says is checked before it is used.
+"""
 
 from __future__ import annotations
 
-import json
-import pickle
-import zipfile
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    JanusConfig,
-    JanusForConditionalGeneration,
-    JanusProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import JanusConfig, JanusForConditionalGeneration, JanusProcessor
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from pairuni.policies.files import described_by, optional_json, read_json
+from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, ConversationFormat, format_of
+from pairuni.policies.janus.generation import load_generation_config
 from pairuni.policies.janus.layout import (
     MODEL_TYPES,
     Layout,
     config_to_transformers,
     to_transformers,
 )
-from pairuni.policies.janus.prompts import CHAT_TEMPLATE, IMAGE_TOKENS, PAD_TOKEN, JanusPrompts
+from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
+from pairuni.policies.janus.tokenizer import load_tokenizer
+from pairuni.policies.janus.weights import check_tensors, read_tensors
+from pairuni.policies.relatives import refusal, relative_by_config
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Weight files looked for, the first found wins; each may be sharded with an index beside it."""
+PROCESSOR_FILE, PICTURES_FILE = "processor_config.json", "preprocessor_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 
+IMAGE_TAGS = {"image_token": "image_tag", "boi_token": "image_start_tag", "eoi_token": "image_end_tag"}
+"""What processor_config.json of the original layout calls the image tokens."""
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ValueError naming the file when it holds none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}); restore the file.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; restore the file.")
-    return content
+_LOADER_KEYS = ("attn_implementation", "experts_implementation", "auto_map")
+"""Keys of config.json that choose code instead of describing the model; some would fetch it from the hub."""
+
+_MOST_LAYERS = 1024
+_COUNTS = ("num_hidden_layers", "layers", "depth", "num_res_blocks")
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Layout]:
-    """config.json of a Janus checkpoint and the layout it announces."""
+    """config.json of a Janus checkpoint and the layout it announces.
+
+    Raises ValueError for another model, for numbers that no model has, and for quantised weights.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a Janus checkpoint.")
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} has no config.json; give the folder of a Janus checkpoint.")
     config = read_json(path)
-    layout = MODEL_TYPES.get(config.get("model_type", ""))
+    if relative := relative_by_config(config):
+        raise ValueError(refusal(path, relative))
+    layout = MODEL_TYPES.get(str(config.get("model_type")))
     if layout is None:
         raise ValueError(
             f"{path} has the model_type {config.get('model_type')!r}; known: {', '.join(MODEL_TYPES)}."
         )
-    return config, layout
+    if config.get("quantization_config") is not None:
+        raise ValueError(
+            f"{path} describes quantised weights, which cannot be trained; use the released ones."
+        )
+    with described_by(path):
+        _check_numbers(config)
+        return _described(config), layout
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint folder, on the CPU: safetensors, or PyTorch files free of pickled code."""
-    for name in WEIGHTS:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            files = sorted(set(read_json(index).get("weight_map", {}).values()))
-            if any(Path(file).name != file for file in files):
-                raise ValueError(f"{index} names weights outside its folder; restore the file.")
-            missing = [file for file in files if not (folder / file).is_file()]
-            if missing or not files:
-                raise ValueError(
-                    f"{folder} lacks the weight files {missing} of {index.name}; download them again."
-                )
-            return {key: tensor for file in files for key, tensor in _read_file(folder / file).items()}
-        if (folder / name).is_file():
-            return _read_file(folder / name)
-    raise ValueError(f"{folder} has no weights ({' or '.join(WEIGHTS)}); download them.")
+def _described(config: Any) -> Any:
+    """A configuration without the keys that choose code, at any depth."""
+    if isinstance(config, dict):
+        return {
+            key: _described(value)
+            for key, value in config.items()
+            if key not in _LOADER_KEYS and not key.startswith("_")
+        }
+    return config
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as plain tensors ({reason}); download it again.") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} is not a table of tensors; give the released checkpoint.")
-    return content
+def _check_numbers(value: Any, key: str = "") -> None:
+    """Raise ValueError for numbers that would make the library build for ever, or that are none."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_numbers(inner, name)
+    elif isinstance(value, list):
+        if len(value) > _MOST_LAYERS:
+            raise ValueError(f"{key} has {len(value)} items")
+        for inner in value:
+            _check_numbers(inner, key)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        most = _MOST_LAYERS if key in _COUNTS else 2**31
+        if not math.isfinite(value) or abs(value) > most:
+            raise ValueError(f"{key} is {str(value)[:40]}, at most {most} is possible")
 
 
 def load_processor(folder: Path, layout: Layout) -> JanusProcessor:
-    """Tokenizer, PIL image processor and chat template, whatever image backends are installed."""
-    settings = _optional_json(folder / "processor_config.json")
-    pictures = settings.get("image_processor") or _optional_json(folder / "preprocessor_config.json")
+    """Tokenizer, PIL image processor and chat template, whatever image backends are installed.
+
+    Raises ValueError naming the file that is missing, damaged or of another model.
+    """
+    path = folder / PROCESSOR_FILE
+    settings = optional_json(path)
+    tokens = _setting(settings, "num_image_tokens", 576, int, path)
+    system = _setting(settings, "use_default_system_prompt", layout == "original", bool, path)
+    names = dict(IMAGE_TOKENS)
+    if layout == "original":
+        names = {role: _setting(settings, IMAGE_TAGS[role], name, str, path) for role, name in names.items()}
+    processor = JanusProcessor(
+        image_processor=_load_pictures(folder, settings),
+        tokenizer=load_tokenizer(folder, names),
+        chat_template=_chat_template(folder, settings),
+        use_default_system_prompt=system,
+        num_image_tokens=tokens,
+    )
+    speech = _original_format(settings, path) if layout == "original" else FORMATS[DEFAULT_FORMAT]
+    # the original code knows formats alone; a template beside them counts where it says the same
+    contradicts = layout == "original" and processor.chat_template and format_of(processor) != speech
+    if not processor.chat_template or contradicts:
+        processor.chat_template = speech.template(processor.image_token)
+    return processor
+
+
+def _original_format(settings: Mapping[str, Any], path: Path) -> ConversationFormat:
+    name = _setting(settings, "sft_format", DEFAULT_FORMAT, str, path)
+    if name not in FORMATS:
+        raise ValueError(f"{path} has the sft_format {name!r}; supported: {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def _setting(settings: Mapping[str, Any], key: str, default: Any, kind: type, path: Path) -> Any:
+    value: Any = settings.get(key)
+    if value is None:
+        return default
+    if type(value) is not kind or value == "" or (kind is int and value not in range(1, 2**20)):
+        raise ValueError(f"{path} gives {key} as {str(value)[:80]!r}, which cannot be; restore the file.")
+    return value
+
+
+def _load_pictures(folder: Path, settings: Mapping[str, Any]) -> JanusImageProcessorPil:
+    """How pictures are preprocessed, as ``preprocess`` reads it."""
+    path, pictures = folder / PROCESSOR_FILE, settings.get("image_processor")
+    if not pictures:
+        path = folder / PICTURES_FILE
+        pictures = optional_json(path)
     if not pictures:
         raise ValueError(f"{folder} has no preprocessor_config.json; copy it from the released checkpoint.")
-    known = ("size", "min_size", "image_mean", "image_std", "rescale_factor", "do_normalize", "resample")
-    kwargs = {key: pictures[key] for key in known if key in pictures}
-    if "image_size" in pictures:
-        kwargs["size"] = {"height": pictures["image_size"], "width": pictures["image_size"]}
-    return JanusProcessor(
-        image_processor=JanusImageProcessorPil(**kwargs),
-        tokenizer=load_tokenizer(folder),
-        chat_template=_chat_template(folder, settings) or CHAT_TEMPLATE,
-        use_default_system_prompt=settings.get("use_default_system_prompt", layout == "original"),
-        num_image_tokens=settings.get("num_image_tokens", 576),
-    )
+    with described_by(path):
+        known = ("size", "min_size", "image_mean", "image_std", "rescale_factor", "do_normalize", "resample")
+        kwargs = {key: pictures[key] for key in known if pictures.get(key) is not None}
+        if "image_size" in pictures:
+            kwargs["size"] = {"height": pictures["image_size"], "width": pictures["image_size"]}
+        processor = JanusImageProcessorPil(**kwargs)
+        _check_pictures(processor, pictures)
+    return processor
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """tokenizer.json as it is, padding on the left, BOS in front, pad and image tokens by name."""
-    if not (folder / "tokenizer.json").is_file():
-        raise ValueError(
-            f"{folder} has no tokenizer.json; copy the tokenizer files of the released checkpoint."
-        )
-    settings = _optional_json(folder / "tokenizer_config.json")
-    extra = settings.get("extra_special_tokens")
-    named = {**(extra if isinstance(extra, dict) else {}), **settings}
-    tokens = {role: _content(named.get(role, token)) for role, token in IMAGE_TOKENS.items()}
-    defaults = _optional_json(folder / "special_tokens_map.json")
-    missing = {
-        role: _content(defaults[role])
-        for role in ("bos_token", "eos_token", "pad_token")
-        if settings.get(role) is None and defaults.get(role) is not None
-    }
-    try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            folder, extra_special_tokens=tokens, padding_side="left", **missing
-        )
-    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
-        raise ValueError(
-            f"{folder / 'tokenizer.json'} cannot be read ({error}); restore the file."
-        ) from error
-    lost = [token for token in tokens.values() if token not in tokenizer.get_vocab()]
-    if lost:
-        raise ValueError(
-            f"{folder / 'tokenizer.json'} has no {', '.join(lost)}; use the tokenizer of a Janus model."
-        )
-    if PAD_TOKEN in tokenizer.get_vocab():
-        tokenizer.pad_token = PAD_TOKEN
-    if tokenizer.bos_token and tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
-        tokenizer.add_bos_token = True
-    return tokenizer
-
-
-def _content(token: Any) -> str:
-    """Older tokenizer files write a special token as an object around its text."""
-    return str(token["content"]) if isinstance(token, dict) else str(token)
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _check_pictures(processor: JanusImageProcessorPil, said: Mapping[str, Any]) -> None:
+    """Raise ValueError for what cannot be preprocessed with."""
+    side = processor.size["height"]
+    sizes = (side, processor.size["width"], processor.min_size)
+    if not all(type(size) is int and 0 < size <= 2**14 for size in sizes) or len(set(sizes[:2])) > 1:
+        raise ValueError(f"pictures of {sizes[0]} x {sizes[1]} with sides of at least {sizes[2]} cannot be")
+    if processor.min_size > side:
+        raise ValueError(f"min_size is {processor.min_size}, more than a picture's side of {side}")
+    if not isinstance(processor.do_normalize, bool):
+        raise ValueError("do_normalize must be true or false")
+    if processor.resample not in range(6):
+        raise ValueError(f"resample is {processor.resample!r}, but must be one of PIL's filters, 0 to 5")
+    means, scales = processor.image_mean, [*processor.image_std, processor.rescale_factor]
+    if len(means) != 3 or len(scales) != 4:
+        raise ValueError("image_mean and image_std must hold 3 numbers each")
+    for value in (*means, *scales):
+        if type(value) not in (int, float) or not 0 <= value < 1e6:
+            raise ValueError(f"image_mean, image_std or rescale_factor holds {value!r}")
+    if not all(scales):
+        raise ValueError("image_std or rescale_factor holds 0")
+    for key in ("do_resize", "do_rescale", "do_pad"):
+        if said.get(key) is False:
+            raise ValueError(f"{key} is false, but Janus's pictures are resized, padded and rescaled")
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    path = folder / TEMPLATE_FILE
+    if path.is_file():
+        with described_by(path):
+            return path.read_text(encoding="utf-8")
     for source in (
-        _optional_json(folder / "chat_template.json"),
+        optional_json(folder / "chat_template.json"),
         settings,
-        _optional_json(folder / "tokenizer_config.json"),
+        optional_json(folder / "tokenizer_config.json"),
     ):
         if isinstance(source.get("chat_template"), str):
             return str(source["chat_template"])
     return None
 
 
-def parse_config(config: dict[str, Any], layout: Layout, processor: JanusProcessor) -> JanusConfig:
-    """The ``JanusConfig`` of either layout's config.json, checked against the tokenizer and the processor."""
+def parse_config(
+    config: dict[str, Any], layout: Layout, processor: JanusProcessor, folder: Path
+) -> JanusConfig:
+    """The ``JanusConfig`` of either layout's config.json, checked against the tokenizer and the processor.
+
+    Raises ValueError where these belong to different models, or where config.json describes none.
+    """
+    path = folder / "config.json"
     prompts = JanusPrompts(processor)
     if layout == "original":
-        parsed = config_to_transformers(config, image_token_id=prompts.image)
+        parsed = config_to_transformers(config, image_token_id=prompts.image, path=path)
+        text = parsed.text_config
+        text.bos_token_id, text.eos_token_id, text.pad_token_id = prompts.bos, prompts.eos, prompts.pad
     else:
-        parsed = JanusConfig.from_dict(config)
-    grid = parsed.vq_config.num_patches
-    if processor.num_image_tokens != grid**2:
+        with described_by(path):
+            parsed = JanusConfig.from_dict(config)
+    with described_by(path):
+        text, vision, grid = parsed.text_config, parsed.vision_config, int(parsed.vq_config.num_patches)
+        patches = (vision.image_size // vision.patch_size) ** 2
+        if text.model_type != "llama" or text.hidden_act != "silu":
+            raise ValueError(f"its language model is a {text.model_type} with {text.hidden_act}, not a Llama")
+        largest = max(processor.tokenizer.get_vocab().values())
+        if largest >= text.vocab_size:
+            raise ValueError(f"its vocabulary has {text.vocab_size} tokens, tokenizer.json {largest + 1}")
+    side = processor.image_processor.size["height"]
+    if vision.image_size != side:
         raise ValueError(
-            f"The processor expects {processor.num_image_tokens} tokens an image, but the model's pictures "
-            f"of {grid} x {grid} patches have {grid**2}; correct num_image_tokens in processor_config.json."
+            f"{path} describes a vision tower for pictures of {vision.image_size} pixels, but the processor "
+            f"makes them {side} wide; correct the size in {PICTURES_FILE} or {PROCESSOR_FILE}."
         )
+    for part, count, shape in (
+        ("pictures", grid**2, f" of {grid} x {grid} patches"),
+        ("vision tower's pictures", patches, ""),
+    ):
+        if processor.num_image_tokens != count:
+            raise ValueError(
+                f"The processor expects {processor.num_image_tokens} tokens an image, but the model's {part}"
+                f"{shape} have {count}; correct num_image_tokens in {folder / PROCESSOR_FILE}."
+            )
     if parsed.image_token_id != prompts.image:
         raise ValueError(
-            f"config.json says that the image token is {parsed.image_token_id}, but the tokenizer says "
+            f"{path} says that the image token is {parsed.image_token_id}, but the tokenizer says "
             f"{prompts.image}; the tokenizer belongs to another checkpoint."
         )
     return parsed
-
-
-def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path) -> None:
-    """Raise ValueError naming the first few tensors that are missing, unexpected or of another shape."""
-    with torch.device("meta"):
-        expected = {
-            name: tensor.shape for name, tensor in JanusForConditionalGeneration(config).state_dict().items()
-        }
-    if config.tie_word_embeddings:
-        expected.pop("lm_head.weight", None)
-    problems = []
-    for kind, names in (
-        ("missing", [name for name in expected if name not in found]),
-        ("unexpected", [name for name in found if name not in expected]),
-        (
-            "of another shape than config.json says",
-            [name for name in expected if name in found and found[name].shape != expected[name]],
-        ),
-    ):
-        if names:
-            more = ", ..." if len(names) > 3 else ""
-            problems.append(f"{len(names)} tensors are {kind} ({', '.join(names[:3])}{more})")
-    if problems:
-        raise ValueError(f"The weights in {source} do not fit their config.json: {'; '.join(problems)}.")
 
 
 def load_model(
@@ -228,11 +257,10 @@ def load_model(
     """
     raw, layout = read_config(folder)
     processor = load_processor(folder, layout)
-    config = parse_config(raw, layout, processor)
-    model = _filled(folder, config, layout, dtype) if weights else _shapes(config, dtype)
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    complete_generation_config(model.generation_config, JanusPrompts(processor))
+    config = parse_config(raw, layout, processor, folder)
+    generation = load_generation_config(folder, raw, processor)
+    model = _filled(folder, config, layout, dtype) if weights else _shapes(folder, config, dtype)
+    model.generation_config = generation
     return model.eval(), processor
 
 
@@ -245,14 +273,16 @@ def _filled(
     untie(config, tensors)
     check_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
-    with quiet():
+    with quiet(), described_by(folder / "config.json"):
         return JanusForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype or own
         )
 
 
-def _shapes(config: JanusConfig, dtype: torch.dtype | None) -> JanusForConditionalGeneration:
-    with torch.device("meta"):
+def _shapes(
+    folder: Path, config: JanusConfig, dtype: torch.dtype | None
+) -> JanusForConditionalGeneration:
+    with described_by(folder / "config.json"), torch.device("meta"):
         return JanusForConditionalGeneration(config).to(dtype or torch.float32)
 
 
@@ -261,13 +291,6 @@ def untie(config: JanusConfig, tensors: Mapping[str, Tensor]) -> None:
     if "lm_head.weight" in tensors:
         config.tie_word_embeddings = False
         config.text_config.tie_word_embeddings = False
-
-
-def complete_generation_config(generation: GenerationConfig, prompts: JanusPrompts) -> None:
-    """Special tokens by name, as plain ``generate`` needs them for text and for images."""
-    generation.bos_token_id, generation.eos_token_id = prompts.bos, prompts.eos
-    generation.pad_token_id = prompts.pad
-    generation.generation_kwargs = {"boi_token_id": prompts.begin_image}
 
 
 @contextmanager

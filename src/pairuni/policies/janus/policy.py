@@ -14,9 +14,11 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.policies.decoding import DecodeLoop
 from pairuni.policies.files import written_aside
+from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.inputs import IMAGES_AT_ONCE, JanusInputs, digest
 from pairuni.policies.janus.loading import load_model, quiet
 from pairuni.policies.janus.scoring import JanusScorer
+from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
 from pairuni.policies.janus.vq import vq_codes
 from pairuni.policies.lane import Prompt, Request, Rollout
 from pairuni.policies.llama import LlamaLayers
@@ -50,11 +52,15 @@ class JanusPolicy(UnifiedPolicy):
         *,
         name: str = "janus",
         loop: DecodeLoop | None = None,
+        tokenizer: bytes | None = None,
     ) -> None:
+        """tokenizer: the bytes of tokenizer.json, which ``save_pretrained`` then repeats."""
         self.name = name
+        self._tokenizer_json = tokenizer
         self.module, self.processor = model.eval(), processor
         self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
         self.image_tokens = int(model.config.vq_config.num_patches) ** 2
+        self.stop_ids = stop_ids(model.generation_config, processor)
         self.inputs = JanusInputs(model, processor)
         self.prompts = self.inputs.prompts
         layers = LlamaLayers(model.model.language_model)
@@ -290,7 +296,7 @@ class JanusPolicy(UnifiedPolicy):
     def save_pretrained(self, folder: Path) -> None:
         with written_aside(Path(folder)) as aside, quiet():
             self.module.save_pretrained(aside)
-            self.processor.save_pretrained(aside)
+            write_processor(self.processor, aside, self._tokenizer_json)
 
     def check_room(self, prompts: Sequence[Tensor], steps: int) -> None:
         """Raise ValueError when a prompt and ``steps`` new tokens do not fit the model's context."""
@@ -327,7 +333,7 @@ class _Texts:
                 rollouts=asked.rollouts,
                 steps=asked.max_new_tokens,
                 temperature=asked.temperature,
-                stop_id=policy.prompts.eos,
+                stop_id=policy.stop_ids,
             ),
             seed=asked.seed,
             stream=TEXT_STREAM,
@@ -358,7 +364,11 @@ class _Texts:
                     pixel_values=self.pixels[index],
                     temperature=float(self.asked.temperature),
                     finished=rollout.finished,
-                    text=tokenizer.decode(rollout.tokens, skip_special_tokens=True).strip(),
+                    text=tokenizer.decode(
+                        # the end of an answer is no part of its text, also where it is an ordinary token
+                        rollout.tokens[:-1] if rollout.finished else rollout.tokens,
+                        skip_special_tokens=True,
+                    ).strip(),
                 )
                 for rollout in group
             ]
@@ -428,4 +438,4 @@ class _Pictures:
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:
     """The policy in a checkpoint folder of either layout; on the device "meta" without its weights."""
     model, processor = load_model(folder, dtype=dtype, weights=device.type != "meta")
-    return JanusPolicy(model.to(device), processor, name=name)
+    return JanusPolicy(model.to(device), processor, name=name, tokenizer=read_tokenizer(folder))

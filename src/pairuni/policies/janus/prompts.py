@@ -1,4 +1,4 @@
-"""Prompts of Janus: the chat template, the image placeholder, and the unconditional twin.
+"""Prompts of Janus: the conversation, the image placeholder, and the unconditional twin.
 
 Special tokens are looked up by name in the checkpoint's own tokenizer; their ids differ between releases.
 """
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import JanusProcessor
 
+from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, SYSTEM_PROMPT, format_of, render
+
 IMAGE_TOKENS = {
     "image_token": "<image_placeholder>",
     "boi_token": "<begin_of_image>",
@@ -21,42 +23,30 @@ IMAGE_TOKENS = {
 PAD_TOKEN = "<｜▁pad▁｜>"
 """What stands in unconditional prompts, whatever the tokenizer declares as its own padding."""
 
-SYSTEM_PROMPT = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the "
-    "user provides, and assist the user with a variety of tasks using natural language.\n\n"
-)
-"""What Janus-Pro puts before questions about images, and never before drawing prompts."""
-
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}{{ '<|User|>: ' }}{%- else -%}{{ '<|Assistant|>: ' }}{%- endif -%}"
-    "{%- if message['content'] is string -%}{{ message['content'] | trim }}"
-    "{%- else -%}"
-    "{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}{{ '<image_placeholder>\\n' }}"
-    "{%- else -%}{{ part['text'] | trim }}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- endif -%}"
-    "{%- if message['role'] == 'user' -%}{{ '\\n\\n' }}{%- else -%}{{ '<｜end▁of▁sentence｜>' }}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|Assistant|>:' }}{%- endif -%}"
-)
-"""The DeepSeek format of Janus-Pro, for checkpoints that bring no template of their own."""
+CHAT_TEMPLATE = FORMATS[DEFAULT_FORMAT].template()
+"""The format of Janus-Pro, for checkpoints that bring no template of their own."""
 
 
 class JanusPrompts:
-    """Token ids of the prompts that a Janus checkpoint was trained on."""
+    """Token ids of the prompts that a Janus checkpoint was trained on.
+
+    A chat template in one of the original's formats is taken as that format, and prompts are then those of the
+    original code, also where templates differ: in white space and for an empty text. Raises ValueError for a
+    template or a tokenizer that cannot be used.
+    """
 
     def __init__(self, processor: JanusProcessor) -> None:
         self.processor = processor
         tokenizer = processor.tokenizer
         self.bos = self._id("bos", tokenizer.bos_token)
         self.eos = self._id("eos", tokenizer.eos_token)
-        self.pad = self._id("pad", tokenizer.pad_token)
+        self.pad_token = PAD_TOKEN if PAD_TOKEN in tokenizer.get_vocab() else tokenizer.pad_token
+        self.pad = self._id("pad", self.pad_token)
         self.image = self._id("image", processor.image_token)
         self.begin_image = self._id("begin-of-image", processor.image_start_token)
         self.end_image = self._id("end-of-image", processor.image_end_token)
         self._special = _any_of(self._special_tokens())
+        self.format = format_of(processor)
 
     def understanding(self, question: str, *, with_image: bool) -> Tensor:
         """[P] ids of a question; the image is BEGIN, n placeholders, END in front of it."""
@@ -89,7 +79,7 @@ class JanusPrompts:
         tokenizer, processor = self.processor.tokenizer, self.processor
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         pictures = {processor.image_token, processor.image_start_token, processor.image_end_token}
-        return added | pictures | set(tokenizer.all_special_tokens)
+        return added | pictures | {self.pad_token} | set(tokenizer.all_special_tokens)
 
     def _id(self, role: str, token: str | None) -> int:
         index = None if token is None else self.processor.tokenizer.get_vocab().get(token)
@@ -103,9 +93,9 @@ class JanusPrompts:
         fault = self.fault(text)
         if fault is not None:
             raise ValueError(f"The text {text[:80]!r} {fault}.")
-        content: list[dict[str, str]] = [{"type": "image"}] if with_image else []
-        message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
-        return str(self.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+        if self.format is None:
+            return render(self.processor, text, with_image=with_image)
+        return self.format.question(f"{self.processor.image_token}\n{text}" if with_image else text)
 
     def _encode(self, text: str) -> Tensor:
         ids = self.processor.tokenizer(text)["input_ids"]

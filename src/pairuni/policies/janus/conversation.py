@@ -1,0 +1,105 @@
+"""How Janus is talked to: the conversation formats of the original code, by their names there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import JanusProcessor
+
+from pairuni.policies.files import reason
+
+SYSTEM_PROMPT = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the "
+    "user provides, and assist the user with a variety of tasks using natural language.\n\n"
+)
+"""What Janus puts before questions about images, and never before drawing prompts."""
+
+IMAGE_TAG = "<image_placeholder>"
+
+_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- set content -%}"
+    "{%- if message['content'] is string -%}{{ message['content'] }}"
+    "{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}{{ '<image_placeholder>\\n' }}"
+    "{%- else -%}{{ part['text'] }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- endif -%}"
+    "{%- endset -%}"
+    "{%- set content = content | trim -%}"
+    "{%- if message['role'] == 'user' -%}{{ 'USER:' }}{%- else -%}{{ 'ASSISTANT:' }}{%- endif -%}"
+    "{%- if content -%}{{ ' ' + content }}"
+    "{%- if message['role'] == 'user' -%}{{ '\\n\\n' }}{%- else -%}{{ '<｜end▁of▁sentence｜>' }}{%- endif -%}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}"
+)
+
+
+@dataclass(frozen=True)
+class ConversationFormat:
+    """One of the original's formats. name: its ``sft_format``; user, assistant: the names of the roles."""
+
+    name: str
+    user: str
+    assistant: str
+
+    def question(self, content: str) -> str:
+        """One user's turn up to where the answer begins; white space around the content is dropped.
+
+        A turn without content is the role's name alone, without a separator.
+        """
+        content = content.strip()
+        asked = f"{self.user}: {content}\n\n" if content else f"{self.user}:"
+        return f"{asked}{self.assistant}:"
+
+    def template(self, image_tag: str = IMAGE_TAG) -> str:
+        """The same as a chat template, for plain ``transformers``."""
+        template = _TEMPLATE.replace("USER", self.user).replace("ASSISTANT", self.assistant)
+        return template.replace(IMAGE_TAG, image_tag)
+
+
+FORMATS = {
+    known.name: known
+    for known in (
+        ConversationFormat("deepseek", "<|User|>", "<|Assistant|>"),
+        ConversationFormat("deepseek_old", "User", "Assistant"),
+    )
+}
+"""Janus-Pro speaks ``deepseek``, Janus-1.3B ``deepseek_old``."""
+
+DEFAULT_FORMAT = "deepseek"
+"""What the original's processor takes where processor_config.json names no format."""
+
+_PROBE = "what?"
+
+
+def format_of(processor: JanusProcessor) -> ConversationFormat | None:
+    """The format that a processor's chat template speaks; None for a template of another kind.
+
+    Raises ValueError for a template that cannot be used: it fails, or loses the picture or the question.
+    """
+    pictured, plain = render(processor, _PROBE, with_image=True), render(processor, _PROBE, with_image=False)
+    tag = processor.image_token
+    if pictured.count(tag) != 1 or _PROBE not in pictured or tag in plain or _PROBE not in plain:
+        raise ValueError(
+            "The chat template of the checkpoint does not show one placeholder a picture and the text of a "
+            "question; restore chat_template.jinja."
+        )
+    for known in FORMATS.values():
+        if pictured == known.question(f"{tag}\n{_PROBE}") and plain == known.question(_PROBE):
+            return known
+    return None
+
+
+def render(processor: JanusProcessor, text: str, *, with_image: bool) -> str:
+    """One question by the processor's own chat template. Raises ValueError where the template fails."""
+    content: list[dict[str, str]] = [{"type": "image"}] if with_image else []
+    message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    try:
+        return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # templates run in Jinja and raise whatever their code does
+        raise ValueError(
+            f"The chat template of the checkpoint fails ({reason(error)}); restore chat_template.jinja."
+        ) from error

@@ -1,0 +1,107 @@
+"""The tensors of a checkpoint folder, read without running code and checked before they are used."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import JanusConfig, JanusForConditionalGeneration
+
+from pairuni.policies.files import described_by, read_json, reason
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Weight files looked for, the first found wins; each may be sharded with an index beside it."""
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint folder, on the CPU: safetensors, or PyTorch files free of pickled code.
+
+    Raises ValueError naming the file that is missing, damaged, or holds a number that is none.
+    """
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            files = _shards(index, Path(name).suffix)
+            missing = [file for file in files if not (folder / file).is_file()]
+            if missing or not files:
+                raise ValueError(
+                    f"{folder} lacks the weight files {missing} of {index.name}; download them again."
+                )
+            return {key: tensor for file in files for key, tensor in read_file(folder / file).items()}
+        if (folder / name).is_file():
+            return read_file(folder / name)
+    raise ValueError(f"{folder} has no weights ({' or '.join(WEIGHTS)}); download them.")
+
+
+def _shards(index: Path, suffix: str) -> list[str]:
+    """The names in an index: files of the same kind in the same folder, nothing else."""
+    places: Any = read_json(index).get("weight_map", {})
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise ValueError(f"{index} maps no tensors to files; restore the file.")
+    files = sorted(set(places.values()))
+    if any(Path(file).name != file or "\\" in file or "\0" in file for file in files):
+        raise ValueError(f"{index} names weights outside its folder; restore the file.")
+    if any(Path(file).suffix != suffix for file in files):
+        raise ValueError(f"{index} names files that are no {suffix} weights; restore the file.")
+    return files
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file by name, every number finite."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = dict(load_file(path))
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # damaged files raise whatever the parser meets first
+        raise ValueError(
+            f"{path} cannot be read as plain tensors ({reason(error)}); download it again."
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} is not a table of tensors; give the released checkpoint.")
+    broken = [name for name, tensor in content.items() if not _is_finite(tensor)]
+    if broken:
+        raise ValueError(f"{path} holds NaN or infinite weights ({_few(broken)}); use an earlier checkpoint.")
+    return content
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.element_size() == 1:  # few operations know 8-bit floats
+        tensor = tensor.float()
+    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
+
+
+def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path) -> None:
+    """Raise ValueError naming the first few tensors that are missing, unexpected, or of another shape or type."""
+    with described_by(source / "config.json"), torch.device("meta"):
+        expected = {
+            name: tensor.shape for name, tensor in JanusForConditionalGeneration(config).state_dict().items()
+        }
+    if config.tie_word_embeddings:
+        expected.pop("lm_head.weight", None)
+    shared = [name for name in expected if name in found]
+    problems = []
+    for kind, names in (
+        ("missing", [name for name in expected if name not in found]),
+        ("unexpected", [name for name in found if name not in expected]),
+        (
+            "of another shape than config.json says",
+            [name for name in shared if found[name].shape != expected[name]],
+        ),
+        ("no floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),
+    ):
+        if names:
+            problems.append(f"{len(names)} tensors are {kind} ({_few(names)})")
+    if problems:
+        raise ValueError(f"The weights in {source} do not fit their config.json: {'; '.join(problems)}.")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
