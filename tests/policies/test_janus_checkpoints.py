@@ -276,3 +276,44 @@ def test_conversion_refuses_what_it_should_not_touch(transformers_folder, tmp_pa
     with pytest.raises(ValueError, match="layout 'onnx' is unknown"):
         convert_checkpoint(transformers_folder, tmp_path / "new", "onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_cuda_where_there_is_none(transformers_folder, device):
+    with pytest.raises(ValueError, match=f"'{device}' was asked for, but torch sees no CUDA here"):
+        load_policy(transformers_folder, device=device)
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
+def test_other_devices_that_are_not_here(transformers_folder, device):
+    with pytest.raises(ValueError, match=f"The device '{device}' cannot be used here"):
+        load_policy(transformers_folder, device=device)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_no_numbers(copied, value, dtype):
+    def spoil(tensors):
+        tensors["lm_head.weight"] = tensors["lm_head.weight"].to(dtype)
+        tensors["lm_head.weight"][3, 4] = value
+
+    change(copied, spoil)
+    refused(copied, "model.safetensors holds NaN or infinite weights (lm_head.weight)")
+
+
+def test_weights_that_are_no_numbers_in_the_original_layout(tmp_path):
+    tensors = save_original(tmp_path / "model", kind="shards")
+    name = sorted(tensors)[1]
+    file = tmp_path / "model" / "pytorch_model-00002-of-00002.bin"
+    shard = torch.load(file, weights_only=True)
+    shard[name].view(-1)[0] = float("nan")
+    torch.save(shard, file)
+    refused(tmp_path / "model", "pytorch_model-00002-of-00002.bin holds NaN", name)
+    with pytest.raises(ValueError, match="holds NaN"):
+        convert_checkpoint(tmp_path / "model", tmp_path / "new", "transformers")
+
+
+def test_weights_of_whole_numbers(copied):
+    change(copied, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"].int()}))
+    refused(copied, "1 tensors are no floating-point numbers (lm_head.weight)")

@@ -25,7 +25,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.janus.prompts import CHAT_TEMPLATE, IMAGE_TOKENS, PAD_TOKEN
-from pairuni.policies.registry import load_policy
+from pairuni.policies.registry import check_device, load_policy
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 STANDARD_DEVIATION = 0.02
@@ -76,6 +76,7 @@ def build_policy(
         if vocabulary is not None:
             return _with_vocabulary(loaded, vocabulary)
         return loaded
+    check_device(device)
     return random_policy(SHAPES[name], name=name, device=device, dtype=dtype, vocabulary=vocabulary)
 
 

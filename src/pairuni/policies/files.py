@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pairuni import text
 from pairuni.files import replacing_folder
 
 MAX_JSON_BYTES = 256 << 20
@@ -26,10 +26,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ValueError naming the file when it holds none."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({reason(error)}); restore the file.") from error
+            raise ValueError(f"{path}: is larger than {MAX_JSON_BYTES >> 20} MiB")
+        content = text.read_json(path)
+    except (OSError, ValueError) as error:
+        said = reason(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path} cannot be read as JSON ({said}); restore the file.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object; restore the file.")
     return content

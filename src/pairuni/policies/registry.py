@@ -52,8 +52,11 @@ def load_policy(
         )
     module, _, attribute = POLICIES[model_type].partition(":")
     chosen, precision = device_and_dtype(device, dtype)
+    if weights:
+        check_device(chosen)
+    else:
+        chosen = torch.device("meta")
     load = getattr(importlib.import_module(module), attribute)
-    chosen = chosen if weights else torch.device("meta")
     policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
     return policy
 
@@ -62,6 +65,20 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     """What the names that ``load_policy`` takes stand for here. Raises ValueError for an unknown one."""
     chosen = _device(device)
     return chosen, _dtype(dtype, chosen)
+
+
+def check_device(device: torch.device) -> None:
+    """Raise ValueError where this machine, or this build of torch, has no such device."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"The device {str(device)!r} was asked for, but torch sees no CUDA here; choose auto or cpu."
+        )
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"The device {str(device)!r} cannot be used here ({reason(error)}); choose auto, cpu, cuda or cuda:N."
+        ) from error
 
 
 def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
@@ -90,20 +107,9 @@ def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
+        return torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"The device {device!r} is unknown; choose auto, cpu, cuda or cuda:N.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"The device {device!r} was asked for, but torch sees no CUDA here; choose auto or cpu."
-        )
-    try:
-        torch.zeros(1, device=chosen).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"The device {device!r} cannot be used here ({reason(error)}); choose auto, cpu, cuda or cuda:N."
-        ) from error
-    return chosen
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

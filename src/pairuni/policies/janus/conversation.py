@@ -93,6 +93,14 @@ def format_of(processor: JanusProcessor) -> ConversationFormat | None:
     return None
 
 
+def speaks(processor: JanusProcessor, known: ConversationFormat) -> bool:
+    """Whether a processor's chat template is one in this format."""
+    try:
+        return format_of(processor) == known
+    except ValueError:
+        return False
+
+
 def render(processor: JanusProcessor, text: str, *, with_image: bool) -> str:
     """One question by the processor's own chat template. Raises ValueError where the template fails."""
     content: list[dict[str, str]] = [{"type": "image"}] if with_image else []

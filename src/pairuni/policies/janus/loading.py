@@ -18,7 +18,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 from transformers.utils import logging as transformers_logging
 
 from pairuni.policies.files import described_by, optional_json, read_json
-from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, ConversationFormat, format_of
+from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, ConversationFormat, speaks
 from pairuni.policies.janus.generation import load_generation_config
 from pairuni.policies.janus.layout import (
     MODEL_TYPES,
@@ -117,11 +117,13 @@ def load_processor(folder: Path, layout: Layout) -> JanusProcessor:
         use_default_system_prompt=system,
         num_image_tokens=tokens,
     )
-    speech = _original_format(settings, path) if layout == "original" else FORMATS[DEFAULT_FORMAT]
-    # the original code knows formats alone; a template beside them counts where it says the same
-    contradicts = layout == "original" and processor.chat_template and format_of(processor) != speech
-    if not processor.chat_template or contradicts:
-        processor.chat_template = speech.template(processor.image_token)
+    if layout == "original":
+        # the original code reads no template: one that is there counts where it says the same
+        speech = _original_format(settings, path)
+        if not processor.chat_template or not speaks(processor, speech):
+            processor.chat_template = speech.template(processor.image_token)
+    elif not processor.chat_template:
+        processor.chat_template = FORMATS[DEFAULT_FORMAT].template(processor.image_token)
     return processor
 
 
