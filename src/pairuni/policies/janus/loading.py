@@ -281,9 +281,7 @@ def _filled(
         )
 
 
-def _shapes(
-    folder: Path, config: JanusConfig, dtype: torch.dtype | None
-) -> JanusForConditionalGeneration:
+def _shapes(folder: Path, config: JanusConfig, dtype: torch.dtype | None) -> JanusForConditionalGeneration:
     with described_by(folder / "config.json"), torch.device("meta"):
         return JanusForConditionalGeneration(config).to(dtype or torch.float32)
 
