@@ -294,6 +294,8 @@ class EvaluationSettings(Settings):
     """PairUG file of held-out pairs; none keeps ``items`` pairs of data.pairs out of training."""
     items: int = Field(default=120, ge=1)
     """Held-out items of each task; with ``pairs``, at most so many of the file."""
+    most_excluded: float = Field(default=0.5, gt=0, lt=1)
+    """Largest share of the training pairs that may be left out because their picture or prompt is held out."""
 
 
 class CheckpointSettings(Settings):

@@ -157,3 +157,65 @@ def test_something_must_be_left_to_train_on(tmp_path):
     write_pairs(path, PAIRS)
     with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
         load_pairing(path, "pairug", seed=1, held_out=draw_held_out(path, 100, seed=1))
+
+
+def test_only_what_trains_is_compared(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    held = RETRIEVED[0]
+    unused = [  # the held-out picture is not asked about, the held-out prompt not drawn
+        UGPair(similarity=0.7, generate_ann=side(G[30]), understand_ann=side(U[30])),
+        UGPair(
+            similarity=0.7,
+            generate_ann=side(G[31]).model_copy(update={"image_path": held.understand_ann.image_path}),
+            understand_ann=side(U[31]).model_copy(update={"prompt": held.generate_ann.prompt}),
+        ),
+        UGPair(similarity=0.7, generate_ann=held.understand_ann, understand_ann=held.generate_ann),
+    ]
+    asked = UGPair(similarity=0.7, generate_ann=side(G[32]), understand_ann=held.understand_ann)
+    drawn = UGPair(similarity=0.7, generate_ann=held.generate_ann, understand_ann=side(U[32]))
+    write_pairs(path, [held, *unused, asked, drawn])
+
+    def kept(**options):
+        return load_pairing(path, "pairug", seed=1, held_out=[held], **options)
+
+    assert kept() == unused
+    assert kept(sides=["understanding"]) == [*unused, drawn]
+    assert kept(sides=["generation"]) == [*unused, asked]
+
+
+def test_samples_of_a_corpus_are_compared_where_the_pairing_puts_them(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, PAIRS)
+    held = UGPair(similarity=0.7, generate_ann=side(G[35]), understand_ann=side(U[35]))
+    twin = U[36].model_copy(update={"prompt": G[35].prompt})
+    lines = [one.model_dump_json() for one in [*U[:36], twin, *U[37:], *G]]
+    (tmp_path / QUADRUPLES).write_text("\n".join(lines))
+
+    def asked(pairing):
+        made = load_pairing(path, pairing, seed=1, held_out=[held], budget=38)
+        return {pair.understand_ann.image_path for pair in made}
+
+    assert "u35.png" not in asked("unpaired")
+    assert "u36.png" in asked("unpaired"), "its prompt is not drawn"
+    assert "u36.png" not in asked("understanding-only"), "its prompt is drawn"
+
+
+@pytest.mark.parametrize(("held", "level"), [(3, "INFO"), (4, "WARNING"), (15, "WARNING")])
+def test_holding_out_much_is_a_warning(tmp_path, caplog, held, level):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, PAIRS)
+    with caplog.at_level("INFO", logger="pairuni"):
+        load_pairing(path, "pairug", seed=1, held_out=PAIRS[:held], most_excluded=0.5)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert f"{held} of 30 pairs are not trained on" in record.getMessage()
+
+
+def test_holding_out_most_of_the_data_is_refused_unless_told(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, PAIRS)
+    with pytest.raises(
+        ValueError, match=r"16 of 30 pairs .* 53%, more than evaluation.most_excluded allows \(50%\)"
+    ):
+        load_pairing(path, "pairug", seed=1, held_out=PAIRS[:16], most_excluded=0.5)
+    assert len(load_pairing(path, "pairug", seed=1, held_out=PAIRS[:16], most_excluded=0.6)) == 14

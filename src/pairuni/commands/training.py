@@ -140,7 +140,7 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 
     Raises ValueError when one lacks what the rewards need.
     """
-    from pairuni.pairug.pairings import draw_held_out, load_pairing
+    from pairuni.pairug.pairings import ORIGINS, draw_held_out, load_pairing
     from pairuni.rewards.weighted import check_needs
 
     data, looks = settings.data, settings.evaluation
@@ -154,6 +154,8 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
         budget=data.budget,
         held_out=held_out,
         held_out_folder=(looks.pairs or data.pairs).parent,
+        sides=[task for task in ORIGINS if getattr(settings.pairgrpo, f"{task}_weight") > 0.0],
+        most_excluded=looks.most_excluded,
     )
     check_needs(rewards.understanding, [pair.understand_ann for pair in [*pairs, *held_out]])
     check_needs(rewards.generation, [pair.generate_ann for pair in [*pairs, *held_out]])

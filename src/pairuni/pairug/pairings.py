@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pairuni.config import Pairing
+from pairuni.counts import counted
 from pairuni.pairug.store import read_pairs, read_quadruples
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
@@ -17,6 +19,10 @@ logger = logging.getLogger("pairuni")
 
 QUADRUPLES = "quadruples.jsonl"
 """All completed samples of a build, beside its pairs."""
+
+ORIGINS: tuple[Origin, Origin] = ("understanding", "generation")
+WARN_ABOVE = 0.1
+"""Share of the pairs that holding out may leave out without a warning."""
 
 
 def load_pairing(
@@ -27,31 +33,80 @@ def load_pairing(
     budget: int | None = None,
     held_out: Sequence[UGPair] = (),
     held_out_folder: Path | None = None,
+    sides: Collection[Origin] = ORIGINS,
+    most_excluded: float = 1.0,
 ) -> list[UGPair]:
     """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
 
-    held_out: nothing of which a picture or a prompt stands among these pairs is used; how many that are is logged.
-    held_out_folder: what their image paths are relative to; None is the file's own folder.
+    held_out: a pair is left out when it would be asked about the picture of a held-out question, or would draw a
+    held-out prompt; what its other fields hold does not train. How many are left out is logged.
+    held_out_folder: what their image paths are relative to; None is the file's own folder. sides: the tasks that
+    train. Raises ValueError when more than the share ``most_excluded`` of the pairs would be left out.
     """
     beside = path.with_name(QUADRUPLES)
     quadruples = read_quadruples(beside) if beside.is_file() else None
     pairs = read_pairs(path)
     if held_out:
-        own, folder = path.parent.resolve(), (held_out_folder or path.parent).resolve()
-        seen = {trace for pair in held_out for side in _sides(pair) for trace in _traces(side, folder)}
-        every = len(pairs)
-        pairs = [pair for pair in pairs if all(seen.isdisjoint(_traces(side, own)) for side in _sides(pair))]
-        quadruples = quadruples and [one for one in quadruples if seen.isdisjoint(_traces(one, own))]
-        logger.info(
-            "%d of %d pairs are not trained on: a picture or prompt of theirs is held out",
-            *(every - len(pairs), every),
+        held = _Held.of(held_out, (held_out_folder or path.parent).resolve(), sides)
+        own, every = path.parent.resolve(), len(pairs)
+        pairs = [
+            pair
+            for pair in pairs
+            if held.free(pair.understand_ann, "understanding", own)
+            and held.free(pair.generate_ann, "generation", own)
+        ]
+        if quadruples is not None:
+            quadruples = [one for one in quadruples if _usable(one, pairing, held, own)]
+        _say_excluded(path, every - len(pairs), every, len(held_out), most_excluded)
+    return apply_pairing(pairs, pairing, seed=seed, budget=budget, quadruples=quadruples)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Pictures, as paths without links, and prompts that must not train."""
+
+    pictures: frozenset[str]
+    prompts: frozenset[str]
+
+    @classmethod
+    def of(cls, pairs: Sequence[UGPair], folder: Path, sides: Collection[Origin]) -> _Held:
+        pictures = (
+            {_place(folder, pair.understand_ann) for pair in pairs} if "understanding" in sides else set()
         )
-    if held_out and not pairs:
+        prompts = {pair.generate_ann.prompt for pair in pairs} if "generation" in sides else set()
+        return cls(frozenset(pictures), frozenset(prompts))
+
+    def free(self, side: Annotation | Quadruple, role: Origin, folder: Path) -> bool:
+        """Whether a side may train in a role: asked about its picture, or drawn by its prompt."""
+        if role == "understanding":
+            return _place(folder, side) not in self.pictures
+        return side.prompt not in self.prompts
+
+
+def _usable(one: Quadruple, pairing: Pairing, held: _Held, folder: Path) -> bool:
+    """Whether a sample may train where the pairing puts it; a self-pair is both asked about and drawn."""
+    roles = (one.origin,) if pairing == "unpaired" else ORIGINS
+    return all(held.free(one, role, folder) for role in roles)
+
+
+def _place(folder: Path, side: Annotation | Quadruple) -> str:
+    return os.path.normpath(folder / side.image_path)
+
+
+def _say_excluded(path: Path, excluded: int, every: int, held_out: int, most: float) -> None:
+    if excluded == every:
         raise ValueError(
-            f"{path}: holding out {len(held_out)} pairs leaves none to train on; lower evaluation.items, "
+            f"{path}: holding out {counted(held_out, 'pair')} leaves none to train on; lower evaluation.items, "
             f"or name a file of held-out pairs in evaluation.pairs"
         )
-    return apply_pairing(pairs, pairing, seed=seed, budget=budget, quadruples=quadruples)
+    share = excluded / every
+    told = f"{excluded:,} of {every:,} pairs are not trained on: their question's picture or their prompt is held out"
+    if share > most:
+        raise ValueError(
+            f"{path}: {told}. That is {share:.0%}, more than evaluation.most_excluded allows ({most:.0%}); lower "
+            "evaluation.items, name a file of held-out pairs in evaluation.pairs, or raise the limit"
+        )
+    logger.log(logging.WARNING if share > WARN_ABOVE else logging.INFO, told)
 
 
 def draw_held_out(path: Path, count: int, *, seed: int) -> list[UGPair]:
@@ -121,15 +176,6 @@ def _arrange(
     origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
     sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
     return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
-
-
-def _sides(pair: UGPair) -> tuple[Annotation, Annotation]:
-    return pair.generate_ann, pair.understand_ann
-
-
-def _traces(side: Annotation | Quadruple, folder: Path) -> set[tuple[str, str]]:
-    """What tells that a side was seen before. folder: what its image path is relative to, without links."""
-    return {("picture", os.path.normpath(folder / side.image_path)), ("prompt", side.prompt)}
 
 
 def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,7 +30,7 @@ class RunState(BaseModel):
     pairs_sha256: str
     pictures_sha256: str
     policy_sha256: str
-    dtype: Literal["float32", "bfloat16", "float16", "float64"]
+    dtype: str = Field(pattern="^(float32|bfloat16|float16|float64)$")
     settings: dict[str, Any]
     unlogged: dict[str, Any] | None = None
 
