@@ -6,14 +6,18 @@ keys survive a round trip.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Origin = Literal["understanding", "generation"]
 """Which of the two corpora (U or G) a sample came from."""
 
 PairKind = Literal["aligned", "retrieved"]
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Tag = Annotated[str, StringConstraints(min_length=0)]
+"""May be empty. A string with constraints must be valid Unicode; a lone surrogate could not be written to a file."""
 
 
 class Record(BaseModel):
@@ -25,32 +29,32 @@ class Record(BaseModel):
 class UnderstandingSample(Record):
     """Raw understanding data (I, Q, A): one element of U."""
 
-    id: str = Field(min_length=1)
-    image_path: str = Field(min_length=1)
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    tag: str = ""
+    id: Text
+    image_path: Text
+    question: Text
+    answer: Text
+    tag: Tag = ""
 
 
 class GenerationSample(Record):
     """Raw generation data (I, C): one element of G."""
 
-    id: str = Field(min_length=1)
-    image_path: str = Field(min_length=1)
-    prompt: str = Field(min_length=1)
-    tag: str = ""
+    id: Text
+    image_path: Text
+    prompt: Text
+    tag: Tag = ""
 
 
 class Quadruple(Record):
     """A completed sample (I, C, Q, A) and the corpus it came from."""
 
-    id: str = Field(min_length=1)
+    id: Text
     origin: Origin
-    image_path: str = Field(min_length=1)
-    prompt: str = Field(min_length=1)
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    tag: str = ""
+    image_path: Text
+    prompt: Text
+    question: Text
+    answer: Text
+    tag: Tag = ""
 
     def annotation(self) -> Annotation:
         """This quadruple as one side of a pair; keys that a source added travel along."""
@@ -60,11 +64,11 @@ class Quadruple(Record):
 class Annotation(Record):
     """One side of a pair, as in the released JSONL."""
 
-    image_path: str = Field(min_length=1)
-    prompt: str = Field(min_length=1)
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    tag: str = ""
+    image_path: Text
+    prompt: Text
+    question: Text
+    answer: Text
+    tag: Tag = ""
 
 
 class UGPair(Record):

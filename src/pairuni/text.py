@@ -6,17 +6,20 @@ Lines end at "\\n" alone: a line separator inside a JSON string (U+2028, U+0085)
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+from pairuni.files import read_regular
+
+MOST_BYTES = 8 << 30
+"""Of a file that is read as a whole; a larger one is none of ours."""
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark.
 
-    Raises FileNotFoundError or another OSError of the system, and ValueError naming the file when it is not a
-    regular file or not UTF-8.
+    Raises OSError when it is missing or not a regular file, and ValueError naming it when it is not UTF-8.
     """
     return decode_text(_read_bytes(path), str(path))
 
@@ -65,9 +68,10 @@ def json_lines(path: Path, *, finite: bool = False) -> Iterator[tuple[int, Any]]
 
 
 def _read_bytes(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path}: is not a regular file")
-    return path.read_bytes()
+    try:
+        return read_regular(path, most=MOST_BYTES)
+    except ValueError as error:
+        raise _fault(str(path), str(error)) from None
 
 
 def _fault(where: str, reason: str) -> ValueError:

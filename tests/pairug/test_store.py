@@ -120,6 +120,7 @@ def test_parquet_of_others_may_lack_our_columns_and_bring_its_own(tmp_path):
         ({**PAIR, "generate_ann": "a"}, "generate_ann", "must be"),
         ({"similarity": 1, "generate_ann": SIDE}, "understand_ann", "is missing"),
         ({**PAIR, "generate_ann": {**SIDE, "prompt": ""}}, "generate_ann.prompt", "must not be empty"),
+        ({**PAIR, "generate_ann": {**SIDE, "tag": "\ud800"}}, "generate_ann.tag", "must be valid Unicode"),
         ({**PAIR, "generate_ann": {**SIDE, "answer": 3}}, "generate_ann.answer", "must be a string, not 3"),
         (
             {**PAIR, "generate_ann": {**SIDE, "image_path": "/a.png"}},
