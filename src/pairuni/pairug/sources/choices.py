@@ -66,16 +66,14 @@ def choices_of(value: Any) -> Choices | None:
 
 def letter_columns(names: Iterable[str]) -> dict[str, str]:
     """Letter -> column of a table that gives each option a column, A, B, C or option_a, option_b; empty if it does
-    not: fewer than two, not from A on, or two columns for a letter."""
-    found: dict[str, str] = {}
+    not: fewer than two of one spelling, or not from A on."""
+    found: dict[str, dict[str, str]] = {}
     for name in names:
         match = _COLUMN.fullmatch(name)
-        if match is None or (len(name) == 1 and name.islower()):
-            continue
-        if found.setdefault(match[1].upper(), name) != name:
-            return {}
-    letters = sorted(found)
-    return {letter: found[letter] for letter in letters} if letters[:2] == ["A", "B"] else {}
+        if match and not (len(name) == 1 and name.islower()):
+            found.setdefault(name[:-1].casefold(), {})[match[1].upper()] = name
+    whole = (columns for columns in found.values() if {"A", "B"} <= columns.keys())
+    return dict(sorted(next(whole, {}).items()))
 
 
 def shown(value: Any) -> str:

@@ -11,8 +11,6 @@ from uuid import UUID
 
 import numpy as np
 
-_EXACT = 2**53
-"""Up to here a float is the whole number that it shows."""
 _DEEPEST = 64
 """Levels of lists and objects in a further column; more is nothing that a record needs."""
 
@@ -110,9 +108,9 @@ def _moment(value: Any) -> Any:
 def _number(value: float | Decimal) -> str:
     if not math.isfinite(value):
         raise Unreadable("is infinite; a number must be finite")
-    if value == int(value) and (isinstance(value, Decimal) or abs(value) < _EXACT):
-        return _digits(int(value))
-    return format(value, "f") if isinstance(value, Decimal) else repr(value)
+    if isinstance(value, Decimal):
+        return _digits(int(value)) if value == int(value) else format(value, "f")
+    return repr(value or 0.0).removesuffix(".0")  # without a sign of zero
 
 
 def _digits(value: int) -> str:

@@ -1,0 +1,210 @@
+"""Values of tables and JSON as a person would write them; what is missing is called so, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_source_forms import png, tar_of
+
+from pairuni.pairug.jsonl import Problem, dump
+from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources.values import Unreadable, as_json, as_text
+from pairuni.records import GenerationSample, UnderstandingSample
+
+BASE = {"image": "a.png", "question": "How many?"}
+
+
+def read(
+    given: object, pictures: Path | None = None
+) -> tuple[list[UnderstandingSample], list[str], dict[str, int]]:
+    reading = Reading(str(given), UnderstandingSample, pictures)
+    every = list(reading)
+    samples = [one for one in every if not isinstance(one, Problem)]
+    return samples, [str(one) for one in every if isinstance(one, Problem)], dict(reading.not_kept)
+
+
+def table(path: Path, **columns: Any) -> Path:
+    count = len(next(iter(columns.values())))
+    base = {name: [value] * count for name, value in BASE.items()}
+    pq.write_table(pa.table({**base, **columns}), path)
+    return path
+
+
+WRITTEN = {
+    "whole float": (pa.array([3.0]), "3"),
+    "negative zero": (pa.array([-0.0]), "0"),
+    "float": (pa.array([2.5]), "2.5"),
+    "float32": (pa.array([0.1], pa.float32()), "0.1"),
+    "float16": (pa.array([np.float16(0.1)], pa.float16()), "0.1"),
+    "large float": (pa.array([1e300]), "1e+300"),
+    "large whole number": (pa.array([2**63 - 1]), "9223372036854775807"),
+    "decimal": (pa.array([Decimal("12.50")]), "12.50"),
+    "whole decimal": (pa.array([3], pa.decimal128(5, 1)), "3"),
+    "bool": (pa.array([True]), "true"),
+    "date": (pa.array([date(2024, 1, 2)]), "2024-01-02"),
+    "time": (pa.array([time(9, 30)]), "09:30:00"),
+    "timestamp": (pa.array([datetime(2024, 1, 2, 3, 4, 5)]), "2024-01-02 03:04:05"),
+    "day as timestamp": (pa.array([datetime(2024, 1, 2)], pa.timestamp("ns")), "2024-01-02"),
+    "timestamp with zone": (pa.array([datetime(2024, 1, 2, tzinfo=UTC)]), "2024-01-02 00:00:00+00:00"),
+    "duration": (pa.array([timedelta(days=1, hours=2)]), "1 day, 2:00:00"),
+    "duration of nanoseconds": (pa.array([timedelta(hours=2)], pa.duration("ns")), "2:00:00"),
+    "bytes of text": (pa.array([b" three "]), "three"),
+    "dictionary": (pa.array(["three"]).dictionary_encode(), "three"),
+}
+
+
+@pytest.mark.parametrize(("column", "text"), WRITTEN.values(), ids=WRITTEN)
+def test_cells_of_tables_are_written_as_a_person_would(tmp_path, column, text):
+    (sample,), problems, _ = read(table(tmp_path / "u.parquet", answer=column, further=column))
+    assert (sample.answer, problems) == (text, [])
+    assert dump(sample.model_dump()["further"]), "a further column is kept as JSON can hold it"
+
+
+def test_a_column_of_whole_numbers_with_a_null(tmp_path):
+    """pandas writes it as floats, the null as NaN."""
+    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=[float("nan"), 3.0, 2.5]))
+    assert [one.answer for one in samples] == ["3", "2.5"]
+    assert "line 1, field answer: must be a string, not None: the row has no value there" in problem
+    samples, (problem,), _ = read(table(tmp_path / "n.parquet", answer=pa.array([None, 3])))
+    assert [one.answer for one in samples] == ["3"]
+    assert "the row has no value there" in problem
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "null"])
+def test_no_number_is_no_answer_in_any_form(tmp_path, value):
+    (tmp_path / "a.png").write_bytes(png(1))
+    row = f'{{"image": "a.png", "question": "How many?", "answer": {value}}}'
+    inside = f'{{"question": "How many?", "answer": {value}}}'.encode()
+    (tmp_path / "u.json").write_text(f"[{row}]")
+    (tmp_path / "u.jsonl").write_text(f"{row}\n")
+    tar_of(tmp_path / "u.tar", [("a.png", png(1)), ("a.json", inside)])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.png").write_bytes(png(1))
+    (tmp_path / "folder" / "a.json").write_bytes(inside)
+    for name in ("u.json", "u.jsonl", "u.tar", "folder"):
+        samples, (problem,), _ = read(tmp_path / name, tmp_path / "p")
+        assert not samples
+        assert "is missing" not in problem
+    number = {"NaN": math.nan, "null": None}.get(value, math.inf)
+    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=pa.array([number], pa.float64())))
+    assert "no value" in problem if value in ("NaN", "null") else "is infinite" in problem
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([b"\xff\xfe\x00"]), "holds 3 bytes that are no UTF-8 text"),
+        (pa.array([10**8], pa.int32()).cast(pa.date32()), "is a value of type date32[day]"),
+        (pa.array([10**12]).cast(pa.timestamp("s")), "is a value of type timestamp[ms]"),
+        (pa.array([["a", "b"]]), "must be a string, not ['a', 'b']"),
+        (pa.array([{"x": 1}]), "must be a string, not {'x': 1}"),
+    ],
+    ids=["bytes", "far date", "far timestamp", "list", "struct"],
+)
+def test_what_cannot_be_read_is_called_by_its_type(tmp_path, column, reason):
+    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=column))
+    assert not samples
+    assert f"line 1, field answer: {reason}" in problem
+    assert "is missing" not in problem
+
+
+def test_a_cell_that_python_cannot_hold_costs_its_own_row(tmp_path):
+    dates = pa.array([1, 10**8, 2], pa.int32()).cast(pa.date32())
+    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=dates))
+    assert [one.answer for one in samples] == ["1970-01-02", "1970-01-03"]
+    assert "line 2, field answer" in problem
+
+
+def test_further_columns_are_kept_or_counted(tmp_path):
+    path = table(
+        tmp_path / "u.parquet",
+        answer=["three"],
+        day=[date(2024, 1, 2)],
+        nested=[{"when": datetime(2024, 1, 2, 3), "worth": [Decimal("2.50"), None]}],
+        score=[math.inf],
+        empty=[math.nan],
+        mask=[b"\x89\xff"],
+    )
+    (sample,), problems, not_kept = read(path)
+    assert not problems
+    kept = sample.model_dump()
+    assert kept["day"] == "2024-01-02"
+    assert kept["nested"] == {"when": "2024-01-02 03:00:00", "worth": ["2.50", None]}
+    assert (kept["score"], kept["empty"]) == ("Infinity", None)
+    assert "mask" not in kept
+    assert not_kept == {"column mask, which holds 2 bytes that are no UTF-8 text": 1}
+    assert json.loads(dump(kept)) == kept
+
+
+def test_a_template_with_a_hole_is_a_problem(tmp_path):
+    path = table(tmp_path / "u.parquet", answer=["3", "4"], unit=["cm", None], size=[2.0, 3.0])
+    samples, (problem,), _ = read(f"{path}?question='How long is {{size}} {{unit}}?'")
+    assert [one.question for one in samples] == ["How long is 2 cm?"]
+    assert "line 2: cannot be filled in: column unit holds no value" in problem
+    path = table(tmp_path / "l.parquet", answer=["3"], words=[["a", "b"]])
+    assert "column words holds a value of type list" in read(f"{path}?question='{{words}}'")[1][0]
+
+
+def test_null_and_nan_give_way_to_the_next_common_column(tmp_path):
+    (tmp_path / "g.json").write_text(
+        '[{"image": "a.png", "prompt": NaN, "caption": "a cat", "id": NaN, "tag": null}]'
+    )
+    (sample,) = list(Reading(str(tmp_path / "g.json"), GenerationSample))
+    assert (sample.prompt, sample.tag) == ("a cat", "g")
+    assert len(sample.id) == 16
+
+
+def test_hub_rows_of_numbers_and_dates(tmp_path):
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    table(tmp_path / "set" / "train.parquet", answer=[3.0, math.nan], day=[date(2024, 1, 2)] * 2)
+    (sample,), (problem,), _ = read(f"hub:{tmp_path / 'set'}", tmp_path / "p")
+    assert (sample.answer, sample.model_dump()["day"]) == ("3", "2024-01-02")
+    assert "the row has no value there" in problem
+
+
+NUMPY = [np.int64(3), np.float64(3.0), np.float32(3.0), np.array(3), np.str_("3"), np.array("3")]
+
+
+@pytest.mark.parametrize("value", NUMPY, ids=repr)
+def test_numpy_values_are_read_as_pythons(value):
+    assert as_text(value) == "3"
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64("nan"), np.datetime64("NaT"), np.timedelta64("NaT"), Decimal("NaN"), None], ids=repr
+)
+def test_absent_values_have_no_text(value):
+    assert as_text(value) is None
+    assert as_json(value) is None
+
+
+def test_values_without_text():
+    for value in (math.inf, Decimal("-Infinity"), 10**5000, b"\xff", object(), 1j):
+        with pytest.raises(Unreadable):
+            as_text(value)
+    assert as_text(np.datetime64("2024-01-02T03:04:05.000000006")) == "2024-01-02 03:04:05"
+    assert as_text(np.bool_(True)) == "true"
+    assert as_json([np.array([1, 2]), (b"x", {1: date(2024, 1, 2)})]) == [[1, 2], ["x", {"1": "2024-01-02"}]]
+    with pytest.raises(Unreadable, match="nested more than"):
+        deep: list[Any] = []
+        for _ in range(100):
+            deep = [deep]
+        as_json(deep)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_keeps_its_value_as_text(value):
+    assert float(as_text(value)) == value
+    assert not as_text(value).endswith(".0")
