@@ -57,15 +57,19 @@ def read_regular(path: Path, *, most: int) -> bytes:
     Raises OSError, also for a folder, a named pipe, a socket or a device, and ValueError for a file that is larger.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-        raise OSError(errno.EINVAL, f"is {kind}, not a file")
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+            raise OSError(errno.EINVAL, f"is {kind}, not a file")
         if status.st_size > most:
             raise ValueError(f"has {status.st_size:,} bytes; at most {most:,} are read")
-        return file.read(status.st_size)
+        data = os.read(descriptor, status.st_size)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

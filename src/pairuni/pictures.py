@@ -160,10 +160,14 @@ def decode(
     decoded.
     """
     with _opened(data, formats, most_pixels) as opened:
-        header = _header(opened, data)
+        if opened.format == "PNG":
+            opened.load()  # the orientation may stand behind the pixels
+        orientation = orientation_of(opened)
+        header = _header(opened, data, orientation)
         if near is not None:
             opened.draft("RGB", (near, near))
-        image, transparent = flattened(opened)
+        # Pillow turns a TIFF itself
+        image, transparent = flattened(opened, orientation=1 if opened.format == "TIFF" else orientation)
         if image is opened:
             # WebP's and AVIF's readers keep their canvases; a profile or tag of the file describes other pixels
             image = opened.copy() if opened.format in ("WEBP", "AVIF") else image
@@ -175,7 +179,9 @@ def decode(
 def read_header(data: bytes) -> Header:
     """What the file says of its picture. Raises ImageError (without name); that the pixels are whole is not checked."""
     with _opened(data, FORMATS, MOST_PIXELS) as opened:
-        return _header(opened, data)
+        if opened.format == "PNG" and any(mark in data for mark in _LATE_METADATA):
+            opened.load()
+        return _header(opened, data, orientation_of(opened))
 
 
 def traits_of(data: bytes) -> frozenset[Trait]:
@@ -232,13 +238,11 @@ def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in formats if name in Image.OPEN)
 
 
-def _header(opened: ImageFile.ImageFile, data: bytes) -> Header:
-    """Before the pixels are decoded, except of a PNG whose orientation may stand behind them."""
+def _header(opened: ImageFile.ImageFile, data: bytes, orientation: int) -> Header:
     traits = set[Trait]()
     width, height = opened.size
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
         traits.add("frames")  # further pictures of an MPO are its depth or the other eye's
-    orientation = _orientation(opened, data)
     if orientation != 1:
         traits.add("orientation")
     if orientation >= 5 and opened.format != "TIFF":  # whose size is that of the upright picture
@@ -249,14 +253,3 @@ def _header(opened: ImageFile.ImageFile, data: bytes) -> Header:
     return Header(
         (width, height), _MIMES.get(opened.format or "") if plain else None, alpha, frozenset(traits)
     )
-
-
-def _orientation(opened: ImageFile.ImageFile, data: bytes) -> int:
-    # of a PNG without the tag Pillow decodes everything to be sure
-    if (
-        opened.format == "PNG"
-        and "exif" not in opened.info
-        and not any(mark in data for mark in _LATE_METADATA)
-    ):
-        return 1
-    return orientation_of(opened)

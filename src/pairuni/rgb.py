@@ -17,6 +17,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TAGS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+"""Where Pillow keeps what may hold an orientation, but for TIFF, whose own tags do."""
 _TWELVE_BITS = 12
 
 
@@ -33,10 +35,12 @@ def as_rgb(image: Image.Image, *, drop_alpha: bool = False) -> Image.Image:
     return flattened(image, drop_alpha=drop_alpha)[0]
 
 
-def flattened(image: Image.Image, *, drop_alpha: bool = False) -> tuple[Image.Image, bool]:
-    """``as_rgb(image)``, and whether white shows through somewhere."""
+def flattened(
+    image: Image.Image, *, drop_alpha: bool = False, orientation: int | None = None
+) -> tuple[Image.Image, bool]:
+    """``as_rgb(image)``, and whether white shows through somewhere. orientation: where it is known."""
     image.load()
-    turn = _TURNS.get(orientation_of(image))
+    turn = _TURNS.get(orientation_of(image) if orientation is None else orientation)
     rgb, transparent = _in_rgb(image, drop_alpha)
     if turn is not None:
         rgb = rgb.transpose(turn)
@@ -47,6 +51,8 @@ def flattened(image: Image.Image, *, drop_alpha: bool = False) -> tuple[Image.Im
 
 def orientation_of(image: Image.Image) -> int:
     """The orientation tag in EXIF or XMP, 1 to 8; 1 (upright) when there is none or it cannot be read."""
+    if _TAGS.isdisjoint(image.info) and not hasattr(image, "tag_v2"):
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged metadata of every kind: the picture itself may be whole
