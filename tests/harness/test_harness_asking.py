@@ -84,6 +84,17 @@ def test_pictures_by_path(tmp_path):
         one_picture([str(tmp_path / "film.mp4")], "error")
 
 
+def test_pictures_are_upright_and_over_white(tmp_path):
+    """Those that a harness opened as those that it names."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGBA", (5, 6), (0, 0, 0, 0)).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        for given in (opened, str(tmp_path / "a.png")):
+            made = one_picture([given], "error")
+            assert (made.size, made.getextrema()) == ((6, 5), ((255, 255),) * 3)
+
+
 def test_the_choice_for_several_pictures_is_one_of_three():
     assert check_several_images("row") == "row"
     with pytest.raises(ValueError, match="'grid'; choose error, row, first"):

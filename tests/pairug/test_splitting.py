@@ -70,7 +70,11 @@ def test_parts_are_alike_complete_and_join_to_one_file(tmp_path):
         encoder = Counting()
         made += build_pairs(own, encoder=encoder, completer=Template()).pairs
         assert encoder.images == 1, "one to know the encoder by"
+    described = folders[0] / "stats.json"
+    told_by_one = json.loads(described.read_text())
+    described.write_text(json.dumps({**told_by_one, "pictures": {"frames": 2}}))
     assert join_parts(settings.out) == made
+    assert json.loads((settings.out / "stats.json").read_text())["pictures"] == {"frames": 2}
     joined = settings.out / "pairs.jsonl"
     assert list(iter_problems(joined)) == []
     pairs = read_pairs(joined)

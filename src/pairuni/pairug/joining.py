@@ -65,6 +65,7 @@ def _added_up(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         corpus: dict(sum((Counter(part["left_out"][corpus]) for part in parts), Counter()))
         for corpus in parts[0]["left_out"]
     }
+    whole["pictures"] = dict(sum((Counter(part.get("pictures", {})) for part in parts), Counter()))
     whole["settings"] = {**whole["settings"], "clusters": None}
     if "completion" in whole:
         whole["completion"] = _sums([part["completion"] for part in parts])
