@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pairuni.parquet import read_batches
+
 _SHORTEST_PICTURE = 64
 """Characters; a shorter cell in a TSV's picture column is the index of the row that has the picture."""
 
@@ -26,16 +28,7 @@ def read_table(path: Path, *needed: str) -> list[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as arrow
-    from pyarrow import parquet
-
-    try:
-        rows: list[dict[str, Any]] = parquet.ParquetFile(path).read().to_pylist()
-    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        # a date beyond the year 9999 is an OverflowError or a ValueError of Python's own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path}: not a parquet file that can be read ({reason})") from None
-    return [{name: _bytes(cell) for name, cell in row.items()} for row in rows]
+    return [{name: _bytes(cell) for name, cell in row.items()} for rows in read_batches(path) for row in rows]
 
 
 def _bytes(cell: Any) -> Any:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairuni.pairug.jsonl import Problem, dump
+from pairuni.parquet import leaf_paths, read_batches
 from pairuni.pictures import ImageError, decode, read_bytes
 from pairuni.records import Annotation, UGPair
 
@@ -40,7 +41,7 @@ def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -
 
 def is_embedded(path: Path) -> bool:
     """Whether a parquet file of pairs holds its pictures. Raises FileNotFoundError, ValueError."""
-    return any(name in _picture_leaves() for name in _leaves(path))
+    return any(name in _picture_leaves() for name in leaf_paths(path))
 
 
 def iter_rows(
@@ -50,20 +51,16 @@ def iter_rows(
 
     Raises FileNotFoundError, or ValueError when this is no whole parquet file.
     """
-    leaves = _leaves(path)
+    leaves = leaf_paths(path)
     embedded = any(leaf in _picture_leaves() for leaf in leaves)
     wanted = [leaf for leaf in leaves if not leaf.startswith(tuple(f"{side}.image." for side in SIDES))]
     number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = wanted if embedded and not pictures else None
-            for batch in file.iter_batches(_ROWS_WITH_PICTURES if embedded else _ROWS, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    held = _take_pictures(row) if embedded and pictures else {}
-                    yield number, _values(path, number, row), held
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole parquet file ({str(error).splitlines()[0]})") from None
+    columns = wanted if embedded and not pictures else None
+    for rows in read_batches(path, rows=_ROWS_WITH_PICTURES if embedded else _ROWS, columns=columns):
+        for row in rows:
+            number += 1
+            held = _take_pictures(row) if embedded and pictures else {}
+            yield number, _values(path, number, row), held
 
 
 def _schema(embedded: bool) -> pa.Schema:
@@ -106,16 +103,6 @@ def _rows(pairs: Iterable[UGPair], embed: Path | None) -> Iterator[dict[str, Any
                     ) from None
                 sides[name]["image"] = {"bytes": data, "path": side.image_path}
         yield {"similarity": pair.similarity, "kind": pair.kind, **sides, "extra": _json(pair.model_extra)}
-
-
-def _leaves(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with pq.ParquetFile(path) as file:
-            return [file.schema.column(number).path for number in range(len(file.schema.names))]
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole parquet file ({str(error).splitlines()[0]})") from None
 
 
 def _picture_leaves() -> set[str]:

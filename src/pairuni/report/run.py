@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from pairuni.parquet import read_batches
 from pairuni.records import Annotation, UGPair
 from pairuni.report.held_out import Look, read_looks
 from pairuni.report.reading import (
@@ -248,13 +249,6 @@ def _read_pairs(path: Path) -> list[UGPair]:
 
 def _read_parquet(path: Path) -> list[UGPair]:
     """The plain columns: a report shows no further keys, and pictures inside the file are not read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = ["similarity", *(f"{side}.{name}" for side in SIDES for name in Annotation.model_fields)]
-    try:
-        rows = pq.ParquetFile(path).read(columns=columns).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = (str(error) or type(error).__name__).split("\n")[0]
-        raise ValueError(f"{path} is not a whole parquet file ({reason})") from None
+    rows = (row for batch in read_batches(path, columns=columns) for row in batch)
     return [checked(UGPair, row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]

@@ -1,0 +1,46 @@
+"""Parquet files that others wrote, a few rows at a time; whatever is wrong with one is a ValueError that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROWS = 8192
+
+
+def read_batches(
+    path: Path, *, rows: int = ROWS, columns: Sequence[str] | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows as Python values, at most ``rows`` at a time. columns: paths of leaves to read, all if None.
+
+    Raises ValueError when the file is damaged, lacks a column, or holds what Python cannot: text that is not
+    UTF-8, a date beyond the year 9999.
+    """
+    import pyarrow.parquet as pq
+
+    with _named(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
+            yield batch.to_pylist()
+
+
+def leaf_paths(path: Path) -> list[str]:
+    """Paths of all leaves, such as ``generate_ann.prompt``. Raises FileNotFoundError, ValueError."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with _named(path), pq.ParquetFile(path) as file:
+        return [file.schema.column(number).path for number in range(len(file.schema.names))]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is not a whole parquet file ({reason})") from None
