@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import PairsSettings
+from pairuni.counts import counted
 from pairuni.pairug.completion import Dropped
 from pairuni.pairug.jsonl import Problem, raise_first
 from pairuni.pairug.record_file import RecordFile
@@ -53,7 +54,7 @@ def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
             raise ValueError(reading.emptiness())
         raw.left_out[origin] = dict(reading.left_out)
         for reason, count in reading.left_out.items():
-            logger.warning("%s: %d records left out: %s", reading.names, count, reason)
+            logger.warning("%s: %s left out: %s", reading.names, counted(count, "record"), reason)
         for what, count in reading.not_kept.items():
             logger.warning("%s: not kept of %d records: %s", reading.names, count, what)
     return raw
