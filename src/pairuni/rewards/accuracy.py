@@ -1,4 +1,7 @@
-"""Reward of answers: 1 if the extracted answer equals the truth, else 0 (arXiv:2510.25682 section 2.2)."""
+"""Reward of answers: 1 if the extracted answer equals the truth, else 0 (arXiv:2510.25682 section 2.2).
+
+The rules and their reasons are in docs/answers.md.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,40 @@ from collections.abc import Sequence
 
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards.answers import (
-    chosen_letters,
-    final_answer,
-    normalise,
-    numbers,
-    parse_options,
-    same_words,
-    stated,
-    undenied,
+from pairuni.rewards.answers import chosen_letters, final_answer, parse_options
+from pairuni.rewards.claims import DENIAL, first_line, stated, undenied
+from pairuni.rewards.mathematics import Patience, formulas_equal, formulas_in, is_symbolic
+from pairuni.rewards.quantities import gives, true_quantity
+from pairuni.rewards.words import fold, normalise, same_words
+from pairuni.rewards.yes_no import says
+
+LONGEST = 100_000
+"""Characters of an answer; a longer one is wrong unread."""
+
+_LEAD_IN = re.compile(
+    r"^(?:(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? "
+    r"(?:is|are|was|were|see|says|reads|shows|looks|seems|appears|be)|it's|that's|there's|they're|he's|she's)"
+    r"(?: (?:to be|like))? "
 )
-from pairuni.rewards.mathematics import formulas_equal, formulas_in, is_symbolic
+_NOT_SO = re.compile(
+    r"\b(?:or|either|if|unless|nothing|none|nobody|no|wrong|incorrect|false|opposite|everything)\b"
+)
+_NONE = re.compile(r"(?:there (?:is|are) )?(?:none|nothing|nobody|no one|(?:no|not any) \w+(?: \w+){0,4})")
+_MOST_FORMULAS = 10
+"""Different formulas in one answer; one with more names no result."""
 
-_LEAD_IN = re.compile(r"^(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? (?:is|are|see) ", re.I)
 
-
-def answers_match(question: str, truth: str, reply: str) -> bool:
+def answers_match(question: str, truth: str, reply: str, patience: Patience | None = None) -> bool:
     """Whether a reply gives the true answer to a question.
 
     Exact comparison comes first; a question with options (or a truth that is letters) is then decided by the
-    options chosen, which must be the true ones and no others; open answers are compared as words, as numbers
-    where the truth is a number and the reply names just one, and as formulas (math-verify) where both are.
+    options chosen, which must be the true ones and no others; open answers are compared as words, as yes or no, as
+    quantities and as formulas (math-verify), where the truth is one. No reply raises, and the time grows with its
+    length alone but for formulas, which ``patience`` bounds.
     """
+    question, truth = fold(question), fold(truth)
     given, truth = final_answer(reply), final_answer(truth) or truth.strip()
-    if not given:
+    if not given or len(given) > LONGEST:
         return False
     if given == truth:
         return True
@@ -41,38 +54,64 @@ def answers_match(question: str, truth: str, reply: str) -> bool:
     true_letters = chosen_letters(truth, options) if options else set()
     if true_letters:
         return chosen_letters(given, options) == true_letters
-    return _open_match(truth, given)
+    return _open_match(question, truth, given, patience or Patience())
 
 
-def _open_match(truth: str, given: str) -> bool:
+def _open_match(question: str, truth: str, given: str, patience: Patience) -> bool:
     wanted = formulas_in(truth)
+    quantity = true_quantity(truth)
     if len(wanted) == 1 and is_symbolic(wanted[0]):
-        return _formulas_match(wanted[0], given)
-    if _words_match(truth, given):
-        return True
-    true_numbers = numbers(truth)
-    if len(true_numbers) == 1 and len(normalise(truth).split()) <= 2:
-        if any(is_symbolic(one) for one in formulas_in(stated(given))):
-            return len(wanted) == 1 and _formulas_match(wanted[0], given)
-        return set(numbers(undenied(stated(given)))) == set(true_numbers)
-    return False
+        equal = _formulas_match(wanted[0], given, patience)
+        if equal or quantity is None or not (quantity.bound or quantity.units):
+            return equal
+    first = first_line(given)
+    return any(
+        (not (quantity and quantity.units) and _words_match(truth, one))
+        or _value_matches(question, truth, one, patience)
+        for one in ([given] if first is None else [given, first])
+    )
 
 
 def _words_match(truth: str, given: str) -> bool:
     wanted = normalise(truth)
-    for text in (given, stated(given)):
-        if same_words(truth, text) or (wanted and wanted == _LEAD_IN.sub("", normalise(text))):
-            return True
-    if wanted in {"yes", "no"}:
-        said = [word for word in normalise(undenied(stated(given))).split() if word in {"yes", "no"}]
-        return said[:1] == [wanted] and len(set(said)) == 1
-    return False
+    return any(
+        same_words(truth, text) or (wanted != "" and wanted == _without_lead_in(normalise(text)))
+        for text in (given, stated(given))
+    )
 
 
-def _formulas_match(wanted: str, given: str) -> bool:
+def _without_lead_in(text: str) -> str:
+    """Normalised words without "it is", "the colour is", "I see"; as they are where that denies them."""
+    lead_in = _LEAD_IN.match(text)
+    if lead_in is None or DENIAL.search(lead_in[0]) or _NOT_SO.search(lead_in[0]):
+        return text
+    return text[lead_in.end() :]
+
+
+def _value_matches(question: str, truth: str, given: str, patience: Patience) -> bool:
+    """Whether an answer says the yes, the no or the quantity that the truth is."""
+    claimed = stated(given)
+    wanted = normalise(truth)
+    if wanted in ("yes", "no"):
+        return says(wanted, claimed, undenied(claimed))
+    quantity = true_quantity(truth)
+    if quantity is None:
+        return False
+    if not quantity.units and any(is_symbolic(one) for one in formulas_in(claimed)):
+        formulas = formulas_in(truth)
+        return len(formulas) == 1 and _formulas_match(formulas[0], given, patience)
+    if wanted == "0" and _NONE.fullmatch(normalise(claimed)):
+        return True
+    return gives(quantity, undenied(claimed), question)
+
+
+def _formulas_match(wanted: str, given: str, patience: Patience) -> bool:
     """Whether all formulas that an answer states equal the one wanted."""
-    claimed = formulas_in(_LEAD_IN.sub("", stated(given).strip()))
-    return bool(claimed) and all(one == wanted or formulas_equal(wanted, one) for one in claimed)
+    lead_in = _LEAD_IN.match(text := stated(given).strip().lower())
+    claimed = set(formulas_in(stated(given).strip()[lead_in.end() if lead_in else 0 :])) if text else set()
+    return 0 < len(claimed) <= _MOST_FORMULAS and all(
+        one == wanted or formulas_equal(wanted, one, patience) for one in sorted(claimed)
+    )
 
 
 class AccuracyReward:
@@ -91,7 +130,8 @@ class AccuracyReward:
         """One score a sample; raises ValueError when records and samples differ in number."""
         if len(records) != len(samples):
             raise ValueError(f"{len(records)} records but {len(samples)} answers to score")
+        patience = Patience()
         return [
-            float(answers_match(record.question, record.answer, sample))
+            float(answers_match(record.question, record.answer, sample, patience))
             for record, sample in zip(records, samples, strict=True)
         ]

@@ -19,8 +19,11 @@ from typing import TextIO
 
 SECONDS = 3.0
 """What takes longer to compare counts as unequal, as in math-verify, which waits for 5."""
+BATCH_SECONDS = 20.0
+"""What a batch may lose to comparisons that never end, restarts aside; formulas that come after that are unequal."""
 LONGEST = 500
 """Characters of a formula; longer ones are no answer."""
+_LEAST_SECONDS = 0.5
 _START = 120.0
 _MEMORY = 4 << 30
 _FUNCTIONS = {
@@ -41,14 +44,18 @@ _FUNCTIONS = {
     "frac",
 }
 _OPERATOR = r"\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w"
-_DELIMITED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
+_DELIMITED = re.compile(
+    r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.S
+)
 
 
 def is_formula(text: str) -> bool:
     """Whether a text is numbers, single letters, operators and LaTeX commands alone, and not one letter or a word."""
+    if len(text) > LONGEST:
+        return False
     bare = re.sub(r"\\[A-Za-z]+", " ", text)
     words = {word.lower() for word in re.findall(r"[^\W\d_]{2,}", bare)}
-    if re.search(r"\\(?:text|mbox|textbf|mathrm)\s*\{", text) or words - _FUNCTIONS or len(text) > LONGEST:
+    if re.search(r"\\(?:text|mbox|textbf|mathrm)\s*\{", text) or words - _FUNCTIONS:
         return False
     return bool(re.search(rf"\d|{_OPERATOR}", text))
 
@@ -67,16 +74,48 @@ def formulas_in(text: str) -> list[str]:
     if set_apart := [one for one in found if is_formula(one)]:
         return set_apart
     whole = text.strip().rstrip(".").strip()
+    if len(whole) > LONGEST:
+        return []
     joined = re.search(rf"{_OPERATOR}|\b(?:{'|'.join(_FUNCTIONS)})\b", whole)
     return [whole] if is_formula(whole) and (joined or not re.search(r"[^\W\d_]", whole)) else []
 
 
-def formulas_equal(truth: str, given: str) -> bool:
-    """Whether two formulas are the same number, set or expression.
+class Patience:
+    """The time that is left to comparisons that never end, shared by the answers of a batch.
+
+    A formula that ran out of time is not compared again. The less time is left, the sooner a comparison is cut off,
+    so that a few formulas which hang do not take it from the others.
+    """
+
+    def __init__(self) -> None:
+        self._left = BATCH_SECONDS
+        self._hung: set[str] = set()
+
+    def seconds_for(self, formula: str) -> float:
+        """How long a formula may be compared; 0 for not at all."""
+        if self._left <= 0 or formula in self._hung:
+            return 0.0
+        return min(SECONDS, max(_LEAST_SECONDS, SECONDS * self._left / BATCH_SECONDS))
+
+    def lost(self, formula: str, seconds: float) -> None:
+        """Counts a comparison that was cut off after ``seconds``."""
+        self._left -= seconds
+        self._hung.add(formula)
+
+
+def formulas_equal(truth: str, given: str, patience: Patience | None = None) -> bool:
+    """Whether two formulas are the same number, set or expression; False when the comparison takes too long.
 
     Raises ImportError, with what to install, where math-verify is missing.
     """
-    return _comparer.equal(*(one.replace("°", r"^\circ") for one in (truth, given)))
+    patience = patience or Patience()
+    seconds = patience.seconds_for(given)
+    if seconds <= 0:
+        return False
+    equal = _comparer.equal(*(one.replace("°", r"^\circ") for one in (truth, given)), seconds=seconds)
+    if equal is None:
+        patience.lost(given, seconds)
+    return bool(equal)
 
 
 class _Comparer:
@@ -87,21 +126,22 @@ class _Comparer:
         self._lock = threading.Lock()
         atexit.register(self.stop)
 
-    def equal(self, truth: str, given: str) -> bool:
+    def equal(self, truth: str, given: str, *, seconds: float) -> bool | None:
+        """None when there was no answer within the seconds; the process is started anew at once."""
         with self._lock:
             child = self._started()
             into, out = _pipes(child)
             try:
                 into.write(json.dumps([truth, given]) + "\n")
                 into.flush()
+                ready, _, _ = select.select([out], [], [], seconds)
+                answer = out.readline() if ready else ""
             except BrokenPipeError:
-                self.stop()
-                return False
-            ready, _, _ = select.select([out], [], [], SECONDS)
-            answer = out.readline() if ready else ""
+                answer = ""
             if not answer:  # it hung, or it died of what it was asked
                 self.stop()
-                return False
+                self._started()
+                return None
             return bool(json.loads(answer))
 
     def stop(self) -> None:

@@ -1,0 +1,122 @@
+"""No reply raises, and time grows with a reply's length alone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairuni.records import Annotation
+from pairuni.rewards import mathematics
+from pairuni.rewards.accuracy import AccuracyReward, answers_match
+from pairuni.rewards.answers import final_answer, parse_options
+
+SHIRT = "What is on the shirt? A. Stripes B. Polka dots C. Dots D. No pattern"
+QUESTIONS = [
+    (SHIRT, "B"),
+    ("How many?", "3"),
+    ("How heavy?", "5 kg"),
+    ("Is it?", "no"),
+    ("Which?", "Figure 2"),
+]
+PIECES = [
+    "\\boxed{", "{", "}", "<answer>", "</answer>", "<think>", "</think>", "A", "A ", "A. ", "A, ", "(a) ",
+    "polka dots ", "dots ", "stripes dots ", "the answer is B. ", "answer:", "answer is ", "not ", "isn't ",
+    "is wrong, ", "A is not ", "9", "9 ", "9.", "1,000", "1,000,", ",000", "1:", "1-", "1/", "3 to ", "-",
+    "- ", "--> ", "two hundred ", "hundred ", "minus ", "one ", "½", "²", "^", "$", "$x$ ", "$x+1", "\\(",
+    "\\[", "\\text{", "\\,", "[", "(", "[(", " ", "\n", " \n", "\t", "5 kg ", "km per ", "km/", "square ",
+    "yes ", "no ", "no, ", "because ", "or ", "but ", "? no", "more than ", "at least ", "Figure 2 ",
+    "I is ", "a.b.", "’", "don't ", "\ufdfa", "①", "Ａ", "红色", "٣", "\ud800", "\0", "<|channel|>",
+]  # fmt: skip
+LENGTH = 64_000
+
+
+@pytest.mark.parametrize(("number", "piece"), enumerate(PIECES))
+def test_long_hostile_replies_end(number: int, piece: str) -> None:
+    body = piece * (LENGTH // len(piece.encode(errors="surrogatepass")))
+    began = time.monotonic()
+    for form, (question, truth) in zip(
+        ("{}", "3 {} kg", "A. {}B"), (QUESTIONS * 2)[number % 5 :], strict=False
+    ):
+        answers_match(question, truth, form.replace("{}", body))
+    assert time.monotonic() - began < 60  # about 1 s on a quiet machine; what was quadratic took minutes
+
+
+@pytest.mark.parametrize("piece", ["A. ", "a) ", "A. B. ", "(", "A", "\n", " "])
+def test_long_hostile_questions_end(piece: str) -> None:
+    began = time.monotonic()
+    parse_options(piece * (LENGTH // len(piece)))
+    assert time.monotonic() - began < 30
+
+
+REPLIES = st.one_of(
+    st.text(max_size=60), st.lists(st.sampled_from([*PIECES, *"0123456789", "kg"]), max_size=12).map("".join)
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(REPLIES, st.one_of(st.sampled_from([truth for _, truth in QUESTIONS]), REPLIES))
+def test_no_reply_and_no_truth_raises(reply: str, truth: str) -> None:
+    compare = mathematics._comparer.equal
+    mathematics._comparer.equal = lambda *_, seconds: False  # type: ignore[method-assign]
+    try:
+        for question in (SHIRT, "How many?", reply):
+            assert answers_match(question, truth, reply) in (True, False)
+    finally:
+        mathematics._comparer.equal = compare  # type: ignore[method-assign]
+
+
+@settings(max_examples=200, deadline=None)
+@given(REPLIES)
+def test_a_truth_is_its_own_answer(truth: str) -> None:
+    if final_answer(truth):
+        assert answers_match("How many?", truth, truth)
+
+
+@pytest.mark.parametrize("digits", [401, 4_300, 4_301, 50_000])
+def test_numbers_of_any_length_are_compared_or_wrong(digits: int) -> None:
+    long = "7" * digits
+    for reply in (
+        long,
+        f"-{long}",
+        f"{long}.5",
+        f"0.{long}",
+        f"1/{long}",
+        f"{long}/3",
+        f"1e{long}",
+        f"3 and {long}",
+    ):
+        assert not answers_match("How many?", "3", reply)
+        assert not answers_match("How many?", "77 kg", reply)
+        assert answers_match("How many?", reply, reply)
+    assert not answers_match("How many?", long, "3")
+
+
+def test_a_batch_of_formulas_that_never_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answers_match("What is it?", "x+1", "$1+x$")
+    monkeypatch.setattr(mathematics, "SECONDS", 0.5)
+    monkeypatch.setattr(mathematics, "BATCH_SECONDS", 2.0)
+    asked: list[str] = []
+    compare = mathematics._comparer.equal
+
+    def counted(truth: str, given: str, *, seconds: float) -> bool | None:
+        asked.append(given)
+        return compare(truth, given, seconds=seconds)
+
+    monkeypatch.setattr(mathematics._comparer, "equal", counted)
+    record = Annotation(image_path="x.png", prompt="p", question="What is it?", answer="7")
+    replies = ["$9^{9^{9}}$", "$8^{9^{9}}$"] * 20
+    assert AccuracyReward()([record] * len(replies), replies) == [0.0] * len(replies)
+    assert asked.count("9^{9^{9}}") == asked.count("8^{9^{9}}") == 1
+    asked.clear()
+    replies = [f"${base}^{{9^{{9}}}}$" for base in range(2, 40)]
+    assert AccuracyReward()([record] * len(replies), replies) == [0.0] * len(replies)
+    assert 2 < len(asked) < 10
+    assert AccuracyReward()([record], [r"$\frac{14}{2}$"]) == [1.0]  # the next batch has its own time
+
+
+def test_an_answer_of_many_formulas_names_no_result() -> None:
+    many = " ".join(f"$x+{number}-{number - 1}$" for number in range(1, 30))
+    assert not answers_match("What is it?", "x+1", many)
