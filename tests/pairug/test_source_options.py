@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pairuni.pairug.sources import Reading
 from pairuni.pairug.sources.choices import BadOptions, choices_of
 from pairuni.pairug.sources.inputs import parse_input
 from pairuni.pairug.sources.literals import parsed
+from pairuni.pairug.sources.values import Unreadable
 from pairuni.records import UnderstandingSample
 
 END = " Answer with the options letter from the given choices directly."
@@ -348,7 +350,7 @@ def test_random_options_keep_the_right_answer(tmp_path_factory, words, writing, 
     assert samples == [(f"Which? {listed}{END}", letters[place])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),
@@ -357,10 +359,8 @@ def test_random_options_keep_the_right_answer(tmp_path_factory, words, writing, 
 )
 def test_no_value_raises_anything_but_a_sentence(value):
     for one in (value, repr(value)):
-        try:
+        with suppress(BadOptions, Unreadable):
             choices_of(one)
-        except ValueError as reason:
-            assert str(reason)
 
 
 @pytest.mark.parametrize(

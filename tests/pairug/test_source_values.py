@@ -197,10 +197,10 @@ def test_values_without_text():
     assert as_text(np.datetime64("2024-01-02T03:04:05.000000006")) == "2024-01-02 03:04:05"
     assert as_text(np.bool_(True)) == "true"
     assert as_json([np.array([1, 2]), (b"x", {1: date(2024, 1, 2)})]) == [[1, 2], ["x", {"1": "2024-01-02"}]]
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
     with pytest.raises(Unreadable, match="nested more than"):
-        deep: list[Any] = []
-        for _ in range(100):
-            deep = [deep]
         as_json(deep)
 
 
