@@ -224,6 +224,35 @@ def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_p
     assert "HPS_v2.1_compressed.pt: no such file or folder; set reward.hpsv2.checkpoint" in errors
 
 
+@pytest.mark.parametrize(
+    ("field", "text", "reason"),
+    [
+        ("understand_ann.question", "Is <image> a cat?", "contains <image>, which stands for a picture"),
+        (
+            "understand_ann.question",
+            "Is <image_placeholder> it?",
+            "contains the special token <image_placeholder>",
+        ),
+        ("generate_ann.prompt", "a <begin_of_image> cat", "contains the special token <begin_of_image>"),
+        ("generate_ann.prompt", "a <|im_end|> cat", "contains <|im_end|>, which looks like a special token"),
+    ],
+)
+def test_dry_run_and_train_name_texts_that_a_run_cannot_use(
+    recipe: Path, pairs: Path, tmp_path: Path, field: str, text: str, reason: str
+) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    side, name = field.split(".")
+    rows[1][side][name] = text
+    spoiled = pairs.with_name("spoiled.jsonl")
+    spoiled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in (("--dry-run",), ("--out", tmp_path / "run")):
+        said = fails("train", recipe, "--data.pairs", spoiled, *words)
+        assert f"{spoiled}, line 2, field {field}: {text!r} {reason}" in said
+    code, said, _ = call("pairs", "check", spoiled)
+    assert code == 1
+    assert f"line 2, field {field}: contains <" in said
+
+
 def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
     words = ("--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
     code, said, errors = call("train", recipe, *words, "--reward.generation", "digits + test_cli:Scored")

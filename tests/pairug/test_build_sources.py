@@ -138,3 +138,18 @@ def test_a_corpus_of_which_nothing_is_left_is_a_sentence(tmp_path):
     pq.write_table(pa.Table.from_pylist([orsta_row(ability="Grounding")]), tmp_path / "u.parquet")
     with pytest.raises(ValueError, match=r"the understanding set is empty \(1 with grounding left out\)"):
         build_pairs(settings, encoder=small, completer=Template())
+
+
+def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
+    settings = raw(tmp_path)
+    (tmp_path / "a.png").write_bytes(picture(3))
+    turns = [
+        {"role": "system", "content": "Think."},
+        {"role": "user", "content": "How many?"},
+        {"role": "assistant", "content": "2"},
+    ]
+    write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "image": "a.png"}])
+    settings = settings.model_copy(update={"understanding": [str(tmp_path / "chat.jsonl")]})
+    with caplog.at_level("WARNING", "pairuni"):
+        build_pairs(settings, encoder=small, completer=Template())
+    assert "chat.jsonl: not kept of 1 record: system messages" in caplog.text

@@ -162,6 +162,22 @@ def test_every_fault_of_a_line_is_listed(tmp_path):
     assert fields == ["similarity", "generate_ann.prompt", "understand_ann"]
 
 
+def test_marks_of_pictures_and_special_tokens_in_what_a_run_uses_are_found(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(png())
+    drawn, asked = {**SIDE, "prompt": "a <|User|> cat"}, {**SIDE, "question": "Is <image> a cat?"}
+    unused = {"similarity": 0.9, "generate_ann": asked, "understand_ann": drawn}
+    used = {"similarity": 0.9, "generate_ann": drawn, "understand_ann": asked}
+    path = write_lines(tmp_path / "pairs.jsonl", unused, used)
+    found = [str(problem) for problem in iter_problems(path) if "image_path" not in problem.field]
+    where = f"{path}, line 2, field"
+    assert found == [
+        f"{where} generate_ann.prompt: contains <|User|>, which looks like a special token of a model; remove it",
+        f"{where} understand_ann.question: contains <image>, which stands for a picture in other formats; remove it",
+    ]
+    assert len(read_pairs(path)) == 2
+
+
 def test_a_byte_order_mark_and_other_line_ends_are_read(tmp_path):
     line = json.dumps(PAIR).encode()
     (tmp_path / "pairs.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n" + line)

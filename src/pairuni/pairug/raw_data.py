@@ -56,7 +56,7 @@ def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
         for reason, count in reading.left_out.items():
             logger.warning("%s: %s left out: %s", reading.names, counted(count, "record"), reason)
         for what, count in reading.not_kept.items():
-            logger.warning("%s: not kept of %d records: %s", reading.names, count, what)
+            logger.warning("%s: not kept of %s: %s", reading.names, counted(count, "record"), what)
     return raw
 
 
