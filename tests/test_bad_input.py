@@ -131,7 +131,7 @@ CASES: list[tuple[Callable[[House], tuple[str, ...]], str]] = [
     (missing_image, "1.png"),
     (truncated_png, "2.png"),
     (half_a_line, "line 3"),
-    (unknown_setting, "did you mean pairgrpo.learning_rate?"),
+    (unknown_setting, "did you mean --pairgrpo.learning-rate?"),
     (threshold, "--threshold is 1.7"),
     (empty_understanding_set, "u.jsonl"),
     (no_tokenizer, "tokenizer"),

@@ -170,7 +170,7 @@ def test_held_out_items_are_not_trained_on_and_stay_the_same(
     assert "0 of 4 pairs are not trained on" in errors
     config = (tmp_path / "run" / "config.toml").read_bytes()
     said = fails(*words, held, "--evaluation.items=3", "--pairgrpo.steps=3", "--resume")
-    assert "a look at 2 questions and 2 prompts at step 0, which are not the 3 and 3" in said
+    assert "was evaluated on 2 questions and 2 prompts at step 0, which are not the 3 and 3" in said
     assert (tmp_path / "run" / "config.toml").read_bytes() == config
     code, _, errors = call(*words, held, "--evaluation.items=2", "--pairgrpo.steps=3", "--resume")
     assert code == 0, errors
@@ -273,7 +273,7 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_train_mistakes(recipe: Path, pairs: Path, tmp_path: Path) -> None:
-    assert "did you mean pairgrpo.steps?" in fails("train", recipe, "--pairgrpo.stesp", "3")
+    assert "did you mean --pairgrpo.steps?" in fails("train", recipe, "--pairgrpo.stesp", "3")
     assert "no such recipe" in fails("train", tmp_path / "none.toml")
     assert "no such pair file" in fails("train", recipe, "--data.pairs", tmp_path / "none.jsonl")
     assert "no generation reward is called 'hps'" in fails("train", recipe, "--reward.generation", "hps")

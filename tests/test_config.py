@@ -98,9 +98,14 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--pairgrpo.learning-rat", "1"], "did you mean pairgrpo.learning_rate?"),
-        (["--learning-rate", "1"], "did you mean pairgrpo.learning_rate?"),
-        (["--rollot.temprature", "1"], "did you mean rollout.temperature?"),
+        (["--pairgrpo.learning-rat", "1"], "did you mean --pairgrpo.learning-rate?"),
+        (["--learning-rate", "1"], "did you mean --pairgrpo.learning-rate?"),
+        (["--lr", "1e-6"], "did you mean --pairgrpo.learning-rate?"),
+        (["--steps", "3"], "did you mean --pairgrpo.steps?"),
+        (["--batch-size", "3"], "did you mean --pairgrpo.pairs-per-step?"),
+        (["--pairgrpo.lr", "1e-6"], "did you mean --pairgrpo.learning-rate?"),
+        (["--model", "x"], "--policy.model"),
+        (["--rollot.temprature", "1"], "did you mean --rollout.temperature?"),
         (["--zzz", "1"], "known: seed, policy, data, rollout, reward"),
         (["--pairgrpo.steps", "many"], "--pairgrpo.steps is 'many', but must be a whole number"),
         (["--pairgrpo.steps", "1.5"], "--pairgrpo.steps is 1.5, but must be a whole number"),

@@ -14,6 +14,7 @@ from pairuni import __version__
 from pairuni.commands.bench import app as bench_app
 from pairuni.commands.errors import Commands
 from pairuni.commands.evaluate import app as eval_app
+from pairuni.counts import counted
 from pairuni.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -144,7 +145,9 @@ def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet 
     from pairuni.commands.pairs import check
 
     problems = check(file)
-    typer.echo(f"{file}: {problems:,} problems" if problems else f"{file}: no problems", err=problems > 0)
+    typer.echo(
+        f"{file}: {counted(problems, 'problem')}" if problems else f"{file}: no problems", err=problems > 0
+    )
     if problems:
         raise typer.Exit(1)
 
@@ -180,7 +183,7 @@ def pairs_gallery(
     made = gallery(file, out, most=most)
     if made.missing:
         typer.echo(f"pictures not found: {made.missing:,}; pairs check names them", err=True)
-    typer.echo(f"{made.shown:,} of {made.total:,} pairs: {made.page}")
+    typer.echo(f"{made.shown:,} of {counted(made.total, 'pair')}: {made.page}")
 
 
 @pairs_app.command("convert")
@@ -192,7 +195,7 @@ def pairs_convert(
     """Write pairs as JSON Lines or parquet, with pictures beside the file or inside; in both directions."""
     from pairuni.commands.pairs import convert as run
 
-    typer.echo(f"{run(source, target, embed=embed):,} pairs: {target}")
+    typer.echo(f"{counted(run(source, target, embed=embed), 'pair')}: {target}")
 
 
 @pairs_app.command("push")

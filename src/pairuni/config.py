@@ -446,8 +446,44 @@ def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in {typing.Union, types.UnionType}
 
 
+_OTHER_NAMES = {
+    "lr": "pairgrpo.learning_rate",
+    "max_steps": "pairgrpo.steps",
+    "batch_size": "pairgrpo.pairs_per_step",
+    "per_device_train_batch_size": "pairgrpo.pairs_per_step",
+    "gradient_accumulation_steps": "pairgrpo.gradient_accumulation",
+    "warmup": "pairgrpo.warmup_steps",
+    "kl_coef": "pairgrpo.beta",
+    "epsilon": "pairgrpo.clip_low",
+    "epsilon_high": "pairgrpo.clip_high",
+    "num_generations": "rollout.generation",
+    "max_completion_length": "rollout.max_new_tokens",
+    "max_tokens": "rollout.max_new_tokens",
+    "cfg": "rollout.guidance",
+    "guidance_scale": "rollout.guidance",
+    "save_steps": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+    "eval_steps": "evaluation.every",
+    "logging_steps": "logging.samples_every",
+    "model_name": "policy.model",
+    "model_name_or_path": "policy.model",
+    "gradient_checkpointing": "policy.activation_checkpointing",
+    "bf16": "policy.dtype",
+    "dataset": "data.pairs",
+    "train_file": "data.pairs",
+    "k": "clusters",
+    "delta": "threshold",
+    "output_dir": "out",
+}
+"""What others call settings -> the dotted key here, in whichever class has it."""
+
+
 def _unknown(cls: type[Settings], where: str, key: str) -> str:
     keys = setting_keys(cls)
+    flags = where.startswith("--")
+    other = _OTHER_NAMES.get(key.rpartition(".")[2], "")
+    if other in keys:
+        return f"{where} is not a setting; did you mean {_written(other, flags)}?"
     section, _, leaf = key.rpartition(".")
     siblings = [known for known in keys if section and known.rpartition(".")[0] == section]
     leaves = {known.rpartition(".")[2] for known in siblings or keys}
@@ -460,11 +496,16 @@ def _unknown(cls: type[Settings], where: str, key: str) -> str:
     if not close and siblings:
         close = [known for known in keys if known.rpartition(".")[2] == leaf]
     if close:
-        hint = f"did you mean {' or '.join(close[:3])}?"
+        hint = f"did you mean {' or '.join(_written(known, flags) for known in close[:3])}?"
     else:
         tops = dict.fromkeys(known.partition(".")[0] for known in keys)
         hint = f"known: {', '.join(siblings or tops)}"
     return f"{where} is not a setting; {hint}"
+
+
+def _written(key: str, flag: bool) -> str:
+    """A key as in a recipe, or as on the command line."""
+    return f"--{key.replace('_', '-')}" if flag else key
 
 
 _TYPE_WORDS = {

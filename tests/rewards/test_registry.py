@@ -51,6 +51,32 @@ def test_unknown_name_lists_the_known() -> None:
         text_reward("pairuni.rewards.accuracy:Nothing")
 
 
+def brightness(records: object, samples: list[float]) -> list[float]:
+    """A plain function as a reward."""
+    return [sample / 2 for sample in samples]
+
+
+def one_argument(records: object) -> list[float]:
+    return []
+
+
+def test_own_function() -> None:
+    reward = image_reward("test_registry:brightness")
+    assert reward.name == "brightness"
+    assert reward([None], [3.0]) == [1.5]  # type: ignore[list-item]
+    summed = image_reward("0.5 * test_registry:brightness + test_registry:Named")
+    assert [term.reward.name for term in summed.terms] == ["brightness", "named"]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="the function must take records and samples"):
+        text_reward("test_registry:one_argument")
+
+
+class Named:
+    name = "named"
+
+    def __call__(self, records: object, samples: list[float]) -> list[float]:
+        return samples
+
+
 class Nameless:
     def __call__(self, records: object, samples: object) -> list[float]:
         return []

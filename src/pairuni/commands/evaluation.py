@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pairuni.commands.errors import Interrupted
 from pairuni.config import RunSettings
+from pairuni.counts import counted
 from pairuni.locks import folder_lock, target_lock
 from pairuni.records import UGPair
 from pairuni.shares import Share, share_of
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from pairuni.evaluation.benchmark import Benchmark
     from pairuni.pairgrpo.rollout import Rewards
     from pairuni.policies.policy import UnifiedPolicy
+
+
+logger = logging.getLogger("pairuni")
 
 
 def in_training(
@@ -51,6 +56,7 @@ def in_training(
         )
     from pairuni.digits.evaluation import evaluate
     from pairuni.digits.world import held_out_items
+    from pairuni.training.tracking import Progress, scores_in_words
 
     items = held_out_items(settings.seed, chosen.items)
     _refuse_other_items(
@@ -58,8 +64,16 @@ def in_training(
     )
 
     def scores(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
-        result = evaluate(policy, items, guidance=settings.rollout.guidance, seed=settings.seed)
+        with Progress(f"held-out scenes at step {step}", total=2 * chosen.items, unit="items") as progress:
+            result = evaluate(
+                policy,
+                items,
+                guidance=settings.rollout.guidance,
+                seed=settings.seed,
+                advance=progress.advance,
+            )
         result.write(out / "evaluation", f"step-{step:06d}")
+        logger.info("held-out scenes at step %d: %s", step, scores_in_words(result.scores()))
         return result.scores()
 
     return scores
@@ -73,8 +87,9 @@ def _refuse_other_items(out: Path, questions: Sequence[str], prompts: Sequence[s
         drawn = [item.prompt for item in look.generation.items]
         if (asked, drawn) != (list(questions), list(prompts)):
             raise ValueError(
-                f"{out} holds a look at {len(asked)} questions and {len(drawn)} prompts at step {look.step}, which are "
-                f"not the {len(questions)} and {len(prompts)} that the settings hold out: set evaluation.items, "
+                f"{out} was evaluated on {counted(len(asked), 'question')} and {counted(len(drawn), 'prompt')} at step "
+                f"{look.step}, which are not the {len(questions)} and {len(prompts)} that the settings hold out: "
+                "set evaluation.items, "
                 "evaluation.pairs and evaluation.task as they were, or train into another folder"
             )
 
@@ -225,7 +240,7 @@ def judge_geneval(
         if judged is None:
             return f"process {share.rank + 1} of {share.world_size}: done"
         write_results(out, judged)
-    told = [f"{len(judged):,} pictures: {out}"]
+    told = [f"{counted(len(judged), 'picture')}: {out}"]
     missing = [task for task in TASKS if all(one.metadata["tag"] != task for one in judged)]
     if missing:
         told.append(

@@ -14,6 +14,7 @@ import typer
 
 from pairuni.commands.errors import Paused
 from pairuni.config import PairsSettings, load_settings, to_toml
+from pairuni.counts import counted
 from pairuni.locks import folder_lock, target_lock
 from pairuni.shares import refuse_several, share_of
 from pairuni.terminal import visible
@@ -58,8 +59,8 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
         raise Paused(str(pause)) from None
     failed = f", {summary.failed:,} failed" if summary.failed else ""
     typer.echo(
-        f"{summary.samples:,} samples, {summary.quadruples:,} completed, {summary.dropped:,} dropped{failed}; "
-        f"{summary.pairs:,} pairs: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
+        f"{counted(summary.samples, 'sample')}, {summary.quadruples:,} completed, {summary.dropped:,} dropped{failed}; "
+        f"{counted(summary.pairs, 'pair')}: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
     )
     if summary.compared < 1.0:
         typer.echo(
@@ -82,7 +83,7 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
             settings, _encoder(settings, share.local_rank), share, partial(stages.advance, "features")
         )
     who = f"process {share.rank + 1} of {share.world_size}: " if share.world_size > 1 else ""
-    done = f"{who}{encoded.images - len(encoded.faults):,} of {encoded.images:,} images encoded"
+    done = f"{who}{encoded.images - len(encoded.faults):,} of {counted(encoded.images, 'image')} encoded"
     if not encoded.faults:
         return done
     path, fault = next(iter(encoded.faults.items()))
@@ -101,7 +102,8 @@ def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
         sizes = split_raw(settings, _encoder(settings), parts, partial(stages.advance, "features"))
     largest = max(size.total() for size in sizes)
     return (
-        f"{len(sizes)} parts, the largest of {largest:,} samples; build each, then put their pairs together: "
+        f"{counted(len(sizes), 'part')}, the largest of {counted(largest, 'sample')}; build each, "
+        f"then put their pairs together: "
         f"pairuni pairs build {settings.out / PARTS}/000/{RECIPE} ...; pairuni pairs join {settings.out}"
     )
 
@@ -112,7 +114,7 @@ def join(out: Path) -> str:
 
     refuse_several(os.environ, "pairs join")
     with folder_lock(out, "pairs join"):
-        return f"{join_parts(out):,} pairs: {out / PAIRS}"
+        return f"{counted(join_parts(out), 'pair')}: {out / PAIRS}"
 
 
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
@@ -129,14 +131,14 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     ahead = plan_completion(settings, ModelCompleter(settings.completer, settings.completion))
     priced = settings.completion.price_input or settings.completion.price_output
     cost = f"{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}" if priced else "no prices are set"
-    basis = f"measured on {ahead.stored:,} stored answers" if ahead.measured else "estimated"
+    basis = f"measured on {counted(ahead.stored, 'stored answer')}" if ahead.measured else "estimated"
     return (
         f"{to_toml(settings)}\n"
         f"{'samples':<14}{ahead.samples:,}, {ahead.completed:,} of them need no further call\n"
         f"{'calls':<14}{ahead.least_calls:,} if every reply is good at once, "
         f"{ahead.most_calls:,} if every sample takes all its tries\n"
         f"{'tokens':<14}{ahead.prompt_tokens:,} sent and {ahead.completion_tokens:,} received in "
-        f"{ahead.least_calls:,} calls, {basis}\n"
+        f"{counted(ahead.least_calls, 'call')}, {basis}\n"
         f"{'cost':<14}{cost}"
     )
 

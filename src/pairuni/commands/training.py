@@ -171,9 +171,9 @@ def _print_plan(settings: RunSettings) -> None:
     typer.echo(to_toml(settings))
     typer.echo(f"{'pairs':<20}{len(ready.pairs):,} ({settings.data.pairing})")
     if ready.held_out:
-        typer.echo(
-            f"{'held-out pairs':<20}{len(ready.held_out):,}, evaluated every {settings.evaluation.every} steps"
-        )
+        every = settings.evaluation.every
+        when = "after every step" if every == 1 else f"every {every:,} steps"
+        typer.echo(f"{'held-out pairs':<20}{len(ready.held_out):,}, evaluated {when}")
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     typer.echo(describe(plan_run(settings, policy, held)))
     if rows := describe_models(ready.rewards):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.weighted import scores_by_term, total_scores
 from pairuni.training.seeding import derive_seed
+from pairuni.training.tracking import Progress, scores_in_words
+
+logger = logging.getLogger("pairuni")
 
 SHOWN = 12
 """Pairs whose pictures are kept, of each look."""
@@ -48,17 +52,22 @@ class HeldOutPairs:
         """
         answers: list[str] = []
         pictures: list[Image.Image] = []
-        for start in range(0, len(self.pairs), _BATCH):
-            said, drawn = self._sample(policy, self.pairs[start : start + _BATCH], start)
-            answers += said
-            pictures += drawn
+        total = len(self.pairs)
+        with Progress(f"held-out pairs at step {step}", total=total, unit="pairs") as progress:
+            for start in range(0, total, _BATCH):
+                said, drawn = self._sample(policy, self.pairs[start : start + _BATCH], start)
+                answers += said
+                pictures += drawn
+                progress.advance(len(said))
         terms: dict[Task, dict[str, list[float]]] = {
             "understanding": self._scores(
                 "understanding", [pair.understand_ann for pair in self.pairs], answers
             ),
             "generation": self._scores("generation", [pair.generate_ann for pair in self.pairs], pictures),
         }
-        return self._write(step, answers, pictures, terms)
+        means = self._write(step, answers, pictures, terms)
+        logger.info("held-out pairs at step %d: %s", step, scores_in_words(means))
+        return means
 
     def _scores(
         self, task: Task, records: Sequence[Annotation], samples: Sequence[Any]

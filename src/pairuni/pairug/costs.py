@@ -143,15 +143,16 @@ def plan(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a data set has taken so far, over all its builds; cost at the prices of the settings."""
+    """What a data set has taken so far, over all its builds; cost at the prices of the settings, None without any."""
 
     answers: int
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: float | None
 
 
 def usage_of(settings: CompletionSettings, store: AnswerStore) -> Usage:
     """Of all answers in the store. What was in flight at a kill is not among them."""
-    cost = cost_of(settings, store.prompt_tokens, store.completion_tokens)
+    priced = settings.price_input or settings.price_output
+    cost = cost_of(settings, store.prompt_tokens, store.completion_tokens) if priced else None
     return Usage(len(store), store.prompt_tokens, store.completion_tokens, cost)

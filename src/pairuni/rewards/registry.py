@@ -1,12 +1,12 @@
-"""Rewards by name: a short name, or "package.module:Class" of one's own; loaded only when asked for.
+"""Rewards by name: a short name, or "package.module:Class" or ":function" of one's own; loaded only when asked for.
 
-A shipped reward is made by its ``from_settings``, a class of one's own without arguments.
+A shipped reward is made by its ``from_settings``, a class of one's own without arguments; a function is the reward.
 """
 
 from __future__ import annotations
 
 from pairuni.config import RewardSettings
-from pairuni.rewards.own import load_class, make_own
+from pairuni.rewards.own import load_class, make_function, make_own
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 
@@ -62,12 +62,13 @@ def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings 
     if name in known:
         shipped: Reward = load_class(known[name], what).from_settings(settings or RewardSettings())
         return shipped
-    own: Reward = make_own(name, what, {"name": str})
+    own: Reward = make_function(name, what) or make_own(name, what, {"name": str})
     return own
 
 
 def _check_known(name: str, known: dict[str, str], kind: str) -> None:
     if name not in known and ":" not in name:
         raise ValueError(
-            f"no {kind} is called {name!r}; known: {', '.join(known)}, or package.module:Class of your own"
+            f"no {kind} is called {name!r}; known: {', '.join(known)}, "
+            "or package.module:Class (or :function) of your own"
         )

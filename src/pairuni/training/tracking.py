@@ -92,6 +92,11 @@ class MetricsLog:
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
+def scores_in_words(scores: Mapping[str, float]) -> str:
+    """Scores by name on one line."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
