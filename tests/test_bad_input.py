@@ -121,6 +121,38 @@ def empty_understanding_set(house: House) -> tuple[str, ...]:
     return house.build()
 
 
+def raw_data_before_the_encoder(house: House) -> tuple[str, ...]:
+    (house.raw / "g.jsonl").write_text("{}\n")
+    return house.build("--encoder", "policy:nowhere")
+
+
+def completer_before_the_encoder(house: House) -> tuple[str, ...]:
+    return house.build("--encoder", "policy:nowhere", "--completer", "sceen")
+
+
+def question_over_the_context(house: House) -> tuple[str, ...]:
+    lines = house.pairs.read_text().splitlines()
+    lines[1] = lines[1].replace('"b?"', json.dumps("word " * 500))
+    house.pairs.write_text("\n".join(lines) + "\n")
+    return house.train()
+
+
+def special_token_of_a_prompt(house: House) -> tuple[str, ...]:
+    lines = house.pairs.read_text().splitlines()
+    lines[2] = lines[2].replace('"prompt": "a"', '"prompt": "a <image_placeholder>"')
+    house.pairs.write_text("\n".join(lines) + "\n")
+    return house.train("--dry-run")
+
+
+def broken_picture_of_a_run(house: House) -> tuple[str, ...]:
+    cut(house.pairs.parent / "2.png", 60)
+    return house.train()
+
+
+def resume_of_nothing(house: House) -> tuple[str, ...]:
+    return house.train("--resume")
+
+
 def no_tokenizer(house: House) -> tuple[str, ...]:
     for file in house.model.glob("tokenizer*"):
         file.unlink()
@@ -134,6 +166,15 @@ CASES: list[tuple[Callable[[House], tuple[str, ...]], str]] = [
     (unknown_setting, "did you mean --pairgrpo.learning-rate?"),
     (threshold, "--threshold is 1.7"),
     (empty_understanding_set, "u.jsonl"),
+    (raw_data_before_the_encoder, "g.jsonl, line 1"),
+    (completer_before_the_encoder, "sceen"),
+    (question_over_the_context, "pairs.jsonl, line 2, field understand_ann.question: 'word word"),
+    (
+        special_token_of_a_prompt,
+        "pairs.jsonl, line 3, field generate_ann.prompt: 'a <image_placeholder>' contains",
+    ),
+    (broken_picture_of_a_run, "pairs.jsonl, line 3, field understand_ann.image_path: '2.png'"),
+    (resume_of_nothing, "run holds no run to resume; leave out --resume"),
     (no_tokenizer, "tokenizer"),
 ]
 

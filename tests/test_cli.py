@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tiny_detectors
 from fake_run import write_fake_run
 from pairuni import __version__
 from pairuni.cli import app
+from pairuni.commands.plan import Plan, describe_cards
 from pairuni.config import RunSettings, load_settings
 from pairuni.records import Annotation, GenerationSample, Quadruple, UnderstandingSample, Verdict
 from reference import tiny_hpsv2
@@ -270,6 +272,43 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
         assert words in said
     # 2 pairs x (2 answers x 4 tokens + 2 pictures x 16 tokens)
     assert "at most 80 sampled" in said
+
+
+def test_dry_run_needs_no_weights(recipe: Path, model: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    code, said, errors = call("train", recipe, "--dry-run", f"--policy.model={bare}")
+    assert code == 0, errors
+    whole = call("train", recipe, "--dry-run")[1]
+    rows = [
+        line for line in said.splitlines() if line.startswith(("parameters", "memory", "24 GB", "on one GPU"))
+    ]
+    assert all(row in whole.splitlines() for row in rows)
+    assert len(rows) == 3
+    assert "on one GPU, a guess 24 GB (RTX 4090): fits, about" in said
+    assert "has no weights" in fails("train", recipe, f"--policy.model={bare}", "--out", tmp_path / "run")
+
+
+def test_cards_that_hold_a_run() -> None:
+    plan = Plan(
+        parameters=7 * 10**9,
+        trained=6 * 10**9,
+        weights=14 * 10**9,
+        gradients=0,
+        optimizer=0,
+        reference=0,
+        activations=2 * 10**10,
+        rollout_cache=10**9,
+        sampled_tokens=0,
+        replayed_tokens=0,
+        decoded_bytes=3.35e12,
+        operations=989e12,
+    )
+    said = describe_cards(plan, torch.bfloat16, 0).splitlines()
+    assert [("does not fit" in row) for row in said] == [True, False, False, False, False]
+    assert said[3].endswith("80 GB (H100): fits, about 4.9 s a step without rewards")
+    said = describe_cards(plan, torch.bfloat16, 12 * 10**9).splitlines()
+    assert [("does not fit" in row) for row in said] == [True, True, True, False, False]
 
 
 def test_train_mistakes(recipe: Path, pairs: Path, tmp_path: Path) -> None:

@@ -45,15 +45,19 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     try:
         with ExitStack() as opened:
             opened.enter_context(folder_lock(settings.out, "pairs build"))
-            encoder, spread = None, None
+            make_encoder, spread = None, None
             if settings.engine == "ray":
                 engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
                 spread = Spread(engine, partial(_encoder, settings), describe_encoder)
             else:
-                encoder = _encoder(settings)
+                make_encoder = partial(_encoder, settings)
             stages = opened.enter_context(Stages())
             summary = build_pairs(
-                settings, encoder=encoder, completer=completer, advance=stages.advance, spread=spread
+                settings,
+                make_encoder=make_encoder,
+                completer=completer,
+                advance=stages.advance,
+                spread=spread,
             )
     except CompletionPaused as pause:
         raise Paused(str(pause)) from None

@@ -163,7 +163,13 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 
 
 def _print_plan(settings: RunSettings) -> None:
-    from pairuni.commands.plan import describe, describe_models, plan_run
+    from pairuni.commands.plan import (
+        describe,
+        describe_cards,
+        describe_models,
+        plan_run,
+        sizes_of_models,
+    )
 
     ready = _prepared(settings)
     policy = ready.skeleton
@@ -175,6 +181,9 @@ def _print_plan(settings: RunSettings) -> None:
         when = "after every step" if every == 1 else f"every {every:,} steps"
         typer.echo(f"{'held-out pairs':<20}{len(ready.held_out):,}, evaluated {when}")
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
-    typer.echo(describe(plan_run(settings, policy, held)))
-    if rows := describe_models(ready.rewards):
+    plan = plan_run(settings, policy, held)
+    typer.echo(describe(plan))
+    models = sizes_of_models(ready.rewards)
+    if rows := describe_models(models):
         typer.echo(rows)
+    typer.echo(describe_cards(plan, held, models.total()))

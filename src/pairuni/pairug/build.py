@@ -88,6 +88,7 @@ def build_pairs(
     completer: Completer | ModelCompleter,
     advance: Advance | None = None,
     spread: Spread | None = None,
+    make_encoder: Callable[[], Encoder] | None = None,
 ) -> BuildSummary:
     """Complete, encode, cluster and match; fill ``settings.out``.
 
@@ -99,13 +100,16 @@ def build_pairs(
     until the build is done), features in cache/ by content.
 
     spread: workers that complete, encode and search in this process's stead; they make encoders of their own.
-    Images that are missing or do not decode are set aside, never fatal. Raises ValueError naming what is
+    make_encoder: in place of ``encoder``, called when the raw data is read and found usable, before anything is
+    completed. Images that are missing or do not decode are set aside, never fatal. Raises ValueError naming what is
     wrong with the raw data, when a corpus is empty or nothing of it is left, and what ``complete`` raises.
     """
     out = settings.out
     scratch = out / "cache"
     raw = read_raw(settings, out / "images", scratch)
     present, dropped = _set_missing_aside(raw)
+    if make_encoder is not None:
+        encoder = make_encoder()
     answers = _answers_of(settings, completer)
     with AnswerStore(answers) as store:
         report = _completed(settings, present, completer, store, spread, advance)
