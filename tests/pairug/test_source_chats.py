@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_source_forms import orsta_row, png
 
 from pairuni.pairug.jsonl import Problem
@@ -256,3 +258,55 @@ def test_marks_inside_a_text_are_a_problem_of_its_row(tmp_path, row, kind, field
     problem, _ = read(tmp_path, {"image": "a.png", **row}, kind=kind)
     assert isinstance(problem, Problem)
     assert f"u.jsonl, line 1, field {field}: contains <" in str(problem)
+
+
+COLUMNS = (
+    "messages",
+    "conversations",
+    "prompt",
+    "completion",
+    "solution",
+    "question",
+    "answer",
+    "options",
+    "image",
+)
+COLUMNS += (
+    "images",
+    "reward_model",
+    "instruction",
+    "input",
+    "output",
+    "query",
+    "history",
+    "system",
+    "A",
+    "B",
+    "id",
+    "tag",
+)
+KEYS = st.sampled_from(
+    ["role", "content", "from", "value", "type", "text", "image_url", "source", "label", "url", "x"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 3)
+    | st.floats()
+    | st.sampled_from(["user", "assistant", "text", "a", "[1]"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=6),
+    st.sampled_from([UnderstandingSample, GenerationSample]),
+)
+def test_no_row_raises_anything_but_a_sentence(tmp_path_factory, row, kind):
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "u.json").write_text(json.dumps([row, row]))
+    for query in ("", "?question=messages.0.content&answer=solution&prompt=messages"):
+        reading = Reading(f"{folder / 'u.json'}{query}", kind, folder / "p")
+        assert len(list(reading)) + sum(reading.left_out.values()) >= 2

@@ -70,6 +70,7 @@ FORMS = {
     "with small letters": ["a) red", "b) blue"],
     "with full-width letters": ["Ａ．red", "Ｂ．blue"],
     "with Chinese marks": ["A、red", "B、blue"],
+    "with numbers": ["1. red", "2. blue"],
     "with letters twice": {"A": "A. red", "B": "B. blue"},
     "with nulls behind": ["red", "blue", None, None],
     "lettered text": "A. red B. blue",
@@ -301,6 +302,32 @@ def test_a_question_that_lists_its_options_gets_the_letter_that_it_gives(tmp_pat
     assert not problems
     (problem,) = read(lines(tmp_path, {**listed, "question": "A. red B. blue C. green?", "answer": 1}))[1]
     assert "could be" in problem
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-1", "1"],
+        ["<3", ">3"],
+        ["C", "C++"],
+        ["1/2", "1.2"],
+        ["5", "5%"],
+        ["x^2", "x_2"],
+        ["1. red", "3. blue"],
+    ],
+    ids=str,
+)
+def test_options_that_differ_by_a_sign_are_not_the_same(tmp_path, options):
+    samples, problems = read(lines(tmp_path, {"options": options, "answer": options[1]}))
+    assert ([answer for _, answer in samples], problems) == (["B"], [])
+
+
+@pytest.mark.parametrize(
+    "options", [["polka dots", "Polka-dots"], ["red", "red."], ["3 m", "3 M."], ["1", "1 "]], ids=str
+)
+def test_options_that_differ_by_writing_alone_are_a_problem(tmp_path, options):
+    (problem,) = read(lines(tmp_path, {"options": options, "answer": options[0]}))[1]
+    assert "are the same" in problem or "is none of" in problem
 
 
 WORDS = st.lists(

@@ -143,7 +143,7 @@ def test_further_columns_are_kept_or_counted(tmp_path):
     assert kept["nested"] == {"when": "2024-01-02 03:00:00", "worth": ["2.50", None]}
     assert (kept["score"], kept["empty"]) == ("Infinity", None)
     assert "mask" not in kept
-    assert not_kept == {"column mask, which holds 2 bytes that are no UTF-8 text": 1}
+    assert not_kept == {"column mask, which JSON cannot hold": 1}
     assert json.loads(dump(kept)) == kept
 
 
@@ -172,6 +172,16 @@ def test_hub_rows_of_numbers_and_dates(tmp_path):
     (sample,), (problem,), _ = read(f"hub:{tmp_path / 'set'}", tmp_path / "p")
     assert (sample.answer, sample.model_dump()["day"]) == ("3", "2024-01-02")
     assert "the row has no value there" in problem
+
+
+def test_hub_rows_that_python_cannot_hold_end_in_a_sentence(tmp_path):
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    dates = pa.array([10**8], pa.int32()).cast(pa.date32())
+    table(tmp_path / "set" / "train.parquet", answer=["3"], day=dates)
+    samples, (problem,), _ = read(f"hub:{tmp_path / 'set'}", tmp_path / "p")
+    assert not samples
+    assert "cannot be read by datasets (date value out of range)" in problem
 
 
 NUMPY = [np.int64(3), np.float64(3.0), np.float32(3.0), np.array(3), np.str_("3"), np.array("3")]

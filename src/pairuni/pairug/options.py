@@ -61,7 +61,7 @@ def without_letters(right: str, wrong: Sequence[str]) -> tuple[str, list[str]]:
     """Right and wrong options without letters of their own, and without the right one among the wrong ones.
 
     Letters go where all options have different ones; a right option that is only a letter is the option of this
-    letter. Options that differ from the right one by capitals or signs alone are the right one.
+    letter. Options that differ from the right one by capitals or punctuation alone are the right one.
     """
     marks = [_OWN_LETTER.match(option) for option in wrong]
     letters = {
@@ -109,8 +109,10 @@ def balanced_letters(options_of: Mapping[str, Sequence[str]], seed: int) -> dict
 
 
 def _plain(option: str) -> str:
-    """An option without capitals and signs, unless it is nothing but signs."""
-    return re.sub(r"[\W_]+", " ", option.casefold()).strip() or option
+    """What tells an option from others: of words alone no punctuation counts, with numbers and signs all of it does."""
+    text = " ".join(option.casefold().split())
+    words = re.sub(r"[-_\s'’\",.;:!?()*`]+", " ", text).strip()
+    return words if re.fullmatch(r"[^\W\d]+(?: [^\W\d]+)*", words) else text.strip(" .,;*`") or text
 
 
 def _draw(*words: object) -> bytes:

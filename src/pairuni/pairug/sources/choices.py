@@ -15,6 +15,8 @@ from pairuni.pairug.sources.values import as_text, is_absent
 _LABEL = re.compile(r"(?:(?:option|choice)[ _-]?)?\(?([A-Za-z]|\d{1,2})[).:]?", re.I)
 _COLUMN = re.compile(r"(?:(?:option|choice)[ _-]?)?([A-H])", re.I)
 _IN_FRONT = re.compile(rf"{LETTER_IN_FRONT}(?=\S)")
+_NUMBER_IN_FRONT = re.compile(r"\s*\(?(\d{1,2})[).:、]\s+(?=\S)")
+_NUMBERS = [str(number) for number in range(1, 100)]
 _LABEL_KEYS = ("label", "letter", "key", "option", "choice", "id", "index", "name")
 _TEXT_KEYS = ("text", "value", "content", "option", "choice", "answer", "description")
 
@@ -153,8 +155,8 @@ def _labelled(pairs: list[tuple[Any, Any]]) -> Choices | None:
     names = [_label(label) for label, _ in pairs]
     if len(set(names)) < len(names) or len({name.isdecimal() for name in names}) > 1:
         raise BadOptions(f"must name each option by a letter or number of its own, not {shown(names)}")
-    if _letters_in_front(texts) == names:
-        texts = [_IN_FRONT.sub("", text, count=1) for text in texts]
+    if _labels_in_front(texts) == names:
+        texts = list(map(_without_label, texts))
     order = sorted(range(len(names)), key=lambda place: (len(names[place]), names[place]))
     return Choices(tuple(texts[place] for place in order), tuple(names[place] for place in order))
 
@@ -167,17 +169,21 @@ def _label(label: Any) -> str:
 
 
 def _unlabelled(texts: list[str], first_gap: int | None = None) -> Choices:
-    """Options of a list; where all begin with letters, in order from A on, those are labels and no text."""
-    if len(texts) > 1 and _letters_in_front(texts) == list(LETTERS[: len(texts)]):
-        return Choices(
-            tuple(_IN_FRONT.sub("", text, count=1) for text in texts), tuple(LETTERS[: len(texts)])
-        )
+    """Options of a list; where all begin with letters or numbers, in order from A or 1, those are labels."""
+    labels = _labels_in_front(texts)
+    if len(texts) > 1 and (labels == list(LETTERS[: len(texts)]) or labels == _NUMBERS[: len(texts)]):
+        return Choices(tuple(map(_without_label, texts)), tuple(labels))
     return Choices(tuple(texts), (), first_gap)
 
 
-def _letters_in_front(texts: Sequence[str]) -> list[str]:
-    found = [_IN_FRONT.match(text) for text in texts]
+def _labels_in_front(texts: Sequence[str]) -> list[str]:
+    found = [_IN_FRONT.match(text) or _NUMBER_IN_FRONT.match(text) for text in texts]
     return [unicodedata.normalize("NFKC", match[1]).upper() for match in found if match]
+
+
+def _without_label(text: str) -> str:
+    match = _IN_FRONT.match(text) or _NUMBER_IN_FRONT.match(text)
+    return text[match.end() :] if match else text
 
 
 def _text(value: Any) -> str:

@@ -34,7 +34,7 @@ def parquet_rows(path: Path) -> Rows:
                     number += 1
                     yield Row(path, values, number, tag=path.stem)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"is not a whole parquet file ({str(error).splitlines()[0]})"
+        reason = f"is not a whole parquet file ({_first_line(error)})"
         yield Problem(path, 0, "", reason, f"after row {number}" if number else "")
 
 
@@ -102,9 +102,13 @@ def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
         for values in _rows(found):
             number += 1
             yield Row(where, values, number, tag=name.rstrip("/").rpartition("/")[2])
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = f"cannot be read by datasets ({str(error).splitlines()[0]})"
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        reason = f"cannot be read by datasets ({_first_line(error)})"
         yield Problem(where, 0, "", reason, f"after row {number}" if number else "")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _rows(found: Any) -> Iterator[dict[str, Any]]:

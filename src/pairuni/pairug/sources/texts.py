@@ -60,7 +60,7 @@ def texts_of(row: Row, raw: Row, wanted: tuple[str, ...], columns: Mapping[str, 
             if name in wanted:
                 texts.problems.append(row.problem(name, str(reason)))
             else:
-                texts.lost.append(f"column {name}, which {reason}")
+                texts.lost.append(f"column {name}, which JSON cannot hold")
     return texts
 
 
