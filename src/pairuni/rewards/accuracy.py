@@ -16,7 +16,7 @@ from pairuni.rewards.claims import DENIAL, first_line, stated, undenied
 from pairuni.rewards.mathematics import Patience, formulas_equal, formulas_in, is_symbolic
 from pairuni.rewards.quantities import gives, true_quantity
 from pairuni.rewards.words import fold, normalise, same_words
-from pairuni.rewards.yes_no import says
+from pairuni.rewards.yes_no import UNKNOWING, says
 
 LONGEST = 100_000
 """Characters of an answer; a longer one is wrong unread."""
@@ -29,7 +29,13 @@ _LEAD_IN = re.compile(
 _NOT_SO = re.compile(
     r"\b(?:or|either|if|unless|nothing|none|nobody|no|wrong|incorrect|false|opposite|everything)\b"
 )
-_NONE = re.compile(r"(?:there (?:is|are) )?(?:none|nothing|nobody|no one|(?:no|not any) \w+(?: \w+){0,4})")
+_NONE = re.compile(
+    r"(?:there (?:is|are) )?(?:none|nothing|nobody|no one|(?:no|not any) (?!(?:"
+    + UNKNOWING
+    + r")\b)\w+(?: \w+){0,4})"
+)
+_RESULT = re.compile(r"\A[^=]*[^=<>!~:≠]=(?=[^=>]*\Z)")
+"""The left side of a single equation: 3 + 4 = 7."""
 _MOST_FORMULAS = 10
 """Different formulas in one answer; one with more names no result."""
 
@@ -102,7 +108,7 @@ def _value_matches(question: str, truth: str, given: str, patience: Patience) ->
         return len(formulas) == 1 and _formulas_match(formulas[0], given, patience)
     if wanted == "0" and _NONE.fullmatch(normalise(claimed)):
         return True
-    return gives(quantity, undenied(claimed), question)
+    return gives(quantity, undenied(_RESULT.sub("", claimed)), question)
 
 
 def _formulas_match(wanted: str, given: str, patience: Patience) -> bool:

@@ -40,7 +40,7 @@ _AFTER_A_LETTER = (
 )
 _ARTICLE = re.compile(rf"\s{{1,20}}(?!(?:{_AFTER_A_LETTER})\b)[a-z]")
 _LEADING = re.compile(
-    r"\W*+([A-Za-z])(?:\)?[.:、](?=\s|\*|$)\)?|\)|(?<=[A-Z])[.:、]|\*\*|\s*+\n|\s+[-–—]\s)\s*"
+    r"\W*+([A-Za-z])(?:\)?[.:、](?=\s|\*|$)\)?|\)|(?<=[A-Z])[.:、]|\*\*|[^\S\n]*+\n|\s+[-–—]\s)\s*"
 )
 _ONLY_LETTERS = re.compile(
     r"(?:\W|\b(?:and|or|both|also|maybe|perhaps|possibly|either)\b|(?<!\w)[A-Z](?!\w))*+", re.I
@@ -48,6 +48,7 @@ _ONLY_LETTERS = re.compile(
 _MORE_LETTERS = re.compile(r"\W*(?:(?:and|or|and/or|maybe|perhaps|possibly)\W+)+\(?[A-Z](?!\w)", re.I)
 _ALSO = re.compile(r"\b(?:also|equally|alternatively|as well|too|possibly|possible|either)\b", re.I)
 _LISTED = re.compile(r"\n[^\w\n]*[A-Z](?:[.):、]|[^\w\n]*(?:\n|$))")
+_LISTED_BARE = re.compile(r"\n[^\w\n]*[A-Z][^\w\n]*(?:\n|$)")
 _REASONS = re.compile(
     r"\b(?:because|since|as|unlike|whereas|while|compared (?:to|with)|versus|given that)\b.*", re.I | re.S
 )
@@ -176,9 +177,12 @@ def _taken_back(rest: str, leading: str, options: Mapping[str, str]) -> set[str]
     letters = _options_equal(sentence, options)
     if _ONLY_LETTERS.fullmatch(sentence) or _MORE_LETTERS.match(rest) or _ALSO.search(sentence):
         letters |= _letters(sentence, options)
-    if "\n" in leading or "\n" in rest:
-        listed = _LISTED.match("\n" + rest) if "\n" in leading else _LISTED.match(rest[len(sentence) :])
-        letters |= _letters(listed[0], options) if listed else set()
+    if "\n" in leading:  # behind an empty line, options are gone through to explain
+        apart = rest.startswith("\n") or leading.count("\n") > 1
+        listed = (_LISTED_BARE if apart else _LISTED).match("\n" + rest.lstrip("\n"))
+    else:
+        listed = _LISTED.match(rest, len(sentence))
+    letters |= _letters(listed[0], options) if listed else set()
     for one in statements(rest):
         letters |= _claimed(one, options)
     for later in (rest, rest[len(sentence) :]):

@@ -69,6 +69,8 @@ _BEHIND_AT_ONCE = {
 }
 _APPROXIMATE = words_of("about approximately around roughly circa just exactly only precisely")
 _ONE_IS_NO_NUMBER = words_of("no this that each every any another which other last next")
+_JOINING = words_of("and or but than while whereas plus")
+"""What begins something else that is named beside a number's noun."""
 _REACH = 3
 """Words between a number and its unit, as in "20 whole grams"."""
 _FACTORS = {"factor/thousand": 1_000, "factor/million": 1_000_000}
@@ -126,16 +128,27 @@ def gives(truth: Quantity, text: str, question: str) -> bool:
         return False
     named = False
     for one in quantities_in(text):
-        if one.number.value is None or one.number.kind in (truth.number.kind, "", "time"):
+        if one.number.value is None or one.number.kind in _kinds(truth):
             if not _same(truth, one, question):
                 return False
             named = True
     return named
 
 
+def _kinds(truth: Quantity) -> tuple[str, ...]:
+    """Kinds of numbers that can contradict a truth: ordinals beside a count say something else."""
+    if truth.label in _MONTHS:
+        return ("", "ordinal")
+    return (truth.number.kind,) if truth.number.kind else ("", "time")
+
+
 def _same(truth: Quantity, given: Quantity, question: str) -> bool:
     value, units = given.number.value, given.units
-    if value is None or given.bound != truth.bound or given.number.kind != truth.number.kind:
+    if (
+        value is None
+        or given.bound != truth.bound
+        or given.number.kind not in _kinds(truth)[: 1 + (truth.label in _MONTHS)]
+    ):
         return False
     if value != truth.number.value:
         factors = [value * factor for unit, factor in _FACTORS.items() if unit in units]
@@ -148,7 +161,7 @@ def _same(truth: Quantity, given: Quantity, question: str) -> bool:
     if truth.label:
         if given.label:
             return given.label == truth.label
-        return not (given.noun or units) or (truth.label in _MONTHS and given.noun == truth.label)
+        return not (given.noun or units) or (truth.label in _MONTHS and truth.label in given.words)
     return _fits(units, question)
 
 
@@ -156,6 +169,8 @@ def _fits(units: Units, question: str) -> bool:
     """Whether units may follow the number that answers a question, whose truth names none."""
     if any(unit in _FACTORS for unit in units):
         return False
+    if "factor/times" in units:
+        return "times" in question.lower()
     if "share/percent" in units:
         return "percent" in question.lower() or "%" in question
     asked = {unit for token in tokens_of(question) if len(token.text) > 1 for unit in word_units(token.text)}
@@ -181,7 +196,7 @@ def _quantity(found: Sequence[Token], number: Number, limit: int) -> Quantity:
     units = units or behind
     if suffix is not None and suffix.kind == "word":
         number, units = _with_suffix(number, suffix.text, units)
-    rest = list(_clause(found[last:limit]))
+    rest = list(takewhile(lambda token: token.lower not in _JOINING, _clause(found[last:limit])))
     words = tuple(singular(token.text) for token in rest if token.kind == "word" and not _is_function(token))
     noun = words[0] if words and rest and not _is_function(rest[0]) else ""
     bound = _bound_in_front(found, first) or _bound_behind(found[number.last : limit])
@@ -220,7 +235,8 @@ def _clause(found: Sequence[Token]) -> Iterator[Token]:
 
 
 def _is_function(token: Token) -> bool:
-    return token.kind != "word" or (token.lower in _FUNCTION_WORDS and token.text != "May")
+    word = token.lower.removesuffix("'s").removesuffix("'re")
+    return token.kind != "word" or (word in _FUNCTION_WORDS and token.text != "May")
 
 
 def _label(found: Sequence[Token], place: int) -> str:

@@ -11,13 +11,14 @@ _DETERMINER = re.compile(
     re.I,
 )
 """What follows "no" where it is no answer but part of "no dog", "no idea"."""
-_UNKNOWING = (
+UNKNOWING = (
     "idea|clue|way|doubt|answer|opinion|information|info|comment|guess|one|knowledge|access|certainty|evidence|data|"
     "image|picture|photo|problem|matter|question|need|point|more|longer|thanks|worries"
 )
+"""What "no" is part of where it does not say that something is not there, as alternatives of a regular expression."""
 _NOTHING_THERE = re.compile(
     r"\W*(?:(?:there|it|he|she|they|i|we)\s+(?:(?:can|could)\s+)?(?:is|are|was|were|has|have|see|sees|shows?)\s+)?"
-    rf"no\s+(?!(?:{_UNKNOWING})\b)[^\W\d_]+(?:\s+[\w'-]+){{0,8}}\W*",
+    rf"no\s+(?!(?:{UNKNOWING})\b)[^\W\d_]+(?:\s+[\w'-]+){{0,8}}\W*",
     re.I,
 )
 _PRONOUN = r"(?:it|there|they|he|she|i|we|you|this|that|these|those)"
