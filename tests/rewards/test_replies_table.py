@@ -7,21 +7,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from pairuni.chat.replies import Reply, Unusable, read_reply
 from pairuni.evaluation.wise_judge import verdict_in
+from pairuni.pairug.options import chosen_option
 from pairuni.pairug.prompts import CaptionVerdict
 from pairuni.rewards.accuracy import answers_match
 from pairuni.rewards.judge import Mark
 
 TABLE = Path(__file__).parent / "replies.tsv"
+WRITTEN = str.maketrans({"⏎": "\n", "⇥": "\t", "␍": "\r"})
+
+
+class Said(Reply):
+    """A field of each type that replies have."""
+
+    text: str
+    truth: bool = True
+    texts: list[str] = Field(default_factory=list)
+    note: str = ""
 
 
 def read_table() -> list[tuple[str, ...]]:
     questions: dict[str, str] = {}
     rows = []
     for line in TABLE.read_text(encoding="utf-8").split("\n"):
-        cells = [cell.replace("⏎", "\n") for cell in line.split("\t")]
+        cells = [cell.translate(WRITTEN) for cell in line.split("\t")]
         if line.startswith("@"):
             questions[cells[0]] = cells[1]
         elif line and not line.startswith("#"):
@@ -31,17 +43,30 @@ def read_table() -> list[tuple[str, ...]]:
 
 
 def fields(reply: str, kind: type[Reply]) -> dict[str, object]:
+    """The fields of a reply; of one that is refused the reason alone."""
     try:
-        return read_reply({"text": reply, "finish": "stop"}, kind).model_dump()
-    except Unusable:
-        return {}
+        return read_reply({"text": reply, "finish": "stop"}, kind, {"most": 10.0}).model_dump()
+    except Unusable as error:
+        return {"refused": str(error)}
+
+
+def is_score(_: str, truth: str, written: str) -> bool:
+    found = fields(f'{{"reason": "so", "score": {written}}}', Mark)
+    return found["score"] == float(truth) if truth else "score is wrong" in str(found["refused"])
 
 
 READERS: dict[str, Callable[[str, str, str], bool]] = {
     "answer": answers_match,
     "mark": lambda _, truth, reply: fields(reply, Mark).get("score") == float(truth),
-    "verdict": lambda _, truth, reply: json.loads(truth).items() <= fields(reply, CaptionVerdict).items(),
     "wise": lambda _, truth, reply: verdict_in(reply) == int(truth),
+    "verdict": lambda _, truth, reply: json.loads(truth).items() <= fields(reply, CaptionVerdict).items(),
+    "said": lambda _, truth, reply: {**fields(reply, Said), **json.loads(truth)} == fields(reply, Said),
+    "refused": lambda _, truth, reply: truth in str(fields(reply, Said).get("refused", "")),
+    "escape": lambda _, truth, reply: fields(f'{{"text": "{reply}", "truth": true}}', Said)["text"] == truth,
+    "option": lambda _, truth, reply: (
+        (chosen_option(reply, ["red", "dark blue", "3", "a cat"]) or "") == truth
+    ),
+    "score": is_score,
 }
 ROWS = read_table()
 
