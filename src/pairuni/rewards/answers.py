@@ -50,7 +50,9 @@ _ALSO = re.compile(r"\b(?:also|equally|alternatively|as well|too|possibly|possib
 _LISTED = re.compile(r"\n[^\w\n]*[A-Z](?:[.):、]|[^\w\n]*(?:\n|$))")
 _LISTED_BARE = re.compile(r"\n[^\w\n]*[A-Z][^\w\n]*(?:\n|$)")
 _REASONS = re.compile(
-    r"\b(?:because|since|as|unlike|whereas|while|compared (?:to|with)|versus|given that)\b.*", re.I | re.S
+    r"(?:\b(?:because|since|unlike|whereas|while|compared (?:to|with)|versus|given that)|,\s+as)\b"
+    r"(?:[^.!?\n]|[.!?](?!\s|$))*+",
+    re.I,
 )
 _LONELY = re.compile(r"\W*([A-Za-z])(?=\W*$|[,;:)]|\s+(?:because|since|as)\b)")
 _TAKES_BACK = re.compile(r"\W*(?:no|wait|actually|sorry|or|maybe|perhaps|alternatively)\b", re.I)
