@@ -232,7 +232,7 @@ def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model:
     )
     words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--parts", "1"]
     result = CliRunner().invoke(app, words)
-    assert (result.exit_code, "1 parts, the largest of 4 samples" in result.stdout) == (0, True), (
+    assert (result.exit_code, "1 part, the largest of 4 samples" in result.stdout) == (0, True), (
         result.stderr
     )
     for words in (["build", str(out / "parts" / "000" / "build.toml")], ["join", str(out)]):
