@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from chat_server import ChatServer
 from pairuni.cli import app
+from pairuni.counts import counted
 from tiny_models import save_tiny_janus
 
 SCENE = [{"place": "top left", "digit": 1, "colour": "red"}]
@@ -232,13 +233,11 @@ def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model:
     )
     words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--parts", "1"]
     result = CliRunner().invoke(app, words)
-    assert (result.exit_code, "1 part, the largest of 4 samples" in result.stdout) == (0, True), (
-        result.stderr
-    )
+    assert (result.exit_code, "1 part, the largest of 4 samples" in result.stdout) == (0, True), result.stderr
     for words in (["build", str(out / "parts" / "000" / "build.toml")], ["join", str(out)]):
         result = CliRunner().invoke(app, ["pairs", *words])
         assert result.exit_code == 0, result.stderr
-    assert f"{len(rows_of(out / 'pairs.jsonl'))} pairs: {out / 'pairs.jsonl'}" in result.stdout
+    assert f"{counted(len(rows_of(out / 'pairs.jsonl')), 'pair')}: {out / 'pairs.jsonl'}" in result.stdout
 
 
 def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
