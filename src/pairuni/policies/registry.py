@@ -12,6 +12,7 @@ from pairuni.hub import TEXT_FILES, WEIGHT_FILES, model_folder
 from pairuni.policies.files import read_json, reason
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.relatives import refusal, relative_by_config, relative_by_name
+from pairuni.policies.threads import fit_threads
 
 POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
@@ -58,6 +59,7 @@ def load_policy(
         chosen = torch.device("meta")
     load = getattr(importlib.import_module(module), attribute)
     policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
+    fit_threads(policy.module)
     return policy
 
 

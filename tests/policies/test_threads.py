@@ -1,0 +1,74 @@
+"""Threads of torch: one for a small model on a CPU, unless somebody chose a number."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from pairuni.policies import threads
+
+SCRIPT = """
+import torch
+{before}
+from pairuni.policies import load_policy
+default = torch.get_num_threads()
+{between}
+load_policy("tiny", device="cpu")
+print(default, torch.get_num_threads())
+"""
+
+
+def counts(*, before="", between="", **environment):
+    """torch's threads before and after the tiny model is loaded, in a process of its own."""
+    kept = {key: value for key, value in os.environ.items() if key not in threads._CHOSEN_BY_USERS}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(before=before, between=between)],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return tuple(int(count) for count in done.stdout.split())
+
+
+def test_a_small_model_takes_one_thread():
+    assert counts()[1] == 1
+
+
+def test_the_number_that_a_user_chose_stays():
+    before, after = counts(OMP_NUM_THREADS="2")
+    assert before == after
+    assert counts(between="torch.set_num_threads(5)")[1] == 5
+
+
+def of_size(parameters, device="cpu"):
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.empty(parameters, device=device), requires_grad=False)
+    return module
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """No choice of a user's, and the number of threads as it was afterwards."""
+    before = torch.get_num_threads()
+    for name in threads._CHOSEN_BY_USERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_DEFAULT", 3)
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_large_model_takes_all_of_them_also_after_a_small_one(free):
+    threads.fit_threads(of_size(threads.SMALL))
+    assert torch.get_num_threads() == 1
+    threads.fit_threads(of_size(threads.SMALL + 1))
+    assert torch.get_num_threads() == 3
+
+
+def test_models_elsewhere_change_nothing(free):
+    threads.fit_threads(of_size(10, device="meta"))
+    assert torch.get_num_threads() == 3
