@@ -222,6 +222,8 @@ def parse_config(
         patches = (vision.image_size // vision.patch_size) ** 2
         if text.model_type != "llama" or text.hidden_act != "silu":
             raise ValueError(f"its language model is a {text.model_type} with {text.hidden_act}, not a Llama")
+        if text.max_position_embeddings < 1:
+            raise ValueError(f"its context has {text.max_position_embeddings} positions")
         largest = max(processor.tokenizer.get_vocab().values())
         if largest >= text.vocab_size:
             raise ValueError(f"its vocabulary has {text.vocab_size} tokens, tokenizer.json {largest + 1}")

@@ -56,6 +56,9 @@ def load_tokenizer(folder: Path, image_tokens: Mapping[str, str] = IMAGE_TOKENS)
             folder, extra_special_tokens=extra, padding_side="left", **pictures, **named
         )
         tokenizer("a")
+    unnamed = [role for role in ("bos_token", "eos_token") if not getattr(tokenizer, role)]
+    if unnamed:
+        raise ValueError(f"{folder / _CONFIG} names no {' and no '.join(unnamed)}; restore the file.")
     return tokenizer
 
 
