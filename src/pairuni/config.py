@@ -124,6 +124,8 @@ class EndpointSettings(Settings):
     """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds without a byte after which a request counts as lost."""
+    deadline: float | None = Field(default=None, gt=0)
+    """Seconds in all after which it does, also while bytes keep coming; none is five times ``timeout``."""
     max_retries: int = Field(default=6, ge=0)
     """Times that a request is sent again after a lost one, a 429 or a 5xx."""
 

@@ -308,6 +308,14 @@ def test_an_official_judge_prompt_makes_the_official_protocol(monkeypatch: pytes
         ("**Score**: 0", 0),
         ("<think>Score: 1?</think>\nScore: 0", 0),
         ("1\n", 1),
+        ("Score 1", 1),
+        ("**Score:** 1.0", 1),
+        ("Score: 1/1", 1),
+        ('{"score": 0}', 0),
+        ("0.0", 0),
+        ("Score: 0.5", None),
+        ("Score: 1/2", None),
+        ("Score: 10", None),
         ("Score: 2", None),
         ("0\n1", None),
         ("fine", None),
@@ -349,6 +357,47 @@ def test_a_judge_that_answers_nobody_stops_the_run(benchmarks: Path, tmp_path: P
             RuntimeError, match=r"judge seer: 20 pictures got no marks, .*no pictures, please"
         ):
             run_benchmark(benchmark, tiny(), tmp_path, Share())
+
+
+def test_a_judge_s_temperature_is_a_part_of_the_protocol(benchmarks: Path, tmp_path: Path) -> None:
+    refused = "status 400 'temperature' does not support 0 with this model"
+    with ChatServer(
+        lambda ask: refused if "temperature" in ask.body else None, reply=marks, rename=said
+    ) as server:
+        for _ in range(2):  # the second run asks nothing, and still knows
+            benchmark = wise_benchmark(
+                benchmarks / "wise_legacy", tmp_path / "a", limit=6, judge=judged_by(server)
+            )
+            (result,) = run_benchmark(benchmark, tiny(), tmp_path / "a", Share())
+            assert result.protocol == (
+                "legacy, pairuni judge prompt, judge temperature the server's own, partial (6 of 1,000)"
+            )
+            assert result.settings["judge temperature"] == "the server's own"
+        assert sum("temperature" not in ask.body for ask in server.asks) == 6
+        words = ["eval", "wise", "--data", str(benchmarks / "wise_legacy"), "--limit", "6", "--judge", "seer"]
+        words += [*SMALL, "--base-url", server.url, "--judge-temperature", "1"]
+        server.misbehave = lambda ask: None
+        ended = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b")])
+        assert "legacy, pairuni judge prompt, judge temperature 1, partial (6 of 1,000)" in ended.output
+        assert server.asks[-1].body["temperature"] == 1.0
+        ended = CliRunner().invoke(app, [*words[:-2], "--out", str(tmp_path / "c")])
+        assert "WISE (legacy, pairuni judge prompt, partial (6 of 1,000))" in ended.output
+
+
+def test_a_judge_s_empty_replies_are_not_stored(benchmarks: Path, tmp_path: Path) -> None:
+    def run() -> None:
+        benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, limit=24, judge=judged_by(server))
+        run_benchmark(benchmark, tiny(), tmp_path, Share())
+
+    with ChatServer(reply=lambda ask: {"said": ""}, rename=said) as server:
+        with pytest.raises(
+            RuntimeError, match=r"10 requests in a row got no answer, the last because .* an empty"
+        ):
+            run()
+        assert (tmp_path / "judge.jsonl").read_bytes() == b""
+        server.reply = marks
+        run()
+    assert len((tmp_path / "judge.jsonl").read_bytes().splitlines()) == 24
 
 
 def test_no_policy_edits() -> None:

@@ -101,6 +101,26 @@ def test_what_is_missing_twice_or_failed_is_named() -> None:
         ("Consistency: 20\nRealism: 1\nAesthetic Quality: 0", None),
         ("Consistency: -1\nRealism: 1\nAesthetic Quality: 0", None),
         ("Consistency: 1.5\nRealism: 1\nAesthetic Quality: 0", None),
+        # as the official script takes them: without a colon, with decimals, in bold
+        ("Consistency 2\nRealism 1\nAesthetic Quality 0", (2, 1, 0)),
+        ("Consistency2\nRealism1\nAesthetic Quality0", (2, 1, 0)),
+        ("Consistency: 2.0\nRealism: 1.0\nAesthetic Quality: 1.0", (2, 1, 1)),
+        ("**Consistency** 2\n**Realism**: 1\n**Aesthetic Quality:** 0", (2, 1, 0)),
+        ("Consistency: 1\nConsistency: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
+        # and in other forms
+        ("Consistency: 2/2\nRealism: **1**\nAesthetic Quality: 0 / 2", (2, 1, 0)),
+        ("Consistency: 2 out of 2\nRealism = 1.\nAesthetic Quality - 0", (2, 1, 0)),
+        ("| Consistency | 2 |\n| Realism | 1 |\n| Aesthetic Quality | 0 |", (2, 1, 0)),
+        ('{"consistency": 2, "realism": "1", "aesthetic_quality": 0}', (2, 1, 0)),
+        ("Consistency (0-2): 2\nRealism (0–2): 1\nAesthetic Quality (2)", (2, 1, 2)),
+        ("Inconsistency: 0. Consistency score: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0)),
+        ("2.0\n**1**\n0/2", (2, 1, 0)),
+        ("Consistency: 2/5\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency: 2 out of 10\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency: 0-2\nRealism: 1\nAesthetic Quality: 0", None),
+        ("Consistency -1\nRealism 1\nAesthetic Quality 0", None),
+        ("Consistency with 2 things\nRealism 1\nAesthetic Quality 0", None),
+        ("2/5\n1/5\n0/5", None),
     ],
 )
 def test_replies_of_the_judge(reply: str, marks: tuple[int, int, int] | None) -> None:

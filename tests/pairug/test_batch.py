@@ -26,6 +26,13 @@ def completed(folder: Path, count: int = 8, **settings: Any) -> CompletionReport
         store.close()
 
 
+def result(key: str, content: Any, finish: str = "stop", name: str = "", **message: Any) -> str:
+    """A line of results that the service counts as good."""
+    choice = {"message": {"content": content, **message}, "finish_reason": finish}
+    response = {"status_code": 200, "body": {"choices": [choice]}}
+    return json.dumps({"id": f"{name}{key}", "custom_id": key, "response": response, "error": None}) + "\n"
+
+
 def requests_of(folder: Path) -> list[dict[str, Any]]:
     files = sorted((folder / "out" / "batch").glob("requests-*.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
@@ -209,3 +216,55 @@ def test_pictures_that_cannot_be_sent_are_dropped_and_the_rest_is_written(tmp_pa
     assert "the image cannot be decoded" in ended[2].reason
     assert not ended[2].failed
     assert len(requests_of(tmp_path)) == 3
+
+
+def test_results_without_an_answer_are_named_written_again_and_given_up(tmp_path):
+    forms: list[tuple[dict[str, Any], str]] = [
+        ({"content": None, "reasoning_content": "{}"}, "an empty reply, with its text in reasoning_content"),
+        ({"content": None, "finish": "length"}, "because the limit of tokens went to reasoning"),
+        ({"content": "{}", "finish": "error"}, "a reply that ended with 'error'"),
+    ]
+    with pytest.raises(CompletionPaused):
+        completed(tmp_path, count=2)
+    for number, (form, reason) in enumerate(forms, start=1):
+        keys = [row["custom_id"] for row in requests_of(tmp_path)[-2:]]
+        lines = [result(key, name=str(number), **form) for key in keys]
+        (tmp_path / "out" / "batch" / f"output-{number}.jsonl").write_text("".join(lines))
+        if number < len(forms):
+            with pytest.raises(CompletionPaused, match=rf"2 of them came back without an answer, .*{reason}"):
+                completed(tmp_path, count=2)
+    report = completed(tmp_path, count=2)
+    assert (len(report.quadruples), report.failed, report.tries) == (0, 2, 0)
+    assert all(forms[-1][1] in one.reason for one in report.dropped)
+    assert (tmp_path / "out" / "cache" / "answers.jsonl").read_bytes() == b""
+
+
+def test_what_a_batch_refuses_by_name_is_written_another_way(tmp_path):
+    def go() -> CompletionReport:
+        return completed(tmp_path, count=2, temperature=0.0)
+
+    with pytest.raises(CompletionPaused):
+        go()
+    first = requests_of(tmp_path)
+    assert all(row["body"]["temperature"] == 0.0 for row in first)
+    refusal = {
+        "message": "Unsupported value: 'temperature'",
+        "param": "temperature",
+        "code": "unsupported_value",
+    }
+    lines = [
+        {"id": row["custom_id"], "custom_id": row["custom_id"], "error": None}
+        | {"response": {"status_code": 400, "body": {"error": refusal}}}
+        for row in first
+    ]
+    (tmp_path / "out" / "batch" / "errors.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with pytest.raises(CompletionPaused, match=r"2 new requests written, .* the last: Unsupported value"):
+        go()
+    assert [row["custom_id"] for row in requests_of(tmp_path)[2:]] == [row["custom_id"] for row in first]
+    assert all("temperature" not in row["body"] for row in requests_of(tmp_path)[2:])
+    answer(tmp_path, "halves.jsonl", requests_of(tmp_path)[2:])
+    with pytest.raises(CompletionPaused):
+        go()
+    answer(tmp_path, "verdicts.jsonl", requests_of(tmp_path)[4:])
+    assert len(go().quadruples) == 2
+    assert AnswerStore(tmp_path / "out" / "cache" / "answers.jsonl").left_out == {"temperature": 4}

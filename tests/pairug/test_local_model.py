@@ -10,6 +10,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from completion_samples import made_samples
+from pairuni.chat.reasoning import without_reasoning
+from pairuni.chat.request import AskingStopped
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.completion import complete, make_completer
@@ -82,3 +84,56 @@ def test_an_unusable_picture_fails_alone(tmp_path, checkpoint):
 def test_what_is_no_such_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder .*nowhere; .*completion\.model"):
         LocalModel(CompletionSettings(model=str(tmp_path / "nowhere")))
+
+
+def replies(monkeypatch, texts):
+    """The model says these in turn, the last one for ever."""
+    said = list(texts)
+
+    def generate(self, requests, pictures):
+        return [
+            {
+                "text": said.pop(0) if len(said) > 1 else said[0],
+                "finish": "length",
+                "refusal": None,
+                "id": "",
+                "prompt_tokens": 5,
+                "completion_tokens": 4,
+            }
+            for _ in requests
+        ]
+
+    monkeypatch.setattr(LocalModel, "_generate", generate)
+
+
+def test_what_is_no_answer_is_not_stored_and_many_in_a_row_stop_the_build(tmp_path, checkpoint, monkeypatch):
+    settings = CompletionSettings(model=checkpoint, concurrency=2)
+    store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
+    replies(monkeypatch, ["<think>hm, let me see", "", "fine", "not JSON"])
+    report = complete(made_samples(tmp_path, 4), make_completer("local", settings), 1, store=store)
+    assert [one.failed for one in report.dropped] == [True, True, False, False]
+    assert "gave no reply, because the limit of tokens went to reasoning" in report.dropped[0].reason
+    assert (len(store), store.prompt_tokens) == (2, 20)
+    replies(monkeypatch, [""])
+    with pytest.raises(
+        AskingStopped, match=r"10 requests in a row got no answer, the last because .* gave no reply"
+    ):
+        complete(made_samples(tmp_path / "more", 40), make_completer("local", settings), 1, store=store)
+    assert len(store) == 2
+
+
+def test_marks_around_reasoning_are_kept_even_as_special_tokens(tmp_path, checkpoint):
+    model = LocalModel(CompletionSettings(model=checkpoint))
+    tokenizer = model._processor.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|x|>"]})
+    for text, kept in (
+        ("[THINK] red [/THINK] blue", "blue"),
+        ("[THINK] red", ""),
+        ("red <|x|> blue", None),
+        ("red", "red"),
+    ):
+        tokens = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        said = model._text(tokens)
+        assert "<|x|>" not in said
+        if kept is not None:
+            assert without_reasoning(said).strip() == kept

@@ -189,6 +189,32 @@ def test_a_failure_names_the_sample_and_stops_what_is_left(fault: str, reason: s
     assert time.monotonic() - before < 5
 
 
+class Empty(ChatServer):
+    """Replies with its text elsewhere, the first ``times`` times."""
+
+    times = 10**9
+
+    def _completion(self, ask: Ask, content: str | None, finish: str = "stop") -> dict[str, Any]:
+        body = super()._completion(ask, content, finish)
+        if ask.serial < self.times:
+            body["choices"][0]["message"] = {"content": None, "reasoning_content": content}
+        return body
+
+
+def test_an_empty_reply_is_asked_again_then_named() -> None:
+    with Empty(reply=redness) as server:
+        server.times = 2
+        assert judge(server)(records(1), pictures([255])) == [10.0]
+        assert len(server.asks) == 3
+    with (
+        Empty(reply=redness) as server,
+        pytest.raises(
+            RewardError, match=r"sample s0, .* sent an empty reply, with its text in reasoning_content"
+        ),
+    ):
+        judge(server)(records(1), pictures([0]))
+
+
 def test_settings_that_cannot_work_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"the reward judge needs a model: set reward\.judge\.model"):
         image_reward("judge")

@@ -2,104 +2,90 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
-from pairuni.chat.replies import one_line
+from pairuni import __version__
+from pairuni.chat.address import Address, check_secrets, key_from_environment
+from pairuni.chat.bodies import (
+    MOST_BYTES,
+    ErrorInside,
+    ErrorSaid,
+    NoAnswer,
+    NotACompletion,
+    answer_in,
+    error_said,
+    is_html,
+    text_of,
+    title_of,
+)
+from pairuni.chat.dialect import Dialect, Refusal
+from pairuni.chat.quoting import one_line
 from pairuni.chat.request import (
     Answer,
     AskingFailed,
     AskingStopped,
     ChatRequest,
-    Format,
-    Sendable,
+    NoAnswersInARow,
     Stopping,
 )
+from pairuni.chat.secrets import cleared, cleared_url
 from pairuni.chat.throttle import Throttle
+from pairuni.chat.transfer import Lost, Response, Transfer
 from pairuni.config import EndpointSettings
+
+__all__ = ["Dialect", "Endpoint", "check_secrets", "key_from_environment", "retry_after"]
 
 logger = logging.getLogger("pairuni")
 
-INSTALL = "pip install 'pairuni[openai]'"
 LONGEST_WAIT = 3600.0
 """Seconds of Retry-After that are waited for; an endpoint that wants more stops the run."""
 LONGEST_BACKOFF = 60.0
-SHORTEST_SECRET = 8
+TRIES_WITHOUT_ANSWER = 3
+"""Times that one request may come back without an answer in it."""
+DEADLINE_OF_TIMEOUT = 5.0
+"""Seconds in all for one second without a byte, where no deadline is set."""
+TOLD_WAIT = 5.0
+"""Seconds from which a wait is told."""
 
-_HIDDEN = "***"
 _AGAIN = {408, 409, 425, 429}
-_OTHER_FORMAT = {400, 404, 415, 422, 501}
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a server wants to be asked for JSON, and what it calls the longest reply."""
-
-    format: Format = "schema"
-    limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-
-    def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The body of a chat completion, pictures as data URLs. Raises what a picture raises."""
-        messages: list[dict[str, Any]] = []
-        if request.system:
-            messages.append({"role": "system", "content": request.system})
-        messages.append({"role": "user", "content": [_part(one) for one in request.content]})
-        body: dict[str, Any] = {
-            "model": request.model,
-            "messages": messages,
-            self.limit: request.max_tokens,
-        }
-        if request.temperature is not None:
-            body["temperature"] = request.temperature
-        if request.schema is None:
-            return body
-        if self.format == "schema":
-            schema = {"name": request.name, "strict": True, "schema": request.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self.format == "object":
-            body["response_format"] = {"type": "json_object"}
-        return body
-
-    def after(self, refusal: str, request: ChatRequest, *, fixed: bool) -> Dialect | None:
-        """What to try when the server refused this dialect; None when nothing is left. fixed: the format stays."""
-        if self.limit in refusal and self.limit == "max_completion_tokens":
-            return replace(self, limit="max_tokens")
-        if fixed or self.format == "text" or request.schema is None:
-            return None
-        return replace(self, format="object" if self.format == "schema" else "text")
+_OTHER_WAY = {400, 404, 415, 422, 501}
+_REDIRECTIONS = {301, 302, 303, 307, 308}
+_MOST_REDIRECTIONS = 3
 
 
 @dataclass(frozen=True)
 class Fault:
     """Why a request has no answer, and what follows: ask again, give this sample up, or stop the run.
 
-    wait: seconds that the server asked for. everybody: whether all requests shall wait.
+    wait: seconds that the server asked for. everybody: whether all requests shall wait. refusal: of a request that
+    may be put another way. nowhere: nothing that answers is at this address. spent: tokens of a completion without an
+    answer, sent and received.
     """
 
     then: Literal["again", "sample", "stop"]
     reason: str
     wait: float | None = None
     everybody: bool = False
-    status: int = 0
+    refusal: Refusal | None = None
+    nowhere: bool = False
+    spent: tuple[int, int] | None = None
 
 
 class Endpoint:
     """Asks one endpoint from many threads. The key is read from the environment and never leaves this object.
 
-    Whatever the server says, errors too, is cleared of the key before anybody sees it; the client's own
-    exceptions, which hold the request, are not passed on.
+    Whatever the server says, errors too, is cleared of the key before anybody sees it. What is learned of the server
+    (its address, what it takes) holds for all later requests and is logged once.
     """
 
     def __init__(
@@ -107,25 +93,31 @@ class Endpoint:
     ) -> None:
         """section: where the settings stand, for sentences; backoff: seconds before a first repetition.
 
-        Raises ValueError for settings that cannot work, ImportError without the openai package.
+        Raises ValueError for settings that cannot work.
         """
-        try:
-            import openai
-        except ImportError:
-            raise ImportError(f"asking an endpoint needs the openai client: {INSTALL}") from None
-        self._openai = openai
         self._settings = settings
         self._section = section
         self._backoff = backoff
         self._key = key_from_environment(settings, section)
         self._lock = threading.Lock()
         self._throttle = Throttle()
+        self._row = NoAnswersInARow()
         self._plain = Dialect("schema" if settings.structured == "auto" else settings.structured)
         self._known: dict[str, Dialect] = {}
-        self._client = openai.OpenAI(
-            api_key=self._key, base_url=settings.base_url, max_retries=0, timeout=settings.timeout
+        self._over_limit: set[tuple[str, str]] = set()
+        self._told = -math.inf
+        self._address = Address.of(settings)
+        self._transfer = Transfer(
+            _headers(self._key, self._address),
+            timeout=settings.timeout,
+            deadline=settings.deadline or DEADLINE_OF_TIMEOUT * settings.timeout,
+            most_bytes=MOST_BYTES,
         )
-        self.url = str(self._client.base_url)
+
+    @property
+    def url(self) -> str:
+        """Where it is, as it may be shown."""
+        return self._clear(self._address)
 
     def __call__(self, request: ChatRequest, stopping: Stopping) -> Answer:
         """The answer.
@@ -134,116 +126,204 @@ class Endpoint:
         raises that cannot be sent.
         """
         attempts = self._settings.max_retries + 1
-        attempt = 0
+        attempt = empty = 0
+        spent = (0, 0)
         others = self._throttle.answers
         while True:
-            tried = self._in_a_dialect(request, stopping)
+            tried = self._somewhere(request, stopping)
             if not isinstance(tried, Fault):
                 self._throttle.answered()
+                self._row.answered()
+                tried["prompt_tokens"] += spent[0]
+                tried["completion_tokens"] += spent[1]
                 return tried
             if tried.then == "stop":
                 raise AskingStopped(tried.reason)
+            if tried.spent is not None:
+                spent = (spent[0] + tried.spent[0], spent[1] + tried.spent[1])
+                empty += 1
+                if empty == min(TRIES_WITHOUT_ANSWER, attempts):
+                    reason = f"{self.url} sent {tried.reason}"
+                    self._row.failed(reason)
+                    raise AskingFailed(reason, spent)
+                continue
             if tried.then == "sample":
-                raise AskingFailed(tried.reason)
+                raise AskingFailed(tried.reason, spent)
             # an endpoint that limits its rate and answers others meanwhile will come to this request too
             before, others = others, self._throttle.answers
             if not tried.everybody or others == before:
                 attempt += 1
             if attempt == attempts:
-                raise AskingFailed(f"no answer in {attempts} attempts, the last: {tried.reason}")
+                raise AskingFailed(f"no answer in {attempts} attempts, the last: {tried.reason}", spent)
             self._pause(tried, attempt, stopping)
 
-    def _in_a_dialect(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:
-        """Ask as the model is known to understand, and in simpler ways while that is unknown or refused."""
+    def _somewhere(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:
+        """Ask where the endpoint is; where nothing is there, under /v1."""
+        address = self._address
+        tried = self._in_a_dialect(request, address, stopping)
+        other = address.versioned()
+        if not isinstance(tried, Fault) or not tried.nowhere or other is None:
+            return tried
+        elsewhere = self._in_a_dialect(request, other, stopping)
+        if isinstance(elsewhere, Fault) and elsewhere.nowhere:
+            return tried
+        self._moved(address, other)
+        return elsewhere
+
+    def _in_a_dialect(self, request: ChatRequest, address: Address, stopping: Stopping) -> Answer | Fault:
+        """Ask as the model is known to understand, and in other ways while that is unknown or refused."""
         with self._lock:
             known = self._known.get(request.model)
-        dialect: Dialect | None = known or self._plain
+        start = dialect = known or self._plain
+        refused: set[Dialect] = set()
         first: Fault | None = None
-        while dialect is not None:
+        while True:
             with self._throttle.flight(stopping):
-                tried = self._ask(request, dialect)
+                tried = self._ask(request, dialect, address)
             if not isinstance(tried, Fault):
-                self._learn(request, dialect)
-                return tried
-            if tried.status not in _OTHER_FORMAT or tried.then != "sample":
+                self._learn(request, start, dialect, known is None)
+                return self._noted(request, dialect, tried)
+            if tried.refusal is None:
                 return tried
             first = first or tried
-            if known is not None and not self._is_about_format(tried.reason):
-                break
-            dialect = dialect.after(tried.reason, request, fixed=self._settings.structured != "auto")
-        assert first is not None
-        return first
+            refused.add(dialect)
+            other = dialect.after(
+                tried.refusal,
+                request,
+                fixed=self._settings.structured != "auto",
+                named_only=known is not None,
+            )
+            if other is None or other in refused:
+                return first
+            dialect = other
 
-    def _learn(self, request: ChatRequest, dialect: Dialect) -> None:
+    def _learn(self, request: ChatRequest, start: Dialect, dialect: Dialect, unknown: bool) -> None:
         """Remember what the model understood; a request without a schema says nothing of formats."""
         with self._lock:
-            before = self._known.get(request.model, self._plain)
-            if dialect != before:
-                logger.warning(
-                    "%s refuses JSON by %s with %s; asking for JSON by %s with %s",
-                    *(request.model, before.format, before.limit, dialect.format, dialect.limit),
-                )
-            if dialect != before or request.schema is not None:
-                self._known[request.model] = dialect
+            if dialect == start:
+                if unknown and request.schema is not None:
+                    self._known.setdefault(request.model, dialect)
+                return
+            told = self._known.get(request.model) == dialect
+            self._known[request.model] = dialect
+        if not told:
+            logger.warning(
+                "%s at %s refuses to be asked with %s; it is asked with %s",
+                *(request.model, self.url, start, dialect),
+            )
 
-    def _ask(self, request: ChatRequest, dialect: Dialect) -> Answer | Fault:
-        openai = self._openai
-        body = dialect.body(request)
+    def _noted(self, request: ChatRequest, dialect: Dialect, answer: Answer) -> Answer:
+        """The answer with what could not be asked; a limit that is ignored goes by its other name from now on."""
+        if left_out := dialect.left_out(request):
+            answer["unset"] = left_out
+        spent = answer["completion_tokens"]
+        if spent <= request.max_tokens + 1:
+            return answer
+        answer["over_limit"] = True
+        with self._lock:
+            seen = (request.model, dialect.limit) in self._over_limit
+            self._over_limit.add((request.model, dialect.limit))
+            other = not seen and dialect.limit == "max_completion_tokens"
+            if other:
+                self._known[request.model] = replace(dialect, limit="max_tokens")
+        if not seen:
+            logger.warning(
+                "%s at %s spent %d tokens on a reply of at most %d: it does not keep to %s%s",
+                *(request.model, self.url, spent, request.max_tokens, dialect.limit),
+                "; it is asked with max_tokens" if other else ", and costs may be higher than planned",
+            )
+        return answer
+
+    def _ask(self, request: ChatRequest, dialect: Dialect, address: Address) -> Answer | Fault:
+        body = json.dumps(dialect.body(request)).encode()
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**body)
-            return self._read(raw.http_response.text, raw.headers)
-        except openai.APIStatusError as error:
-            return self._refused(error.status_code, error.response.text, error.response.headers)
-        except openai.APITimeoutError:
-            return Fault("again", f"no answer within {self._settings.timeout:g} seconds")
-        except openai.APIConnectionError as error:
+            for _ in range(_MOST_REDIRECTIONS + 1):
+                response = self._transfer.post(address.url, body)
+                if response.status not in _REDIRECTIONS:
+                    return self._read(response, address)
+                location = response.headers.get("location", "")
+                other = address.redirected(location)
+                if other is None or other == address:
+                    return self._astray(response.status, location, address)
+                self._moved(address, other)
+                address = other
+        except Lost as error:
+            return Fault("again", self._clear(one_line(str(error))))
+        return Fault("stop", f"{self._clear(address)} redirects in a circle; check {self._section}.base_url")
+
+    def _read(self, response: Response, address: Address) -> Answer | Fault:
+        text = self._clear(text_of(response.body, response.headers.get("content-type", "")))
+        if not 200 <= response.status < 300:
+            return self._refused(response.status, error_said(text), response.headers, address)
+        if is_html(text):
+            title = f" (the page is called {title_of(text)})" if title_of(text) else ""
+            hint = "" if address.base.endswith("/v1") else f"; should {self._section}.base_url end in /v1?"
             return Fault(
-                "again", f"the connection broke ({self._clear(one_line(str(error.__cause__ or error)))})"
+                "stop",
+                f"{self._clear(address)} answers with a page of HTML, not as a chat endpoint{title}{hint}",
+                nowhere=True,
             )
-        except openai.OpenAIError as error:
-            return Fault("sample", self._clear(error))
-
-    def _read(self, text: str, headers: Mapping[str, str]) -> Answer | Fault:
-        if "text/html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
-            hint = (
-                ""
-                if self.url.rstrip("/").endswith("/v1")
-                else f"; should {self._section}.base_url end in /v1?"
-            )
-            return Fault("stop", f"{self.url} answers with a page of HTML, not as a chat endpoint{hint}")
         try:
-            answer = answer_from_body(json.loads(text))
-        except ValueError as error:
+            answer = answer_in(text)
+        except ErrorInside as error:
+            return self._refused(error.status, error.error, response.headers, address, inside=True)
+        except NoAnswer as error:
+            return Fault("again", self._clear(error), spent=(error.prompt_tokens, error.completion_tokens))
+        except NotACompletion as error:
             return Fault("again", f"the answer is no chat completion ({self._clear(error)})")
         return {name: self._clear(said) if isinstance(said, str) else said for name, said in answer.items()}
 
-    def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> Fault:
-        said, code = _error_in(text)
-        reason = self._clear(f"the endpoint says {status}{': ' + said if said else ''}")
+    def _refused(
+        self,
+        status: int,
+        error: ErrorSaid,
+        headers: Mapping[str, str],
+        address: Address,
+        *,
+        inside: bool = False,
+    ) -> Fault:
+        """inside: the error came as if it were an answer."""
+        said = self._clear(error.message)
+        how = f"200 with the error {error.code or error.kind or status}" if inside else str(status)
+        reason = f"the endpoint says {self._clear(how)}{': ' + said if said else ''}"
         variable = self._settings.key_variable
         wait = retry_after(headers)
+        refusal = Refusal(error.message, error.parameter) if status in _OTHER_WAY else None
         if status in (401, 403):
             return Fault(
                 "stop", f"{reason}; is the key in the environment variable {variable} the right one?"
             )
-        if status == 404 and not self._is_about_format(said):
+        if status in (404, 405) and not _is_about_format(error):
             return Fault(
                 "stop",
-                f"{reason}; check {self._section}.base_url ({self.url}) and {self._section}.model",
+                f"{reason}; check {self._section}.base_url ({self._clear(address)}) and {self._section}.model",
+                nowhere=True,
             )
-        if status == 429 and code == "insufficient_quota":
+        if status == 402 or (status == 429 and "insufficient_quota" in (error.code, error.kind)):
             return Fault("stop", f"{reason}; what is done is kept: go on when there is credit")
-        if status in _AGAIN or status >= 500:
+        if status in _AGAIN or (status >= 500 and status != 501):
             if wait is not None and wait > LONGEST_WAIT:
                 return Fault("stop", f"{reason}; it wants {wait:.0f} seconds of rest: go on then")
-            if status == 501:
-                return Fault("sample", reason, status=status)
-            return Fault("again", reason, wait, everybody=status == 429, status=status)
-        return Fault("sample", reason, status=status)
+            return Fault("again", reason, wait, everybody=status == 429)
+        return Fault("sample", reason, refusal=refusal)
 
-    @staticmethod
-    def _is_about_format(said: str) -> bool:
-        return "response_format" in said or "json_schema" in said
+    def _astray(self, status: int, location: str, address: Address) -> Fault:
+        """A redirection that is not followed: the key goes to no other host."""
+        place = self._clear(cleared_url(location)) or "nowhere"
+        return Fault(
+            "stop",
+            f"{self._clear(address)} says {status} and redirects to {place}, which is not followed; if a chat endpoint "
+            f"is there, set {self._section}.base_url to it",
+        )
+
+    def _moved(self, address: Address, other: Address) -> None:
+        with self._lock:
+            if self._address != address:
+                return
+            self._address = other
+        logger.warning(
+            "%s answers at %s; set %s.base_url to it", *map(self._clear, (address, other)), self._section
+        )
 
     def _pause(self, fault: Fault, attempt: int, stopping: Stopping) -> None:
         """Wait as told, from the second time on ever longer, and not in step with other threads."""
@@ -251,81 +331,54 @@ class Endpoint:
         if wait is None or attempt > 1:
             backoff = min(LONGEST_BACKOFF, self._backoff * 2 ** max(attempt - 1, 0))
             wait = max(wait or 0.0, backoff * random.uniform(0.5, 1.0))
-        logger.debug("asking again in %.1f s: %s", wait, fault.reason)
         if fault.everybody:
             self._throttle.refused(wait)
-        else:
+        self._tell(fault, attempt, wait)
+        if not fault.everybody:
             _sleep(wait, stopping)
 
+    def _tell(self, fault: Fault, attempt: int, wait: float) -> None:
+        """Say that there is a wait and until when, once while it lasts: many requests wait for the same."""
+        now = time.monotonic()
+        with self._lock:
+            told = now < self._told
+            if not told and wait >= TOLD_WAIT:
+                self._told = now + wait
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + wait))
+        level = logging.WARNING if wait >= TOLD_WAIT and not told else logging.DEBUG
+        if fault.everybody:
+            logger.log(
+                level,
+                "%s limits its rate (refusal %d): nobody asks until %s, in %.0f s, then at most %d at once: %s",
+                *(self.url, self._throttle.refusals, until, wait, self._throttle.most, fault.reason),
+            )
+        else:
+            logger.log(
+                level,
+                "%s: asking again at %s, in %.0f s (attempt %d of %d): %s",
+                *(self.url, until, wait, attempt + 1, self._settings.max_retries + 1, fault.reason),
+            )
+
     def _clear(self, said: object) -> str:
-        """Without the key. Too short a key is none that is secret, and may be a word of an answer."""
-        text = str(said)
-        return text.replace(self._key, _HIDDEN) if len(self._key) >= SHORTEST_SECRET else text
+        """Without the key."""
+        return cleared(str(said), self._key)
 
 
-def _part(one: str | Sendable) -> dict[str, Any]:
-    if isinstance(one, str):
-        return {"type": "text", "text": one}
-    mime, data = one.encoded()
-    url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}
+def _headers(key: str, address: Address) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {key}", "User-Agent": f"pairuni/{__version__}"}
+    if address.is_azure:
+        headers["api-key"] = key
+    for name, variable in (
+        ("OpenAI-Organization", "OPENAI_ORG_ID"),
+        ("OpenAI-Project", "OPENAI_PROJECT_ID"),
+    ):
+        if value := os.environ.get(variable, "").strip():
+            headers[name] = value
+    return headers
 
 
-def answer_from_body(body: Any) -> Answer:
-    """The answer in the body of a chat completion. Raises ValueError when it is none."""
-    try:
-        choice = body["choices"][0]
-        message = choice["message"]
-        content = message.get("content")
-        usage = body.get("usage") or {}
-        answer = {
-            "text": content if isinstance(content, str) else _joined(content),
-            "finish": str(choice.get("finish_reason") or ""),
-            "refusal": message.get("refusal"),
-            "id": str(body.get("id") or ""),
-            "prompt_tokens": int(usage.get("prompt_tokens") or 0),
-            "completion_tokens": int(usage.get("completion_tokens") or 0),
-        }
-    except (KeyError, IndexError, TypeError, AttributeError):
-        said = _error_in(json.dumps(body))[0]
-        raise ValueError(said or "it has no choices") from None
-    return answer
-
-
-def check_secrets(settings: EndpointSettings, section: str) -> None:
-    """Raises ValueError, which does not quote it, for a key where it would be written into files."""
-    variable = settings.key_variable
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
-        raise ValueError(
-            f"{section}.key_variable must be the name of an environment variable, such as OPENAI_API_KEY; "
-            "it does not look like one, and is not shown here because it may be the key itself"
-        )
-    url, name = settings.base_url, f"{section}.base_url"
-    if url is None:
-        url, name = os.environ.get("OPENAI_BASE_URL"), "the environment variable OPENAI_BASE_URL"
-    if url is None:
-        return
-    parts = urlsplit(url)
-    if "@" in url or parts.query or parts.fragment:
-        raise ValueError(
-            f"{name} must hold no user, password or query; a key belongs into the environment variable {variable}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"{name} is {url!r}, but must be like http://localhost:8000/v1")
-
-
-def key_from_environment(settings: EndpointSettings, section: str) -> str:
-    """The stripped key; "none" for a server of one's own that wants none. Raises ValueError, which never quotes it."""
-    check_secrets(settings, section)
-    variable = settings.key_variable
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        if settings.base_url is not None or "OPENAI_BASE_URL" in os.environ:
-            return "none"
-        raise ValueError(f"the environment variable {variable} is not set; it must hold the endpoint's key")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"the environment variable {variable} holds characters that no key has")
-    return key
+def _is_about_format(error: ErrorSaid) -> bool:
+    return any(name in error.parameter + error.message for name in ("response_format", "json_schema"))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -346,21 +399,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _sleep(seconds: float, stopping: Stopping) -> None:
     if stopping.wait(seconds):
         raise AskingStopped("stopped")
-
-
-def _joined(parts: Any) -> str:
-    """Content as a list of parts, as some servers send it."""
-    return "".join(part.get("text", "") for part in parts or [] if isinstance(part, dict))
-
-
-def _error_in(text: str) -> tuple[str, str]:
-    """(message, code) of an error's body, which may be JSON of several kinds, HTML or plain text."""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return ("a page of HTML" if text.lstrip()[:1] == "<" else one_line(text)[:300]), ""
-    error = values.get("error", values) if isinstance(values, dict) else values
-    if isinstance(error, dict):
-        said = error.get("message") or error.get("detail") or json.dumps(error)
-        return one_line(str(said))[:300], str(error.get("code") or "")
-    return one_line(str(error))[:300], ""

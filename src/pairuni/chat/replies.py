@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
+from pairuni.chat.quoting import quoted
 from pairuni.chat.reasoning import without_reasoning
 from pairuni.chat.request import Answer
 from pairuni.chat.values import Number, values_in
@@ -72,7 +73,9 @@ def read_reply(answer: Answer, kind: type[T], context: Mapping[str, Any] | None 
     text = str(answer.get("text") or "")
     refusal = answer.get("refusal")
     if refusal or answer.get("finish") == "content_filter":
-        raise Unusable(f"the model refused: {_quote(str(refusal or text or 'content filter'))}")
+        raise Unusable(
+            f"the model refused: {quoted(str(refusal or text or 'content filter'), _LONGEST_QUOTE)}"
+        )
     text = without_reasoning(text).strip()
     cut = answer.get("finish") == "length"
     if not text:
@@ -91,12 +94,9 @@ def read_reply(answer: Answer, kind: type[T], context: Mapping[str, Any] | None 
         lines = _labelled_lines(text, kind)
         if lines is not None:
             return _validated(kind, lines, context)
-    raise Unusable(fault or f"the reply {'was cut off' if cut else 'is not whole JSON'}: {_quote(text)}")
-
-
-def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(text.split())
+    raise Unusable(
+        fault or f"the reply {'was cut off' if cut else 'is not whole JSON'}: {quoted(text, _LONGEST_QUOTE)}"
+    )
 
 
 def _validated(kind: type[T], values: Any, context: Mapping[str, Any] | None) -> T:
@@ -238,8 +238,3 @@ def _labelled_lines(text: str, kind: type[Reply]) -> dict[str, Any] | None:
         else:
             read[name] = " ".join(lines)
     return read
-
-
-def _quote(text: str) -> str:
-    text = one_line(text)
-    return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "...")

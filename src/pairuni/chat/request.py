@@ -11,7 +11,11 @@ Format = Literal["schema", "object", "text"]
 """How a server is told to reply in JSON: by a schema, as any object, by the prompt alone."""
 
 Answer = dict[str, Any]
-"""What came back, as JSON. A model's has text, finish, refusal, id, prompt_tokens and completion_tokens."""
+"""What came back, as JSON. A model's has text, finish, refusal, id, prompt_tokens and completion_tokens.
+
+Where it could not be asked as it should: "unset" lists the parameters that its server refused and that were left out,
+"over_limit" is true when the server spent more tokens than allowed.
+"""
 
 
 class Sendable(Protocol):
@@ -67,7 +71,11 @@ class PlainRequest:
 
 
 class AskingFailed(RuntimeError):
-    """One request got no answer after all that was tried."""
+    """One request got no answer after all that was tried. spent: tokens that were charged for it, sent and received."""
+
+    def __init__(self, reason: str, spent: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(reason)
+        self.spent = spent
 
 
 class AskingStopped(RuntimeError):
@@ -76,3 +84,29 @@ class AskingStopped(RuntimeError):
 
 class Stopping(threading.Event):
     """Set when the run is to stop: whoever waits wakes up."""
+
+
+class NoAnswersInARow:
+    """Counts requests without an answer, one after the other, whoever asks. Safe between threads."""
+
+    most = 10
+    """Requests after which it is not the requests' fault."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def answered(self) -> None:
+        """A request has its answer."""
+        with self._lock:
+            self._count = 0
+
+    def failed(self, reason: str) -> None:
+        """A request has none. Raises AskingStopped when it was one too many."""
+        with self._lock:
+            self._count += 1
+            if self._count >= self.most:
+                raise AskingStopped(
+                    f"{self._count} requests in a row got no answer, the last because {reason}; none of them is "
+                    "stored, and the same command asks again"
+                )

@@ -28,6 +28,13 @@ class Throttle:
         self._since_change = 0
         self.answers = 0
         """How many answers came, of all requests."""
+        self.refusals = 0
+        """How often the endpoint refused; requests that were on their way together are one refusal."""
+
+    @property
+    def most(self) -> int:
+        """How many requests may fly at once, after a refusal."""
+        return int(self._most) if self._most < float("inf") else 0
 
     @contextmanager
     def flight(self, stopping: Stopping) -> Iterator[None]:
@@ -61,4 +68,5 @@ class Throttle:
             now = time.monotonic()
             if now >= self._not_before:  # those that were on their way together are one refusal
                 self._most, self._since_change = max(1, self._flying // 2), 0
+                self.refusals += 1
             self._not_before = max(self._not_before, now + wait * random.uniform(1.0, 1.1))

@@ -172,6 +172,10 @@ def wise(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="WISE's gpt_eval.py or vllm_eval.py, or a text."),
     ] = None,
+    judge_temperature: Annotated[
+        float,
+        typer.Option(min=0.0, help="The judge's temperature; other than the official 0, the score says so."),
+    ] = 0.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests to the judge at once.")] = 8,
     limit: Limit = None,
     batch_size: BatchSize = 64,
@@ -186,7 +190,12 @@ def wise(
 
     chosen = _model(model, batch_size, device, dtype)
     chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
-    asked = {"model": judge, "base_url": base_url, "concurrency": concurrency}
+    asked = {
+        "model": judge,
+        "base_url": base_url,
+        "concurrency": concurrency,
+        "temperature": judge_temperature,
+    }
     typer.echo(
         run(
             chosen,

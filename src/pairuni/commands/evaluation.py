@@ -180,7 +180,7 @@ def wise(
     if judge is not None:
         prompt = own_prompt(protocol) if judge_prompt is None else read_prompt(judge_prompt)
         prompt.protocol(protocol)  # refuses that of the other one before anything is drawn
-        settings = EndpointSettings(**judge, temperature=0.0, max_tokens=MAX_TOKENS)
+        settings = EndpointSettings(**{"max_tokens": MAX_TOKENS, **judge})
         judging = WiseJudge(settings, Endpoint(settings, section="judge"), prompt)
     return _run(wise_benchmark(data, out, protocol=protocol, limit=limit, judge=judging), model, out)
 

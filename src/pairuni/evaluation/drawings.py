@@ -15,6 +15,7 @@ from pairuni.evaluation import geneval_files, wise
 from pairuni.evaluation.benchmark import Benchmark, Records, spread
 from pairuni.evaluation.geneval_files import Judged
 from pairuni.evaluation.judging import Asks, Case, judge_all
+from pairuni.evaluation.judging import Judged as JudgeSaid
 from pairuni.evaluation.result import Result, part_of, slug
 from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
@@ -142,9 +143,11 @@ def wise_benchmark(
     def finish(records: Records) -> list[Result]:
         if judge is None:
             return []
-        scores = _judged(drawn, files, folder, judge, protocol, out)
+        replies = _judged(drawn, folder, judge, protocol, out)
+        scores = _written(drawn, replies, files, folder, out / "judged" / slug(judge.settings.model))
         result = wise.score(scores, protocol=protocol, judge=judge.settings.model, prompts=drawn.keys())
-        return [_named(result, judge.prompt, protocol)]
+        refused = any("temperature" in said.left_out for said in replies.values())
+        return [_named(result, judge, protocol, refused)]
 
     return Benchmark(
         name=f"WISE {protocol}",
@@ -182,19 +185,28 @@ def read_wise(data: Path, protocol: wise.Protocol) -> tuple[dict[int, dict[str, 
 
 def _judged(
     drawn: Mapping[int, Mapping[str, Any]],
-    files: Mapping[int, str],
     folder: Path,
     judge: WiseJudge,
     protocol: wise.Protocol,
     out: Path,
-) -> list[dict[str, Any]]:
-    """Rows of the scores files, which are written beside the full results, a pair for each of WISE's files."""
+) -> dict[str, JudgeSaid[dict[str, int]]]:
+    """What the judge says of each prompt's picture, by the prompt's id."""
     cases = {
         str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
         for i, row in drawn.items()
     }
     read = partial(_marks, protocol=protocol)
-    replies = judge_all(cases, judge.settings, judge.endpoint, read, out / "judge.jsonl")
+    return judge_all(cases, judge.settings, judge.endpoint, read, out / "judge.jsonl")
+
+
+def _written(
+    drawn: Mapping[int, Mapping[str, Any]],
+    replies: Mapping[str, JudgeSaid[dict[str, int]]],
+    files: Mapping[int, str],
+    folder: Path,
+    judged: Path,
+) -> list[dict[str, Any]]:
+    """Rows of the scores files, which are written beside the full results, a pair for each of WISE's files."""
     full: dict[str, list[dict[str, Any]]] = {}
     scores: dict[str, list[dict[str, Any]]] = {}
     for i, row in sorted(drawn.items()):
@@ -211,7 +223,6 @@ def _judged(
         scores.setdefault(files[i], []).append(
             {"prompt_id": i, "Subcategory": row["Subcategory"], **said.marks}
         )
-    judged = out / "judged" / slug(judge.settings.model)
     for name in scores:
         write_text(judged / f"{name}_full_results.json", _array(full[name]))
         wise.write_scores(judged / f"{name}_scores_results.jsonl", scores[name])
@@ -225,11 +236,22 @@ def _marks(reply: str, protocol: wise.Protocol) -> dict[str, int] | None:
     return None if verdict is None else {"score": verdict}
 
 
-def _named(result: Result, prompt: JudgePrompt, protocol: wise.Protocol) -> Result:
-    """The result under the protocol that its judge prompt makes it."""
-    settings = {**result.settings, "judge prompt": prompt.digest}
-    name = part_of(prompt.protocol(protocol), sum(result.counts.values()), wise.PROMPTS)
-    return replace(result, protocol=name, settings=settings)
+def _named(result: Result, judge: WiseJudge, protocol: wise.Protocol, refused: bool) -> Result:
+    """The result under the protocol that its judge's prompt and temperature make it.
+
+    refused: the judge's server refused the temperature of some request, so that its own was taken.
+    """
+    temperature = (
+        "the server's own" if refused or judge.settings.temperature is None else judge.settings.temperature
+    )
+    settings = {**result.settings, "judge prompt": judge.prompt.digest, "judge temperature": temperature}
+    name = judge.prompt.protocol(protocol)
+    if temperature != wise.JUDGE_TEMPERATURE:
+        shown = temperature if isinstance(temperature, str) else f"{temperature:g}"
+        name = f"{name}, judge temperature {shown}"
+    return replace(
+        result, protocol=part_of(name, sum(result.counts.values()), wise.PROMPTS), settings=settings
+    )
 
 
 def _array(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.picture import sendable
 from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import EndpointSettings
@@ -56,10 +57,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged(Generic[M]):
-    """What the judge said, and what that means."""
+    """What the judge said, and what that means. left_out: parameters that its server refused to be asked with."""
 
     reply: str
     marks: M
+    left_out: tuple[str, ...] = ()
 
 
 def judge_all(
@@ -73,8 +75,9 @@ def judge_all(
 
     Every reply goes into ``store`` before it is read, under a digest of model, texts, picture and number of the try:
     what is there is never asked for again. A reply that cannot be read is asked for again, ``TRIES`` times in all a
-    run. Raises RuntimeError, when all others are judged, naming how many have no marks and the first of them, and at
-    once when there are too many or the endpoint answers nobody.
+    run; what is no answer, such as an empty reply, is not stored. Raises RuntimeError, when all others are judged,
+    naming how many have no marks and the first of them, and at once when there are too many or the endpoint answers
+    nobody.
     """
     stopping = Stopping()
     faults: dict[str, str] = {}
@@ -111,11 +114,11 @@ def judge_all(
                     return None
                 replies.add({key: {"case": case.name, **answer}})
             reply = str(replies[key]["text"])
-            marks = read(reply)
+            marks = None if why_no_answer(replies[key]) else read(reply)
             if marks is not None:
                 with counting:
                     progress.advance()
-                return Judged(reply, marks)
+                return Judged(reply, marks, tuple(replies[key].get("unset") or ()))
             number += 1
 
     with Journal(store) as replies, Progress("judge", total=len(cases), unit="pictures") as progress:

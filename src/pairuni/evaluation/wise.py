@@ -47,16 +47,32 @@ BUCKETS: Mapping[Protocol, Mapping[str, Bucket]] = {
     },
 }
 PROMPTS = 1000
+JUDGE_TEMPERATURE = 0.0
+"""At which both protocols' judges are asked."""
 MARKS: Mapping[str, float] = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
 """The legacy protocol's marks and their weights."""
-_SAID = re.compile(r"(consistency|realism|aesthetic quality)\W*?[:：][\s*_]*(\d)(?!\d|[.,]\d)", re.IGNORECASE)
+_SAID = re.compile(
+    r"""
+    (?<![^\W_]) (consistency | realism | aesthetic[ _-]quality) (?:[ ](?:score|mark|rating))?
+    (?: [*_]* \s* \(0\s*[-–]\s*2\) )?                           # the range, repeated
+    (?: [\s*_"'`|]* [:：=|–—-] (?![-–]) )? [\s*_"'`|(\[]*      # a colon, in bold or not, or none
+    (?<!-) (\d) (?:\.0+)? (?: \s* (?:/|out[ ]of) \s* 2 (?:\.0+)? )?
+    (?! \d | [.,–-]\d | \s*/ | \s*out[ ]of )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_BARE = re.compile(r"[\s*_]*(\d)(?:\.0+)?(?:\s*/\s*2)?[\s*_.]*")
 
 
 def marks_in(reply: str) -> dict[str, int] | None:
-    """The three marks of a legacy judge's reply: named lines, else three lines of a digit each; else None."""
-    named = {name.lower().replace(" ", "_"): int(digit) for name, digit in _SAID.findall(reply)}
+    """The three marks of a legacy judge's reply: named, else three lines of a number each; else None.
+
+    A name is followed by its mark with or without a colon, as the official script takes it, and a mark may be bold,
+    2.0 or 2/2. Unlike there, 20 is not 2, 1.5 is not 1 and 2/5 is not 2: such a reply holds no marks.
+    """
+    named = {re.sub(r"[ -]", "_", name.lower()): int(digit) for name, digit in _SAID.findall(reply)}
     if len(named) < len(MARKS):
-        digits = [line.strip() for line in reply.splitlines() if re.fullmatch(r"\s*\d\s*", line)]
+        digits = [found[1] for line in reply.split("\n") if (found := _BARE.fullmatch(line))]
         named = dict(zip(MARKS, map(int, digits), strict=False)) if len(digits) == len(MARKS) else {}
     return named if named and max(named.values()) <= 2 else None
 

@@ -26,6 +26,10 @@ MAX_TOKENS = 2000
 """Longest reply, as in the legacy protocol; the verified one's is one line by a judge that does not think aloud."""
 
 _FIELD = re.compile(r"\{(Prompt|Explanation)\}")
+_SCORE = re.compile(
+    r"score[*_\"'`]*\s*[:：=]?[\s*_\"'`]*([01])(?:\.0+)?(?:\s*/\s*1)?(?!\d|[.,]\d|\s*/|\w)", re.IGNORECASE
+)
+_BARE_SCORE = re.compile(r"[\s*_]*([01])(?:\.0+)?(?:\s*/\s*1)?[\s*_.]*")
 _FUNCTION = "build_evaluation_messages"
 
 _OWN_SYSTEM = "You judge generated pictures strictly, by what can be seen in them."
@@ -110,10 +114,9 @@ def verdict_in(reply: str) -> int | None:
     Reasoning in front of it is not read.
     """
     said = without_reasoning(reply)
-    named = re.search(r"score\**\s*:?\**\s*([01])\b", said, re.IGNORECASE)
-    if named:
+    if named := _SCORE.search(said):
         return int(named[1])
-    bare = re.findall(r"^\s*([01])\s*$", said, re.MULTILINE)
+    bare = [found[1] for line in said.split("\n") if (found := _BARE_SCORE.fullmatch(line))]
     return int(bare[0]) if len(bare) == 1 else None
 
 

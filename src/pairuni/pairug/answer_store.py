@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Self
 
+from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.request import Answer
 from pairuni.pairug.jsonl import dump
 
@@ -22,7 +24,18 @@ class AnswerStore:
     A line is written at once, in one piece, before anybody sees the answer: it outlives the process. What a
     kill left of a last line is cut off before the next is written, any other line that cannot be read is passed
     over with a warning. ``with store:`` keeps other processes from writing and closes at the end.
+
+    Tokens that were spent without an answer have lines of their own, {"spent": [sent, received]}. What is stored as
+    the answer of a model and is none, such as an empty reply, counts as tokens alone: its key is asked for again.
     """
+
+    prompt_tokens: int
+    completion_tokens: int
+    left_out: Counter[str]
+    """Parameters that servers refused -> answers that were given without them."""
+    _charged: tuple[int, int]
+    over_limit: int
+    """Answers on which servers spent more tokens than allowed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,6 +89,16 @@ class AnswerStore:
         assert kept is not None
         return kept
 
+    def charge(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Write down tokens that were spent without an answer."""
+        if not prompt_tokens and not completion_tokens:
+            return
+        line = dump({"spent": [prompt_tokens, completion_tokens]}).encode() + b"\n"
+        with self._lock:
+            self._append(line)
+            self._end += len(line)
+            self._charge(prompt_tokens, completion_tokens)
+
     def absorb(self, part: Path) -> None:
         """Take over the answers of another file, then remove it. One that is gone already was taken over."""
         if not part.exists():
@@ -85,6 +108,7 @@ class AnswerStore:
                 answer = other.get(key)
                 assert answer is not None
                 self.put(key, answer)
+            self.charge(*other._charged)
         os.fsync(self._file)
         part.unlink()
 
@@ -102,13 +126,26 @@ class AnswerStore:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _enter(self, key: str, answer: Answer, start: int, length: int) -> None:
+        spent = int(answer.get("prompt_tokens") or 0), int(answer.get("completion_tokens") or 0)
+        if {"text", "finish"} <= answer.keys() and why_no_answer(answer):
+            self._charge(*spent)
+            return
         self._places[key] = (start, length)
-        self.prompt_tokens += int(answer.get("prompt_tokens") or 0)
-        self.completion_tokens += int(answer.get("completion_tokens") or 0)
+        self.prompt_tokens += spent[0]
+        self.completion_tokens += spent[1]
+        self.left_out.update(map(str, answer.get("unset") or ()))
+        self.over_limit += bool(answer.get("over_limit"))
+
+    def _charge(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self._charged = (self._charged[0] + prompt_tokens, self._charged[1] + completion_tokens)
 
     def _load(self) -> None:
         """Enter every whole line."""
-        self.prompt_tokens = self.completion_tokens = 0
+        self.prompt_tokens = self.completion_tokens = self.over_limit = 0
+        self.left_out = Counter()
+        self._charged = (0, 0)
         self._places: dict[str, tuple[int, int]] = {}
         end = 0
         with self.path.open("rb") as lines:
@@ -117,7 +154,10 @@ class AnswerStore:
                     break
                 try:
                     row = json.loads(line)
-                    if row["key"] not in self._places:
+                    if "spent" in row:
+                        sent, received = row["spent"]
+                        self._charge(int(sent), int(received))
+                    elif row["key"] not in self._places:
                         self._enter(row["key"], row["answer"], end, len(line))
                 except (ValueError, KeyError, TypeError, AttributeError):
                     logger.warning(

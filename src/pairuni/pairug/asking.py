@@ -125,6 +125,8 @@ def in_rounds(
         for key, answer in answers.items():
             if isinstance(answer, dict):
                 answers[key] = store.put(key, answer)
+            elif isinstance(answer, AskingFailed):
+                store.charge(*answer.spent)
         for talk in talks:
             assert talk.request is not None
             answer = answers[talk.request.key]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairuni.chat.endpoint import Dialect, answer_from_body
-from pairuni.chat.replies import one_line
+from pairuni.chat.bodies import ErrorInside, ErrorSaid, NoAnswer, answer_from_body, error_of
+from pairuni.chat.dialect import Dialect, Refusal
+from pairuni.chat.quoting import one_line
 from pairuni.chat.request import AskingFailed
 from pairuni.config import CompletionSettings
 from pairuni.files import replacing
@@ -29,6 +29,9 @@ MOST_ERRORS = 3
 
 
 _CUSTOM_ID = re.compile(rb'\{"custom_id": "([0-9a-f]+)"')
+_TEMPERATURE = b'"temperature":'  # inside of texts its quotes would be escaped
+_LONGEST_END = 8192
+"""Bytes of a line in which the parameters stand, behind the messages."""
 
 
 class BatchFiles:
@@ -41,16 +44,21 @@ class BatchFiles:
     def __init__(self, folder: Path, settings: CompletionSettings, budget: Budget) -> None:
         self.folder = folder
         self._budget = budget
+        self._settings = settings
         self._dialect = Dialect("schema" if settings.structured == "auto" else settings.structured)
+        self._refusals: dict[Refusal, None] = {}
+        self._without_temperature: set[str] = set()
         self._written: Counter[str] = Counter()
         self._files: dict[str, Path] = {}
         self._errors: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._expired: defaultdict[str, set[str]] = defaultdict(set)
         self._fresh = 0
         for path in sorted(folder.glob("requests-*.jsonl")):
-            for key in _keys_in(path):
+            for key, temperature in _requests_in(path):
                 self._written[key] += 1
                 self._files[key] = path
+                if settings.temperature is not None and not temperature:
+                    self._without_temperature.add(key)
 
     def read_results(self, store: AnswerStore) -> None:
         """Store every answer of the results. Raises ValueError naming file and line of what is no result."""
@@ -91,10 +99,12 @@ class BatchFiles:
             return [broken.get(one.key) for one in requests]
         waiting |= {one.key for one in fresh}
         names = sorted({self._files[key].name for key in waiting})
+        back = [reason for one in fresh for reason in list(self._errors[one.key].values())[-1:]]
+        told = f"; {len(back):,} of them came back without an answer, the last: {back[-1]}" if back else ""
         raise CompletionPaused(
             f"{self._fresh:,} new requests written, {len(waiting) - self._fresh:,} still without a result; submit "
             f"{', '.join(names)} of {self.folder} as batches for {URL} unless you have, put their result and "
-            "error files into the same folder and run the same command to go on"
+            f"error files into the same folder and run the same command to go on{told}"
         )
 
     def _back(self, key: str) -> int:
@@ -112,16 +122,26 @@ class BatchFiles:
         response = row.get("response") or {}
         try:
             if response.get("status_code") == 200:
-                store.put(key, answer_from_body(response.get("body")))
+                answer = answer_from_body(response.get("body"))
+                if key in self._without_temperature:
+                    answer["unset"] = ["temperature"]
+                store.put(key, answer)
                 return
-            error = row.get("error") or (response.get("body") or {}).get("error") or response
-            if error.get("code") == "batch_expired":  # nobody looked at it
-                self._expired[key].add(result)
-                return
-            said = error.get("message") or json.dumps(error)
+            error = error_of(
+                {"error": row.get("error") or (response.get("body") or {}).get("error") or response}
+            )
+        except NoAnswer as fault:
+            self._errors[key][result] = f"its result holds {fault}"
+            return
+        except ErrorInside as fault:
+            error = fault.error
         except (ValueError, AttributeError) as fault:
-            said = str(fault)
-        self._errors[key][result] = one_line(said)[:300]
+            error = ErrorSaid(one_line(str(fault)))
+        if error.code == "batch_expired":  # nobody looked at it
+            self._expired[key].add(result)
+            return
+        self._errors[key][result] = error.message
+        self._refusals[Refusal(error.message, error.parameter)] = None
 
     def _write(self, requests: Sequence[Request]) -> dict[str, ImageError]:
         """Requests in as many files as the limits want, each whole or absent; what cannot be sent, by key."""
@@ -155,13 +175,19 @@ class BatchFiles:
         return broken
 
     def _line(self, request: Request) -> bytes:
-        body = self._dialect.body(request)
+        dialect = self._dialect
+        for refusal in self._refusals:
+            fixed = self._settings.structured != "auto"
+            dialect = dialect.after(refusal, request, fixed=fixed, named_only=True) or dialect
+        if dialect.left_out(request):
+            self._without_temperature.add(request.key)
+        body = dialect.body(request)
         return dump({"custom_id": request.key, "method": "POST", "url": URL, "body": body}).encode() + b"\n"
 
 
-def _keys_in(path: Path) -> Iterator[str]:
-    """The ids of a file of requests, without reading its pictures as JSON."""
+def _requests_in(path: Path) -> Iterator[tuple[str, bool]]:
+    """(id, whether a temperature is asked for) of a file of requests, without reading its pictures as JSON."""
     with path.open("rb") as lines:
         for line in lines:
             if match := _CUSTOM_ID.match(line):
-                yield match[1].decode()
+                yield match[1].decode(), _TEMPERATURE in line[-_LONGEST_END:]

@@ -316,7 +316,7 @@ def _write(
     if compared is not None:
         stats["matchings"] = compared
     if usage is not None:
-        stats["completion"] = {**asdict(usage), "prompts": PROMPTS_DIGEST}
+        stats["completion"] = {**usage.to_json(), "prompts": PROMPTS_DIGEST}
     with (
         replacing(settings.out / "quadruples.jsonl") as aside,
         aside.open("w", encoding="utf-8") as lines,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pairuni.chat.request import AskingStopped, Stopping
 from pairuni.config import CompletionSettings
@@ -143,16 +144,34 @@ def plan(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a data set has taken so far, over all its builds; cost at the prices of the settings, None without any."""
+    """What a data set has taken so far, over all its builds; cost at the prices of the settings, None without
+    any.
+
+    asked_without: parameters that servers refused -> answers given without them. over_limit: answers on which servers
+    spent more tokens than max_tokens.
+    """
 
     answers: int
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    asked_without: Mapping[str, int] = field(default_factory=dict)
+    over_limit: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As statistics hold it: what did not happen is left out."""
+        without = {f"asked_without_{name}": count for name, count in self.asked_without.items()}
+        over = {"over_limit": self.over_limit} if self.over_limit else {}
+        whole = {
+            name: value for name, value in asdict(self).items() if name not in ("asked_without", "over_limit")
+        }
+        return whole | without | over
 
 
 def usage_of(settings: CompletionSettings, store: AnswerStore) -> Usage:
     """Of all answers in the store. What was in flight at a kill is not among them."""
     priced = settings.price_input or settings.price_output
     cost = cost_of(settings, store.prompt_tokens, store.completion_tokens) if priced else None
-    return Usage(len(store), store.prompt_tokens, store.completion_tokens, cost)
+    return Usage(
+        len(store), store.prompt_tokens, store.completion_tokens, cost, dict(store.left_out), store.over_limit
+    )

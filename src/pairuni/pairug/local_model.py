@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pairuni.chat.request import Answer
+from pairuni.chat.bodies import why_no_answer
+from pairuni.chat.reasoning import without_reasoning
+from pairuni.chat.request import Answer, AskingFailed, NoAnswersInARow
 from pairuni.config import CompletionSettings
 from pairuni.hub import model_folder
 from pairuni.pairug.requests import Request
@@ -21,6 +23,7 @@ class LocalModel:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self._settings = settings
+        self._row = NoAnswersInARow()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = str(model_folder(settings.model, kind="vision-language model (completion.model)"))
         try:
@@ -37,11 +40,14 @@ class LocalModel:
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Answer | ImageError]:
-        """One answer a request, in order; ImageError for a picture that cannot be used."""
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed | ImageError]:
+        """One answer a request, in order; ImageError for a picture that cannot be used, AskingFailed for no answer.
+
+        Raises AskingStopped when many in a row have none.
+        """
         usable: list[int] = []
         pictures = []
-        answers: list[Answer | ImageError] = [ImageError("is not looked at") for _ in requests]
+        answers: list[Answer | AskingFailed | ImageError] = [ImageError("is not looked at") for _ in requests]
         for place, request in enumerate(requests):
             try:
                 pictures.append(request.picture.load())
@@ -51,8 +57,17 @@ class LocalModel:
         if usable:
             said = self._generate([requests[place] for place in usable], pictures)
             for place, answer in zip(usable, said, strict=True):
-                answers[place] = answer
+                answers[place] = self._checked(answer)
         return answers
+
+    def _checked(self, answer: Answer) -> Answer | AskingFailed:
+        reason = why_no_answer(answer)
+        if reason is None:
+            self._row.answered()
+            return answer
+        said = f"{self._settings.model} gave {reason}"
+        self._row.failed(said)
+        return AskingFailed(said, (answer["prompt_tokens"], answer["completion_tokens"]))
 
     def _generate(self, requests: Sequence[Request], pictures: Sequence[Any]) -> list[Answer]:
         import torch
@@ -83,7 +98,7 @@ class LocalModel:
         ]
         count = ended[0] + 1 if ended else len(tokens)
         return {
-            "text": self._processor.tokenizer.decode(tokens[:count], skip_special_tokens=True).strip(),
+            "text": self._text(tokens[: count - bool(ended)]),
             "finish": "stop" if ended else "length",
             "refusal": None,
             "id": "",
@@ -91,9 +106,14 @@ class LocalModel:
             "completion_tokens": count,
         }
 
-
-def _listed(ends: Any) -> list[int]:
-    return ends if isinstance(ends, list) else []
+    def _text(self, tokens: Any) -> str:
+        """The text without special tokens, except where they are the marks around reasoning."""
+        decode = self._processor.tokenizer.decode
+        plain, marked = (
+            str(decode(tokens, skip_special_tokens=skipped)).strip() for skipped in (True, False)
+        )
+        kept = without_reasoning(marked).strip()
+        return marked if plain and (not kept or not marked.startswith(kept)) else plain
 
 
 def messages_of(request: Request) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pairuni.chat.replies import Reply, Unusable, one_line, read_reply, schema_of
+from pairuni.chat.quoting import one_line
+from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
 from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
 from pairuni.pairug.conversation import Half, Sample

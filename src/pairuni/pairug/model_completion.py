@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.chat.endpoint import Endpoint, check_secrets
-from pairuni.chat.request import Answer, Stopping
+from pairuni.chat.request import Answer, AskingFailed, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.asking import Begin, Ended, at_once, in_rounds, next_request
@@ -60,6 +60,9 @@ class ModelCompleter:
                 budget.reserve(request, stopping)
                 try:
                     return store.put(request.key, ask(request, stopping))
+                except AskingFailed as error:
+                    store.charge(*error.spent)
+                    raise
                 finally:
                     budget.release(request)
 

@@ -1,0 +1,14 @@
+"""Words of others inside of a sentence."""
+
+from __future__ import annotations
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space as one space."""
+    return " ".join(text.split())
+
+
+def quoted(text: str, longest: int) -> str:
+    """The text on one line in quotes, shortened to ``longest`` characters."""
+    text = one_line(text)
+    return repr(text if len(text) <= longest else text[: longest - 3] + "...")

@@ -1,0 +1,112 @@
+"""One request over HTTP: within a time as a whole, not only between bytes, and never more than can be held."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+import httpx2
+
+Made = TypeVar("Made")
+
+_ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+_GZIP = b"\x1f\x8b"
+
+
+class Lost(Exception):
+    """A request without a whole answer, which may have one when it is sent again."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back; body is not compressed any more."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transfer:
+    """Posts JSON, from many threads. Redirections are returned, not followed."""
+
+    def __init__(
+        self, headers: Mapping[str, str], *, timeout: float, deadline: float, most_bytes: int
+    ) -> None:
+        """timeout: seconds without a byte; deadline: seconds in all; most_bytes: the longest body."""
+        self._timeout = timeout
+        self._deadline = deadline
+        self._most_bytes = most_bytes
+        sent = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "gzip"}
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+        self._client = httpx2.Client(headers={**sent, **headers}, timeout=timeout, limits=limits)
+
+    def post(self, url: str, body: bytes) -> Response:
+        """Raises Lost."""
+        return _within(self._deadline + 1.0, lambda: self._post(url, body), self._too_long())
+
+    def _post(self, url: str, body: bytes) -> Response:
+        until = time.monotonic() + self._deadline
+        data = bytearray()
+        try:
+            with self._client.stream("POST", url, content=body) as response:
+                for piece in response.iter_raw():
+                    data += piece
+                    if time.monotonic() > until:
+                        raise self._too_long()
+                    if len(data) > self._most_bytes:
+                        raise Lost(f"the answer is longer than {self._most_bytes:,} bytes")
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Response(response.status_code, headers, self._plain(bytes(data), headers))
+        except httpx2.TimeoutException:
+            raise Lost(f"no answer within {self._timeout:g} seconds") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            raise Lost(f"the connection broke ({error or type(error).__name__})") from None
+
+    def _plain(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        """The body as it was before it was compressed, also where no header says that it is."""
+        for encoding in reversed(
+            [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
+        ):
+            if encoding in _ENCODINGS and not (encoding == "gzip" and not data.startswith(_GZIP)):
+                data = self._inflated(data, _ENCODINGS[encoding])
+            elif encoding not in ("", "identity", "gzip"):
+                raise Lost(f"the answer is compressed as {encoding}, which was not asked for")
+        return self._inflated(data, _ENCODINGS["gzip"]) if data.startswith(_GZIP) else data
+
+    def _inflated(self, data: bytes, bits: int) -> bytes:
+        inflating = zlib.decompressobj(bits)
+        try:
+            plain = inflating.decompress(data, self._most_bytes)
+        except zlib.error as error:
+            raise Lost(f"the answer is not compressed as it says ({error})") from None
+        if not inflating.eof:
+            raise Lost("the compressed answer is not whole, or too long")
+        return plain
+
+    def _too_long(self) -> Lost:
+        return Lost(f"no whole answer within {self._deadline:g} seconds, though bytes keep coming")
+
+
+def _within(seconds: float, work: Callable[[], Made], late: Exception) -> Made:
+    """What ``work`` returns or raises, in a thread that is left behind when it takes longer than ``seconds``."""
+    ended: SimpleQueue[tuple[Made] | BaseException] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((work(),))
+        except BaseException as error:  # carried to the thread that waits, which raises it
+            ended.put(error)
+
+    threading.Thread(target=run, daemon=True, name="request").start()
+    try:
+        end = ended.get(timeout=seconds)
+    except Empty:
+        raise late from None
+    if isinstance(end, BaseException):
+        raise end
+    return end[0]
