@@ -95,13 +95,13 @@ def test_what_follows_the_end_mark_is_reported(tmp_path, packed, rest):
     )
     assert samples == ["text a"]
     assert "what follows its end mark, from byte 1" in problem
-    assert "is no archive; 1 records before are whole" in problem
+    assert "is no archive; 1 record is whole before" in problem
 
 
 def test_what_follows_a_packed_file_is_reported(tmp_path):
     samples, (problem,), _ = found(tmp_path / "x.tar.gz", gzip.compress(archive(record("a"))) + b"more")
     assert samples == ["text a"]
-    assert "is cut off or damaged; 1 records are whole" in problem
+    assert "is cut off or damaged; 1 record is whole" in problem
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -63,8 +63,17 @@ def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                found = _parse(line)
+                found = parse_object(line, finite=True)
                 yield number, Problem(path, number, "", found) if isinstance(found, str) else found
+
+
+def parse_object(data: bytes, *, finite: bool = False) -> dict[str, Any] | str:
+    """The JSON object that ``data`` is, or why it is none. finite: refuse NaN and the infinities."""
+    try:
+        values = parse_json(data, finite=finite)
+    except ValueError as error:
+        return str(error)
+    return values if isinstance(values, dict) else f"must be a JSON object, not {type(values).__name__}"
 
 
 def validate(path: Path, number: int, values: dict[str, Any], kind: type[R]) -> R | list[Problem]:
@@ -104,14 +113,6 @@ def dump(values: Any) -> str:
 def dump_lines(rows: Iterable[Any]) -> str:
     """Plain rows as JSON Lines."""
     return "".join(dump(row) + "\n" for row in rows)
-
-
-def _parse(line: bytes) -> dict[str, Any] | str:
-    try:
-        values = parse_json(line, finite=True)
-    except ValueError as error:
-        return str(error)
-    return values if isinstance(values, dict) else f"must be a JSON object, not {type(values).__name__}"
 
 
 def _reason(details: dict[str, Any]) -> str:

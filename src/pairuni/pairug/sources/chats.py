@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pairuni.placeholders import without_placeholders
+from pairuni.text import parse_json
 
 QUESTIONS = ("human", "user")
 REPLIES = ("gpt", "assistant", "model", "bot")
@@ -56,8 +56,8 @@ def words_of(value: Any, roles: Sequence[str]) -> Any:
 def _list(value: Any) -> list[Any] | None:
     if isinstance(value, str) and value.lstrip()[:1] == "[" and len(value) <= _LONGEST:
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parse_json(value)
+        except ValueError:
             return None
         return value if isinstance(value, list) and value and isinstance(value[0], dict) else None
     return value if isinstance(value, list) else None

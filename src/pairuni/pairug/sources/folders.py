@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from pairuni.files import read_regular
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.others import why_left_out
-from pairuni.pairug.sources.rows import Row, Rows
-from pairuni.pairug.sources.tars import json_object
+from pairuni.pairug.sources.rows import Row, Rows, text_columns
 from pairuni.paths import link_fault
 from pairuni.pictures import PICTURE_SUFFIXES
 
@@ -22,10 +22,10 @@ MOST_TEXT = 1 << 26
 def folder_rows(folder: Path, *, links: bool = False) -> Rows:
     """A row for each picture at any depth, in the order of names.
 
-    A .txt is column ``txt``; the keys of a .json object are columns. The id is the path without its suffix, the
-    tag the name of the folder that the picture lies in. Folders that are links are read, each folder once; a text
-    that is a link out of the folder is a problem unless ``links``. Names that begin with a dot are passed over, all
-    other files that are not used are left out with a reason.
+    A .txt is column ``txt``; the keys of a .json object are columns; a picture may have both. The id is the path
+    without its suffix, the tag the name of the folder that the picture lies in. Folders that are links are read, each
+    folder once; a text that is a link out of the folder is a problem unless ``links``. Names that begin with a dot are
+    passed over, all other files that are not used are left out with a reason.
     """
     for found in _files(folder, folder, {_identity(folder)}):
         if not isinstance(found, tuple):
@@ -44,8 +44,8 @@ def folder_rows(folder: Path, *, links: bool = False) -> Rows:
 
 def _files(
     folder: Path, top: Path, seen: set[tuple[int, int]]
-) -> Iterator[tuple[Path, str | None] | Row | Problem]:
-    """(A picture, the name of the text beside it), and what is left out. seen: folders that are read already."""
+) -> Iterator[tuple[Path, list[str]] | Row | Problem]:
+    """(A picture, the names of the texts beside it), and what is left out. seen: folders that are read already."""
     try:
         with os.scandir(folder) as entries:
             listed = sorted(
@@ -57,11 +57,11 @@ def _files(
         yield Problem(top, 0, "", f"cannot be listed ({error.strerror})", folder.relative_to(top).as_posix())
         return
     texts = {
-        _small(name): name
+        _plain(name): name
         for name, is_folder, _ in reversed(listed)
         if not is_folder and _suffix(name) in _TEXTS
     }
-    used = set()
+    used: set[str] = set()
     for name, is_folder, is_link in listed:
         path = folder / name
         if is_folder:
@@ -73,8 +73,9 @@ def _files(
                 seen.add(identity)
                 yield from _files(path, top, seen)
         elif _suffix(name) in PICTURE_SUFFIXES:
-            beside = next((texts[path.stem + one] for one in _TEXTS if path.stem + one in texts), None)
-            used.add(beside)
+            stem = _plain(path.stem)
+            beside = [texts[stem + suffix] for suffix in _TEXTS if stem + suffix in texts]
+            used.update(beside)
             yield path, beside
         elif _suffix(name) not in _TEXTS:
             yield Row(top, {}, left_out=why_left_out(_suffix(name)))
@@ -98,27 +99,29 @@ def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
 
 
-def _small(name: str) -> str:
-    """The name with its suffix in small letters."""
-    return Path(name).stem + _suffix(name)
+def _plain(name: str) -> str:
+    """The name with its suffix in lower case and composed letters, which macOS takes apart."""
+    return unicodedata.normalize("NFC", Path(name).stem) + _suffix(name)
 
 
-def _columns(picture: Path, beside: str | None, inside: Path | None) -> dict[str, object] | str:
+def _columns(picture: Path, beside: list[str], inside: Path | None) -> dict[str, object] | str:
     """The columns beside a picture, or why there are none. inside: folder that a link must not leave."""
-    if beside is None:
-        return f"has no text beside it ({picture.stem}.txt or {picture.stem}.json)"
-    path = picture.with_name(beside)
+    columns: dict[str, object] = {}
+    for name in beside:
+        found = _columns_of(picture.with_name(name), inside)
+        if isinstance(found, str):
+            return f"{name} {found}"
+        columns |= found
+    return columns if beside else f"has no text beside it ({picture.stem}.txt or {picture.stem}.json)"
+
+
+def _columns_of(path: Path, inside: Path | None) -> dict[str, object] | str:
     if inside is not None and (fault := link_fault(path, inside)) is not None:
-        return f"{beside} {fault}; ?images=FOLDER opens a folder with its links"
+        return f"{fault}; ?images=FOLDER opens a folder with its links"
     try:
-        text = read_regular(path, most=MOST_TEXT).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return f"{beside} is not UTF-8 text (byte {error.start + 1})"
+        data = read_regular(path, most=MOST_TEXT)
     except OSError as error:
-        return f"{beside} cannot be read ({error.strerror})"
+        return f"cannot be read ({error.strerror})"
     except ValueError as error:
-        return f"{beside} {error}"
-    if _suffix(beside) == ".txt":
-        return {"txt": text}
-    found = json_object(text)
-    return f"{beside} {found}" if isinstance(found, str) else found
+        return str(error)
+    return text_columns(_suffix(path.name), data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import re
 import tokenize
 import unicodedata
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pairuni.pairug.options import LETTERS
+from pairuni.text import parse_json
 
 LONGEST = 1 << 16
 """Characters of such a text."""
@@ -40,8 +40,8 @@ def parsed(text: str) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None
 
 

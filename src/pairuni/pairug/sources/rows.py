@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pairuni.pairug.jsonl import Problem, iter_objects
+from pairuni.pairug.jsonl import Problem, iter_objects, parse_object
+from pairuni.text import decode_text
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26
@@ -42,6 +43,16 @@ class Row:
 
 
 Rows = Iterator[Row | Problem]
+
+
+def text_columns(suffix: str, data: bytes) -> dict[str, Any] | str:
+    """The columns of a text beside a picture, or why there are none: the keys of a .json, else ``txt``."""
+    if suffix == ".json":
+        return parse_object(data)
+    try:
+        return {"txt": decode_text(data)}
+    except ValueError as error:
+        return str(error)
 
 
 def json_lines(path: Path) -> Rows:

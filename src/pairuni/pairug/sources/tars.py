@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import tarfile
 import zlib
@@ -14,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from pairuni.counts import counted
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.others import why_left_out
-from pairuni.pairug.sources.rows import Row, Rows
+from pairuni.pairug.sources.rows import Row, Rows, text_columns
 from pairuni.pictures import PICTURE_SUFFIXES
 
 _TEXTS = (".txt", ".json")
@@ -46,15 +46,13 @@ def tar_rows(path: Path) -> Rows:
                 yield from reader.rows(archive)
                 yield from reader.ended()
     except _NoArchive as error:
-        yield Problem(path, 0, "", f"{error}; {reader.count:,} records before are whole")
+        yield Problem(path, 0, "", f"{error}; {reader.whole} before")
         return
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         where = f"after member {reader.key}" if reader.key else ""
         if reader.parts.keys() & set(PICTURE_SUFFIXES) and reader.parts.keys() & set(_TEXTS):
             yield from reader.ended()
-        yield Problem(
-            path, 0, "", f"is cut off or damaged; {reader.count:,} records are whole ({error})", where
-        )
+        yield Problem(path, 0, "", f"is cut off or damaged; {reader.whole} ({error})", where)
         return
     if not reader.count:
         seen = f": {reader.key} and others are no picture, .txt or .json by what follows their first dot"
@@ -72,6 +70,10 @@ class _Reader:
     others: list[str] = field(default_factory=list)
     """Suffixes of the record's members that are not read."""
     several_dots: bool = False
+
+    @property
+    def whole(self) -> str:
+        return f"{counted(self.count, 'record')} {'is' if self.count == 1 else 'are'} whole"
 
     def rows(self, tar: tarfile.TarFile) -> Rows:
         while (member := tar.next()) is not None:
@@ -96,7 +98,7 @@ class _Reader:
         if self.parts:
             self.count += 1
             yield self._row()
-        elif self.several_dots and self.count:
+        elif self.several_dots:
             yield Row(self.path, {}, left_out=_SEVERAL_DOTS)
         self.parts, self.others, self.several_dots = {}, [], False
 
@@ -123,18 +125,10 @@ class _Reader:
             if suffix in PICTURE_SUFFIXES:
                 pictures.append({"bytes": data, "path": f"{self.key}{suffix}"})
                 continue
-            try:
-                text = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                reason = f"is not UTF-8 text (byte {error.start + 1})"
-                return Problem(self.path, 0, "", reason, f"member {self.key}{suffix}")
-            if suffix == ".txt":
-                values["txt"] = text
-                continue
-            found = json_object(text)
+            found = text_columns(suffix, data)
             if isinstance(found, str):
                 return Problem(self.path, 0, "", found, f"member {self.key}{suffix}")
-            values = {**found, **values}
+            values = {**values, **found} if suffix == ".txt" else {**found, **values}
         if pictures:
             values["image"] = pictures
         member = f"member {self.key}"
@@ -226,12 +220,3 @@ def _split(member: str) -> tuple[str, str]:
     path = PurePosixPath(member)
     stem, dot, suffix = path.name.partition(".")
     return str(path.with_name(stem)) if stem else member, f"{dot}{suffix}".lower()
-
-
-def json_object(text: str) -> dict[str, Any] | str:
-    """The object that ``text`` is, or why it is none."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return f"is not whole JSON ({error})"
-    return values if isinstance(values, dict) else f"must be a JSON object, not {type(values).__name__}"
