@@ -314,6 +314,16 @@ def test_weights_that_are_no_numbers_in_the_original_layout(tmp_path):
         convert_checkpoint(tmp_path / "model", tmp_path / "new", "transformers")
 
 
+def test_weights_that_float16_does_not_hold(copied):
+    change(copied, lambda tensors: tensors["lm_head.weight"][0, 0].fill_(70_000.0))
+    with pytest.raises(ValueError, match=r"exceed float16 \(lm_head.weight\); choose another dtype"):
+        load_policy(copied, device="cpu", dtype="float16")
+    assert (
+        float(load_policy(copied, device="cpu", dtype="bfloat16").module.lm_head.weight.detach().max())
+        > 69_000
+    )
+
+
 def test_weights_of_whole_numbers(copied):
     change(copied, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"].int()}))
     refused(copied, "1 tensors are no floating-point numbers (lm_head.weight)")

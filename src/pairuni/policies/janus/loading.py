@@ -28,7 +28,7 @@ from pairuni.policies.janus.layout import (
 )
 from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
 from pairuni.policies.janus.tokenizer import load_tokenizer
-from pairuni.policies.janus.weights import check_tensors, read_tensors
+from pairuni.policies.janus.weights import check_tensors, few, is_finite, read_tensors
 from pairuni.policies.relatives import refusal, relative_by_config
 
 PROCESSOR_FILE, PICTURES_FILE = "processor_config.json", "preprocessor_config.json"
@@ -278,9 +278,14 @@ def _filled(
     check_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     with quiet(), described_by(folder / "config.json"):
-        return JanusForConditionalGeneration.from_pretrained(
+        model = JanusForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype or own
         )
+    if dtype == torch.float16:  # the one type that holds fewer magnitudes than others
+        broken = [name for name, tensor in model.named_parameters() if not is_finite(tensor.detach())]
+        if broken:
+            raise ValueError(f"The weights in {folder} exceed float16 ({few(broken)}); choose another dtype.")
+    return model
 
 
 def _shapes(folder: Path, config: JanusConfig, dtype: torch.dtype | None) -> JanusForConditionalGeneration:

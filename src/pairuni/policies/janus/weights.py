@@ -64,13 +64,14 @@ def read_file(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} is not a table of tensors; give the released checkpoint.")
-    broken = [name for name, tensor in content.items() if not _is_finite(tensor)]
+    broken = [name for name, tensor in content.items() if not is_finite(tensor)]
     if broken:
-        raise ValueError(f"{path} holds NaN or infinite weights ({_few(broken)}); use an earlier checkpoint.")
+        raise ValueError(f"{path} holds NaN or infinite weights ({few(broken)}); use an earlier checkpoint.")
     return content
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number of a tensor is NaN or infinite; tensors of whole numbers have neither."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     if tensor.element_size() == 1:  # few operations know 8-bit floats
@@ -98,10 +99,11 @@ def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path
         ("no floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),
     ):
         if names:
-            problems.append(f"{len(names)} tensors are {kind} ({_few(names)})")
+            problems.append(f"{len(names)} tensors are {kind} ({few(names)})")
     if problems:
         raise ValueError(f"The weights in {source} do not fit their config.json: {'; '.join(problems)}.")
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """The first three of many names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
