@@ -584,7 +584,8 @@ def test_a_login_page_is_named(tmp_path: Path) -> None:
     with (
         server(lambda *_: (200, page, {"Content-Type": "application/json"})) as one,
         pytest.raises(
-            AskingStopped, match=r"a page of HTML, not as a chat endpoint \(the page is called 'Sign in"
+            AskingStopped,
+            match=r"title is 'Sign in to the proxy', answers with a page of HTML, not as a chat",
         ),
     ):
         run(one, tmp_path)

@@ -256,11 +256,11 @@ class Endpoint:
         if not 200 <= response.status < 300:
             return self._refused(response.status, error_said(text), response.headers, address)
         if is_html(text):
-            title = f" (the page is called {title_of(text)})" if title_of(text) else ""
+            title = f", whose title is {title_of(text)}," if title_of(text) else ""
             hint = "" if address.base.endswith("/v1") else f"; should {self._section}.base_url end in /v1?"
             return Fault(
                 "stop",
-                f"{self._clear(address)} answers with a page of HTML, not as a chat endpoint{title}{hint}",
+                f"{self._clear(address)}{title} answers with a page of HTML, not as a chat endpoint{hint}",
                 nowhere=True,
             )
         try:
