@@ -29,6 +29,7 @@ PIECES = [
     "\\[", "\\text{", "\\,", "[", "(", "[(", " ", "\n", " \n", "\t", "5 kg ", "km per ", "km/", "square ",
     "yes ", "no ", "no, ", "because ", "or ", "but ", "? no", "more than ", "at least ", "Figure 2 ",
     "I is ", "a.b.", "’", "don't ", "\ufdfa", "①", "Ａ", "红色", "٣", "\ud800", "\0", "<|channel|>",
+    " is the answer ", "B is correct ", "so ", "so, ", "a = ", "= ", "left of ", "三只", "是 ", "angle B = 7 ",
 ]  # fmt: skip
 LENGTH = 64_000
 

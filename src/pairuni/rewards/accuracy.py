@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.answers import chosen_letters, final_answer, parse_options
-from pairuni.rewards.claims import DENIAL, first_line, stated, undenied
+from pairuni.rewards.claims import DENIAL, concluded, first_line, stated, undenied
 from pairuni.rewards.mathematics import Patience, formulas_equal, formulas_in, is_symbolic
 from pairuni.rewards.quantities import gives, true_quantity
+from pairuni.rewards.sentences import answers_in_a_sentence
 from pairuni.rewards.words import fold, normalise, same_words
 from pairuni.rewards.yes_no import UNKNOWING, says
 
@@ -22,7 +23,7 @@ LONGEST = 100_000
 """Characters of an answer; a longer one is wrong unread."""
 
 _LEAD_IN = re.compile(
-    r"^(?:(?:it|this|that|there|they|i|[a-z]+)(?: \w+){0,5}? "
+    r"^(?:[a-z]+(?:'s)?(?: [\w']+){0,5}? "
     r"(?:is|are|was|were|see|says|reads|shows|looks|seems|appears|be)|it's|that's|there's|they're|he's|she's)"
     r"(?: (?:to be|like))? "
 )
@@ -34,8 +35,11 @@ _NONE = re.compile(
     + UNKNOWING
     + r")\b)\w+(?: \w+){0,4})"
 )
-_RESULT = re.compile(r"\A[^=]*[^=<>!~:≠]=(?=[^=>]*\Z)")
-"""The left side of a single equation: 3 + 4 = 7."""
+_LEFT_SIDES = re.compile(
+    r"\A[^=]*[^=<>!~:≠]=(?:(?:[\d\s+*/×·÷()^-]|\.\d|(?<![a-zA-Z\\])[a-zA-Z]{1,2}(?![a-zA-Z])|\\(?:times|cdot|div)\b)++=)*+"
+    r"(?=[^=>]*\Z)"
+)
+"""What stands left of the result in one equation or a chain: 3 + 4 = 7, F = ma = 2 × 5 = 10."""
 _MOST_FORMULAS = 10
 """Different formulas in one answer; one with more names no result."""
 
@@ -70,11 +74,16 @@ def _open_match(question: str, truth: str, given: str, patience: Patience) -> bo
         equal = _formulas_match(wanted[0], given, patience)
         if equal or quantity is None or not (quantity.bound or quantity.units):
             return equal
-    first = first_line(given)
+    readings = [given, first_line(given)]
+    is_open = quantity is None and normalise(truth) not in ("yes", "no")
+    if is_open or quantity:
+        readings.append(concluded(given))
     return any(
         (not (quantity and quantity.units) and _words_match(truth, one))
+        or (is_open and answers_in_a_sentence(question, truth, undenied(stated(one))))
         or _value_matches(question, truth, one, patience)
-        for one in ([given] if first is None else [given, first])
+        for one in readings
+        if one
     )
 
 
@@ -108,7 +117,13 @@ def _value_matches(question: str, truth: str, given: str, patience: Patience) ->
         return len(formulas) == 1 and _formulas_match(formulas[0], given, patience)
     if wanted == "0" and _NONE.fullmatch(normalise(claimed)):
         return True
-    return gives(quantity, undenied(_RESULT.sub("", claimed)), question)
+    return gives(quantity, undenied(_result(claimed)), question)
+
+
+def _result(text: str) -> str:
+    """The right side of an equation or a chain of them, or the text."""
+    left = _LEFT_SIDES.match(text)
+    return text if left is None or _NOT_SO.search(left[0]) else text[left.end() :]
 
 
 def _formulas_match(wanted: str, given: str, patience: Patience) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.rewards.claims import DENYING, statements, undenied
+from pairuni.rewards.claims import DENYING, named_correct, statements, undenied
 from pairuni.rewards.words import fold, normalise, same_words
 
 _TAG = re.compile(r"<(?P<close>/?)\s?(?:answer|final_answer|conclusion)\s?>", re.I)
@@ -30,6 +30,7 @@ _MARKERS = (
     re.compile(r"(?:(?<![A-Za-z0-9])(?:\(([a-z])\)|([a-z])\))|(?:(?<=\n)|^)[ \t]*([a-z])[.:、])\s*(?=\S)"),
 )
 """In front of options: A. A) A: A、 (A) [A], and in lower case a) (a), at the start of a line a. too."""
+_INDENT = re.compile(r"^[^\S\n]*", re.M)
 _AFTER_OPTIONS = re.compile(
     r"\n|(?:^|\s)(?:please\s+)?(?:answer (?:with|the)|select|choose)\b.*|\s请.*", re.I | re.S
 )
@@ -56,6 +57,13 @@ _REASONS = re.compile(
 )
 _LONELY = re.compile(r"\W*([A-Za-z])(?=\W*$|[,;:)]|\s+(?:because|since|as)\b)")
 _TAKES_BACK = re.compile(r"\W*(?:no|wait|actually|sorry|or|maybe|perhaps|alternatively)\b", re.I)
+_NAMES_A_POINT = re.compile(
+    r"(?:\b(?:angle|side|line|segment|point|vertex|triangle|circle)s?|[∠△⊙])\s?\Z", re.I
+)
+_EQUALS_NUMBER = re.compile(r"\s?(?:=|(?:is|equals)(?:\s+equal\s+to)?)\s*[-\d.√\\]")
+"""Around a letter of a figure: "angle B", "B = 70"."""
+_SENTENCE_END = re.compile(r"\n|(?<!\s[A-Z])[.!?](?=\s|$)")
+_INNER_MARKER = re.compile(r"\s\(?([A-Z])[.):、]\s*")
 _SMALL_LETTER = re.compile(
     r"\(([a-z])\)|\b(?:option|answer|choice|letter)\s([a-z])(?=\s{0,3}(?:[.,;:)\n]|$))", re.I
 )
@@ -118,8 +126,11 @@ def parse_options(question: str) -> dict[str, str]:
 
     "A. Stripes B. Polka dots"; also with ) : 、 or full-width marks, in brackets, and as a) or (a).
     """
-    chains = [_longest_chain(list(pattern.finditer(fold(question)))) for pattern in _MARKERS]
-    best = max(chains, key=len)
+    question = fold(question)
+    markers = [list(pattern.finditer(question)) for pattern in _MARKERS]
+    starts = {place for line in _INDENT.finditer(question) for place in line.span()}
+    in_front = [[one for one in found if one.start() in starts] for found in markers]
+    best = max(map(_longest_chain, [*in_front, *markers]), key=len)
     ends = [*(marker.start() for marker in best[1:]), len(question)]
     options = {}
     for marker, end in zip(best, ends, strict=False):
@@ -170,13 +181,17 @@ def chosen_letters(text: str, options: Mapping[str, str]) -> set[str]:
         if leading and (letter := leading[1].upper()) in options:
             return {letter} | _taken_back(text[leading.end() :], leading[0], options)
     said = [letters for one in statements(text) if (letters := _claimed(one, options))]
-    return set.union(*said) if said else _claimed(text, options)
+    said += [letters for one in named_correct(text) if (letters := _letters(one, options))]
+    if said:
+        return set.union(*said)
+    return _claimed(text, options)
 
 
 def _taken_back(rest: str, leading: str, options: Mapping[str, str]) -> set[str]:
     """The letters that follow a leading one and contradict it, or are its own."""
     sentence = re.split(r"\n|[.!?](?=\s|$)", rest, maxsplit=1)[0]
     letters = _options_equal(sentence, options)
+    letters |= _listed_inside(_SENTENCE_END.split(rest, maxsplit=1)[0], options)
     if _ONLY_LETTERS.fullmatch(sentence) or _MORE_LETTERS.match(rest) or _ALSO.search(sentence):
         letters |= _letters(sentence, options)
     if "\n" in leading:  # behind an empty line, options are gone through to explain
@@ -193,10 +208,26 @@ def _taken_back(rest: str, leading: str, options: Mapping[str, str]) -> set[str]
     return letters
 
 
+def _listed_inside(line: str, options: Mapping[str, str]) -> set[str]:
+    """The letters whose markers and words follow in a line: "Polka dots C. Dots"."""
+    found = set()
+    for marker in _INNER_MARKER.finditer(line):
+        option = options.get(marker[1], "")
+        if option and line[marker.end() :].lower().startswith(option.lower()):
+            found.add(marker[1])
+    return found
+
+
 def _claimed(text: str, options: Mapping[str, str]) -> set[str]:
     """The letters that a text, or the statement in it, names."""
-    if (lonely := _LONELY.match(text)) and lonely[1].upper() in options and len(text) < 200:
-        return {lonely[1].upper()} | _letters(_REASONS.sub("", undenied(text[lonely.end() :])), options)
+    if _ONLY_LETTERS.fullmatch(text) and not _options_literal(text, options):
+        text = text.upper()
+    if (lonely := _LONELY.match(text)) and (letter := lonely[1].upper()) in options and len(text) < 200:
+        rest = text[lonely.end() :].lstrip(") ")
+        said = options[letter]
+        if said and (rest.startswith(said) or said.startswith(rest)):
+            rest = rest[len(said) :]
+        return {letter} | _letters(_REASONS.sub("", undenied(rest)), options)
     claimed = undenied(text)
     denying = {letter: option for letter, option in options.items() if DENYING.search(option)}
     return (
@@ -208,14 +239,17 @@ def _claimed(text: str, options: Mapping[str, str]) -> set[str]:
     )
 
 
-def _letters(text: str, options: Collection[str]) -> set[str]:
+def _letters(text: str, options: Mapping[str, str]) -> set[str]:
     letters = set()
     for match in _LETTER.finditer(text):
         before = text[max(0, match.start() - 20) : match.start()].rstrip()
         opens_sentence = not before or before[-1] in ".!?\n"
         is_word = match[0] in "AI" and opens_sentence and _ARTICLE.match(text, match.end())
         is_pronoun = match[0] == "I" and text.startswith(" ", match.end())
-        if match[0] in options and not is_word and not is_pronoun:
+        in_figure = any(options.values()) and (
+            _NAMES_A_POINT.search(before) or _EQUALS_NUMBER.match(text, match.end())
+        )
+        if match[0] in options and not is_word and not is_pronoun and not in_figure:
             letters.add(match[0])
     small = {(found[1] or found[2]).upper() for found in _SMALL_LETTER.finditer(text)}
     return letters | (small & set(options))
@@ -232,11 +266,11 @@ def _options_equal(text: str, options: Mapping[str, str]) -> set[str]:
 
 def _options_within(text: str, options: Iterable[tuple[str, str]]) -> set[str]:
     """Options whose words stand in the text; one that lies inside a longer option's words does not count."""
-    words = f" {normalise(text)} "
+    words = f" {normalise(text)} ".replace("'s ", " ")
     spans = sorted(
         (start, -end, letter)
         for letter, option in options
-        if (phrase := normalise(option))
+        if (phrase := normalise(option).replace("'s ", " "))
         for start, end in _places(f" {phrase} ", words)
     )
     letters = set()

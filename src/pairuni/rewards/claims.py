@@ -14,7 +14,7 @@ _FALSE = (
     r"wrong|incorrect|false|untrue|impossible|unlikely|ruled out|excluded|eliminated|rejected|"
     r"too (?:many|few|much|little|high|low|large|small|big|long|short)|(?:a |the )?(?:common )?distractors?"
 )
-DENIAL = re.compile(rf"\b(?:{_DENIALS})\b", re.I)
+DENIAL = re.compile(rf"\b(?:{_DENIALS})\b|不是|并非|不可能|不应", re.I)
 DENYING = re.compile(rf"\b(?:{_DENIALS}|{_FALSE})\b", re.I)
 """What denies something, or calls it false."""
 _CALLED_FALSE = re.compile(
@@ -37,8 +37,21 @@ _CLAUSE_END = re.compile(r"[,;\n。；，]|[.!?](?=\s|$)|(?<!\ball )(?<!\wthing 
 
 _COPULA = r"\b(?:is|are|was)\b|\b(?:would|could|can|might|may|must|should|has to|have to|seems to|appears to)\s+be\b"
 _STATEMENT = re.compile(
-    r"\b(?:answers?|option|choice)\b(?!\s+\(?[a-z]\)?(?![a-z]))"
+    r"\b(?:answers?|(?<!each )(?<!every )(?:option|choice))\b(?!\s+(?:\(?[a-z]\)?(?![a-z])|choices|options))"
     rf"(?:\s+\w+){{0,3}}?\s*+(?:(?:{_COPULA})\s*+:?|[:=])\s*+(?=\S)",
+    re.I,
+)
+_NAMED_CORRECT = re.compile(
+    r"\s(?:is|must be|would be|should be)\s+(?:(?:the|clearly|indeed|most likely)\s+){0,2}"
+    r"(?:(?:(?:correct|right|best)\s+)?(?:answer|option|choice|letter)\b|(?:correct|right|best)(?:\s+one)?(?=\s*(?:[.,;!]|$)))",
+    re.I,
+)
+_SUPPOSED = re.compile(r"\A\W*(?:or|and)\b|\b(?:if|whether|why|unless|suppose|assuming)\b", re.I)
+_GOES_ON = re.compile(r"\W*(?:or|and|but|maybe|perhaps|also|as well|wait|no|actually|possibly)\b", re.I)
+_CONCLUSION = re.compile(
+    r"(?:\A|(?<=[.;,!?\n])\s{1,3}|(?<=\n))(?:and\s+)?"
+    r"(?:so(?!\s+(?:many|much|far|that|on|long))|therefore|thus|hence|in conclusion|in total|altogether)\b[\s,:]*"
+    r"|(?:所以|因此)[，,]?",
     re.I,
 )
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)[.!?](?=[\s*]|$)", re.I)
@@ -97,6 +110,24 @@ def statements(text: str) -> list[str]:
         if said.strip():
             found.append(said)
     return found
+
+
+def named_correct(text: str) -> list[str]:
+    """What each "... is the correct answer" names, without those that are denied or supposed."""
+    found = []
+    for match in _NAMED_CORRECT.finditer(text):
+        clause = _CLAUSE_END.split(text[max(0, match.start() - _LONGEST_CLAUSE) : match.start()])[-1]
+        behind = text[match.end() : match.end() + _LONGEST_CLAUSE].partition("\n")[0]
+        if not DENYING.search(clause) and not _SUPPOSED.search(clause):
+            found.append(clause + (undenied(behind) if _GOES_ON.match(behind) else ""))
+    return found
+
+
+def concluded(text: str) -> str | None:
+    """All that follows the first "so", "therefore" or "in total"; None where the text has none, or a statement, which
+    outranks it. Of two conclusions, both are claimed."""
+    found = _CONCLUSION.search(text)
+    return text[found.end() :].strip() if found and not statements(text) else None
 
 
 def stated(text: str) -> str:

@@ -44,9 +44,9 @@ _OPPOSITES = {
 _GREATER = words_of("more greater higher larger bigger longer older taller heavier")
 _LESS = words_of("less fewer lower smaller shorter younger lighter")
 _IN_FRONT = {
-    "<": "<", ">": ">", "≤": "<=", "≥": ">=", "±": "±", "over": ">", "above": ">", "beyond": ">", "exceeding": ">",
-    "exceeds": ">", "under": "<", "below": "<", "almost": "<", "nearly": "<", "at least": ">=", "minimum": ">=",
-    "minimum of": ">=", "at most": "<=", "up to": "<=", "maximum": "<=", "maximum of": "<=", "as many as": "<=",
+    "<": "<", ">": ">", "≤": "<=", "≥": ">=", "±": "±", "≠": "!", "over": ">", "above": ">", "beyond": ">",
+    "exceeding": ">", "exceeds": ">", "under": "<", "below": "<", "almost": "<", "nearly": "<", "at least": ">=",
+    "minimum": ">=", "minimum of": ">=", "at most": "<=", "up to": "<=", "maximum": "<=", "maximum of": "<=", "as many as": "<=",
     "no more than": "<=", "no less than": ">=", "no fewer than": ">=", "after": ">", "before": "<", "until": "<",
     "till": "<", "past": ">", "since": ">", "half of": "*", "twice": "*", "double": "*", "triple": "*",
     "quarter to": "<", "close to": "~", "next to": "~", "are no": "!", "is no": "!", "have no": "!", "has no": "!",
@@ -126,13 +126,21 @@ def gives(truth: Quantity, text: str, question: str) -> bool:
     """Whether all quantities that a text names are the true one, and nothing that it says contradicts that."""
     if _opposed(truth, text):
         return False
-    named = False
-    for one in quantities_in(text):
-        if one.number.value is None or one.number.kind in _kinds(truth):
-            if not _same(truth, one, question):
-                return False
-            named = True
-    return named
+    named = [
+        one for one in quantities_in(text) if one.number.value is None or one.number.kind in _kinds(truth)
+    ]
+    if _is_total_of_parts(named):
+        named = named[:1]
+    return bool(named) and all(_same(truth, one, question) for one in named)
+
+
+def _is_total_of_parts(found: Sequence[Quantity]) -> bool:
+    """Whether the first quantity is the sum of the others, which say what they are: "3 cats: 2 black and 1 white"."""
+    if len(found) < 3 or found[0].bound:
+        return False
+    parts = [one.number.value for one in found[1:] if one.words and not one.bound]
+    known = [part for part in parts if part is not None]
+    return len(known) == len(found) - 1 and found[0].number.value == sum(known)
 
 
 def _kinds(truth: Quantity) -> tuple[str, ...]:
@@ -167,7 +175,7 @@ def _same(truth: Quantity, given: Quantity, question: str) -> bool:
 
 def _fits(units: Units, question: str) -> bool:
     """Whether units may follow the number that answers a question, whose truth names none."""
-    if any(unit in _FACTORS for unit in units):
+    if any(unit in _FACTORS or unit == "era/bc" for unit in units):
         return False
     if "factor/times" in units:
         return "times" in question.lower()

@@ -14,8 +14,15 @@ _DASHES = dict.fromkeys(map(ord, "\u2212\u2010\u2011\ufe63\uff0d"), "-") | {
     0x2019: "'",
     0x2018: "'",
 }
+_CHINESE_DIGITS = {numeral: digit for digit, numeral in enumerate("零一二三四五六七八九")} | {"两": 2}
+_CHINESE_NUMBER = re.compile(
+    r"(?<![第几每这那另零一二三四五六七八九十百千万两半])"
+    r"(?:([一二三四五六七八九])?十([一二三四五六七八九])?|([零一二两三四五六七八九]))"
+    r"(?=[个只条张本辆头匹朵棵位名把座艘架双])"
+)
+"""A number below 100 in front of a measure word: 三只, 十二个."""
 _FULL_HOUR = re.compile(r"\b(\d{1,2}):00(?=\s?(?:[ap]\.?m\b|o'clock))", re.I)
-_TWO_CHARACTERS = {"<=": "≤", ">=": "≥"}
+_TWO_CHARACTERS = {"<=": "≤", ">=": "≥", "!=": "≠"}
 _INLINE_MATH = re.compile(r"\$(?=[^\s$])([^$]{1,500})(?<=\S)\$(?!\d)")
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:(?:,\d{3})++|(?:[\u00a0\u2009\u202f]\d{3})++)(?!,?\d)")
 _BRACKETED = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
@@ -30,7 +37,7 @@ _TOKEN = re.compile(
     rf"|(?P<number>(?:{_DIGITS})(?:[eE][+-]?\d+(?![{_LATIN}]))?(?:/\d+)?)"
     r"|(?P<word>[^\W\d_]\.[^\W\d_]\.?(?![^\W\d_])|[^\W\d_]+(?:'[^\W\d_]+)?)"
     r"|(?P<arrow>(?<![-=])[-=]{1,20}>|[→⇒])"
-    r"|(?P<sign><=|>=|[<>≤≥±%$€£¥₹₩¢°^/–—]|(?<=\d)\+(?!\s?[\w(]))"
+    r"|(?P<sign><=|>=|!=|[<>≤≥≠±%$€£¥₹₩¢°^/–—]|(?<=\d)\+(?!\s?[\w(]))"
     r"|(?P<stop>[,;:!?()\[\]{}\n]|\.(?=\s|$))",
 )
 
@@ -78,7 +85,7 @@ def fold(text: str) -> str:
 
 def plain(text: str) -> str:
     """Compatible characters, hyphens and quotes as one, $...$ without its marks, minus signs as the word minus."""
-    text = re.sub(r"(?<=\d)(?=[¼½¾⅐-⅞])", " ", text)
+    text = re.sub(r"(?<=\d)(?=[¼½¾⅐-⅞])", " ", _CHINESE_NUMBER.sub(_chinese_number, text))
     text = _without_thousands(text.translate(_SUPERSCRIPTS), brackets=_BRACKETED)
     return _signed(unicodedata.normalize("NFKC", text).translate(_DASHES))
 
@@ -87,6 +94,11 @@ def _as_lists(text: str) -> str:
     """As ``plain``, but commas inside any brackets part numbers: "(100,200)" holds two."""
     text = _without_thousands(text.translate(_SUPERSCRIPTS), brackets=_BRACKETED_OR_IN_PARENTHESES)
     return _signed(unicodedata.normalize("NFKC", text).translate(_DASHES))
+
+
+def _chinese_number(found: re.Match[str]) -> str:
+    tens, ones, alone = (_CHINESE_DIGITS.get(part) for part in found.groups())
+    return str(alone if alone is not None else 10 * (tens or 1) + (ones or 0))
 
 
 def _signed(text: str) -> str:

@@ -28,10 +28,14 @@ _TWISTED = re.compile(
 )
 _DOES_NOT_KNOW = re.compile(
     r"\bno\s+(?:idea|clue|way|opinion|answer|information|comment|guess)\b|\b(?:not sure|unsure|uncertain|unclear)\b|"
-    r"\b(?:don't|do not|can't|cannot|can not)\s+(?:know|say|tell|see|determine|answer)\b",
+    r"\b(?:don't|do not|can't|cannot|can not)\s+(?:know|say|tell|determine|answer|"
+    r"see(?=\s*(?:[^\w\s]|$)|\s+(?:it|well|clearly|(?:the|an?|any)\s+(?:image|picture|photo))\b))(?!\w)",
     re.I,
 )
 _NO = "no"
+_CHINESE = re.compile(
+    r"(?<!\w)(?:(?P<yes>是的?|对的?|有的?|正确)|(?P<no>不是的?|不|否|没有|没|不对|错误?))(?!\w)"
+)
 
 
 def says(wanted: str, text: str, undenied: str) -> bool:
@@ -46,7 +50,7 @@ def says(wanted: str, text: str, undenied: str) -> bool:
         "yes" if found["yes"] else _NO
         for found in _YES_OR_NO.finditer(undenied)
         if found["yes"] or not _DETERMINER.match(undenied, found.end())
-    }
+    } | {"yes" if found["yes"] else _NO for found in _CHINESE.finditer(text)}
     if said:
         return said == {wanted}
     return wanted == _NO and len(text) < 500 and bool(_NOTHING_THERE.fullmatch(text))
