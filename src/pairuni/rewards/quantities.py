@@ -44,13 +44,13 @@ _OPPOSITES = {
 _GREATER = words_of("more greater higher larger bigger longer older taller heavier")
 _LESS = words_of("less fewer lower smaller shorter younger lighter")
 _IN_FRONT = {
-    "<": "<", ">": ">", "≤": "<=", "≥": ">=", "±": "±", "≠": "!", "over": ">", "above": ">", "beyond": ">",
-    "exceeding": ">", "exceeds": ">", "under": "<", "below": "<", "almost": "<", "nearly": "<", "at least": ">=",
-    "minimum": ">=", "minimum of": ">=", "at most": "<=", "up to": "<=", "maximum": "<=", "maximum of": "<=", "as many as": "<=",
+    "<": "<", ">": ">", "≤": "<=", "≥": ">=", "±": "±", "over": ">", "above": ">", "beyond": ">", "exceeding": ">",
+    "exceeds": ">", "under": "<", "below": "<", "almost": "<", "nearly": "<", "at least": ">=", "minimum": ">=",
+    "minimum of": ">=", "at most": "<=", "up to": "<=", "maximum": "<=", "maximum of": "<=", "as many as": "<=",
     "no more than": "<=", "no less than": ">=", "no fewer than": ">=", "after": ">", "before": "<", "until": "<",
     "till": "<", "past": ">", "since": ">", "half of": "*", "twice": "*", "double": "*", "triple": "*",
     "quarter to": "<", "close to": "~", "next to": "~", "are no": "!", "is no": "!", "have no": "!", "has no": "!",
-    "see no": "!",
+    "see no": "!", "≠": "!",
 }  # fmt: skip
 """Words in front of a number that say that it is not this number."""
 _BEHIND = {
