@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 _TAGS = {
-    "think": r"(?:\w{1,8}:)?think(?:ing)?|thoughts?",
+    "think": r"(?:\w{1,8}[:_])?think(?:ing)?|thoughts?",
     "reason": "reason(?:ing)?",
     "analysis": "analysis",
     "reflection": "reflection",
     "scratchpad": "scratchpad",
 }
-"""Family -> names of its tags: <think> (DeepSeek, Qwen, GLM, ...), <seed:think>, <thought> (EXAONE), <reasoning>."""
+"""Family -> names of its tags: <think> (DeepSeek, Qwen, GLM), <seed:think>, <longcat_think>, <thought> (EXAONE)."""
 
 _TOKENS = {
     "magistral": ("[THINK]", "[/THINK]"),
@@ -49,6 +49,9 @@ _MESSAGE_END = re.compile(r"<\|(?:end|return|start|call)\|>")
 _BARE = re.compile(r"\s*analysis(?=.*assistantfinal)", re.S)
 """Channels that were decoded without their special tokens."""
 
+_ROLE = re.compile(
+    r"\s*(?:<\|im_start\|>\s?assistant\s|<\|start_header_id\|>\s?assistant\s?<\|end_header_id\|>|<\|assistant\|>)"
+)
 _WRAPPER = re.compile(r"</?response>|<\|(?:start|end)_response\|>|<\|(?:begin|end)_of_solution\|>", re.I)
 _ENDS = (
     "<|end|>",
@@ -72,6 +75,8 @@ def without_reasoning(text: str) -> str:
     themselves: up to the last such mark. Of a reply in channels (gpt-oss) it is all but the last final channel.
     Text without any marks is returned as it is.
     """
+    if role := _ROLE.match(text):
+        text = text[role.end() :]
     channel, mark = _first_channel(text), _MARK.search(text)
     if channel is not None and (mark is None or channel < mark.start()):
         text = _final_channel(text)

@@ -23,7 +23,7 @@ LONGEST = 100_000
 """Characters of an answer; a longer one is wrong unread."""
 
 _LEAD_IN = re.compile(
-    r"^(?:[a-z]+(?:'s)?(?: [\w']+){0,5}? "
+    r"^(?:[a-z]+(?:'s)?(?: [\w']+){0,12}? "
     r"(?:is|are|was|were|see|says|reads|shows|looks|seems|appears|be)|it's|that's|there's|they're|he's|she's)"
     r"(?: (?:to be|like))? "
 )
@@ -80,7 +80,7 @@ def _open_match(question: str, truth: str, given: str, patience: Patience) -> bo
         readings.append(concluded(given))
     return any(
         (not (quantity and quantity.units) and _words_match(truth, one))
-        or (is_open and answers_in_a_sentence(question, truth, undenied(stated(one))))
+        or (is_open and answers_in_a_sentence(question, truth, stated(one)))
         or _value_matches(question, truth, one, patience)
         for one in readings
         if one

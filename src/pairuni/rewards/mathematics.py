@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import threading
+import unicodedata
 from typing import TextIO
 
 SECONDS = 3.0
@@ -43,6 +44,8 @@ _FUNCTIONS = {
     "lcm",
     "frac",
 }
+_ROOT = re.compile(r"√\s?(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\))")
+_POWER = re.compile(r"[⁰¹²³⁴-⁹]+")
 _OPERATOR = r"\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w"
 _DELIMITED = re.compile(
     r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.S
@@ -53,7 +56,7 @@ def is_formula(text: str) -> bool:
     """Whether a text is numbers, single letters, operators and LaTeX commands alone, and not one letter or a word."""
     if len(text) > LONGEST:
         return False
-    bare = re.sub(r"\\[A-Za-z]+", " ", text)
+    bare = _POWER.sub("", re.sub(r"\\[A-Za-z]+", " ", text))
     words = {word.lower() for word in re.findall(r"[^\W\d_]{2,}", bare)}
     if re.search(r"\\(?:text|mbox|textbf|mathrm)\s*\{", text) or words - _FUNCTIONS:
         return False
@@ -103,6 +106,12 @@ class Patience:
         self._hung.add(formula)
 
 
+def _latex(formula: str) -> str:
+    """A formula with signs that math-verify does not read as commands: 90°, √2, x²."""
+    formula = _ROOT.sub(lambda root: rf"\sqrt{{{root[1]}}}", formula.replace("°", r"^\circ"))
+    return _POWER.sub(lambda power: f"^{{{unicodedata.normalize('NFKC', power[0])}}}", formula)
+
+
 def formulas_equal(truth: str, given: str, patience: Patience | None = None) -> bool:
     """Whether two formulas are the same number, set or expression; False when the comparison takes too long.
 
@@ -112,7 +121,7 @@ def formulas_equal(truth: str, given: str, patience: Patience | None = None) -> 
     seconds = patience.seconds_for(given)
     if seconds <= 0:
         return False
-    equal = _comparer.equal(*(one.replace("°", r"^\circ") for one in (truth, given)), seconds=seconds)
+    equal = _comparer.equal(_latex(truth), _latex(given), seconds=seconds)
     if equal is None:
         patience.lost(given, seconds)
     return bool(equal)

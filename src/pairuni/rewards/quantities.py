@@ -129,7 +129,7 @@ def gives(truth: Quantity, text: str, question: str) -> bool:
     named = [
         one for one in quantities_in(text) if one.number.value is None or one.number.kind in _kinds(truth)
     ]
-    if _is_total_of_parts(named):
+    if _is_total_of_parts(named) and all(token.lower != "or" for token in tokens_of(text)):
         named = named[:1]
     return bool(named) and all(_same(truth, one, question) for one in named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pairuni.rewards.units import singular
@@ -18,6 +19,10 @@ _CHANGING = words_of("""
     weren't don't doesn't didn't won't
 """)
 """Words that a question may contain, but that change an answer."""
+_CONTRAST = re.compile(
+    r",\s+(?:and\s+|but\s+)?not\s+(?!(?:really|sure|quite|always|exactly|only|certain|necessarily)\b)(?:the\s+|an?\s+)?[\w-]+\W*\Z"
+)
+"""A single word that is denied behind the answer: "It is red, not blue." """
 _ASKING = (["is"], ["are"], ["was"], ["were"])
 _PLACES = words_of("left right top bottom front back middle center centre upper lower above below")
 
@@ -29,7 +34,7 @@ def answers_in_a_sentence(question: str, truth: str, text: str) -> bool:
     "or" are no mere repetition. A place may be followed by what it is relative to: "to the left of the dog".
     """
     asked = [singular(word) for word in normalise(question).split()]
-    wanted, words = normalise(truth).split(), normalise(text).split()
+    wanted, words = normalise(truth).split(), normalise(_CONTRAST.sub("", text)).split()
     chosen_from = _beside_or(asked)
     if "?" in text or words[:1] in _ASKING or not wanted:
         return False
