@@ -96,7 +96,7 @@ def test_faults_of_files(tmp_path):
     rows, problems = read(path, "image,caption\na.png\nb.png,x,y\nc.png,x\n")
     assert [line for line, _ in rows] == [4]
     assert problems == [
-        (2, "has 1 cells, but the header has 2"),
+        (2, "has 1 cell, but the header has 2"),
         (3, "has 3 cells, but the header has 2"),
     ]
     rows, problems = read(path, b"image,caption\na.png,caf\xe9\nb.png,n\0l\nc.png,x\n")

@@ -334,9 +334,9 @@ def test_faulty_text_files(tmp_path):
     said = [str(problem).removeprefix(f"{tmp_path / 'a.csv'}, ") for problem in problems]
     assert said[:2] == [
         "line 3, field caption: is not UTF-8 text",
-        "line 4: has 1 cells, but the header has 2",
+        "line 4: has 1 cell, but the header has 2",
     ]
-    assert said[2].startswith("line 5, field prompt: is missing; the columns are image")
+    assert said[2].startswith("line 5, field prompt: is missing; column caption is empty here")
     (tmp_path / "b.json").write_text('[{"image": "a.png", "caption": "x"}, 3, {"image": "b.png", "cap')
     samples, problems, _ = found(GenerationSample, tmp_path / "b.json")
     assert len(samples) == 1

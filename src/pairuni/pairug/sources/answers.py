@@ -23,8 +23,9 @@ READINGS = {
 _LISTED = re.compile(r"(?<![A-Za-z0-9])\(?A[.):]\s*\S.*(?<![A-Za-z0-9])\(?B[.):]\s*\S", re.S)
 _IN_FRONT = re.compile(rf"{LETTER_IN_FRONT}(?=\S)")
 _LETTER = re.compile(
-    r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*)?"
-    r"[*(\[{\"'【]*(?P<letter>[a-z])[*)\]}\"'】.:、。]*",
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*"
+    r"|(?:正确)?(?:答案|选项)\s*[是为]?\s*:?\s*|选\s*)?"
+    r"[*(\[{\"'`$【]*(?P<letter>[a-z])[*)\]}\"'`$】.:、。]*",
     re.I,
 )
 _LABELLED = re.compile(r"(?:(?:option|choice)\s*)?\(?(\d{1,2})[).:]?", re.I)
@@ -77,7 +78,15 @@ def none_of(answer: Any, choices: Choices, told: str | None = None) -> str:
     how = f" {READINGS[told]}" if told else ""
     past = choices.countable < len(choices.texts)
     gap = "; letters and numbers name nothing past a null among them" if past else ""
-    return f"{as_text(answer)!r} is none of the options {', '.join(map(repr, choices.texts))}{how}{gap}"
+    counted = [] if told else [name for name in READINGS if _is_place(name, answer, choices)]
+    hint = (
+        f"; {' or '.join(f'?answers={name}' for name in counted)} takes it as a position" if counted else ""
+    )
+    return f"{as_text(answer)!r} is none of the options {', '.join(map(repr, choices.texts))}{how}{gap}{hint}"
+
+
+def _is_place(name: str, answer: Any, choices: Choices) -> bool:
+    return name.startswith("index") and bool(readings_of(answer, choices, typed=True, told=name))
 
 
 def several(answer: Any, choices: Choices, readings: Mapping[str, int]) -> str:

@@ -92,7 +92,7 @@ def _of_text(text: str) -> Any:
             if len(text) > LONGEST
             else f"the text {shown(text)}"
         )
-        raise BadOptions(f"must be a list of options, not {why}")
+        raise BadOptions(f'must be a list of options, such as ["red", "blue"] or A. red B. blue, not {why}')
     return value
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.answers import READINGS
 from pairuni.pairug.sources.folders import folder_rows
+from pairuni.pairug.sources.others import file_fault
 from pairuni.pairug.sources.rows import Rows, json_file, json_lines
 from pairuni.pairug.sources.separated import separated
 from pairuni.pairug.sources.tables import hub_rows, parquet_rows
@@ -66,15 +68,18 @@ class Part:
     """A file, folder or hub data set of an input.
 
     root: folder that its image paths are relative to. named: whether the user named it as the folder of pictures.
+    file: what is read, if it is one file.
     """
 
     rows: partial[Rows]
     root: Path
     input: Input
     named: bool
+    file: Path | None = None
 
     def read(self) -> Rows:
-        return self.rows()
+        fault = None if self.file is None else file_fault(self.file, packed=self.rows.func is tar_rows)
+        return self.rows() if fault is None else iter([Problem(self.file or self.root, 0, "", fault)])
 
 
 def parse_input(text: str) -> Input:
@@ -106,6 +111,7 @@ def parse_input(text: str) -> Input:
             )
     if not path:
         raise ValueError(f"{text!r} names no file, folder or data set")
+    path = path if format == "hub" else os.path.expanduser(path)  # a shell leaves ~ alone inside quotes
     return Input(format or None, path, columns, options)
 
 
@@ -113,6 +119,7 @@ def parts_of(text: str) -> list[Part]:
     """What an input holds, in the order of names. Raises FileNotFoundError, or ValueError for an unknown form."""
     input = parse_input(text)
     images = input.options.get("images")
+    images = None if images is None else os.path.expanduser(images)
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"{images}: no such folder of pictures")
     if input.format == "hub":
@@ -127,7 +134,7 @@ def parts_of(text: str) -> list[Part]:
             if format == "folder"
             else partial(_READERS[format], path)
         )
-        parts.append(Part(rows, root, input, named=bool(images)))
+        parts.append(Part(rows, root, input, bool(images), None if format == "folder" else path))
     return parts
 
 
@@ -171,6 +178,8 @@ def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
 
 def _format_of(path: Path) -> str:
     format = _known(path)
+    if format is None and (fault := file_fault(path, packed=False)) is not None:
+        raise ValueError(f"{path} {fault}")
     if format is None:
         raise ValueError(
             f"{path}: its name does not tell its format; write FORMAT:{path} with one of {', '.join(FORMATS)}"

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from pairuni.pictures import PICTURE_SUFFIXES, ImageError, suffix_of
 
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+:)?//")
 _DATA_URI = re.compile(r"data:([^,]{0,200}),(.*)", re.S | re.I)
+_PREFIX = re.compile(r"(?:[a-z]{1,20}/[a-z0-9.+-]{1,40};)?base64(?:,|://)", re.I)
+_REPR = re.compile(r"""b?(['"])([A-Za-z0-9+/=_\s-]*)\1""")
+"""Base64 as Python prints it, of text or bytes."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
 _START = 32
@@ -119,17 +123,22 @@ class Finder:
         fault = spelling_fault(given) or _unlike_a_path(given)
         if fault is not None:
             raise ImageError(f"{shown} {fault}")
-        if is_absolute(given):
-            return self._absolute(given, shown)
-        relative = os.path.normpath(given)
-        if "\\" in given and not os.path.lexists(self.root / relative):
-            relative = os.path.normpath(given.replace("\\", "/"))  # as Windows writes paths
+        if is_absolute(given) or given.startswith("~/"):
+            return self._absolute(os.path.expanduser(given), shown)
+        relative = self._spelled(given)
         if relative == ".." or relative.startswith("../"):
             raise ImageError(f"{shown} lies outside the file's folder")
         path = _reachable(self.root / relative, shown)
         if not self.named and (fault := link_fault(path, self.root)) is not None:
             raise ImageError(f"{shown} {fault}; ?images=FOLDER opens a folder with its links")
         return path
+
+    def _spelled(self, given: str) -> str:
+        """The path as this system has it: Windows writes backslashes, macOS letters apart from their marks."""
+        slashed = given.replace("\\", "/")
+        forms = [given, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+        paths = list(dict.fromkeys(map(os.path.normpath, forms)))
+        return next((path for path in paths if os.path.lexists(self.root / path)), os.path.normpath(slashed))
 
     def _absolute(self, given: str, shown: str) -> Path:
         path = Path(os.path.normpath(given))
@@ -148,6 +157,10 @@ def _from_text(text: str) -> bytes | None:
         if kind.lower().endswith(";base64"):
             return _from_base64(unquote(content))
         return unquote_to_bytes(content)
+    if found := _PREFIX.match(text):
+        return _from_base64(text[found.end() :])
+    if found := _REPR.fullmatch(text):
+        text = found[2]
     start = "".join(text[: 2 * _START].split())[:_START].translate(_URL_SAFE)
     if (
         "." in text[:_LONGEST_PATH]

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pairuni.pairug.jsonl import Problem, raise_first, validate
+from pairuni.pairug.sources.chats import QUESTIONS, REPLIES
+from pairuni.pairug.sources.columns import common_columns
 from pairuni.pairug.sources.inputs import Part, parts_of
 from pairuni.pairug.sources.pictures import Finder, PictureFolder
 from pairuni.pairug.sources.right_options import RightOptions
@@ -188,10 +190,36 @@ def _explained(problem: Problem, row: Row) -> Problem:
     reason = problem.reason
     if reason == "is missing" and problem.field:
         columns = ", ".join(map(str, row.values)) or "none"
-        reason += f"; the columns are {columns}, and ?{problem.field}=COLUMN names the one to take"
+        empty = common_columns(problem.field, row.empty)
+        reason += (
+            f"; column {empty[0]} is empty here"
+            if empty
+            else f"; the columns are {columns}, and ?{problem.field}=COLUMN names the one to take"
+            f"{_inside(row, problem.field)}"
+        )
     elif reason.endswith("not None"):
         reason += ": the row has no value there"
+    elif reason.startswith("must be a string, not ["):
+        reason += f"; ?{problem.field}=COLUMN.0 takes the first"
     return replace(problem, reason=reason, member=row.member)
+
+
+def _inside(row: Row, field: str) -> str:
+    """How to name what a column holds that sounds like the field: answers.0, texts.0.user."""
+    for name, value in row.values.items():
+        listed = isinstance(value, list) and bool(value)
+        part, value = (f"{name}.0", value[0]) if listed else (str(name), value)
+        keys = [key for key in value if _sounds_like(str(key), field)] if isinstance(value, dict) else []
+        if keys:
+            return f", or a part of one: ?{field}={part}.{keys[0]}"
+        if listed and not isinstance(value, dict | list) and field in name:
+            return f", or a part of one: ?{field}={part}"
+    return ""
+
+
+def _sounds_like(key: str, field: str) -> bool:
+    roles = {"question": QUESTIONS, "answer": REPLIES, "prompt": REPLIES}
+    return field in key or key in roles.get(field, ())
 
 
 def _asked(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ _LONGEST = 1 << 26
 """Of an array's element, in characters; beyond it a bracket was never closed."""
 
 
+_LARGEST_OBJECT = 1 << 28
+"""Bytes of a file that is tried as a single object: an array or lines are read as a stream."""
+_AROUND = ("annotations", "questions", "data", "samples", "records", "rows", "examples", "items", "instances")
+"""Keys of an object under which data sets keep all their records."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One raw record as its file holds it: column -> value, and where it stands.
 
     id, tag: what the record is called and counted under if it says nothing itself. An image column holds a
     path, or {"bytes", "path"} with the picture's bytes. left_out: why a record in order is not used. typed: whether
-    its file tells a number from a text. notes: what of the row is not kept.
+    its file tells a number from a text. notes: what of the row is not kept. empty: columns of a table without a value.
     """
 
     file: Path
@@ -36,6 +43,7 @@ class Row:
     left_out: str = ""
     typed: bool = True
     notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
     def problem(self, field: str, reason: str) -> Problem:
         """What is wrong with this row."""
@@ -62,10 +70,33 @@ def json_lines(path: Path) -> Rows:
 
 
 def json_file(path: Path) -> Rows:
-    """A JSON array's objects, or, where the file does not begin with a bracket, its lines."""
+    """A JSON array's objects; of a file that does not begin with a bracket the one object that it is, or its lines."""
     with path.open("rb") as file:
         first = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-    yield from _array(path) if first == b"[" else json_lines(path)
+    if first == b"[":
+        yield from _array(path)
+        return
+    rows = json_lines(path)
+    begun = list(islice(rows, 2))
+    if begun and (len(begun) == 1 or isinstance(begun[0], Problem)):
+        whole = parse_object(path.read_bytes()) if path.stat().st_size <= _LARGEST_OBJECT else ""
+        if isinstance(whole, dict):
+            yield _object(path, whole)
+            return
+    yield from begun
+    yield from rows
+
+
+def _object(path: Path, values: dict[str, Any]) -> Row | Problem:
+    """A file's only object as a row, unless it is one around all records, as COCO, VQA and GQA have it."""
+    inside = next((f".{name}[]" for name in _AROUND if isinstance(values.get(name), list)), None)
+    if values and all(isinstance(value, dict) for value in values.values()):
+        inside = ".[]"
+    if inside is None:
+        return Row(path, values, 1, tag=path.stem)
+    reason = "is one object around its records, which must be JSON Lines or an array"
+    command = f"jq -c '{inside}' {path.name} > {path.stem}.jsonl"
+    return Problem(path, 0, "", f"{reason}: {command}")
 
 
 def _array(path: Path) -> Rows:

@@ -14,33 +14,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from pairuni.counts import counted
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
 
 _LONGEST = 1 << 26
 """Of a record, in characters."""
 _INSIDE = re.compile(r'[^"]*(?:""[^"]*)*')
+_DELIMITERS = ",\t;|"
+_SEP = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.I)
 _UNCLOSED = "a quote opens a text and is not closed"
 _FILE = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
 def separated(path: Path) -> Rows:
-    """Rows of a CSV file with a header line, or of a TSV file by its suffix; empty cells count as missing.
+    """Rows of a CSV or TSV file with a header line; an empty cell counts as missing, a row of them as a blank line.
 
-    A text in quotes may go over several lines. In TSV a quote that is not closed in order is a character of its
-    cell, as most TSV files know no quotes; in CSV its line is a problem.
+    The suffix tells the delimiter unless the header does without it. A text in quotes may go over several lines. With
+    tabs a quote that is not closed in order is a character of its cell, as most TSV files know no quotes; otherwise
+    its line is a problem.
     """
-    tabs = path.suffix.lower() in (".tsv", ".tab")
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = _Lines(file, "\t" if tabs else ",")
+        lines = _Lines(file, "\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+        lines.find_delimiter()
         first = next(lines.records(None), None)
         if first is None:
             return
+        first.cells = [name.strip() for name in first.cells]
         if fault := _header_fault(first):
             yield Problem(path, first.line, "", fault)
             return
         for record in lines.records(first.cells):
-            yield _row(path, first.cells, record)
+            if record.fault or any(record.cells):
+                yield _row(path, first.cells, record)
 
 
 @dataclass
@@ -60,6 +66,20 @@ class _Lines:
     delimiter: str
     number: int = 0
     back: deque[str] = field(default_factory=deque)
+
+    def find_delimiter(self) -> None:
+        """Another delimiter where the first line does without the usual one, or where Excel says it: sep=;"""
+        while (text := self._next()) is not None:
+            if found := _SEP.fullmatch(text):
+                self.delimiter = found[1]
+                return
+            if text.strip("\r\n"):
+                other = max(_DELIMITERS, key=text.count)
+                if self.delimiter not in text and other in text:
+                    self.delimiter = other
+                self.back.append(text)
+                self.number -= 1
+                return
 
     def records(self, header: Sequence[str] | None) -> Iterator[_Record]:
         """Records that are not empty. header: its cells tell records from what an open quote swallowed."""
@@ -172,14 +192,15 @@ def _row(path: Path, header: Sequence[str], record: _Record) -> Row | Problem:
     if record.fault:
         return Problem(path, record.line, "", record.fault)
     if len(record.cells) != len(header):
-        reason = f"has {len(record.cells)} cells, but the header has {len(header)}"
+        reason = f"has {counted(len(record.cells), 'cell')}, but the header has {len(header)}"
         return Problem(path, record.line, "", reason)
     cells = dict(zip(header, record.cells, strict=True))
     for name, cell in cells.items():
         if not _is_text(cell):
             return Problem(path, record.line, name, "is not UTF-8 text")
     values = {name: cell for name, cell in cells.items() if cell}
-    return Row(path, values, record.line, tag=path.stem, typed=False)
+    empty = tuple(name for name, cell in cells.items() if not cell)
+    return Row(path, values, record.line, tag=path.stem, typed=False, empty=empty)
 
 
 def _same_kind(one: str, other: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pairuni.chat.reasoning import without_reasoning
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.chats import QUESTIONS, REPLIES, words_of
 from pairuni.pairug.sources.choices import BadOptions, Choices, choices_of
@@ -16,10 +17,9 @@ from pairuni.pairug.sources.values import Unreadable, as_json, as_text, is_absen
 from pairuni.placeholders import placeholder_fault, without_placeholders
 from pairuni.records import GenerationSample, UnderstandingSample
 
-_ANSWER = re.compile(
-    r"\s*(?:<think>.*</think>)?\s*<answer>(?P<inner>(?:(?!<answer>).)*)</answer>\s*", re.S | re.I
-)
-_BOXED = re.compile(r"\s*\$?\\boxed\{(?P<inner>.*)\}\$?\s*", re.S)
+_ANSWER = re.compile(r"\s*<answer>(?P<inner>(?:(?!<answer>).)*)</answer>\s*", re.S | re.I)
+_BOXED = re.compile(r"\s*\${0,2}\\boxed\{(?P<inner>.*)\}\.?\${0,2}\.?\s*", re.S)
+_TEXT = re.compile(r"\s*\\(?:text|textbf|textit|mathrm|mathbf)\{(?P<inner>.*)\}\s*", re.S)
 
 
 @dataclass
@@ -72,9 +72,10 @@ def placeholder_problems(row: Row, sample: UnderstandingSample | GenerationSampl
 
 
 def bare_answer(value: Any) -> Any:
-    """An answer without the marks of replies around the whole of it: <answer> 3 </answer>, \\boxed{3}."""
+    """An answer without reasoning and marks around the whole of it: <think>...</think><answer> \\boxed{3} </answer>."""
     if isinstance(value, str):
-        for wrapper in (_ANSWER, _BOXED):
+        value = without_reasoning(value)
+        for wrapper in (_ANSWER, _BOXED, _TEXT):
             if (match := wrapper.fullmatch(value)) and _is_balanced(match["inner"]):
                 value = match["inner"].strip()
     return value
@@ -91,6 +92,8 @@ def _is_balanced(text: str) -> bool:
 
 
 def _field(name: str, value: Any, texts: Texts) -> Any:
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], dict):
+        value = value[0]
     if name == "question":
         return _without_marks(as_text(words_of(value, QUESTIONS)))
     if name == "prompt":
