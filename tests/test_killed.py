@@ -129,7 +129,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def once(out: Path) -> None:
         demo.run_demo(1, out)
 
-    check(tmp_path, once, again, 150)
+    check(tmp_path, once, again, 40)
 
 
 def test_the_harness_kills_where_it_says(tmp_path: Path) -> None:
