@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.rewards.claims import DENYING, named_correct, statements, undenied
+from pairuni.rewards.claims import DENYING, TURNING, named_correct, statements, undenied
 from pairuni.rewards.words import fold, normalise, same_words
 
 _TAG = re.compile(r"<(?P<close>/?)\s?(?:answer|final_answer|conclusion)\s?>", re.I)
@@ -56,7 +56,7 @@ _REASONS = re.compile(
     re.I,
 )
 _LONELY = re.compile(r"\W*([A-Za-z])(?=\W*$|[,;:)]|\s+(?:because|since|as)\b)")
-_TAKES_BACK = re.compile(r"\W*(?:no|wait|actually|sorry|or|maybe|perhaps|alternatively)\b", re.I)
+_TAKES_BACK = re.compile(rf"\W*(?:{TURNING})\b", re.I)
 _NAMES_A_POINT = re.compile(
     r"(?:\b(?:angle|side|line|segment|point|vertex|triangle|circle)s?|[∠△⊙])\s?\Z", re.I
 )

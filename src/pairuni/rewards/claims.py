@@ -55,8 +55,13 @@ _CONCLUSION = re.compile(
     re.I,
 )
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)[.!?](?=[\s*]|$)", re.I)
+TURNING = (
+    "or|no|wait|actually|sorry|hmm|alternatively|maybe|perhaps|possibly|on (?:second thoughts?|reflection)|hold on|"
+    "correction|scratch that|oops|my mistake|i meant?|let me correct"
+)
+"""What a sentence that takes an answer back begins with, as alternatives of a regular expression."""
 _TURN = re.compile(
-    r"[.!?]\W*(?:or|no|wait|actually|sorry|hmm|alternatively|maybe|perhaps|possibly|but|and|"
+    rf"[.!?]\W*(?:(?:{TURNING}|but|and)|"
     r"[A-Z]\b[^\n.!?]*\b(?:also|equally|as well|too|possible))\b[^\n]*",
     re.I,
 )
