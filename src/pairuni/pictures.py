@@ -63,10 +63,12 @@ _OTHERS = (
     (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
     (b"<svg", "an SVG picture"),
     (b"<?xml", "an XML file"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<!doctype", "a web page"),
-    (b"<html", "a web page"),
-    (b"version https://git-lfs", "a pointer of Git LFS (run git lfs pull)"),
+)
+_NO_PICTURES = (
+    (b"<!DOCTYPE", "is a web page, not a picture; download it again"),
+    (b"<!doctype", "is a web page, not a picture; download it again"),
+    (b"<html", "is a web page, not a picture; download it again"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not a picture; run git lfs pull"),
 )
 # such a picture is refused in a sentence; silenced once, as no thread can silence a warning for itself alone
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -225,6 +227,9 @@ def _unreadable(data: bytes) -> str:
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
         return "is a HEIC picture, which is not read; save it as JPEG or PNG"
+    for beginning, reason in _NO_PICTURES:
+        if start.startswith(beginning):
+            return reason
     for beginning, name in _OTHERS:
         if start.startswith(beginning):
             return f"is {name}, not a picture that is read; save it as JPEG or PNG"

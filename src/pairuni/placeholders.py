@@ -18,7 +18,7 @@ _PICTURE = re.compile(
       | </(?:image|img)>
       | <(?:begin|start|end)_of_(?:image|img|video)>
       | <im_(?:start|end|patch)> | <patch_placeholder> | <fake_token_around_image>
-      | <[|｜](?:vision|image|img|video)[^<>|｜\s]{0,40}[|｜]>  # <|image_pad|>, <|image_1|>
+      | <[|｜](?:(?:begin|start|end)_of_)?(?:vision|image|img|video)[^<>|｜\s]{0,40}[|｜]>  # <|image_pad|>, <|image_1|>
       | (?-i:\[IMG(?:_BREAK|_END|_?\d{1,3})?\])                # Pixtral
     )
     """,

@@ -83,7 +83,9 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
 
     models = [tiny(), tiny()]
     for model in models:
-        assert model.policy  # transformers loads one model at a time: two threads that load disturb each other
+        assert (
+            model.policy
+        )  # transformers loads one model at a time: two threads that load disturb each other
     with ThreadPoolExecutor() as pool:  # stands for a second process
         second = pool.submit(run_benchmark, benchmark(), models[1], tmp_path, Share(1, 2))
         (result,) = run_benchmark(benchmark(), models[0], tmp_path, Share(0, 2))

@@ -239,3 +239,53 @@ def test_paths_in_letters_that_macos_takes_apart(tmp_path):
         (tmp_path / unicodedata.normalize(form, name)).write_bytes(png(1))
         (sample,), _, _ = found(UnderstandingSample, lines(tmp_path / "x.jsonl", {**ROW, "image": name}))
         assert Path(sample.image_path).is_file()
+
+
+def test_a_data_set_of_the_hub_with_a_description(tmp_path):
+    (tmp_path / "data").mkdir()
+    parquet(tmp_path / "data" / "train-00000-of-00001.parquet", {"image": PICTURE, "text": "a cat"})
+    (tmp_path / "dataset_infos.json").write_text('{"default": {"splits": {}}}')
+    with pytest.raises(ValueError, match="holds json and parquet files; write FORMAT:"):
+        found(GenerationSample, tmp_path)
+    (sample,), problems, _ = found(GenerationSample, f"parquet:{tmp_path}", tmp_path / "p")
+    assert (sample.prompt, problems) == ("a cat", [])
+
+
+def test_a_path_among_the_words(tmp_path):
+    asked = "Picture 1: <img>sub/a.png</img>\nWhich?"
+    turns = [{"from": "user", "value": asked}, {"from": "assistant", "value": "a cat"}]
+    (sample,), problems, _ = found(UnderstandingSample, lines(tmp_path / "x.jsonl", {"conversations": turns}))
+    assert (sample.question, sample.image_path, problems) == ("Which?", str(tmp_path / "sub/a.png"), [])
+
+
+def test_marks_of_objects_and_boxes(tmp_path):
+    turns = [
+        {"role": "user", "content": "<image>Find <ref-object>"},
+        {"role": "assistant", "content": "<bbox>"},
+    ]
+    row = {"messages": turns, "images": ["a.png"], "objects": {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]}}
+    assert found(UnderstandingSample, lines(tmp_path / "x.jsonl", row)) == (
+        [],
+        [],
+        {"marks of objects and boxes": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ({"raw": "a cat"}, "must be a string, not {'raw': 'a cat'}; ?prompt=COLUMN.KEY takes a part"),
+        ([], "must be a string, not []"),
+    ],
+)
+def test_captions_that_are_no_text(tmp_path, caption, reason):
+    path = lines(tmp_path / "x.jsonl", {"image": "a.png", "caption": caption})
+    assert sentences(path, GenerationSample) == [reason]
+
+
+@pytest.mark.parametrize("mark", ["<|begin_of_image|><|image|><|end_of_image|>", "<|start_of_image|>"])
+def test_marks_around_pictures(tmp_path, mark):
+    (sample,), problems, _ = found(
+        UnderstandingSample, lines(tmp_path / "x.jsonl", {**ROW, "question": f"{mark}Which?"})
+    )
+    assert (sample.question, problems) == ("Which?", [])

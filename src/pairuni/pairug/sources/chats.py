@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from pairuni.text import parse_json
 
 QUESTIONS = ("human", "user")
 REPLIES = ("gpt", "assistant", "model", "bot")
+_TAGGED = re.compile(r"<img>\s*([^<>]+?)\s*</img>")
+"""A path among the words, as Qwen-VL has it."""
 _LONGEST = 1 << 20
 """Characters of a chat that is written as JSON in a text column."""
 
@@ -70,6 +73,7 @@ def _turn(message: Any) -> Turn:
     parts = content if isinstance(content, list) else [content]
     texts = [text for part in parts if (text := _text(part))]
     pictures = [picture for part in parts if (picture := _picture(part)) is not None]
+    pictures += [path for part in parts if isinstance(part, str) for path in _TAGGED.findall(part)]
     who = message.get("from", message.get("role"))
     return Turn(str(who).casefold(), without_placeholders("\n".join(texts)).strip(), tuple(pictures))
 

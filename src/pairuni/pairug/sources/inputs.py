@@ -162,8 +162,10 @@ def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
         for path in sorted(folder.iterdir())
         if path.is_file() and (its := _known(path)) and (format is None or its == format)
     ]
-    if not files:
-        files = [(path, "parquet") for path in sorted(folder.rglob("*.parquet"))]
+    if all(its == "json" for _, its in files):  # none, or what describes a data set of the hub
+        files += [
+            (path, "parquet") for path in sorted(folder.rglob("*.parquet")) if format in (None, "parquet")
+        ]
     pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
     formats = {its for _, its in files}
     if format is None and (not formats or (pictures and formats == {"json"})):

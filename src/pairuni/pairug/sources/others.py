@@ -30,11 +30,10 @@ def why_left_out(suffix: str) -> str:
 
 def file_fault(path: Path, *, packed: bool) -> str | None:
     """Why a file is no data of any form, by its first bytes. packed: whether it may be packed by gzip."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return None  # its reader says so
+    if not path.is_file():
+        return None  # its reader says so, and a pipe would be waited for
+    with path.open("rb") as file:
+        start = file.read(64)
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the data; run git lfs pull"
     if start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):

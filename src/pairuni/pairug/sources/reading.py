@@ -199,8 +199,10 @@ def _explained(problem: Problem, row: Row) -> Problem:
         )
     elif reason.endswith("not None"):
         reason += ": the row has no value there"
-    elif reason.startswith("must be a string, not ["):
+    elif reason.startswith("must be a string, not [") and not reason.endswith("[]"):
         reason += f"; ?{problem.field}=COLUMN.0 takes the first"
+    elif reason.startswith("must be a string, not {'"):
+        reason += f"; ?{problem.field}=COLUMN.KEY takes a part"
     return replace(problem, reason=reason, member=row.member)
 
 

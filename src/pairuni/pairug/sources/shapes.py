@@ -17,6 +17,9 @@ LEFT_OUT = "detection, grounding"
 PICTURES = ("image_path", "image", "images", "file_name")
 """Columns of pictures, in the order in which they are taken."""
 
+_BOXES = ("<bbox>", "<ref-object>")
+"""What ms-swift replaces by names and boxes out of another column."""
+
 _CHATS = ("conversations", "messages", "conversation")
 _TRUTHS = ("solution", "ground_truth")
 """What a reward compares with, of data for GRPO; it is the answer whatever reply a chat ends with."""
@@ -100,6 +103,8 @@ def _conversation(
             spoken.pop()
         if any(turn.who in REPLIES for turn in spoken):
             raise LeftOut("a question that comes after other turns")
+    if any(mark in turn.text for turn in spoken for mark in _BOXES):
+        raise LeftOut("marks of objects and boxes")
     first = next((number for number, turn in enumerate(spoken) if turn.who in REPLIES), len(spoken))
     asked = [turn.text for turn in spoken[:first] if turn.text]
     used = {column}
