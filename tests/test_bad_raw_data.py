@@ -250,7 +250,7 @@ def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
         code, said, out = build(raw, model, *words)
         (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
         assert (code, (out / "pairs.jsonl").exists()) == (1, False)
-        assert sentence.endswith("not as a chat endpoint (the page is called 'Welcome')")
+        assert sentence.endswith("answers with a page of HTML, not as a chat endpoint")
         page[0] = False
         code, said, out = build(raw, model, *words)
     assert code == 0, said

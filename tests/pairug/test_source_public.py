@@ -289,3 +289,17 @@ def test_marks_around_pictures(tmp_path, mark):
         UnderstandingSample, lines(tmp_path / "x.jsonl", {**ROW, "question": f"{mark}Which?"})
     )
     assert (sample.question, problems) == ("Which?", [])
+
+
+@pytest.mark.parametrize(
+    "options", ["null", " None ", "nan", "[]", "['']", ["", ""], [None], {"A": None}, "{}"]
+)
+def test_options_that_are_none(tmp_path, options):
+    row = {**ROW, "options": options, "answer": "blue"}
+    (sample,), problems, _ = found(UnderstandingSample, lines(tmp_path / "x.jsonl", row))
+    assert (sample.question, sample.answer, problems) == ("Which?", "blue", [])
+
+
+@pytest.mark.parametrize("options", ["none of these", "red, blue", "red|blue", ["", "blue"], "null, None", 5])
+def test_options_that_are_no_list(tmp_path, options):
+    assert len(sentences(lines(tmp_path / "x.jsonl", {**ROW, "options": options, "answer": "blue"}))) == 1

@@ -17,6 +17,8 @@ _COLUMN = re.compile(r"(?:(?:option|choice)[ _-]?)?([A-H])", re.I)
 _IN_FRONT = re.compile(rf"{LETTER_IN_FRONT}(?=\S)")
 _NUMBER_IN_FRONT = re.compile(r"\s*\(?(\d{1,2})[).:、]\s+(?=\S)")
 _NUMBERS = [str(number) for number in range(1, 100)]
+_NULLS = ("null", "None", "nan", "NaN")
+"""No options, as JSON, Python and pandas write them in a column of texts."""
 _LABEL_KEYS = ("label", "letter", "key", "option", "choice", "id", "index", "name")
 _TEXT_KEYS = ("text", "value", "content", "option", "choice", "answer", "description")
 
@@ -85,6 +87,8 @@ def shown(value: Any) -> str:
 
 
 def _of_text(text: str) -> Any:
+    if text.strip() in _NULLS:
+        return None
     value = parsed(text)
     if value is None:
         why = (
@@ -113,7 +117,7 @@ def _of_object(value: dict[Any, Any]) -> Choices | None:
 
 def _of_list(values: list[Any]) -> Choices | None:
     held = [value for value in values if not is_absent(value)]
-    if not held:
+    if all(isinstance(value, str) and not value.strip() for value in held):
         return None
     if all(isinstance(value, dict) for value in held):
         return _labelled([_pair(value) for value in held])
