@@ -28,7 +28,8 @@ _LEAD_IN = re.compile(
     r"(?: (?:to be|like))? "
 )
 _NOT_SO = re.compile(
-    r"\b(?:or|either|if|unless|nothing|none|nobody|no|wrong|incorrect|false|opposite|everything)\b"
+    r"\b(?:or|either|if|unless|nothing|none|nobody|no|wrong|incorrect|false|opposite|everything|"
+    r"maybe|perhaps|possibly)\b"
 )
 _NONE = re.compile(
     r"(?:there (?:is|are) )?(?:none|nothing|nobody|no one|(?:no|not any) (?!(?:"

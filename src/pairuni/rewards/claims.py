@@ -14,7 +14,7 @@ _FALSE = (
     r"wrong|incorrect|false|untrue|impossible|unlikely|ruled out|excluded|eliminated|rejected|"
     r"too (?:many|few|much|little|high|low|large|small|big|long|short)|(?:a |the )?(?:common )?distractors?"
 )
-DENIAL = re.compile(rf"\b(?:{_DENIALS})\b|不是|并非|不可能|不应", re.I)
+DENIAL = re.compile(rf"\b(?:{_DENIALS})\b|不是|并非|不可能|不应|不选|排除", re.I)
 DENYING = re.compile(rf"\b(?:{_DENIALS}|{_FALSE})\b", re.I)
 """What denies something, or calls it false."""
 _CALLED_FALSE = re.compile(
