@@ -23,6 +23,7 @@ from pairuni.evaluation import wise
 from pairuni.evaluation.geneval_files import TASKS as GENEVAL
 from pairuni.evaluation.geneval_files import Judged, write_results
 from pairuni.evaluation.journal import read_journal
+from pairuni.evaluation.mme import PERCEPTION
 from pairuni.evaluation.mmstar import CATEGORIES
 from pairuni.evaluation.result import read_result
 from pairuni.evaluation.tasks import Given, score_files
@@ -286,18 +287,7 @@ def _make_official(folder: Path) -> None:
         [{"question": "A dog?", "answer": "Yes, it is."}] * 2,
     )
     (folder / "mme").mkdir()
-    for name in (
-        "existence",
-        "count",
-        "position",
-        "color",
-        "posters",
-        "celebrity",
-        "scene",
-        "landmark",
-        "artwork",
-        "OCR",
-    ):
+    for name in PERCEPTION:
         text = "a.jpg\tIs it?\tYes\tyes\na.jpg\tIs it not?\tNo\tYes\n"
         (folder / "mme" / f"{name}.txt").write_text(text)
     choice = {
