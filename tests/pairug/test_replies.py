@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,9 @@ def test_the_templates_name_every_field_and_the_schemas_are_strict():
             assert schema["properties"][name]["type"] == wanted
 
 
-words = st.text(st.characters(categories=("Ll", "Nd")), min_size=1, max_size=8)
+words = st.text(st.characters(categories=("Ll", "Nd")), min_size=1, max_size=8).map(
+    partial(unicodedata.normalize, "NFKC")  # as options are read
+)
 
 
 @settings(max_examples=60, deadline=None)
