@@ -36,6 +36,10 @@ CASES: dict[str, Case] = {
         lambda house: ("pairs", "convert", str(house.pairs), str(house.root / "other" / "pairs.parquet")),
         lambda house: house.root / "other",
     ),
+    "bench all": (
+        lambda house: ("bench", "all", "--out", str(house.root / "results")),
+        lambda house: house.root / "results",
+    ),
     "eval digits": (
         lambda house: ("eval", "digits", "--out", str(house.root / "scores")),
         lambda house: house.root / "scores",
@@ -45,6 +49,10 @@ BESIDE: dict[str, Case] = {
     "pairs gallery": (
         lambda house: ("pairs", "gallery", str(house.pairs)),
         lambda house: house.pairs.parent / "gallery",
+    ),
+    "draw": (
+        lambda house: ("draw", "one", "--model", str(house.model), "--out", str(house.root / "a.png")),
+        lambda house: house.root / "a.png",
     ),
     "convert": (
         lambda house: ("convert", str(house.model), str(house.root / "m"), "--layout", "original"),

@@ -289,8 +289,11 @@ def everything(
 ) -> None:
     """Run the whole list and write a file for each result. Wants a machine that does nothing else."""
     from pairuni.bench.suite import chosen, run_all
+    from pairuni.locks import folder_lock
 
-    failed = run_all(chosen(device, only or []), out)
+    cases = chosen(device, only or [])
+    with folder_lock(out, "bench all"):
+        failed = run_all(cases, out)
     for line in failed:
         typer.echo(line, err=True)
     if failed:

@@ -33,16 +33,17 @@ def draw(
         raise FileNotFoundError(f"{out.parent}: no such folder to write the picture to")
     from pairuni.runs import load_model
 
-    policy = load_model(model, device=device, dtype=dtype)
-    guidance = policy.default_guidance if guidance is None else guidance
-    groups = policy.sample_images(
-        [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
-    )
-    pictures = policy.decode_images(groups[0])
-    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
-    for path, picture in zip(paths, pictures, strict=True):
-        with replacing(path) as aside:
-            picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
+    with target_lock(out, "draw"):
+        policy = load_model(model, device=device, dtype=dtype)
+        guidance = policy.default_guidance if guidance is None else guidance
+        groups = policy.sample_images(
+            [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
+        )
+        pictures = policy.decode_images(groups[0])
+        paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
+        for path, picture in zip(paths, pictures, strict=True):
+            with replacing(path) as aside:
+                picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
     return paths
 
 
