@@ -82,7 +82,7 @@ def _locked(path: Path, what: Path, command: str) -> Iterator[None]:
         _describe(descriptor, command)
         yield
     finally:
-        # removed while it is held: whoever waits for this file finds that it has no name any more
+        # removed while it is held, so that a waiting process notices that the file is gone
         path.unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)

@@ -93,7 +93,7 @@ def check_secrets(settings: EndpointSettings, section: str) -> None:
 
 
 def key_from_environment(settings: EndpointSettings, section: str) -> str:
-    """The stripped key; "none" for a server of one's own that wants none. Raises ValueError, which never quotes it."""
+    """The stripped key; "none" for your own server without a key. Raises ValueError, which never quotes it."""
     check_secrets(settings, section)
     variable = settings.key_variable
     key = os.environ.get(variable, "").strip()

@@ -55,7 +55,7 @@ TRIES_WITHOUT_ANSWER = 3
 DEADLINE_OF_TIMEOUT = 5.0
 """Seconds in all for one second without a byte, where no deadline is set."""
 TOLD_WAIT = 5.0
-"""Seconds from which a wait is told."""
+"""Seconds; a longer wait is logged."""
 
 _AGAIN = {408, 409, 425, 429}
 _OTHER_WAY = {400, 404, 415, 422, 501}

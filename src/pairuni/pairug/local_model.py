@@ -47,7 +47,7 @@ class LocalModel:
         """
         usable: list[int] = []
         pictures = []
-        answers: list[Answer | AskingFailed | ImageError] = [ImageError("is not looked at") for _ in requests]
+        answers: list[Answer | AskingFailed | ImageError] = [ImageError("was not opened") for _ in requests]
         for place, request in enumerate(requests):
             try:
                 pictures.append(request.picture.load())
