@@ -331,3 +331,10 @@ def test_a_process_that_dies_while_writing_leaves_the_earlier_file(tmp_path, how
         assert os.listdir(tmp_path) == [path.name]
     write_pairs(path, [pair(), pair()])
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("extra", ["[" * 200_000, "9" * 5000, "{", "[1]"])
+def test_further_keys_in_parquet_that_are_no_object_are_a_problem_of_their_row(tmp_path, extra):
+    pq.write_table(pa.Table.from_pylist([{**PAIR, "extra": extra}]), tmp_path / "pairs.parquet")
+    with pytest.raises(ValueError, match=r"line 1, field extra: must be a JSON object in a string"):
+        read_pairs(tmp_path / "pairs.parquet")

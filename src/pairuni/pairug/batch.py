@@ -137,7 +137,7 @@ class BatchFiles:
             error = fault.error
         except (ValueError, AttributeError) as fault:
             error = ErrorSaid(one_line(str(fault)))
-        if error.code == "batch_expired":  # nobody looked at it
+        if error.code == "batch_expired":  # it was not processed
             self._expired[key].add(result)
             return
         self._errors[key][result] = error.message

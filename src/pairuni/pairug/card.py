@@ -11,6 +11,7 @@ from typing import Any
 from pairuni.files import write_text
 from pairuni.pairug.statistics import pair_statistics
 from pairuni.records import UGPair
+from pairuni.text import read_json, read_text
 
 MARK = "<!-- Written by pairuni and anew by each build; without this line the file is yours and stays. -->"
 _TAGS = 40
@@ -31,7 +32,7 @@ def write_card(folder: Path, pairs: Sequence[UGPair], *, data_files: str, name: 
     data_files: the files of pairs, as ``datasets`` finds them. Raises ValueError when stats.json is no JSON object.
     """
     path = folder / "README.md"
-    if not path.exists() or MARK in path.read_text(encoding="utf-8"):
+    if not path.exists() or MARK in read_text(path):
         write_text(path, card(pairs, read_stats(folder), data_files=data_files, name=name))
     return path
 
@@ -41,10 +42,7 @@ def read_stats(folder: Path) -> dict[str, Any]:
     path = folder / "stats.json"
     if not path.is_file():
         return {}
-    try:
-        stats = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not whole JSON ({error})") from None
+    stats = read_json(path)
     if not isinstance(stats, dict):
         raise ValueError(f"{path} must be a JSON object, not {type(stats).__name__}")
     return stats

@@ -15,6 +15,7 @@ from pairuni.pairug.jsonl import Problem, dump
 from pairuni.parquet import leaf_paths, read_batches
 from pairuni.pictures import ImageError, decode, read_bytes
 from pairuni.records import Annotation, UGPair
+from pairuni.text import parse_json
 
 SIDES = ("generate_ann", "understand_ann")
 _TEXTS = (*Annotation.model_fields, "extra")
@@ -135,7 +136,7 @@ def _values(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any] | Pr
 
 def _with_extra(values: dict[str, Any]) -> dict[str, Any]:
     extra = values.pop("extra", None)
-    unpacked = {} if extra is None else json.loads(extra) if isinstance(extra, str) else None
+    unpacked = {} if extra is None else parse_json(extra) if isinstance(extra, str) else None
     if not isinstance(unpacked, dict):
         raise ValueError
     return {**unpacked, **values}

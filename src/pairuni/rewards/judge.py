@@ -18,6 +18,7 @@ from pairuni.config import JudgeSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
 from pairuni.rewards.threads import at_once
+from pairuni.text import read_text
 
 TRIES = 3
 """Times that a mark is asked for before a reply that holds none stops the run."""
@@ -159,7 +160,7 @@ class JudgeReward:
 def _read_rubric(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such rubric; reward.judge.rubric names a text file")
-    text = path.read_text(encoding="utf-8").strip()
+    text = read_text(path).strip()
     if not text:
         raise ValueError(f"{path}: the rubric is empty")
     return text
