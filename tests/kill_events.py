@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 """Audit events of Python; os.replace is os.rename. Those of `open` count when the file is opened for writing."""
 
@@ -53,6 +55,8 @@ def _work_and_exit(work: Callable[[], Any], folder: str, kill_at: int | None, wr
         os.dup2(null, 2)
         os.dup2(null, 1)
         sys.addaudithook(hook)
+        # After a fork torch makes its thread pool anew, on first use and without a lock: before other threads do
+        torch.set_num_threads(torch.get_num_threads())
         work()
         os.write(writes, str(count).encode())
         code = 0

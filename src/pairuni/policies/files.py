@@ -49,7 +49,7 @@ def described_by(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the tokenizers library ends in panics that are no Exception
         raise ValueError(f"{path} cannot be read ({reason(error)}); restore the file.") from error

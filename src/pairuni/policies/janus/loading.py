@@ -277,7 +277,7 @@ def _filled(
     untie(config, tensors)
     check_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
-    with quiet(), described_by(folder / "config.json"):
+    with quiet():
         model = JanusForConditionalGeneration.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype or own
         )
