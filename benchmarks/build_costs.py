@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pairuni.bench.memory import resident
+from benchmarks.memory import resident
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
@@ -108,7 +108,7 @@ def make_encoder(name: str, folder: Path, device: str) -> Any:
         model = transformers.SiglipVisionModel(transformers.SiglipVisionConfig())
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    from pairuni.pairug.encoders import transformers_encoder
+    from pairuni.pairug.selection.encoders import transformers_encoder
 
     return transformers_encoder(str(folder), device)
 
@@ -123,8 +123,8 @@ def one_build(folder: Path, encoder_name: str, device: str, batch_size: int) -> 
 
     encoder = make_encoder(encoder_name, folder / "encoder", device)
     settings = PairsSettings(
-        understanding=str(folder / "u" / "data.jsonl"),
-        generation=str(folder / "g" / "data.jsonl"),
+        understanding=[str(folder / "u" / "data.jsonl")],
+        generation=[str(folder / "g" / "data.jsonl")],
         out=folder / "out",
         threshold=0.5,
         batch_size=batch_size,

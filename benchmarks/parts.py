@@ -17,9 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pairuni.bench.pairing import Settings, clustered_features
-from pairuni.pairug.kmeans import fit_kmeans
-from pairuni.pairug.selection import select_pairs
+from benchmarks.pairing import Settings, clustered_features
+from pairuni.pairug.selection.kmeans import fit_kmeans
+from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.training import checkpoint
 from tiny_models import save_tiny_janus
 

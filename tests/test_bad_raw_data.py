@@ -17,8 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import ChatServer
-from pairuni.cli import app
-from pairuni.counts import counted
+from pairuni.cli.app import app
+from pairuni.console.counts import counted
 from tiny_models import save_tiny_janus
 
 SCENE = [{"place": "top left", "digit": 1, "colour": "red"}]

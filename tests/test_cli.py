@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import tiny_detectors
 from fake_run import write_fake_run
 from pairuni import __version__
-from pairuni.cli import app
-from pairuni.commands.plan import Plan, describe_cards
+from pairuni.cli.app import app
+from pairuni.cli.plan import Plan, describe_cards
 from pairuni.config import RunSettings, load_settings
 from pairuni.records import Annotation, GenerationSample, Quadruple, UnderstandingSample, Verdict
 from reference import tiny_hpsv2
@@ -120,7 +120,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys, time\n"
         "from typer.testing import CliRunner\n"
-        "from pairuni.cli import app\n"
+        "from pairuni.cli.app import app\n"
         "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
         "heavy = {'torch', 'transformers', 'sklearn', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -442,7 +442,7 @@ def test_traceback_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_process_ends_with_its_code(recipe: Path, tmp_path: Path) -> None:
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from pairuni.cli import main; main()"]
+    command = [sys.executable, "-c", "from pairuni.cli.app import main; main()"]
     wrong = subprocess.run(
         [*command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False
     )

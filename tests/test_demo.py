@@ -13,7 +13,7 @@ from PIL import Image
 from pairuni import demo
 from pairuni.config import PairGRPOSettings, RunSettings
 from pairuni.digits.reward import DigitsReward
-from pairuni.pairug.store import iter_problems, read_pairs
+from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from pairuni.policies import load_policy
 from pairuni.records import Annotation
 from pairuni.training.tracking import MetricsLog

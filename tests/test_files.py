@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.files import clear_partial, replacing_folder, write_text
+from pairuni.io.files import clear_partial, replacing_folder, write_text
 
 
 def fill(folder: Path, names: str, *, keep_all_but: str | None = None, fails: bool = False) -> None:

@@ -101,7 +101,7 @@ def run(code: str, home: Path, endpoint: str, **environment: str) -> str:
 
 
 def tried(call: str) -> str:
-    return f"from pairuni.hub import *\ntry: print({call})\nexcept ValueError as error: print(error)"
+    return f"from pairuni.io.hub import *\ntry: print({call})\nexcept ValueError as error: print(error)"
 
 
 def test_a_snapshot_holds_what_transformers_loads_and_nothing_else(hub: Hub, tmp_path: Path) -> None:

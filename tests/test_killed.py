@@ -13,8 +13,8 @@ import pytest
 
 from kill_events import chosen, run_child
 from pairuni import demo
-from pairuni.commands import evaluation, training
-from pairuni.commands import pairs as pairs_commands
+from pairuni.cli.app import evaluation, training
+from pairuni.cli.app import pairs as pairs_commands
 from pairuni.config import PairGRPOSettings, RunSettings
 from test_bad_input import House
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pairuni import locks
-from pairuni.locks import LOCK, FolderInUse, folder_lock, target_lock
+from pairuni.io import locks
+from pairuni.io.locks import LOCK, FolderInUse, folder_lock, target_lock
 
 HOLDER = """
     import os, sys, time
     from pathlib import Path
-    from pairuni.locks import folder_lock
+    from pairuni.io.locks import folder_lock
     with folder_lock(Path(sys.argv[1]), "train"):
         if sys.argv[2] == "forks" and os.fork() == 0:
             time.sleep(60)

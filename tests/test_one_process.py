@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pairuni import demo
-from pairuni.cli import app
-from pairuni.locks import folder_lock, target_lock
+from pairuni.cli.app import app
+from pairuni.io.locks import folder_lock, target_lock
 from test_bad_input import House, contents
 
 Case = tuple[Callable[[House], tuple[str, ...]], Callable[[House], Path]]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairuni.parquet import leaf_paths, read_batches
+from pairuni.io.parquet import leaf_paths, read_batches
 
 
 def test_rows_in_batches_and_columns_by_path(tmp_path: Path) -> None:

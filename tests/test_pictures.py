@@ -16,9 +16,9 @@ import pytest
 from PIL import Image, ImageFile, features
 
 import pairuni
-from pairuni import pictures
-from pairuni.files import read_regular
-from pairuni.pictures import (
+from pairuni.io import images as pictures
+from pairuni.io.files import read_regular
+from pairuni.io.images import (
     ImageError,
     TooManyPixels,
     decode,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.rgb import as_rgb
+from pairuni.io.rgb import as_rgb
 
 GREY = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
 COLOURS = np.stack([GREY, GREY[::-1], GREY.T], axis=2)

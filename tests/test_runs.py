@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.policies.registry import load_policy
-from pairuni.runs import load_model, resolve_model
+from pairuni.runs.models import load_model, resolve_model
 from pairuni.training.checkpoint import CheckpointError
 from test_bad_input import House, contents
 

@@ -25,10 +25,9 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 from fake_run import write_fake_run
-from pairuni.cli import app
-from pairuni.commands import models
-from pairuni.console import Console
-from pairuni.terminal import VisibleStream, print_reply, visible, visible_streams
+from pairuni.cli.app import app, models
+from pairuni.console.rich_output import Console
+from pairuni.console.terminal import VisibleStream, print_reply, visible, visible_streams
 from pairuni.training.tracking import Progress
 from tiny_models import save_tiny_janus
 
@@ -199,8 +198,8 @@ def in_a_terminal(words: list[str], environment: dict[str, str]) -> str:
 
 BARS = f"""
 import logging, sys, warnings
-from pairuni.cli import make_visible
-from pairuni.commands.errors import _log_plainly
+from pairuni.cli.app import make_visible
+from pairuni.cli.errors import _log_plainly
 from pairuni.training.tracking import Progress
 from tqdm import tqdm
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairuni.text import decode_text, json_lines, parse_json, read_json, read_text, text_lines
+from pairuni.io.text import decode_text, json_lines, parse_json, read_json, read_text, text_lines
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from pairuni.commands.pairs import gallery
+from pairuni.cli.pairs import gallery
 
 SIZE = {"width": 1280, "height": 800}
 

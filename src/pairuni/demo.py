@@ -20,17 +20,17 @@ from pairuni.config import (
     load_settings,
     to_toml,
 )
-from pairuni.digits.completer import SceneCompleter
+from pairuni.digits.annotator import SceneCompleter
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
-from pairuni.files import clear_partial, write_text
-from pairuni.locks import folder_lock
+from pairuni.distributed.shares import refuse_several
+from pairuni.io.files import clear_partial, write_text
+from pairuni.io.locks import folder_lock
 from pairuni.pairgrpo.trainer import Trainer, load_rewards
 from pairuni.pairug.build import BuildSummary, build_pairs
-from pairuni.pairug.store import read_pairs
+from pairuni.pairug.dataset.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
-from pairuni.shares import refuse_several
 from pairuni.training.tracking import Progress, Stages
 
 logger = logging.getLogger("pairuni")

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from pairuni.bench import update
-from pairuni.bench.baselines import (
+from benchmarks import update
+from benchmarks.baselines import (
     UPDATE_STEPS,
     image_forward,
     peers_rollout,
     text_forward,
     transformers_rollout,
 )
-from pairuni.bench.shapes import Shape, random_policy
-from pairuni.bench.workload import Settings, random_trajectories
+from benchmarks.shapes import Shape, random_policy
+from benchmarks.workload import Settings, random_trajectories
 
 SMALL = Shape(
     hidden=32,

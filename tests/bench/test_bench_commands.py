@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.bench import result
-from pairuni.cli import app
+from benchmarks import result
+from pairuni.cli.app import app
 
 PEAK = {"start_bytes": 400 << 20, "peak_bytes": 500 << 20}
 QUICK = ["--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pairuni.bench.cost import Group, Sizes, decode_bytes, sizes_of, update_flops
-from pairuni.bench.shapes import SHAPES, byte_processor, janus_config
+from benchmarks.cost import Group, Sizes, decode_bytes, sizes_of, update_flops
+from benchmarks.shapes import SHAPES, byte_processor, janus_config
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.bench import suite
-from pairuni.bench.ladder import BEGIN, EMPTY, END, markdown, read_results, with_results
-from pairuni.bench.result import CONTENDERS
-from pairuni.bench.rollout import ADDS as ROLLOUT
-from pairuni.bench.step import ADDS as STEP
-from pairuni.bench.update import ADDS as UPDATE
-from pairuni.cli import app
+from benchmarks import suite
+from benchmarks.ladder import BEGIN, EMPTY, END, markdown, read_results, with_results
+from benchmarks.result import CONTENDERS
+from benchmarks.rollout import ADDS as ROLLOUT
+from benchmarks.step import ADDS as STEP
+from benchmarks.update import ADDS as UPDATE
+from pairuni.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,7 +121,7 @@ def test_the_list_names_commands_that_are_understood(words, monkeypatch):
         seen.append((bench, settings))
         return {"done": True}
 
-    monkeypatch.setattr("pairuni.bench.result.run", run)
+    monkeypatch.setattr("benchmarks.result.run", run)
     done = CliRunner().invoke(app, ["bench", *words.split(), "--json"])
     assert done.exit_code == 0, done.output
     ((bench, settings),) = seen

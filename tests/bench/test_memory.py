@@ -1,7 +1,7 @@
 """Peak memory of one contender alone."""
 
-from pairuni.bench.memory import peaks, resident
-from pairuni.bench.workload import Settings
+from benchmarks.memory import peaks, resident
+from benchmarks.workload import Settings
 
 SETTINGS = Settings(
     model="tiny",

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.bench import suite
-from pairuni.bench.ladder import markdown
-from pairuni.bench.pairing import ADDS, CONTENDERS, Settings, clustered_features
-from pairuni.cli import app
+from benchmarks import suite
+from benchmarks.ladder import markdown
+from benchmarks.pairing import ADDS, CONTENDERS, Settings, clustered_features
+from pairuni.cli.app import app
 
 SMALL = {"understanding": 300, "generation": 400, "dimensions": 16, "clusters": 30}
 
@@ -54,14 +54,14 @@ def test_more_clusters_than_rows_is_a_sentence():
 
 def test_the_list_names_a_command_that_is_understood(monkeypatch):
     asked = []
-    monkeypatch.setattr("pairuni.bench.pairing.measure", lambda settings: asked.append(settings) or {})
+    monkeypatch.setattr("benchmarks.pairing.measure", lambda settings: asked.append(settings) or {})
     done = CliRunner().invoke(app, ["bench", *suite.CPU["pairing-cpu"].split(), "--json"])
     assert done.exit_code == 0, done.output
     assert (asked[0].clusters, asked[0].dimensions) == (5000, 2048)
 
 
 def test_the_search_by_clusters_is_held_to_all_with_all(monkeypatch):
-    monkeypatch.setattr("pairuni.pairug.candidates.EXACT_COMPARISONS", 10_000)
+    monkeypatch.setattr("pairuni.pairug.selection.candidates.EXACT_COMPARISONS", 10_000)
     words = ["--understanding", "1500", "--generation", "2000", "--dimensions", "32", "--clusters", "160"]
     done = CliRunner().invoke(app, ["bench", "candidates", *words, "--repeats", "1", "--candidates", "8"])
     assert done.exit_code == 0, done.output

@@ -5,10 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.bench import reward, suite
-from pairuni.bench.ladder import markdown
-from pairuni.bench.reward import ADDS, Settings, build, contenders, workload
-from pairuni.cli import app
+from benchmarks import reward, suite
+from benchmarks.ladder import markdown
+from benchmarks.reward import ADDS, Settings, build, contenders, workload
+from pairuni.cli.app import app
 
 SMALL = {"prompts": 2, "rollouts": 3, "side": 40}
 
@@ -58,7 +58,7 @@ def test_an_unknown_model_is_a_sentence() -> None:
 @pytest.mark.parametrize("name", ["reward-small-cpu", "reward-vit-h-14-cuda"])
 def test_the_list_names_a_command_that_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("pairuni.bench.reward.measure", lambda settings: asked.append(settings) or {})
+    monkeypatch.setattr("benchmarks.reward.measure", lambda settings: asked.append(settings) or {})
     words = (suite.CPU | suite.CUDA)[name].replace("--device cuda", "--device cpu").split()
     done = CliRunner().invoke(app, ["bench", *words, "--json"])
     assert done.exit_code == 0, done.output

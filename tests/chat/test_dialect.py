@@ -8,7 +8,7 @@ from io import BytesIO
 from PIL import Image
 
 from pairuni.chat.endpoint import Dialect
-from pairuni.chat.picture import MemoryPicture
+from pairuni.chat.image import MemoryPicture
 from pairuni.chat.request import PlainRequest
 
 PICTURE = Image.new("RGB", (40, 20), "red")

@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from pairuni.chat.replies import Reply, Unusable, read_reply
-from pairuni.pairug.options import without_letters
+from pairuni.pairug.completion.options import without_letters
 
 
 class Said(Reply):

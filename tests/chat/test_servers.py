@@ -17,10 +17,10 @@ from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.request import AskingFailed, AskingStopped, NoAnswersInARow, PlainRequest, Stopping
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import CompletionReport, complete
-from pairuni.pairug.costs import usage_of
-from pairuni.pairug.model_completion import ModelCompleter
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.costs import usage_of
+from pairuni.pairug.completion.model_completion import ModelCompleter
 
 KEY = "sk-proj-0123456789-very-secret"
 PRICED = {"price_input": 1.0, "price_output": 1.0}

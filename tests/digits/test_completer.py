@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairuni.digits.completer import SceneCompleter, answerable
+from pairuni.digits.annotator import SceneCompleter, answerable
 from pairuni.digits.language import NUMBERS, caption, parse
 from pairuni.digits.prompts import scene_for
 from pairuni.digits.questions import LETTER_SUFFIX, without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import World, write_world
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import complete
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import complete
 from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample
 from reference.digits_world import COLOURS, PLURALS, WORDS, literal_answer

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairuni.config import PairsSettings
-from pairuni.digits.completer import SceneCompleter
+from pairuni.digits.annotator import SceneCompleter
 from pairuni.digits.language import parse
 from pairuni.digits.questions import without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import write_world
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion import make_completer
-from pairuni.pairug.store import iter_problems, read_pairs
+from pairuni.pairug.completion.completion import make_completer
+from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from reference.digits_world import literal_answer, literal_satisfies
 
 

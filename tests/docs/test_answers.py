@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.rewards.accuracy import answers_match
+from pairuni.rewards.answers.accuracy import answers_match
 
 PAGE = (Path(__file__).parents[2] / "docs" / "answers.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(?P<truth>[^`]+)` \| `(?P<reply>[^`]+)` \| (?P<result>right|wrong) \|$", re.M)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.config import PairsSettings, RunSettings, setting_keys
-from pairuni.digits.base.recipe import Recipe
 from pairuni.digits.questions import QUESTION_KINDS
+from tools.tiny_model.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.cli import app
-from pairuni.pairug.store import read_pairs
+from pairuni.cli.app import app
+from pairuni.pairug.dataset.store import read_pairs
 from pairuni.policies.registry import POLICIES, load_policy
 from pairuni.records import Annotation
 from pairuni.rewards.registry import image_reward, text_reward

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import ChatServer
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.pairug.sources import Reading
 from pairuni.records import UnderstandingSample
 

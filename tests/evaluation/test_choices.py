@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pairuni.evaluation import mmmu, mmstar
+from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import run_benchmark
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
+from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
-from pairuni.shares import Share
 
 END = "\nAnswer with the option's letter from the given choices directly."
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.cli import app
-from pairuni.commands.digits_benchmark import digits_benchmark
+from pairuni.cli.app import app
+from pairuni.cli.digits_benchmark import digits_benchmark
 from pairuni.digits.evaluation import BATCH, evaluate
 from pairuni.digits.world import held_out_items
+from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import run_benchmark
 from pairuni.evaluation.running import Model
-from pairuni.shares import Share
 
 ITEMS = 204
 

@@ -13,19 +13,19 @@ from typer.testing import CliRunner
 
 from chat_server import Ask, ChatServer
 from pairuni.chat.endpoint import Endpoint
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.config import EndpointSettings
-from pairuni.evaluation import wise
+from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
-from pairuni.evaluation.drawings import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
-from pairuni.evaluation.geneval_files import TASKS, Judged, read_results
-from pairuni.evaluation.geneval_judging import read_folder
+from pairuni.evaluation.protocols import wise
+from pairuni.evaluation.protocols.geneval_files import TASKS, Judged, read_results
+from pairuni.evaluation.protocols.geneval_judging import read_folder
+from pairuni.evaluation.protocols.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
 from pairuni.evaluation.result import slug
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
-from pairuni.evaluation.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
+from pairuni.evaluation.text_to_image import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
 from pairuni.rewards.composition.rules import Verdict
-from pairuni.shares import Share
 from tiny_detectors import clip, mask2former
 
 SMALL = ["--model", "tiny", "--device", "cpu", "--batch-size", "16"]
@@ -299,7 +299,7 @@ def test_wise_s_own_judge_prompt_is_read_and_not_run(tmp_path: Path) -> None:
 
 def test_an_official_judge_prompt_makes_the_official_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     official = JudgePrompt("s", "{Prompt} {Explanation}")
-    monkeypatch.setattr("pairuni.evaluation.wise_judge.OFFICIAL", {official.digest: "legacy"})
+    monkeypatch.setattr("pairuni.evaluation.protocols.wise_judge.OFFICIAL", {official.digest: "legacy"})
     assert official.protocol("legacy") == "legacy"
     with pytest.raises(ValueError, match="that of WISE's legacy protocol"):
         official.protocol("verified")

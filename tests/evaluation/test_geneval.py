@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairuni.evaluation.geneval_files import (
+from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
     Judged,
     picture_path,

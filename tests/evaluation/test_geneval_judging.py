@@ -14,8 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import tiny_detectors
-from pairuni.cli import app
-from pairuni.evaluation.geneval_files import (
+from pairuni.cli.app import app
+from pairuni.distributed.shares import Share
+from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
     picture_path,
     read_prompts,
@@ -24,11 +25,10 @@ from pairuni.evaluation.geneval_files import (
     write_prompt,
     write_results,
 )
-from pairuni.evaluation.geneval_judging import judge_folder, read_folder
+from pairuni.evaluation.protocols.geneval_judging import judge_folder, read_folder
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.looking import Looking
 from pairuni.rewards.composition.rules import COLOURS
-from pairuni.shares import Share
 from reference import benchmark_rules
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairuni.evaluation.imgedit import TYPES, mark_in, read_edits, read_replies, score, write_replies
+from pairuni.evaluation.protocols.imgedit import (
+    TYPES,
+    mark_in,
+    read_edits,
+    read_replies,
+    score,
+    write_replies,
+)
 
 
 @pytest.mark.parametrize(

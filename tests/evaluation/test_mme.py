@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.evaluation.mme import COGNITION, PERCEPTION, Answered, read_answers, said, score, write_answers
+from pairuni.evaluation.protocols.mme import (
+    COGNITION,
+    PERCEPTION,
+    Answered,
+    read_answers,
+    said,
+    score,
+    write_answers,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.evaluation.mmmu import DOMAINS, SUBJECTS, read_outputs, score, write_outputs
-from pairuni.evaluation.mmmu_replies import choice_in, is_right, normalised, values_in
+from pairuni.evaluation.protocols.mmmu import DOMAINS, SUBJECTS, read_outputs, score, write_outputs
+from pairuni.evaluation.protocols.mmmu_replies import choice_in, is_right, normalised, values_in
 
 OPTIONS = {"A": "red wine", "B": "green tea", "C": "a red wine glass", "D": "D"}
 

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.evaluation.mmstar import CATEGORIES, is_right, read_predictions, score, write_predictions
+from pairuni.evaluation.protocols.mmstar import (
+    CATEGORIES,
+    is_right,
+    read_predictions,
+    score,
+    write_predictions,
+)
 
 
 @pytest.mark.parametrize(

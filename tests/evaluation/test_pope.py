@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.evaluation.pope import (
+from pairuni.evaluation.protocols.pope import (
     SPLITS,
     Question,
     read_questions,

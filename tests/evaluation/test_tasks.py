@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.evaluation.comparison import PUBLISHED, compare
-from pairuni.evaluation.geneval_files import TASKS as GENEVAL
-from pairuni.evaluation.geneval_files import Judged, write_results
-from pairuni.evaluation.mmstar import CATEGORIES
-from pairuni.evaluation.pope import Question, read_questions, write_replies
+from pairuni.evaluation.protocols.geneval_files import TASKS as GENEVAL
+from pairuni.evaluation.protocols.geneval_files import Judged, write_results
+from pairuni.evaluation.protocols.mmstar import CATEGORIES
+from pairuni.evaluation.protocols.pope import Question, read_questions, write_replies
+from pairuni.evaluation.protocols.wise import BUCKETS
 from pairuni.evaluation.result import Result, read_result
 from pairuni.evaluation.tasks import Given, score_files
-from pairuni.evaluation.wise import BUCKETS
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 

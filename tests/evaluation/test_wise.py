@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairuni.evaluation.wise import BUCKETS, Protocol, marks_in, read_scores, score, wiscore, write_scores
+from pairuni.evaluation.protocols.wise import (
+    BUCKETS,
+    Protocol,
+    marks_in,
+    read_scores,
+    score,
+    wiscore,
+    write_scores,
+)
 
 LEGACY_SIZES = {"culture": 400, "time": 167, "space": 133, "biology": 100, "physics": 100, "chemistry": 100}
 

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.cli import app
-from pairuni.evaluation import mme, pope, running
+from pairuni.cli.app import app
+from pairuni.distributed.shares import Share
+from pairuni.evaluation import running
 from pairuni.evaluation.benchmark import run_benchmark, spread
+from pairuni.evaluation.protocols import mme, pope
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark, read_questions
-from pairuni.shares import Share
 
 
 class Echo:

@@ -19,22 +19,22 @@ from PIL import Image
 from fake_run import write_fake_run
 from pairuni.chat.replies import Reply, Unusable, read_reply
 from pairuni.config import PairsSettings, RunSettings, load_settings, to_toml
-from pairuni.evaluation import wise
-from pairuni.evaluation.geneval_files import TASKS as GENEVAL
-from pairuni.evaluation.geneval_files import Judged, write_results
 from pairuni.evaluation.journal import read_journal
-from pairuni.evaluation.mme import PERCEPTION
-from pairuni.evaluation.mmstar import CATEGORIES
+from pairuni.evaluation.protocols import wise
+from pairuni.evaluation.protocols.geneval_files import TASKS as GENEVAL
+from pairuni.evaluation.protocols.geneval_files import Judged, write_results
+from pairuni.evaluation.protocols.mme import PERCEPTION
+from pairuni.evaluation.protocols.mmstar import CATEGORIES
+from pairuni.evaluation.protocols.wise import marks_in
 from pairuni.evaluation.result import read_result
 from pairuni.evaluation.tasks import Given, score_files
-from pairuni.evaluation.wise import marks_in
+from pairuni.io.images import open_picture
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import Reading
-from pairuni.pairug.store import iter_problems, read_pairs, write_pairs
-from pairuni.pictures import open_picture
 from pairuni.records import GenerationSample, UnderstandingSample
 from pairuni.report import write_gallery, write_report
-from pairuni.rewards.accuracy import answers_match
+from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 from pairuni.training.checkpoint import (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pairuni.pairug.features import l2_normalise
-from pairuni.pairug.matching import match_sequential
-from pairuni.pairug.selection import select_pairs
+from pairuni.pairug.selection.features import l2_normalise
+from pairuni.pairug.selection.matching import match_sequential
+from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple, UGPair
 from reference.algorithm1 import algorithm1
 

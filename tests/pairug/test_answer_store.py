@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pairuni.pairug.answer_store import AnswerStore
+from pairuni.pairug.completion.answer_store import AnswerStore
 
 
 def test_answers_outlive_the_store_and_are_counted(tmp_path):

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pairuni.chat.request import AskingFailed
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.asking import at_once, in_order, in_rounds, next_request
-from pairuni.pairug.conversation import Outcome
-from pairuni.pictures import ImageError
+from pairuni.io.images import ImageError
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.asking import at_once, in_order, in_rounds, next_request
+from pairuni.pairug.completion.conversation import Outcome
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import pytest
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings
-from pairuni.pairug import batch
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import CompletionReport, complete, make_completer
-from pairuni.pairug.costs import CompletionPaused
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionReport, batch, complete, make_completer
+from pairuni.pairug.completion.costs import CompletionPaused
 
 
 def completed(folder: Path, count: int = 8, **settings: Any) -> CompletionReport:

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pairuni.commands import pairs as commands
+from pairuni.cli.app import pairs as commands
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion import CompletionError
-from pairuni.pairug.store import iter_problems, read_pairs, read_quadruples
+from pairuni.pairug.completion.completion import CompletionError
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadruples
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -261,7 +261,7 @@ def test_a_build_killed_while_encoding_ends_as_one_that_was_not(tmp_path):
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        import pairuni.pairug.features as stage
+        import pairuni.pairug.selection.features as stage
         import test_build
         stage.SHARD = 8
         def dying(images, batches=[]):
@@ -297,7 +297,7 @@ def test_a_search_by_clusters_says_what_it_found(tmp_path, monkeypatch):
     settings = world(tmp_path, count=200)
     whole = build_pairs(settings, encoder=small, completer=Template())
     assert (whole.compared, whole.recall) == (1.0, 1.0)
-    monkeypatch.setattr("pairuni.pairug.candidates.EXACT_COMPARISONS", 0)
+    monkeypatch.setattr("pairuni.pairug.selection.candidates.EXACT_COMPARISONS", 0)
     near = build_pairs(
         settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, completer=Template()
     )

@@ -15,8 +15,8 @@ from test_source_forms import orsta_row, tar_of
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug.build import build_pairs, plan_completion
-from pairuni.pairug.model_completion import ModelCompleter
-from pairuni.pairug.store import iter_problems, read_pairs
+from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.dataset.store import iter_problems, read_pairs
 
 
 def picture(number: int) -> bytes:

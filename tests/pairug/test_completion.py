@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import CompletionError, CompletionReport, make_completer
-from pairuni.pairug.completion import complete as complete_into
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionError, CompletionReport, make_completer
+from pairuni.pairug.completion.completion import complete as complete_into
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
 U = UnderstandingSample(id="u", image_path="u.png", question="how many cats?", answer="two", scene=[2])

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from chat_server import Ask, ChatServer
 from completion_samples import made_samples
-from pairuni.cli import app
+from pairuni.cli.app import app
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import CompletionReport, complete, make_completer
-from pairuni.pairug.costs import CompletionPaused, Plan
-from pairuni.pairug.model_completion import ModelCompleter
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionReport, complete, make_completer
+from pairuni.pairug.completion.costs import CompletionPaused, Plan
+from pairuni.pairug.completion.model_completion import ModelCompleter
 
 PRICES = {"price_input": 2.0, "price_output": 10.0}
 ONE_ANSWER = (1000 * 2.0 + 100 * 10.0) / 1e6
@@ -127,7 +127,7 @@ def small(images: Any) -> np.ndarray:
 
 
 def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr("pairuni.commands.pairs._encoder", lambda name: small)
+    monkeypatch.setattr("pairuni.cli.pairs._encoder", lambda name: small)
 
     def run(*words: str) -> Any:
         return CliRunner().invoke(app, ["pairs", "build", *corpora(tmp_path, 8), *words])

@@ -30,7 +30,7 @@ from transformers import (
     ViTModel,
 )
 
-from pairuni.pairug.encoders import transformers_encoder
+from pairuni.pairug.selection.encoders import transformers_encoder
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 VISION = {**SMALL, "image_size": 32, "patch_size": 16}

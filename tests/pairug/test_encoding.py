@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from pairuni.commands.pairs import build
+from pairuni.cli.pairs import build
 from pairuni.config import PairsSettings
-from pairuni.files import exclusive
-from pairuni.pairug import encoders
-from pairuni.pairug import features as stage
-from pairuni.pairug.encoding import encode_raw
-from pairuni.pairug.features import images_of_share
+from pairuni.distributed.shares import Share, share_of
+from pairuni.io.files import exclusive
+from pairuni.pairug.scale.encoding import encode_raw
+from pairuni.pairug.selection.features import images_of_share
+from pairuni.pairug.selection.selection import encoders
+from pairuni.pairug.selection.selection import features as stage
 from pairuni.records import Verdict
-from pairuni.shares import Share, share_of
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -76,7 +76,9 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
     words = ["--understanding", settings.understanding[0], "--generation", settings.generation[0]]
     words += ["--out", str(settings.out), "--encoder", str(tiny), "--batch-size", "4", "--clusters", "3"]
     words += ["--completer", f"{__name__}:Ready", "--threshold", "0"]
-    script = "import pairuni.pairug.features as f; f.SHARD = 8; from pairuni.cli import main; main()"
+    script = (
+        "import pairuni.pairug.selection.features as f; f.SHARD = 8; from pairuni.cli.app import main; main()"
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, "pairs", "encode", *words],
@@ -145,7 +147,7 @@ def test_one_at_a_time(tmp_path):
     script = f"""
 import sys
 from pathlib import Path
-from pairuni.files import exclusive
+from pairuni.io.files import exclusive
 print("waits", flush=True)
 with exclusive(Path({str(tmp_path / "lock")!r})):
     print((Path({str(tmp_path)!r}) / "done").exists(), flush=True)

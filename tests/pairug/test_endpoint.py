@@ -19,12 +19,11 @@ from completion_samples import made_samples, real_samples
 from pairuni.chat.endpoint import Endpoint, retry_after
 from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import CompletionSettings
-from pairuni.pairug import asking
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import CompletionReport, complete, make_completer
-from pairuni.pairug.model_completion import ModelCompleter
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionReport, asking, complete, make_completer
+from pairuni.pairug.completion.model_completion import ModelCompleter
 from pairuni.records import UnderstandingSample
-from pairuni.rewards.answers import parse_options
+from pairuni.rewards.answers.replies import parse_options
 
 
 @pytest.fixture

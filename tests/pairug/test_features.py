@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.pairug import features as stage
-from pairuni.pairug.features import GRID, encode_features, encode_share, l2_normalise, on_grid
+from pairuni.pairug.selection.features import GRID, encode_features, encode_share, l2_normalise, on_grid
+from pairuni.pairug.selection.selection import features as stage
 
 
 class Means:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from pairuni.pairug import candidates, matching
-from pairuni.pairug.candidates import Cells, find_candidates
-from pairuni.pairug.features import l2_normalise
-from pairuni.pairug.matching import match, match_sequential
+from pairuni.pairug.selection.candidates import Cells, find_candidates
+from pairuni.pairug.selection.features import l2_normalise
+from pairuni.pairug.selection.matching import match, match_sequential
+from pairuni.pairug.selection.selection import candidates, matching
 
 CASES = {
     "seed": st.integers(0, 10_000),

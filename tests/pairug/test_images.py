@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.requests import Picture
-from pairuni.pictures import ImageError, decode_image
+from pairuni.io.images import ImageError, decode_image
+from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.dataset.gathering import gather_images
 from pairuni.records import Quadruple
 
 

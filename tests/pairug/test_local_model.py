@@ -13,12 +13,12 @@ from completion_samples import made_samples
 from pairuni.chat.reasoning import without_reasoning
 from pairuni.chat.request import AskingStopped
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import complete, make_completer
-from pairuni.pairug.local_model import LocalModel, messages_of
-from pairuni.pairug.model_author import author_of
-from pairuni.pairug.requests import Picture
-from pairuni.pictures import ImageError
+from pairuni.io.images import ImageError
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import complete, make_completer
+from pairuni.pairug.completion.local_model import LocalModel, messages_of
+from pairuni.pairug.completion.model_author import author_of
+from pairuni.pairug.completion.requests import Picture
 from tiny_models import save_tiny_janus
 
 

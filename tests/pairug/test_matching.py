@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairuni.pairug.clustering import cluster_medoids
-from pairuni.pairug.features import l2_normalise
-from pairuni.pairug.matching import Match, match_sequential
-from pairuni.pairug.selection import select_pairs
+from pairuni.pairug.selection.clustering import cluster_medoids
+from pairuni.pairug.selection.features import l2_normalise
+from pairuni.pairug.selection.matching import Match, match_sequential
+from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple
 from reference.algorithm1 import retrieval
 

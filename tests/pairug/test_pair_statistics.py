@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pairuni.pairug.statistics import pair_statistics
+from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.records import Annotation, UGPair
 
 CHOICE = "which? A. one B. two C. three"

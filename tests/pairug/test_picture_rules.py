@@ -16,20 +16,20 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.chat.picture import sendable
-from pairuni.cli import app
+from pairuni.chat.image import sendable
+from pairuni.cli.app import app
 from pairuni.config import PairsSettings
+from pairuni.io.images import ImageError, Trait, open_picture
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.conversion import convert_pairs
-from pairuni.pairug.features import encode_features
-from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.images import counted
-from pairuni.pairug.publishing import push_to_hub
-from pairuni.pairug.requests import Picture
-from pairuni.pairug.store import iter_problems, read_pairs, write_pairs
-from pairuni.pictures import ImageError, Trait, open_picture
+from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.dataset.conversion import convert_pairs
+from pairuni.pairug.dataset.gathering import gather_images
+from pairuni.pairug.dataset.images import counted
+from pairuni.pairug.dataset.publishing import push_to_hub
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
+from pairuni.pairug.selection.features import encode_features
 from pairuni.records import Annotation, GenerationSample, Quadruple, UGPair, UnderstandingSample, Verdict
-from pairuni.report.pictures import thumbnail
+from pairuni.report.images import thumbnail
 
 
 def picture_files(folder: Path) -> dict[str, Path]:

@@ -15,13 +15,13 @@ from PIL import Image
 from chat_server import Ask, ChatServer
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings, PairsSettings
-from pairuni.pairug import candidates
-from pairuni.pairug.answer_store import AnswerStore
 from pairuni.pairug.build import build_pairs, describe_encoder
-from pairuni.pairug.candidates import Cells, find_candidates
-from pairuni.pairug.completion import make_completer
-from pairuni.pairug.ray_engine import RayEngine
-from pairuni.pairug.spread import Spread, check_spread
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import make_completer
+from pairuni.pairug.scale.ray_engine import RayEngine
+from pairuni.pairug.scale.spread import Spread, check_spread
+from pairuni.pairug.selection.candidates import Cells, find_candidates
+from pairuni.pairug.selection.selection import candidates
 
 pytest.importorskip("ray", reason="pip install 'pairuni[ray]'")
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_both_engines_make_the_same_files_and_pay_once(
     tmp_path: Path, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "WORTH_SPREADING", 0)
-    monkeypatch.setattr("pairuni.pairug.spread.SAMPLES", 16)
+    monkeypatch.setattr("pairuni.pairug.scale.spread.SAMPLES", 16)
     with ChatServer(faults) as server:
         for name in ("local", "ray"):
             settings = world(tmp_path, server.url, name)

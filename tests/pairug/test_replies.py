@@ -16,14 +16,14 @@ from PIL import Image
 
 from pairuni.chat.replies import Unusable, read_reply, schema_of
 from pairuni.config import CompletionSettings
-from pairuni.pairug import prompts
-from pairuni.pairug.model_author import author_of
-from pairuni.pairug.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
-from pairuni.pairug.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
-from pairuni.pairug.requests import Picture
-from pairuni.pictures import ImageError
+from pairuni.io.images import ImageError
+from pairuni.pairug.completion.completion import prompts
+from pairuni.pairug.completion.model_author import author_of
+from pairuni.pairug.completion.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
+from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
+from pairuni.pairug.completion.requests import Picture
 from pairuni.records import GenerationSample, UnderstandingSample
-from pairuni.rewards.answers import parse_options
+from pairuni.rewards.answers.replies import parse_options
 
 VERDICT = {
     "answer_from_caption": "two",

@@ -13,13 +13,13 @@ from huggingface_hub import HfApi
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.cli import app
-from pairuni.pairug import publishing
-from pairuni.pairug.card import card, write_card
-from pairuni.pairug.conversion import convert_pairs
-from pairuni.pairug.parquet import is_embedded
-from pairuni.pairug.publishing import push_to_hub
-from pairuni.pairug.store import iter_problems, read_pairs, write_pairs
+from pairuni.cli.app import app
+from pairuni.pairug.dataset import publishing
+from pairuni.pairug.dataset.card import card, write_card
+from pairuni.pairug.dataset.conversion import convert_pairs
+from pairuni.pairug.dataset.parquet import is_embedded
+from pairuni.pairug.dataset.publishing import push_to_hub
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
 
 
@@ -96,7 +96,9 @@ def test_a_broken_picture_inside_is_a_problem(tmp_path, monkeypatch):
     (tmp_path / "one" / "images" / "c.png").write_bytes(b"\x89PNG no")
     with pytest.raises(ValueError, match=r"'images/c\.png' is not an image that can be read"):
         convert_pairs(source, tmp_path / "p.parquet", embed=True)
-    monkeypatch.setattr("pairuni.pairug.parquet.decode", lambda data: None)  # as another program writes it
+    monkeypatch.setattr(
+        "pairuni.pairug.dataset.parquet.decode", lambda data: None
+    )  # as another program writes it
     convert_pairs(source, tmp_path / "p.parquet", embed=True)
     (problem,) = iter_problems(tmp_path / "p.parquet")
     assert str(problem).startswith(f"{tmp_path / 'p.parquet'}, line 2, field understand_ann.image: ")

@@ -17,9 +17,9 @@ from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.config import CompletionSettings
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.completion import complete, make_completer
-from pairuni.pairug.model_completion import ModelCompleter
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import complete, make_completer
+from pairuni.pairug.completion.model_completion import ModelCompleter
 
 KEY = "sk-proj-0123456789-very-secret"
 
@@ -135,7 +135,7 @@ def test_the_command_with_all_logging_and_a_traceback(tmp_path):
             ),
             *("--completion.timeout", "0.3", "--completion.max-retries", "0"),
         ]
-        start = "import logging; logging.basicConfig(level=0); from pairuni.cli import main; main()"
+        start = "import logging; logging.basicConfig(level=0); from pairuni.cli.app import main; main()"
         environment = {**os.environ, "OPENAI_LOG": "debug", "OMP_NUM_THREADS": "1"}
         ran = subprocess.run(
             [sys.executable, "-c", start, *words],

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, features
 
+from pairuni.io.images import PICTURE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import Reading
-from pairuni.pictures import PICTURE_SUFFIXES
 from pairuni.records import GenerationSample
 
 FORMATS = {

@@ -16,12 +16,13 @@ from test_build_sources import picture
 from test_source_forms import orsta_row
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
-from pairuni.pairug import features, splitting
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.joining import join_parts
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadruples
+from pairuni.pairug.scale import splitting
+from pairuni.pairug.scale.joining import join_parts
+from pairuni.pairug.scale.splitting import split_raw
+from pairuni.pairug.selection.selection import features
 from pairuni.pairug.sources import read_generation, read_understanding
-from pairuni.pairug.splitting import split_raw
-from pairuni.pairug.store import iter_problems, read_pairs, read_quadruples
 
 
 @pytest.fixture(autouse=True)

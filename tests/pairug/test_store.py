@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairuni.pairug.store import iter_problems, read_pairs, write_pairs
+from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
 
 SIDE = {"image_path": "a.png", "prompt": "a cat", "question": "what?", "answer": "A", "tag": "t"}
@@ -310,7 +310,7 @@ def test_a_process_that_dies_while_writing_leaves_the_earlier_file(tmp_path, how
     script = f"""
         import os, resource, signal
         from pathlib import Path
-        from pairuni.pairug.store import read_pairs, write_pairs
+        from pairuni.pairug.dataset.store import read_pairs, write_pairs
         path = Path({str(path)!r})
         one = read_pairs(path)[0]
         def many():

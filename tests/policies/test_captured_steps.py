@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pairuni.policies import llama
-from pairuni.policies.decoding import DecodeLoop
+from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy

@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from pairuni.policies import decoding
-from pairuni.policies.decoding import CapturedSteps, DecodeLoop, chunks, needed, shares
-from pairuni.policies.lane import Prompt, Request
+from pairuni.policies.decoding.lane import Prompt, Request
+from pairuni.policies.decoding.loop import CapturedSteps, DecodeLoop, chunks, needed, shares
+from pairuni.policies.decoding.loop import loop as decoding
+from pairuni.policies.decoding.sampling import Head, Sampling, draw, uniforms
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.sampling import Head, Sampling, draw, uniforms
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pairuni.policies.decoding import DecodeLoop
+from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy

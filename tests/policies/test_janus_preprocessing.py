@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.inputs import preprocess
-from pairuni.rgb import as_rgb
 
 GENERATED = json.loads((Path(__file__).parents[1] / "reference" / "janus_preprocessing.json").read_text())
 SHARED = Path(__file__).parents[3] / "shared"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pairuni.policies.decoding import MAX_ROWS
+from pairuni.policies.decoding.loop import MAX_ROWS
+from pairuni.policies.decoding.sampling import uniforms
 from pairuni.policies.janus.policy import IMAGE_STREAM
-from pairuni.policies.sampling import uniforms
 from reference.janus_decoding import draw_image
 
 

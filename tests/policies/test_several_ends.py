@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, JanusForConditionalGeneration
 
 from pairuni.policies import load_policy
+from pairuni.policies.decoding.sampling import Sampling
 from pairuni.policies.janus.convert import convert_checkpoint
-from pairuni.policies.sampling import Sampling
 from tiny_models import save_tiny_janus
 
 

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pairuni.cli import app
-from pairuni.pairug.store import write_pairs
+from pairuni.cli.app import app
+from pairuni.pairug.dataset.store import write_pairs
 from pairuni.records import Annotation, UGPair
-from pairuni.report import gallery_pictures, write_gallery
+from pairuni.report import gallery_images as gallery_pictures
+from pairuni.report import write_gallery
 
 HOSTILE = '</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & "{{data}}"'
 

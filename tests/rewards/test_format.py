@@ -1,7 +1,7 @@
 import pytest
 
 from pairuni.records import Annotation
-from pairuni.rewards.format import FormatReward
+from pairuni.rewards.answers.format import FormatReward
 
 RECORD = Annotation(image_path="a.png", prompt="p", question="q", answer="a")
 

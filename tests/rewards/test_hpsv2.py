@@ -19,14 +19,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
+from pairuni.io.rgb import as_rgb
 from pairuni.records import Annotation
-from pairuni.rewards import hpsv2
-from pairuni.rewards.clip import original, scorer
+from pairuni.rewards.clip import hpsv2, original, scorer
+from pairuni.rewards.clip.hpsv2 import HPSv2Reward
 from pairuni.rewards.clip.original import clip_from_original, config_of, key_map, read_original
-from pairuni.rewards.clip.pictures import middle_of_resize
+from pairuni.rewards.clip.preprocessing import middle_of_resize
 from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning, token_ids
-from pairuni.rewards.hpsv2 import HPSv2Reward
-from pairuni.rgb import as_rgb
 from reference import tiny_hpsv2
 
 STORED: dict[str, Any] = json.loads(tiny_hpsv2.SCORES.read_text(encoding="utf-8"))

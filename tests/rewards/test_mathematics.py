@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from pairuni.rewards import mathematics
-from pairuni.rewards.accuracy import answers_match
-from pairuni.rewards.answers import final_answer
-from pairuni.rewards.mathematics import formulas_equal, formulas_in, is_formula
+from pairuni.rewards.answers.accuracy import answers_match
+from pairuni.rewards.answers.mathematics import formulas_equal, formulas_in, is_formula
+from pairuni.rewards.answers.replies import final_answer, mathematics
 
 EQUAL = [
     (r"\frac{1}{2}", "The answer is $0.5$."),
@@ -60,7 +59,7 @@ def test_other_formulas_are_wrong(truth: str, reply: str) -> None:
 @pytest.mark.parametrize(("truth", "reply"), WORDS)
 def test_words_are_no_products_of_symbols(truth: str, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pairuni.rewards.accuracy.formulas_equal", lambda *_: pytest.fail("words were compared")
+        "pairuni.rewards.answers.accuracy.formulas_equal", lambda *_: pytest.fail("words were compared")
     )
     assert not answers_match("What is it?", truth, reply)
     assert answers_match("What is it?", truth, truth)

@@ -4,10 +4,10 @@ import pytest
 
 from pairuni.config import ClipSettings, HPSv2Settings, PickScoreSettings, RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards.accuracy import AccuracyReward
-from pairuni.rewards.hpsv2 import HPSv2Reward
+from pairuni.rewards.answers.accuracy import AccuracyReward
+from pairuni.rewards.clip.hpsv2 import HPSv2Reward
+from pairuni.rewards.clip.similarity import ClipReward, PickScoreReward
 from pairuni.rewards.registry import IMAGE_REWARDS, any_reward, image_reward, text_reward
-from pairuni.rewards.similarity import ClipReward, PickScoreReward
 
 
 def test_short_name() -> None:
@@ -39,7 +39,7 @@ def test_a_rewards_own_defaults_are_the_settings(kind: type) -> None:
 
 
 def test_own_class() -> None:
-    assert isinstance(image_reward("pairuni.rewards.accuracy:AccuracyReward"), AccuracyReward)
+    assert isinstance(image_reward("pairuni.rewards.answers.accuracy:AccuracyReward"), AccuracyReward)
 
 
 def test_unknown_name_lists_the_known() -> None:
@@ -48,7 +48,7 @@ def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(ValueError, match=r"module no_such_module.x, not found"):
         text_reward("no_such_module.x:Reward")
     with pytest.raises(ValueError, match=r"has no class Nothing"):
-        text_reward("pairuni.rewards.accuracy:Nothing")
+        text_reward("pairuni.rewards.answers.accuracy:Nothing")
 
 
 def brightness(records: object, samples: list[float]) -> list[float]:

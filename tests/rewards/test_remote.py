@@ -25,13 +25,13 @@ from pair_batches import REWARDS
 from pairuni import __version__
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards import wire
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.rewards.remote import RemoteError, RemoteReward
-from pairuni.rewards.server import RewardServer
+from pairuni.rewards.service.application import wire
+from pairuni.rewards.service.remote import RemoteError, RemoteReward
+from pairuni.rewards.service.server import RewardServer
+from pairuni.rewards.service.wire import pack, unpack
 from pairuni.rewards.weighted import Term, WeightedReward
-from pairuni.rewards.wire import pack, unpack
 
 MINE = '''
 import time

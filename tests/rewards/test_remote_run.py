@@ -18,8 +18,8 @@ from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.judge import JudgeReward
-from pairuni.rewards.remote import RemoteReward
-from pairuni.rewards.server import RewardServer
+from pairuni.rewards.service.remote import RemoteReward
+from pairuni.rewards.service.server import RewardServer
 from pairuni.training.checkpoint import list_checkpoints
 from pairuni.training.tracking import MetricsLog
 

@@ -10,10 +10,10 @@ import pytest
 from pydantic import Field
 
 from pairuni.chat.replies import Reply, Unusable, read_reply
-from pairuni.evaluation.wise_judge import verdict_in
-from pairuni.pairug.options import chosen_option
-from pairuni.pairug.prompts import CaptionVerdict
-from pairuni.rewards.accuracy import answers_match
+from pairuni.evaluation.protocols.wise_judge import verdict_in
+from pairuni.pairug.completion.options import chosen_option
+from pairuni.pairug.completion.prompts import CaptionVerdict
+from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.judge import Mark
 
 TABLE = Path(__file__).parent / "replies.tsv"

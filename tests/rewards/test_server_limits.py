@@ -23,9 +23,9 @@ import pytest
 from test_remote import Odd, Slow, client, inside, pictures, records, reply, serving
 
 from pairuni.rewards.checked import RewardError
-from pairuni.rewards.limits import Limits
-from pairuni.rewards.server import RewardServer
-from pairuni.rewards.wire import MOST_VALUES, pack, unpack
+from pairuni.rewards.service.limits import Limits
+from pairuni.rewards.service.server import RewardServer
+from pairuni.rewards.service.wire import MOST_VALUES, pack, unpack
 
 TOKEN = "open-sesame-1234"
 

@@ -12,8 +12,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from pairuni.records import Annotation
 from pairuni.rewards.clip.original import clip_from_original
+from pairuni.rewards.clip.similarity import ClipReward, PickScoreReward
 from pairuni.rewards.clip.text import load_tokenizer
-from pairuni.rewards.similarity import ClipReward, PickScoreReward
 from reference import tiny_hpsv2
 
 PROMPTS = ["a red bus", "Two dogs and a very long story " * 20, "a red bus", "\u201copen\u201d", ""]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from pairuni.files import clear_partial
+from pairuni.io.files import clear_partial
 from pairuni.training import checkpoint as module
 from pairuni.training.checkpoint import (
     Checkpoint,

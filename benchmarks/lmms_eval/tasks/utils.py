@@ -7,7 +7,7 @@ from PIL import Image
 from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.language import parse
 from pairuni.digits.prompts import satisfies
-from pairuni.rewards.accuracy import answers_match
+from pairuni.rewards.answers.accuracy import answers_match
 
 
 def pictures(doc):

@@ -30,14 +30,7 @@ from pairuni.chat.bodies import (
 )
 from pairuni.chat.dialect import Dialect, Refusal
 from pairuni.chat.quoting import one_line
-from pairuni.chat.request import (
-    Answer,
-    AskingFailed,
-    AskingStopped,
-    ChatRequest,
-    NoAnswersInARow,
-    Stopping,
-)
+from pairuni.chat.request import Answer, AskingFailed, AskingStopped, ChatRequest, NoAnswersInARow, Stopping
 from pairuni.chat.secrets import cleared, cleared_url
 from pairuni.chat.throttle import Throttle
 from pairuni.chat.transfer import Lost, Response, Transfer

@@ -14,11 +14,11 @@ from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.world import Asked, HeldOut, Prompted
-from pairuni.files import write_text
 from pairuni.intervals import wilson_interval
+from pairuni.io.files import write_text
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation
-from pairuni.rewards.accuracy import AccuracyReward
+from pairuni.rewards.answers.accuracy import AccuracyReward
 
 BATCH = 102
 """Items at once. The noise of a picture depends on its place in the batch, so scores do on this."""

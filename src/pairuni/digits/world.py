@@ -15,7 +15,7 @@ from pairuni.digits.language import Request, caption, sentence
 from pairuni.digits.prompts import PROMPT_KINDS, PromptKind, random_request, scene_for
 from pairuni.digits.questions import QUESTION_KINDS, Question, QuestionKind, random_question
 from pairuni.digits.scenes import Scene, Split, random_scene, render_image, split_of
-from pairuni.files import write_text
+from pairuni.io.files import write_text
 
 MULTIPLE_CHOICE = 0.5
 """Share of questions that come with lettered options."""

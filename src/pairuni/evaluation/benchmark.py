@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pairuni import __version__
 from pairuni.chat.reasoning import without_reasoning
+from pairuni.distributed.shares import Share
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import (
     Ask,
@@ -25,8 +26,7 @@ from pairuni.evaluation.running import (
     settings_checked,
     when_all_are_done,
 )
-from pairuni.files import exclusive, write_text
-from pairuni.shares import Share
+from pairuni.io.files import exclusive, write_text
 
 T = TypeVar("T")
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairuni.evaluation import mmmu, mmstar, prompts
+from pairuni.evaluation import prompts
 from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
+from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
 from pairuni.evaluation.tables import read_table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pairuni.evaluation.geneval_files import TASKS
+from pairuni.evaluation.protocols.geneval_files import TASKS
+from pairuni.evaluation.protocols.wise import BUCKETS
 from pairuni.evaluation.result import Result
-from pairuni.evaluation.wise import BUCKETS
 
 _OFFICIAL = {"official", "official, no random guess", "official rules", "legacy"}
 _MOST_PARTS = 10

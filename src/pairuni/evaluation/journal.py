@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pairuni.text import parse_json
+from pairuni.io.text import parse_json
 
 logger = logging.getLogger("pairuni")
 

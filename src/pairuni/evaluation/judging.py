@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pairuni.chat.bodies import why_no_answer
-from pairuni.chat.picture import sendable
+from pairuni.chat.image import sendable
 from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import EndpointSettings
 from pairuni.evaluation.journal import Journal
-from pairuni.pictures import ImageError
+from pairuni.io.images import ImageError
 from pairuni.rewards.threads import at_once
 from pairuni.training.tracking import Progress
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pairuni.files import write_text
+from pairuni.io.files import write_text
 
 _DECISIVE = ("detector", "judge", "judge prompt", "prompts", "subset")
 _LONGEST = 100

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pairuni.files import write_text
-from pairuni.text import json_lines, read_json
+from pairuni.io.files import write_text
+from pairuni.io.text import json_lines, read_json
 
 Needed = type | tuple[type, ...]
 

@@ -20,14 +20,14 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from pairuni.distributed.shares import Share
 from pairuni.evaluation.journal import Journal, read_journal
-from pairuni.evaluation.pictures import Picture, one_picture
-from pairuni.files import exclusive, replacing, write_text
+from pairuni.evaluation.question_images import Picture, one_picture
+from pairuni.io.files import exclusive, replacing, write_text
+from pairuni.io.text import read_json
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import device_and_dtype
-from pairuni.runs import load_model, resolve_model
-from pairuni.shares import Share
-from pairuni.text import read_json
+from pairuni.runs.models import load_model, resolve_model
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.tracking import Progress
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pairuni.parquet import read_batches
+from pairuni.io.parquet import read_batches
 
 _SHORTEST_PICTURE = 64
 """Characters; a shorter cell in a TSV's picture column is the index of the row that has the picture."""

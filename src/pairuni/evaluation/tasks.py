@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from pairuni.evaluation import geneval_files, imgedit, mme, mmmu, mmstar, pope, wise
+from pairuni.evaluation.protocols import geneval_files, imgedit, mme, mmmu, mmstar, pope, wise
 from pairuni.evaluation.result import Result
 
 

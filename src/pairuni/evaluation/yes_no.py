@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairuni.evaluation import mme, pope, prompts
+from pairuni.evaluation import prompts
 from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
-from pairuni.evaluation.pictures import check_pictures
+from pairuni.evaluation.protocols import mme, pope
+from pairuni.evaluation.question_images import check_pictures
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
-from pairuni.text import text_lines
+from pairuni.io.text import text_lines
 
 MAX_NEW_TOKENS = 32
 """More than a reply needs whose first words alone are looked at."""

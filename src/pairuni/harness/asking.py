@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from pairuni.pictures import PICTURE_SUFFIXES, open_picture
-from pairuni.policies.pictures import side_by_side
+from pairuni.io.images import PICTURE_SUFFIXES, open_picture
+from pairuni.io.rgb import as_rgb
+from pairuni.policies.images import side_by_side
 from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
-from pairuni.rgb import as_rgb
 
 SeveralImages = Literal["error", "row", "first"]
 """What becomes of a question about several pictures, of which a policy takes one."""

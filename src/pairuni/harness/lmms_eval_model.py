@@ -18,7 +18,6 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
-from pairuni.files import replacing
 from pairuni.harness.asking import (
     DEFAULT_NEW_TOKENS,
     AnswerSettings,
@@ -27,8 +26,9 @@ from pairuni.harness.asking import (
     check_several_images,
     one_picture,
 )
+from pairuni.io.files import replacing
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.runs import load_model
+from pairuni.runs.models import load_model
 
 AUTO_BATCH = 64
 """``--batch_size auto``; how many of them decode together follows from the memory that is free."""

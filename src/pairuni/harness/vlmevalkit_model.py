@@ -10,7 +10,7 @@ from vlmeval.vlm.janus import Janus
 
 from pairuni.harness.asking import AnswerSettings, Question, answers, check_several_images
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.runs import load_model
+from pairuni.runs.models import load_model
 
 
 class PairUni(Janus):

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from pairuni.config import RolloutSettings
-from pairuni.files import replacing, write_text
+from pairuni.io.files import replacing, write_text
 from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, open_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation, UGPair

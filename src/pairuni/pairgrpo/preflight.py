@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.config import RolloutSettings
-from pairuni.pictures import ImageError, decode_image, read_bytes, read_header
+from pairuni.io.images import ImageError, decode_image, read_bytes, read_header
 from pairuni.placeholders import placeholder_fault
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair

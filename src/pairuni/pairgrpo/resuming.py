@@ -11,8 +11,8 @@ from typing import Any
 
 from pairuni.config import RunSettings, to_toml
 from pairuni.records import UGPair
+from pairuni.runs.run_state import RunState, read_run_state
 from pairuni.training.checkpoint import CheckpointError, list_checkpoints, load_state
-from pairuni.training.run_state import RunState, read_run_state
 from pairuni.training.tracking import MetricsLog
 
 logger = logging.getLogger("pairuni")

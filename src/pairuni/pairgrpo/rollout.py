@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
+from pairuni.io.images import ImageError, open_picture
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
-from pairuni.pictures import ImageError, open_picture
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.reward import ImageReward, Reward, TextReward

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pairuni.files import replacing
+from pairuni.io.files import replacing
 from pairuni.pairgrpo.rollout import RolloutBatch, Task
 from pairuni.training.tracking import MetricsLog
 

@@ -11,20 +11,16 @@ from pathlib import Path
 import torch
 
 from pairuni.config import PairGRPOSettings, RewardSettings, RunSettings
-from pairuni.files import clear_partial
+from pairuni.io.files import clear_partial
 from pairuni.pairgrpo.preflight import check_pairs
-from pairuni.pairgrpo.resuming import (
-    digest_of_pairs,
-    forget_changes,
-    record_changes,
-    refuse_another_run,
-)
+from pairuni.pairgrpo.resuming import digest_of_pairs, forget_changes, record_changes, refuse_another_run
 from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
 from pairuni.rewards.registry import image_reward, text_reward
+from pairuni.runs.run_state import RunState, read_run_state
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -38,7 +34,6 @@ from pairuni.training.checkpoint import (
 from pairuni.training.digests import digest_of_tensors
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
-from pairuni.training.run_state import RunState, read_run_state
 from pairuni.training.seeding import derive_seed, random_state, set_random_state, shuffled_indices
 from pairuni.training.tracking import MetricsLog, Progress, Tracker
 

@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import PairsSettings
-from pairuni.files import replacing, write_text
-from pairuni.pairug.answer_store import AnswerStore
-from pairuni.pairug.card import write_card
-from pairuni.pairug.comparison import compare_matchings
-from pairuni.pairug.completion import Completer, CompletionReport, Dropped, complete, report_of
-from pairuni.pairug.conversation import origin_of
-from pairuni.pairug.costs import Plan, Usage, usage_of
-from pairuni.pairug.encoders import TransformersEncoder
-from pairuni.pairug.features import EncodedImages, Encoder, encode_features
-from pairuni.pairug.gathering import gather_images
-from pairuni.pairug.images import counted
-from pairuni.pairug.images import described as image_notes
+from pairuni.io.files import replacing, write_text
+from pairuni.io.images import Trait
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import Completer, CompletionReport, Dropped, complete, report_of
+from pairuni.pairug.completion.conversation import origin_of
+from pairuni.pairug.completion.costs import Plan, Usage, usage_of
+from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.prompts import PROMPTS_DIGEST
+from pairuni.pairug.dataset.card import write_card
+from pairuni.pairug.dataset.gathering import gather_images
+from pairuni.pairug.dataset.images import counted
+from pairuni.pairug.dataset.images import described as image_notes
+from pairuni.pairug.dataset.statistics import pair_statistics
+from pairuni.pairug.dataset.store import write_pairs
 from pairuni.pairug.jsonl import dump_line, dump_lines
-from pairuni.pairug.model_completion import ModelCompleter
-from pairuni.pairug.prompts import PROMPTS_DIGEST
 from pairuni.pairug.raw_data import RawData, read_raw
 from pairuni.pairug.record_file import picked
-from pairuni.pairug.selection import select_pairs
-from pairuni.pairug.spread import Spread, complete_spread, encode_spread
-from pairuni.pairug.statistics import pair_statistics
-from pairuni.pairug.store import write_pairs
-from pairuni.pictures import Trait
+from pairuni.pairug.scale.spread import Spread, complete_spread, encode_spread
+from pairuni.pairug.selection.comparison import compare_matchings
+from pairuni.pairug.selection.encoders import TransformersEncoder
+from pairuni.pairug.selection.features import EncodedImages, Encoder, encode_features
+from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import GenerationSample, Origin, Quadruple, UGPair, UnderstandingSample
 
 logger = logging.getLogger("pairuni")

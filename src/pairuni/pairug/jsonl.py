@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pairuni.io.text import parse_json
 from pairuni.records import Record
-from pairuni.text import parse_json
 
 R = TypeVar("R", bound=Record)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import PairsSettings
-from pairuni.counts import counted
-from pairuni.pairug.completion import Dropped
+from pairuni.console.counts import counted
+from pairuni.pairug.completion.completion import Dropped
 from pairuni.pairug.jsonl import Problem, raise_first
 from pairuni.pairug.record_file import RecordFile
 from pairuni.pairug.sources import Reading

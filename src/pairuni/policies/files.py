@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pairuni import text
-from pairuni.files import replacing_folder
+from pairuni.io import text
+from pairuni.io.files import replacing_folder
 
 MAX_JSON_BYTES = 256 << 20
 """The largest JSON file that is read; Janus's largest, tokenizer.json, takes 5 MB."""

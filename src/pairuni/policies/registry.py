@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pairuni.hub import TEXT_FILES, WEIGHT_FILES, model_folder
+from pairuni.io.hub import TEXT_FILES, WEIGHT_FILES, model_folder
 from pairuni.policies.files import read_json, reason
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.relatives import refusal, relative_by_config, relative_by_name

@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pairuni.files import write_text
+from pairuni.io.files import write_text
 from pairuni.records import Annotation, UGPair
-from pairuni.report.gallery_pictures import Source, embed_pictures, write_pictures
+from pairuni.report.gallery_images import Source, embed_pictures, write_pictures
 from pairuni.report.markup import content_policy, escape
 
 MOST = 20_000

@@ -9,8 +9,8 @@ from typing import TypeVar
 from pydantic import Field
 
 from pairuni.report.charts import Series, line_chart, number
+from pairuni.report.images import picture
 from pairuni.report.markup import escape
-from pairuni.report.pictures import picture
 from pairuni.report.reading import Count, Number, Part, checked, read_json
 
 Item = TypeVar("Item")

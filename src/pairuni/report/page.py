@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from pairuni.files import write_text
+from pairuni.io.files import write_text
 from pairuni.report import sections
 from pairuni.report.markup import content_policy, escape, placing_rules
 from pairuni.report.run import Run, read_run, table

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pairuni.files import read_regular
-from pairuni.text import decode_text, parse_json
+from pairuni.io.files import read_regular
+from pairuni.io.text import decode_text, parse_json
 
 MOST_BYTES = 1 << 30
 """Of a file that is read whole."""

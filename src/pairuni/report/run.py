@@ -9,21 +9,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from pairuni.parquet import read_batches
+from pairuni.io.parquet import read_batches
+from pairuni.io.text import parse_json
 from pairuni.records import Annotation, UGPair
 from pairuni.report.held_out import Look, read_looks
-from pairuni.report.reading import (
-    Count,
-    Number,
-    Part,
-    Share,
-    checked,
-    lines,
-    read_json,
-    read_rows,
-    read_toml,
-)
-from pairuni.text import parse_json
+from pairuni.report.reading import Count, Number, Part, Share, checked, lines, read_json, read_rows, read_toml
 
 Task = Literal["understanding", "generation"]
 TASKS: tuple[Task, ...] = get_args(Task)

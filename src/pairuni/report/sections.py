@@ -12,8 +12,8 @@ from pairuni.records import UGPair
 from pairuni.report.charts import Series, histogram, line_chart, number
 from pairuni.report.held_out import body as look_body
 from pairuni.report.held_out import spread
+from pairuni.report.images import picture
 from pairuni.report.markup import escape, placed
-from pairuni.report.pictures import picture
 from pairuni.report.run import (
     TASKS,
     Item,

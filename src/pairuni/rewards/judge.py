@@ -11,14 +11,14 @@ from PIL import Image
 from pydantic import BeforeValidator
 
 from pairuni.chat.endpoint import Endpoint
-from pairuni.chat.picture import MemoryPicture
+from pairuni.chat.image import MemoryPicture
 from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
 from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import JudgeSettings, RewardSettings
+from pairuni.io.text import read_text
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
 from pairuni.rewards.threads import at_once
-from pairuni.text import read_text
 
 TRIES = 3
 """Times that a mark is asked for before a reply that holds none stops the run."""

@@ -11,17 +11,17 @@ from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 
 TEXT_REWARDS = {
-    "accuracy": "pairuni.rewards.accuracy:AccuracyReward",
-    "format": "pairuni.rewards.format:FormatReward",
-    "remote": "pairuni.rewards.remote:RemoteReward",
+    "accuracy": "pairuni.rewards.answers.accuracy:AccuracyReward",
+    "format": "pairuni.rewards.answers.format:FormatReward",
+    "remote": "pairuni.rewards.service.remote:RemoteReward",
 }
 IMAGE_REWARDS = {
     "digits": "pairuni.digits.reward:DigitsReward",
-    "hpsv2": "pairuni.rewards.hpsv2:HPSv2Reward",
-    "clip": "pairuni.rewards.similarity:ClipReward",
-    "pickscore": "pairuni.rewards.similarity:PickScoreReward",
+    "hpsv2": "pairuni.rewards.clip.hpsv2:HPSv2Reward",
+    "clip": "pairuni.rewards.clip.similarity:ClipReward",
+    "pickscore": "pairuni.rewards.clip.similarity:PickScoreReward",
     "judge": "pairuni.rewards.judge:JudgeReward",
-    "remote": "pairuni.rewards.remote:RemoteReward",
+    "remote": "pairuni.rewards.service.remote:RemoteReward",
     "composition": "pairuni.rewards.composition.reward:CompositionReward",
 }
 

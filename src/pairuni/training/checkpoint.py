@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pairuni.files import remove_folder, replacing_folder
+from pairuni.io.files import remove_folder, replacing_folder
 
 logger = logging.getLogger("pairuni")
 

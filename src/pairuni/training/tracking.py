@@ -17,9 +17,9 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from pairuni.console import Console
-from pairuni.files import flush_to_disk, write_text
-from pairuni.terminal import visible, visible_streams
+from pairuni.console.rich_output import Console
+from pairuni.console.terminal import visible, visible_streams
+from pairuni.io.files import flush_to_disk, write_text
 
 _REMOVE = "correct or remove the line"
 

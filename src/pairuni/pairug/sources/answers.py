@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pairuni.pairug.options import LETTERS, fault_of, lettered
+from pairuni.pairug.completion.options import LETTERS, fault_of, lettered
 from pairuni.pairug.sources.choices import Choices
 from pairuni.pairug.sources.literals import LETTER_IN_FRONT
 from pairuni.pairug.sources.values import as_text

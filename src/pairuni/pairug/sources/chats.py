@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pairuni.io.text import parse_json
 from pairuni.placeholders import without_placeholders
-from pairuni.text import parse_json
 
 QUESTIONS = ("human", "user")
 REPLIES = ("gpt", "assistant", "model", "bot")

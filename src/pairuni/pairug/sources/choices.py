@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pairuni.pairug.options import LETTERS
+from pairuni.pairug.completion.options import LETTERS
 from pairuni.pairug.sources.literals import LETTER_IN_FRONT, LONGEST, parsed
 from pairuni.pairug.sources.values import as_text, is_absent
 

@@ -7,12 +7,12 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from pairuni.files import read_regular
+from pairuni.io.files import read_regular
+from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.paths import link_fault
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.others import why_left_out
 from pairuni.pairug.sources.rows import Row, Rows, text_columns
-from pairuni.paths import link_fault
-from pairuni.pictures import PICTURE_SUFFIXES
+from pairuni.pairug.sources.skipped import why_left_out
 
 _TEXTS = (".json", ".txt")
 MOST_TEXT = 1 << 26

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from pairuni.io.images import PICTURE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.answers import READINGS
 from pairuni.pairug.sources.folders import folder_rows
-from pairuni.pairug.sources.others import file_fault
 from pairuni.pairug.sources.rows import Rows, json_file, json_lines
 from pairuni.pairug.sources.separated import separated
+from pairuni.pairug.sources.skipped import file_fault
 from pairuni.pairug.sources.tables import hub_rows, parquet_rows
 from pairuni.pairug.sources.tars import tar_rows
-from pairuni.pictures import PICTURE_SUFFIXES
 
 FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
 """What a column can be: the record's own fields, and the options of a question."""

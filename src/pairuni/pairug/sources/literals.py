@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from pairuni.pairug.options import LETTERS
-from pairuni.text import parse_json
+from pairuni.io.text import parse_json
+from pairuni.pairug.completion.options import LETTERS
 
 LONGEST = 1 << 16
 """Characters of such a text."""

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pairuni.io.images import ImageError
 from pairuni.pairug.jsonl import Problem, raise_first, validate
 from pairuni.pairug.sources.chats import QUESTIONS, REPLIES
 from pairuni.pairug.sources.columns import common_columns
+from pairuni.pairug.sources.images import Finder, PictureFolder
 from pairuni.pairug.sources.inputs import Part, parts_of
-from pairuni.pairug.sources.pictures import Finder, PictureFolder
 from pairuni.pairug.sources.right_options import RightOptions
 from pairuni.pairug.sources.rows import Row
 from pairuni.pairug.sources.shapes import LEFT_OUT, LeftOut, only_image, reshaped
 from pairuni.pairug.sources.texts import Texts, placeholder_problems, texts_of
-from pairuni.pictures import ImageError
 from pairuni.records import GenerationSample, UnderstandingSample
 
 Sample = TypeVar("Sample", UnderstandingSample, GenerationSample)

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pairuni.io.text import decode_text
 from pairuni.pairug.jsonl import Problem, iter_objects, parse_object
-from pairuni.text import decode_text
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from pairuni.counts import counted
+from pairuni.console.counts import counted
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairuni.hub import check_data_set
+from pairuni.io.hub import check_data_set
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows
 from pairuni.pairug.sources.values import Foreign

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from pairuni.counts import counted
+from pairuni.console.counts import counted
+from pairuni.io.images import PICTURE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.others import why_left_out
 from pairuni.pairug.sources.rows import Row, Rows, text_columns
-from pairuni.pictures import PICTURE_SUFFIXES
+from pairuni.pairug.sources.skipped import why_left_out
 
 _TEXTS = (".txt", ".json")
 _KNOWN = (*PICTURE_SUFFIXES, *_TEXTS)

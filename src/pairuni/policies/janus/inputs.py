@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import JanusForConditionalGeneration, JanusProcessor
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.prompts import JanusPrompts
-from pairuni.rgb import as_rgb
 
 IMAGES_AT_ONCE = 32
 """Pictures that pass a vision tower or the VQ together."""

@@ -20,12 +20,7 @@ from transformers.utils import logging as transformers_logging
 from pairuni.policies.files import described_by, optional_json, read_json
 from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, ConversationFormat, speaks
 from pairuni.policies.janus.generation import load_generation_config
-from pairuni.policies.janus.layout import (
-    MODEL_TYPES,
-    Layout,
-    config_to_transformers,
-    to_transformers,
-)
+from pairuni.policies.janus.layout import MODEL_TYPES, Layout, config_to_transformers, to_transformers
 from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
 from pairuni.policies.janus.tokenizer import load_tokenizer
 from pairuni.policies.janus.weights import check_tensors, few, is_finite, read_tensors

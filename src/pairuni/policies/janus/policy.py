@@ -12,7 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.policies.decoding import DecodeLoop
+from pairuni.policies.decoding.lane import Prompt, Request, Rollout
+from pairuni.policies.decoding.loop import DecodeLoop
+from pairuni.policies.decoding.sampling import Head, Sampling
 from pairuni.policies.files import written_aside
 from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.inputs import IMAGES_AT_ONCE, JanusInputs, digest
@@ -20,7 +22,6 @@ from pairuni.policies.janus.loading import load_model, quiet
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
 from pairuni.policies.janus.vq import vq_codes
-from pairuni.policies.lane import Prompt, Request, Rollout
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import (
     ImageSampling,
@@ -32,7 +33,6 @@ from pairuni.policies.policy import (
     TrajectoryLogProbs,
     UnifiedPolicy,
 )
-from pairuni.policies.sampling import Head, Sampling
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1
 

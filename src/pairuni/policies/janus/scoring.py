@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pairuni.policies.decoding.sampling import Head, scoring_temperature
 from pairuni.policies.janus.inputs import JanusInputs, digest
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
-from pairuni.policies.sampling import Head, scoring_temperature
 
 Key = tuple[str, bytes, tuple[int, ...]]
 Place = tuple[Key, int]

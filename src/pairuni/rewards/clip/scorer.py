@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel
 
-from pairuni.hub import TEXT_FILES, model_folder
+from pairuni.io.hub import TEXT_FILES, model_folder
+from pairuni.io.rgb import as_rgb
 from pairuni.rewards.clip.text import token_ids
-from pairuni.rgb import as_rgb
 
 TEXTS_KEPT = 4096
 """Prompts whose features are kept, the latest used; 16 MiB at ViT-H-14's 1024 numbers."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairuni.hub import TEXT_FILES, model_folder
+from pairuni.io.hub import TEXT_FILES, model_folder
 
 ORIGINAL_MERGES = 49152 - 256 - 2
 """Merges that CLIP takes from its vocabulary file; the lines after them are not used."""

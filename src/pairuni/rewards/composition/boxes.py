@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from pairuni.io.rgb import as_rgb
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
 from pairuni.rewards.composition.mask2former import same_sizes
-from pairuni.rgb import as_rgb
 
 
 class BoxDetector:

@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pairuni.rewards.clip.pictures import MEAN, STD
+from pairuni.io.rgb import as_rgb
+from pairuni.rewards.clip.preprocessing import MEAN, STD
 from pairuni.rewards.clip.scorer import ClipScorer
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import COLOURS
-from pairuni.rgb import as_rgb
 
 TEMPLATES = (
     "a photo of a {colour} {name}",

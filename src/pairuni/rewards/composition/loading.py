@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pairuni.hub import model_folder
+from pairuni.io.hub import model_folder
 from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip, resolve_device
 from pairuni.rewards.clip.text import load_tokenizer
 from pairuni.rewards.composition.boxes import BoxDetector

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from pairuni.io.rgb import as_rgb
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
-from pairuni.rgb import as_rgb
 
 SHORT, LONG = 800, 1333
 """A picture is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""

@@ -1,0 +1,160 @@
+"""`pairuni bench pairing`: selection on clustered features, ours beside scikit-learn and the loop of Algorithm 1.
+
+Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
+``python -m benchmarks.pairing CONTENDER SETTINGS`` prints the JSON object of one.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.memory import resident
+from benchmarks.timing import Timing
+from pairuni.config import Clustering, Matching
+from pairuni.pairug.selection.candidates import Cells
+from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
+from pairuni.pairug.selection.comparison import matching_numbers
+from pairuni.pairug.selection.features import l2_normalise
+from pairuni.pairug.selection.matching import match
+from pairuni.training.tracking import Progress
+
+OURS = "pairuni"
+CONTENDERS: dict[str, tuple[Clustering, Matching]] = {
+    "reference": ("reference", "sequential"),
+    "torch": ("torch", "sequential"),
+    "greedy": ("torch", "greedy"),
+    OURS: ("torch", "optimal"),
+}
+ADDS = {
+    "reference": "the paper's way: scikit-learn's MiniBatchKMeans, then exact cosines in the order of the file",
+    "torch": "Lloyd's iterations on torch",
+    "greedy": "candidates from near clusters, best pairs first",
+    OURS: "the largest total similarity among the candidates",
+}
+"""What each contender is."""
+STAGES = ("clustering_seconds", "retrieval_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Sizes of the set and of the selection; they travel to child processes as JSON.
+
+    understanding, generation: rows. dimensions: numbers a row. clusters: K. Raises ValueError.
+    """
+
+    understanding: int
+    generation: int
+    dimensions: int
+    clusters: int
+    threshold: float
+    candidates: int
+    repeats: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.clusters > self.understanding + self.generation:
+            raise ValueError(f"--clusters {self.clusters} is more than there are rows")
+
+
+def clustered_features(settings: Settings) -> NDArray[np.float32]:
+    """U, then G: rows around K centres that are near to each other in tens, with noise of many strengths."""
+    rng = np.random.default_rng(settings.seed)
+    rows, width = settings.understanding + settings.generation, settings.dimensions
+    tens = rng.standard_normal((settings.clusters // 10 + 1, width), dtype=np.float32)
+    centres = rng.standard_normal((settings.clusters, width), dtype=np.float32)
+    centres += tens[np.arange(settings.clusters) // 10]
+    features = np.empty((rows, width), np.float32)
+    for start in range(0, rows, 4096):
+        part = features[start : start + 4096]
+        noise = rng.uniform(0.3, 1.6, (len(part), 1)).astype(np.float32)
+        part[:] = centres[rng.integers(0, settings.clusters, len(part))]
+        part += noise * rng.standard_normal(part.shape, dtype=np.float32)
+        part[:] = l2_normalise(part)
+    return features
+
+
+def select(name: str, settings: Settings) -> dict[str, Any]:
+    """Run one contender once: seconds by stage, pairs, total similarity, memory."""
+    features = clustered_features(settings)
+    start, _ = resident()
+    began = time.perf_counter()
+    clustering, matching = CONTENDERS[name]
+    fitted = fit_clusters(features, settings.clusters, settings.seed, clustering)
+    medoids = medoids_of(features, fitted)
+    clustered = time.perf_counter()
+    left = np.setdiff1d(np.arange(len(features)), medoids)
+    u_rows, g_rows = left[left < settings.understanding], left[left >= settings.understanding]
+    generation, understanding = features[g_rows], features[u_rows]
+    matches = match(
+        generation,
+        understanding,
+        settings.threshold,
+        1,
+        how=matching,
+        candidates=settings.candidates,
+        cells=Cells(fitted.centres, fitted.labels[g_rows], fitted.labels[u_rows]),
+        seed=settings.seed,
+    )
+    ended = time.perf_counter()
+    g_names, u_names = (
+        [f"{side}{row}" for row in range(len(rows))]
+        for side, rows in (("g", generation), ("u", understanding))
+    )
+    return {
+        "clustering_seconds": clustered - began,
+        "retrieval_seconds": ended - clustered,
+        "medoids": len(medoids),
+        "inertia": float(fitted.inertia),
+        **matching_numbers(matches, g_names, u_names),
+        "start_bytes": start,
+        "peak_bytes": resident()[1],
+    }
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Medians of the contenders, which take turns, and what ours is worth beside the reference."""
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+    with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
+        for _ in range(settings.repeats):
+            for name, runs in made.items():
+                runs.append(_child(name, settings))
+                progress.advance(status=f"{name} {sum(runs[-1][stage] for stage in STAGES):.2f} s")
+    rows = {}
+    for name, runs in made.items():
+        timing = Timing(seconds=[sum(run[stage] for stage in STAGES) for run in runs])
+        stages = {stage: statistics.median(run[stage] for run in runs) for stage in STAGES}
+        peaks = {key: max(run[key] for run in runs) for key in ("start_bytes", "peak_bytes")}
+        rows[name] = {**runs[0], **timing.to_dict(), **stages, **peaks}
+    ours, reference = rows[OURS], rows["reference"]
+    return {
+        "contenders": rows,
+        "times_faster": {key: reference[key] / ours[key] for key in ("seconds", *STAGES)},
+        "inertia_ratio": ours["inertia"] / reference["inertia"],
+        "total_similarity_ratio": ours["total_similarity"] / reference["total_similarity"],
+    }
+
+
+def _child(name: str, settings: Settings) -> dict[str, Any]:
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pairing", name, json.dumps(asdict(settings))],
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        said = child.stderr.strip().splitlines() or ["no word"]
+        raise RuntimeError(f"{name} ended with code {child.returncode}: {said[-1]}")
+    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(select(sys.argv[1], Settings(**json.loads(sys.argv[2])))))

@@ -1,0 +1,183 @@
+"""A result: what was measured, where, by which command; as one JSON object and as a table."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from benchmarks import memory
+from benchmarks.hardware import hardware
+from benchmarks.shapes import MODELS
+from benchmarks.workload import Settings
+
+CONTENDERS = {
+    "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
+    "update": ("peers", "pictures-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
+    "step": ("pairuni",),
+}
+"""What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""
+
+
+def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """Measure and describe. Memory comes first, in child processes, while this one still holds no model.
+
+    Raises ValueError for settings that the bench cannot run, before anything is built.
+    """
+    names = CONTENDERS[bench]
+    for name in settings.skip:
+        if name not in names or name == "pairuni":
+            known = ", ".join(one for one in names if one != "pairuni") or "nothing"
+            raise ValueError(f"--skip {name}: bench {bench} can skip {known}")
+    if settings.model not in MODELS:
+        raise ValueError(f"there is no model shape {settings.model!r}; choose {', '.join(MODELS)}")
+    if bench == "rollout" and settings.guidance == 1.0 and "transformers" not in settings.skip:
+        raise ValueError("transformers draws no picture without guidance; add --skip transformers")
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
+    peaks = memory.peaks(bench, [name for name in names if name not in settings.skip], settings)
+    numbers = import_module(f"pairuni.bench.{bench}").measure(settings, peaks)
+    return described(bench, settings.to_dict(), numbers, device=device, command=command, versions=versions)
+
+
+def described(
+    bench: str,
+    settings: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    *,
+    device: torch.device,
+    command: str,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Numbers and what they depend on, as one object. numbers holds "contenders": name -> its numbers, with
+    "seconds", "seconds_min", "seconds_max" and "peak_bytes", and any key of ``COLUMNS``."""
+    return {
+        "bench": bench,
+        "command": command,
+        "commit": commit(),
+        "hardware": hardware(device),
+        "versions": dict(versions),
+        "settings": dict(settings),
+        **numbers,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None when installed.
+
+    "+changes" behind it says that code of the package has changed since: a result of its own commit has none.
+    """
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            said = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
+        except FileNotFoundError:
+            return None
+        return said.stdout.strip() if said.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    if head is None or git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return f"{head}+changes" if git("status", "--porcelain", "--", "..") else head
+
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "images_per_second": ("images/s", "{:,.3g}"),
+    "image_tokens_per_second": ("image tokens/s", "{:,.0f}"),
+    "tokens_per_second": ("tokens/s", "{:,.0f}"),
+    "bandwidth_share": ("of bandwidth", "{:.1%}"),
+    "matrix_share": ("of matrix rate", "{:.1%}"),
+    "clustering_seconds": ("clustering s", "{:.3g}"),
+    "retrieval_seconds": ("retrieval s", "{:.3g}"),
+    "inertia": ("inertia", "{:,.0f}"),
+    "cosines_share": ("of all cosines", "{:.1%}"),
+    "recall": ("recall", "{:.4f}"),
+    "estimated_recall": ("as estimated", "{:.4f}"),
+    "edges": ("edges", "{:,}"),
+    "pairs": ("pairs", "{:,}"),
+    "total_similarity": ("total similarity", "{:,.0f}"),
+    "mean_similarity": ("mean", "{:.3f}"),
+    "rollout_seconds": ("rollout s", "{:.3g}"),
+    "update_seconds": ("update s", "{:.3g}"),
+    "trajectories_per_second": ("trajectories/s", "{:.3g}"),
+}
+"""Key of a contender's numbers -> heading and format, in the table's order."""
+
+SECONDS = "{seconds:.3g} ({seconds_min:.3g}, {seconds_max:.3g})"
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The contenders of a result, one a row, with peak memory and the time set against ours."""
+    rows = result["contenders"]
+    ours = rows["pairuni"]["seconds"]
+    keys = [key for key in COLUMNS if key in rows["pairuni"]]
+    shown = Table(title=f"{result['bench']}: {title(result['settings'])}", caption=" ".join(facts(result)))
+    shown.add_column("", no_wrap=True)
+    for heading in ("seconds (min, max)", *(COLUMNS[key][0] for key in keys), "peak MiB", "time / ours"):
+        shown.add_column(heading, justify="right")
+    for name, row in rows.items():
+        shown.add_row(
+            name,
+            SECONDS.format(**row),
+            *(COLUMNS[key][1].format(row[key]) if key in row else "" for key in keys),
+            f"{row['peak_bytes'] / 2**20:,.0f}",
+            f"{row['seconds'] / ours:.2f}",
+        )
+    return shown
+
+
+def title(settings: Mapping[str, Any]) -> str:
+    """The settings that a reader looks for first."""
+    size = f"{settings['prompts']} x {settings['rollouts']}" if "rollouts" in settings else ""
+    vocabulary = f"{settings['vocab_size']:,} text tokens" if settings.get("vocab_size") else ""
+    if "understanding" in settings:
+        size = (
+            f"{settings['understanding']:,} and {settings['generation']:,} features of "
+            f"{settings['dimensions']:,} numbers, K = {settings['clusters']:,}"
+        )
+    named = (settings.get("model"), size, settings.get("device"), settings.get("dtype"), vocabulary)
+    repeats = f"median of {settings['repeats']}" if "repeats" in settings else ""
+    return ", ".join(part for part in (*named, repeats) if part)
+
+
+def facts(result: Mapping[str, Any]) -> list[str]:
+    """What the table does not say, a sentence each."""
+    said = []
+    if "joint_over_images_alone" in result:
+        said.append(
+            f"Answers and pictures together take {result['joint_over_images_alone']:.2f} times the time of the "
+            "pictures alone."
+        )
+    if "decode_bytes_per_step" in result:
+        moved = result["decode_bytes_per_step"]["distinct"]
+        said.append(f"A decode step moves at least {moved / 1e6:,.4g} MB.")
+    if "distinct_tokens" in result:
+        said.append(
+            f"{result['tokens']:,} tokens, {result['distinct_tokens']:,} with each prompt once: "
+            f"{result['flops']['distinct'] / 1e12:,.3g} TFLOP."
+        )
+    if "peers" in result.get("held_memory_ratio", {}):
+        ratio = result["held_memory_ratio"]["peers"]
+        said.append(f"Beyond program and weights, peers holds {ratio:.2f} times our memory at its peak.")
+    for task, name in (("understanding", "answers"), ("generation", "pictures")):
+        difference = result.get("log_prob_differences", {}).get(
+            f"{task}/sampling/sampling_logp_difference/mean"
+        )
+        if difference is not None:
+            said.append(f"Log-probs of decoding and update differ by {difference:.1e} on average ({name}).")
+    if "score_difference" in result:
+        said.append(
+            f"Scores of one at a time and of a batch differ by at most {result['score_difference']:.1e}."
+        )
+    if "copy_bytes_per_second" in result:
+        said.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
+    if "matrix_flops_per_second" in result:
+        said.append(f"Measured matrix product: {result['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s.")
+    return said

@@ -1,0 +1,204 @@
+"""`pairuni bench reward`: pictures a second of a CLIP reward such as HPSv2, with random weights.
+
+Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
+``python -m benchmarks.reward CONTENDER SETTINGS`` prints the JSON object of one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from benchmarks.hardware import synchronise
+from benchmarks.memory import resident
+from benchmarks.timing import Timing
+from pairuni.rewards.clip.preprocessing import tensor_first
+from pairuni.rewards.clip.scorer import ClipScorer
+from pairuni.training.tracking import Progress
+
+OURS = "pairuni"
+ADDS = {
+    "one-at-a-time": "the original's loop with the checkpoint already loaded: a picture and its prompt, 77 tokens",
+    "prompts-kept": "features of a prompt computed once for all its pictures",
+    OURS: "pictures in one batch",
+}
+"""What each contender is."""
+
+SHAPES: dict[str, dict[str, dict[str, int]]] = {
+    "small": {
+        "vision": {"hidden_size": 160, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56},
+        "text": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 514},
+    },
+    "vit-h-14": {
+        "vision": {
+            "hidden_size": 1280,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "image_size": 224,
+        },
+        "text": {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "vocab_size": 49408,
+        },
+    },
+}
+"""Models by name; vit-h-14 is HPSv2's and PickScore's, small has its kind of blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is scored and where; travels to child processes as JSON.
+
+    prompts, rollouts: prompts, and pictures of each. side: of a picture, in pixels. Raises ValueError.
+    """
+
+    model: str
+    prompts: int
+    rollouts: int
+    side: int
+    device: str
+    dtype: str
+    repeats: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model not in SHAPES:
+            raise ValueError(f"there is no reward model {self.model!r}; choose {', '.join(SHAPES)}")
+
+
+def build(settings: Settings) -> ClipScorer:
+    """A scorer with random weights and a vocabulary of bytes, with HPSv2's preprocessing of pictures."""
+    shape, device = SHAPES[settings.model], torch.device(settings.device)
+    symbols = list(bytes_to_unicode().values())
+    words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[])
+    wide = {tower: {"intermediate_size": 4 * sizes["hidden_size"]} for tower, sizes in shape.items()}
+    marks = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    torch.manual_seed(settings.seed)
+    with device:
+        model = CLIPModel(
+            CLIPConfig(
+                text_config={**shape["text"], **wide["text"], **marks, "hidden_act": "gelu"},
+                vision_config={**shape["vision"], **wide["vision"], "patch_size": 14, "hidden_act": "gelu"},
+                projection_dim=shape["text"]["hidden_size"],
+            )
+        )
+    size = shape["vision"]["image_size"]
+    return ClipScorer(
+        model,
+        tokenizer,
+        partial(tensor_first, size=size, device=device),
+        device=device,
+        dtype=getattr(torch, settings.dtype),
+    )
+
+
+def workload(settings: Settings) -> tuple[list[str], list[Image.Image]]:
+    """Prompts of about a dozen words, each once for every one of its pictures, and noisy pictures."""
+    rng = np.random.default_rng(settings.seed)
+    prompts = [
+        f"a photo of {place} small red cups on a wooden table in the sun" for place in range(settings.prompts)
+    ]
+    count, side = settings.prompts * settings.rollouts, settings.side
+    pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+    return [prompt for prompt in prompts for _ in range(settings.rollouts)], pictures
+
+
+def contenders(
+    scorer: ClipScorer,
+) -> dict[str, Callable[[Sequence[str], Sequence[Image.Image]], list[float]]]:
+    """name -> what scores pictures that way."""
+    return {
+        "one-at-a-time": partial(_one_at_a_time, scorer),
+        "prompts-kept": partial(scorer.cosines, batch_size=1),
+        OURS: partial(scorer.cosines, batch_size=64),
+    }
+
+
+@torch.inference_mode()
+def _one_at_a_time(
+    scorer: ClipScorer, prompts: Sequence[str], pictures: Sequence[Image.Image]
+) -> list[float]:
+    scores = []
+    for prompt, picture in zip(prompts, pictures, strict=True):
+        image = scorer.image_features([picture])
+        rows = scorer.tokenizer([prompt], padding="max_length", truncation=True, max_length=77)["input_ids"]
+        pooled = scorer.model.text_model(input_ids=torch.tensor(rows, device=scorer.device)).pooler_output
+        text = normalize(scorer.model.text_projection(pooled).float(), dim=1)
+        scores.append(float((image * text).sum()))
+    return scores
+
+
+def score(name: str, settings: Settings) -> dict[str, Any]:
+    """Run one contender, after a few pictures of other prompts that do not count: seconds, memory, scores."""
+    scorer = build(settings)
+    prompts, pictures = workload(settings)
+    work = contenders(scorer)[name]
+    work([f"{prompt}, once more" for prompt in prompts], pictures)
+    if scorer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(scorer.device)
+        start = torch.cuda.memory_allocated(scorer.device)
+    else:
+        start, _ = resident()
+    synchronise(scorer.device)
+    began = time.perf_counter()
+    scores = work(prompts, pictures)
+    synchronise(scorer.device)
+    seconds = time.perf_counter() - began
+    on_gpu = scorer.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(scorer.device) if on_gpu else resident()[1]
+    return {"seconds": seconds, "start_bytes": start, "peak_bytes": peak, "scores": scores}
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Medians of the contenders, which take turns, and what ours is worth beside one picture at a time."""
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in ADDS}
+    with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
+        for _ in range(settings.repeats):
+            for name, runs in made.items():
+                runs.append(_child(name, settings))
+                progress.advance(status=f"{name} {runs[-1]['seconds']:.2f} s")
+    rows = {}
+    for name, runs in made.items():
+        timing = Timing(seconds=[run["seconds"] for run in runs])
+        peaks = {key: max(run[key] for run in runs) for key in ("start_bytes", "peak_bytes")}
+        speed = settings.prompts * settings.rollouts / timing.median
+        rows[name] = {**timing.to_dict(), "images_per_second": speed, **peaks}
+    alone, ours = (np.asarray(made[name][0]["scores"]) for name in ("one-at-a-time", OURS))
+    return {
+        "contenders": rows,
+        "times_faster": rows["one-at-a-time"]["seconds"] / rows[OURS]["seconds"],
+        "score_difference": float(np.abs(alone - ours).max()),
+    }
+
+
+def _child(name: str, settings: Settings) -> dict[str, Any]:
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.reward", name, json.dumps(asdict(settings))],
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        said = child.stderr.strip().splitlines() or ["no word"]
+        raise RuntimeError(f"{name} ended with code {child.returncode}: {said[-1]}")
+    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(score(sys.argv[1], Settings(**json.loads(sys.argv[2])))))

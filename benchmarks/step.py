@@ -1,0 +1,129 @@
+"""`pairuni bench step`: a whole PairGRPO step, rollout to optimizer, with rewards that cost nothing."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hardware import synchronise
+from benchmarks.rollout import TEMPERATURE
+from benchmarks.timing import Timing, interleaved
+from benchmarks.workload import Settings, drawing_prompts, pictures, questions
+from pairuni.config import PairGRPOSettings, PolicySettings, RolloutSettings
+from pairuni.pairgrpo.rollout import Rewards, rollout_batch
+from pairuni.pairgrpo.step import update
+from pairuni.policies.janus.policy import JanusPolicy
+from pairuni.records import Annotation, UGPair
+from pairuni.training.optimizer import NamedAdamW
+
+OURS = "pairuni"
+ADDS = {OURS: "rollout of answers and pictures, stub rewards, update, AdamW"}
+"""What the one contender is."""
+
+
+class StubReward:
+    """Scores by place alone, so that every group has spread and no trajectory is left out of the update."""
+
+    name = "stub"
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
+        return [float(index % 7) for index in range(len(samples))]
+
+
+class Stepper:
+    """One policy, its optimizer and a batch of pairs; ``run`` does a step and keeps what its parts took."""
+
+    def __init__(self, policy: JanusPolicy, settings: Settings) -> None:
+        self.policy = policy
+        self.folder = tempfile.TemporaryDirectory()  # removed with this object
+        self.grpo = PairGRPOSettings(
+            micro_batch_tokens=settings.micro_batch_tokens, pairs_per_step=settings.prompts
+        )
+        self.rollout = RolloutSettings(
+            understanding=settings.rollouts,
+            generation=settings.rollouts,
+            temperature=TEMPERATURE,
+            guidance=settings.guidance,
+            branch=settings.branch,
+            max_new_tokens=settings.answer_tokens,
+        )
+        trains = PolicySettings.model_fields["trains"].get_default()
+        self.optimizer = NamedAdamW(policy.train_only(trains), learning_rate=self.grpo.learning_rate)
+        self.pairs = _pairs(policy, settings.prompts, Path(self.folder.name))
+        self.rollout_seconds: list[float] = []
+        self.update_seconds: list[float] = []
+        self.metrics: dict[str, float] = {}
+
+    def run(self, seed: int) -> None:
+        stub = StubReward()
+        began = time.perf_counter()
+        batch = rollout_batch(
+            self.policy,
+            self.pairs,
+            self.rollout,
+            Rewards(understanding=stub, generation=stub),
+            seed=seed,
+            image_folder=Path(self.folder.name),
+        )
+        synchronise(self.policy.device)
+        between = time.perf_counter()
+        self.metrics = update(
+            self.policy,
+            batch,
+            self.optimizer,
+            self.grpo,
+            step=seed,
+            learning_rate=self.grpo.learning_rate,
+        )
+        synchronise(self.policy.device)
+        self.rollout_seconds.append(between - began)
+        self.update_seconds.append(time.perf_counter() - between)
+
+
+def _pairs(policy: JanusPolicy, count: int, folder: Path) -> list[UGPair]:
+    pairs = []
+    words = zip(pictures(policy, count), drawing_prompts(count), questions(count), strict=True)
+    for index, (picture, prompt, question) in enumerate(words):
+        picture.save(folder / f"{index}.png")
+        side = Annotation(image_path=f"{index}.png", prompt=prompt, question=question, answer="A")
+        pairs.append(UGPair(similarity=1.0, generate_ann=side, understand_ann=side))
+    return pairs
+
+
+def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+    """The one contender of this bench."""
+    return {OURS: Stepper(policy, settings).run}
+
+
+def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Time whole steps; rollout and update are told apart."""
+    policy = settings.policy()
+    stepper = Stepper(policy, settings)
+    timing = interleaved({OURS: stepper.run}, repeats=settings.repeats, device=policy.device, title="step")[
+        OURS
+    ]
+    parts = {
+        "rollout_seconds": Timing(seconds=stepper.rollout_seconds[1:]).median,
+        "update_seconds": Timing(seconds=stepper.update_seconds[1:]).median,
+    }
+    trajectories = 2 * settings.prompts * settings.rollouts
+    differences = {
+        name: value for name, value in stepper.metrics.items() if "sampling_logp_difference" in name
+    }
+    return {
+        "pairs": settings.prompts,
+        "trajectories": trajectories,
+        "trained_parameters": sum(one.numel() for one in stepper.optimizer.parameters.values()),
+        "contenders": {
+            OURS: {
+                **timing.to_dict(),
+                **parts,
+                "trajectories_per_second": trajectories / timing.median,
+                **memory[OURS],
+            }
+        },
+        "log_prob_differences": differences,
+    }

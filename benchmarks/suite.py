@@ -1,0 +1,80 @@
+"""The whole list of measurements, for a processor alone and for a GPU; each becomes one file of results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pairuni.io.files import write_text
+from pairuni.training.tracking import Progress
+
+CPU: Mapping[str, str] = {
+    "rollout-tiny-cpu": "rollout --model tiny --prompts 8 --rollouts 8 --repeats 7 --device cpu",
+    "update-tiny-cpu": "update --model tiny --prompts 8 --rollouts 8 --repeats 7 --device cpu",
+    "update-tiny-100k-cpu": (
+        "update --model tiny --vocab-size 100000 --prompts 8 --rollouts 8 --repeats 3 --device cpu"
+    ),
+    "step-tiny-cpu": "step --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
+    "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
+    "pairing-cpu": (
+        "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
+    ),
+    "candidates-25k-cpu": "candidates --understanding 11000 --generation 14000 --dimensions 2048 --repeats 3",
+    "candidates-50k-cpu": "candidates --understanding 22000 --generation 28000 --dimensions 2048 --repeats 3",
+    "candidates-100k-cpu": "candidates --understanding 44000 --generation 56000 --dimensions 2048 --repeats 3",
+}
+
+# the peers' loop takes minutes, and measured apart each case ends within ten; the 7B has room for one contender's
+# keys and values, 40 GB of 64 guided pictures
+CUDA: Mapping[str, str] = {
+    "rollout-1b-cuda": (
+        "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 3 --device cuda --skip peers"
+    ),
+    "rollout-1b-peers-cuda": (
+        "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 1 --device cuda "
+        "--skip peers-batched --skip transformers"
+    ),
+    "rollout-7b-cuda": (
+        "rollout --model janus-pro-7b --prompts 8 --rollouts 8 --repeats 1 --device cuda "
+        "--skip peers-batched --skip transformers"
+    ),
+    "update-1b-cuda": "update --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 5 --device cuda",
+    "step-1b-cuda": (
+        "step --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
+    ),
+    "reward-vit-h-14-cuda": "reward --model vit-h-14 --prompts 8 --rollouts 8 --repeats 3 --device cuda",
+}
+
+
+def run_all(cases: Mapping[str, str], out: Path) -> list[str]:
+    """Run every case as a process of its own and write its result to ``out``; returns what failed, in words.
+
+    A case that fails leaves the earlier result in place and does not stop the others.
+    """
+    failed = []
+    with Progress("bench", total=len(cases), unit="cases") as progress:
+        for name, words in cases.items():
+            child = subprocess.run(
+                [sys.executable, "-m", "pairuni", "bench", *words.split(), "--json"],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            if child.returncode:
+                failed.append(f"{name} ended with code {child.returncode}: pairuni bench {words}")
+            else:
+                result = json.loads(child.stdout.splitlines()[-1])
+                write_text(out / f"{name}.json", json.dumps(result, indent=2) + "\n")
+            progress.advance(status=name)
+    return failed
+
+
+def chosen(device: str, only: Sequence[str]) -> Mapping[str, str]:
+    """The cases for "cpu" or "cuda", or those of them that ``only`` names. ValueError for an unknown one."""
+    cases = CPU if device == "cpu" else CUDA
+    unknown = [name for name in only if name not in cases]
+    if unknown:
+        raise ValueError(f"there is no case {unknown[0]!r} for {device}; choose from {', '.join(cases)}")
+    return {name: words for name, words in cases.items() if not only or name in only}

@@ -1,0 +1,182 @@
+"""`pairuni bench update`: tokens a second and memory of forward, loss and backward, ours beside the peers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.baselines import UPDATE_STEPS, image_forward, text_forward
+from benchmarks.cost import Group, sizes_of, update_flops
+from benchmarks.hardware import copy_bandwidth, matrix_rate
+from benchmarks.timing import interleaved
+from benchmarks.workload import Settings, random_trajectories
+from pairuni.config import PairGRPOSettings, PolicySettings
+from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
+from pairuni.pairgrpo.rollout import TASKS
+from pairuni.pairgrpo.step import MicroBatch, TaskShare
+from pairuni.policies.janus.policy import JanusPolicy
+from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory, TrajectoryLogProbs
+
+OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
+BASELINES = ("peers", *UPDATE_STEPS)
+ADDS = {
+    "peers": "the peers' way: a padded forward pass a task, logits of every position, pictures K times",
+    "pictures-once": "the vision tower once a picture",
+    "sampled-positions": "heads only where a token was sampled",
+    OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
+    CHECKPOINTED: "activation checkpointing: one state a layer is kept, the rest computed again",
+}
+"""What each contender is, in the order in which each adds one thing to those before it."""
+
+_TRAINS: list[str] = PolicySettings.model_fields["trains"].get_default()
+_GRPO = PairGRPOSettings()
+
+
+def _loss(replay: TrajectoryLogProbs, advantages: Tensor) -> Tensor:
+    """PairGRPO's loss of one task, on policy: the ratio is 1, its gradient is not."""
+    terms = LossTerms(
+        log_probs=replay.values,
+        old_log_probs=replay.values.detach(),
+        mask=replay.mask,
+        advantages=advantages.to(replay.values),
+        coefficients=trajectory_coefficients(replay.mask.sum(dim=-1), _GRPO.token_reduction).to(
+            replay.values
+        ),
+    )
+    return pairgrpo_loss(terms, clip_low=_GRPO.clip_low, clip_high=_GRPO.clip_high, beta=0.0)
+
+
+def our_update(
+    policy: JanusPolicy,
+    answers: Sequence[TextTrajectory],
+    drawings: Sequence[ImageTrajectory],
+    advantages: Tensor,
+    *,
+    checkpointing: bool = False,
+) -> None:
+    """Forward and backward of both tasks as one micro-batch; advantages: [answers + drawings]."""
+    trajectories: list[Trajectory] = [*answers, *drawings]
+    bounds = (0, len(answers), len(trajectories))
+    shares = []
+    for task, start, end in zip(TASKS, bounds[:-1], bounds[1:], strict=True):
+        lengths = torch.tensor([len(one.tokens) for one in trajectories[start:end]])
+        shares.append(
+            TaskShare(
+                task=task,
+                rows=slice(start, end),
+                advantages=advantages[start:end],
+                coefficients=trajectory_coefficients(lengths, _GRPO.token_reduction),
+                weight=1.0,
+            )
+        )
+    policy.activation_checkpointing = checkpointing
+    MicroBatch(trajectories=trajectories, shares=shares).loss(policy, _GRPO).backward()
+
+
+def peers_update(
+    policy: JanusPolicy,
+    answers: Sequence[TextTrajectory],
+    drawings: Sequence[ImageTrajectory],
+    advantages: Tensor,
+    *,
+    given: Sequence[str] = (),
+) -> None:
+    """Forward and backward of one task, then of the other."""
+    first, second = advantages.split([len(answers), len(drawings)])
+    _loss(text_forward(policy, answers, given=given), first).backward()
+    _loss(image_forward(policy, drawings, given=given), second).backward()
+
+
+def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+    """name -> one update without its optimizer step; those of ``settings.skip`` are left out."""
+    policy.train_only(_TRAINS)
+    answers, drawings = random_trajectories(policy, settings)
+    generator = torch.Generator().manual_seed(0)
+    advantages = torch.randn(len(answers) + len(drawings), generator=generator).to(policy.device)
+    updates: dict[str, Callable[..., None]] = {
+        "peers": peers_update,
+        **{
+            name: partial(peers_update, given=UPDATE_STEPS[: place + 1])
+            for place, name in enumerate(UPDATE_STEPS)
+        },
+        OURS: our_update,
+        CHECKPOINTED: partial(our_update, checkpointing=True),
+    }
+
+    def run(work: Callable[..., None]) -> Callable[[int], object]:
+        def once(_: int) -> None:
+            policy.module.zero_grad(set_to_none=True)
+            work(policy, answers, drawings, advantages)
+
+        return once
+
+    return {name: run(work) for name, work in updates.items() if name not in settings.skip}
+
+
+def groups_of(policy: JanusPolicy, settings: Settings) -> list[Group]:
+    """The groups of trajectories of ``random_trajectories``; guided pictures bring their unconditional twins."""
+    answers, drawings = random_trajectories(policy, settings)
+    every: list[Trajectory] = [*answers[:: settings.rollouts], *drawings[:: settings.rollouts]]
+    groups = [
+        Group(
+            prompt=len(one.prompt_ids),
+            completions=(len(one.tokens),) * settings.rollouts,
+            modality=one.modality,
+            pictured=one.modality == "text",
+        )
+        for one in every
+    ]
+    if settings.branch == "guided" and settings.guidance != 1.0:
+        groups += [group for group in groups if group.modality == "image"]
+    return groups
+
+
+def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Time every contender and set it beside the matrix rate of the device.
+
+    tokens: of prompts and completions with every prompt repeated for its K trajectories, the peers' count;
+    it is the same for all contenders, so that tokens a second compare time alone. peak_memory_ratio is of
+    everything that the process held, held_memory_ratio of what the update added to program and weights.
+    """
+    policy = settings.policy()
+    device = policy.device
+    rate = matrix_rate(device, policy.module.dtype)
+    groups = groups_of(policy, settings)
+    flops = update_flops(sizes_of(policy.module), groups, vision_trains="vision_model" in _TRAINS)
+    tokens = sum(group.prompt * len(group.completions) + sum(group.completions) for group in groups)
+    distinct = sum(group.prompt + sum(group.completions) for group in groups)
+    timings = interleaved(
+        contenders(policy, settings), repeats=settings.repeats, device=device, title="update"
+    )
+    rows = {}
+    for name, timing in timings.items():
+        rows[name] = {
+            **timing.to_dict(),
+            "tokens_per_second": tokens / timing.median,
+            "flops_per_second": flops["distinct"] / timing.median,
+            "matrix_share": flops["distinct"] / timing.median / rate,
+            "matrix_share_repeated": flops["repeated"] / timing.median / rate,
+            **memory[name],
+        }
+    ours = timings[OURS].median
+    held = {name: peak["peak_bytes"] - peak["start_bytes"] for name, peak in memory.items()}
+    return {
+        "trajectories": 2 * settings.prompts * settings.rollouts,
+        "tokens": tokens,
+        "distinct_tokens": distinct,
+        "flops": flops,
+        "matrix_flops_per_second": rate,
+        "copy_bytes_per_second": copy_bandwidth(device),
+        "contenders": rows,
+        "times_faster": {name: timing.median / ours for name, timing in timings.items() if name in BASELINES},
+        "peak_memory_ratio": {
+            name: memory[name]["peak_bytes"] / memory[OURS]["peak_bytes"]
+            for name in timings
+            if name in BASELINES
+        },
+        "held_memory_ratio": {name: held[name] / held[OURS] for name in timings if name in BASELINES},
+    }

@@ -1,1 +1,0 @@
-"""Speed and memory, measured beside what others do: rollouts, updates, whole steps."""

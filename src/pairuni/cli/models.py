@@ -1,0 +1,106 @@
+"""Drawing, answering, converting, evaluating with any checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from pairuni.distributed.shares import refuse_several
+from pairuni.io.files import replacing
+from pairuni.io.images import open_picture
+from pairuni.io.locks import target_lock
+
+
+def draw(
+    model: str,
+    prompt: str,
+    out: Path,
+    *,
+    count: int,
+    seed: int,
+    guidance: float | None,
+    temperature: float,
+    device: str,
+    dtype: str,
+) -> list[Path]:
+    """Draw ``count`` pictures into ``out``, or into out-1, out-2, ... when there are several."""
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{out}: not a picture's name; end it in .png, .jpg or .webp")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: no such folder to write the picture to")
+    from pairuni.runs.models import load_model
+
+    with target_lock(out, "draw"):
+        policy = load_model(model, device=device, dtype=dtype)
+        guidance = policy.default_guidance if guidance is None else guidance
+        groups = policy.sample_images(
+            [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
+        )
+        pictures = policy.decode_images(groups[0])
+        paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
+        for path, picture in zip(paths, pictures, strict=True):
+            with replacing(path) as aside:
+                picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
+    return paths
+
+
+def answer(
+    model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
+) -> str:
+    """The greedy answer to a question about a picture."""
+    if not image.exists():
+        raise FileNotFoundError(f"{image}: no such picture")
+    picture = open_picture(image)
+    from pairuni.runs.models import load_model
+
+    policy = load_model(model, device=device, dtype=dtype)
+    return policy.answer(picture, question, max_new_tokens=max_new_tokens)
+
+
+def export(source: Path, out: Path | None, *, base: str | None) -> str:
+    """Make a model folder of a checkpoint, or of a run's newest one; returns what was done, in a sentence."""
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder; give a run's folder or one of its checkpoints")
+    from pairuni.runs.models import from_checkpoint, newest_checkpoint
+
+    refuse_several(os.environ, "export")
+    checkpoint = source if (source / "state.json").is_file() else newest_checkpoint(source)
+    if checkpoint is None:
+        raise ValueError(f"{source} is no checkpoint and has none in checkpoints/; nothing can be exported")
+    out = out or checkpoint.parent.parent / "exported" / checkpoint.name
+    with target_lock(out, "export"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} is there already; give another --out, or remove it")
+        policy = from_checkpoint(checkpoint, device="cpu", dtype=_dtype_of(checkpoint), base=base)
+        policy.save_pretrained(out)
+    return f"{out}: the model of {checkpoint}"
+
+
+def _dtype_of(checkpoint: Path) -> str:
+    from pairuni.runs.run_state import read_run_state
+    from pairuni.training.checkpoint import load_state
+
+    return read_run_state(load_state(checkpoint)[1], checkpoint).dtype
+
+
+def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:
+    """Convert a Janus checkpoint; returns what was done, in a sentence."""
+    from pairuni.policies.janus.convert import convert_checkpoint
+    from pairuni.policies.registry import resolve
+
+    refuse_several(os.environ, "convert")
+    folder = resolve(source)
+    with target_lock(target, "convert"):
+        report = convert_checkpoint(folder, target, layout)
+    said = (
+        f"{target}: {report.tensors:,} tensors, {report.parameters:,} parameters, "
+        f"{report.source_layout} to {report.target_layout} layout"
+    )
+    if report.set_aside:
+        said += f"; {len(report.set_aside)} tensors that the model never reads are kept beside it"
+    if report.absent:
+        said += "; the source had none of the tensors that the model never reads, so neither has this"
+    return said

@@ -1,0 +1,239 @@
+"""Building, checking, counting and showing pairs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pairuni.cli.errors import Paused
+from pairuni.config import PairsSettings, load_settings, to_toml
+from pairuni.console.counts import counted
+from pairuni.console.terminal import visible
+from pairuni.distributed.shares import refuse_several, share_of
+from pairuni.io.locks import folder_lock, target_lock
+from pairuni.training.tracking import Stages
+
+if TYPE_CHECKING:
+    from pairuni.pairug.selection.features import Encoder
+    from pairuni.report.gallery import Gallery
+
+OWN_TOWER = "policy:"
+"""How an encoder's name begins that means a policy's own vision tower."""
+
+
+def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
+    """Build PairUG by a recipe and overrides; returns the pair file."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    refuse_several(os.environ, "pairs build")
+    _check_inputs(settings)
+
+    from pairuni.pairug.build import build_pairs, describe_encoder
+    from pairuni.pairug.completion.completion import make_completer
+    from pairuni.pairug.completion.costs import CompletionPaused
+    from pairuni.pairug.scale.ray_engine import RayEngine
+    from pairuni.pairug.scale.spread import Spread, check_spread
+
+    check_spread(settings)
+    completer = make_completer(settings.completer, settings.completion)
+    try:
+        with ExitStack() as opened:
+            opened.enter_context(folder_lock(settings.out, "pairs build"))
+            make_encoder, spread = None, None
+            if settings.engine == "ray":
+                engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
+                spread = Spread(engine, partial(_encoder, settings), describe_encoder)
+            else:
+                make_encoder = partial(_encoder, settings)
+            stages = opened.enter_context(Stages())
+            summary = build_pairs(
+                settings,
+                make_encoder=make_encoder,
+                completer=completer,
+                advance=stages.advance,
+                spread=spread,
+            )
+    except CompletionPaused as pause:
+        raise Paused(str(pause)) from None
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
+    typer.echo(
+        f"{counted(summary.samples, 'sample')}, {summary.quadruples:,} completed, {summary.dropped:,} dropped{failed}; "
+        f"{counted(summary.pairs, 'pair')}: {summary.aligned:,} aligned, {summary.retrieved:,} retrieved"
+    )
+    if summary.compared < 1.0:
+        typer.echo(
+            f"near pairs were looked for in near clusters: {summary.compared:.2%} of the cosines, "
+            f"recall {summary.recall:.4f} on a sample"
+        )
+    return settings.out / "pairs.jsonl"
+
+
+def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
+    """Encode the images of the raw data, or this process's share of them; returns what was done."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    _check_inputs(settings)
+
+    from pairuni.pairug.scale.encoding import encode_raw
+
+    share = share_of(os.environ)
+    with folder_lock(settings.out, "pairs encode", rank=share.rank), Stages(unit="images") as stages:
+        encoded = encode_raw(
+            settings, _encoder(settings, share.local_rank), share, partial(stages.advance, "features")
+        )
+    who = f"process {share.rank + 1} of {share.world_size}: " if share.world_size > 1 else ""
+    done = f"{who}{encoded.images - len(encoded.faults):,} of {counted(encoded.images, 'image')} encoded"
+    if not encoded.faults:
+        return done
+    path, fault = next(iter(encoded.faults.items()))
+    return f"{done}; {len(encoded.faults):,} cannot be, the first: {path} {fault}"
+
+
+def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
+    """Cut the raw data into builds of its own; returns what was made and how to go on."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    refuse_several(os.environ, "pairs split")
+    _check_inputs(settings)
+
+    from pairuni.pairug.scale.splitting import PARTS, RECIPE, split_raw
+
+    with folder_lock(settings.out, "pairs split"), Stages(unit="images") as stages:
+        sizes = split_raw(settings, _encoder(settings), parts, partial(stages.advance, "features"))
+    largest = max(size.total() for size in sizes)
+    return (
+        f"{counted(len(sizes), 'part')}, the largest of {counted(largest, 'sample')}; build each, "
+        f"then put their pairs together: "
+        f"pairuni pairs build {settings.out / PARTS}/000/{RECIPE} ...; pairuni pairs join {settings.out}"
+    )
+
+
+def join(out: Path) -> str:
+    """Put the pairs of all parts together; returns what was made."""
+    from pairuni.pairug.scale.joining import PAIRS, join_parts
+
+    refuse_several(os.environ, "pairs join")
+    with folder_lock(out, "pairs join"):
+        return f"{counted(join_parts(out), 'pair')}: {out / PAIRS}"
+
+
+def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
+    """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
+    settings = load_settings(PairsSettings, recipe, overrides)
+    from pairuni.pairug.build import plan_completion
+    from pairuni.pairug.completion.completion import make_completer
+    from pairuni.pairug.completion.model_completion import MODEL_COMPLETERS, ModelCompleter, check_settings
+
+    if settings.completer not in MODEL_COMPLETERS:
+        make_completer(settings.completer, settings.completion)
+        return f"{to_toml(settings)}\nthe completer {settings.completer} asks no model: nothing to pay"
+    check_settings(settings.completer, settings.completion)
+    ahead = plan_completion(settings, ModelCompleter(settings.completer, settings.completion))
+    priced = settings.completion.price_input or settings.completion.price_output
+    cost = f"{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}" if priced else "no prices are set"
+    basis = f"measured on {counted(ahead.stored, 'stored answer')}" if ahead.measured else "estimated"
+    return (
+        f"{to_toml(settings)}\n"
+        f"{'samples':<14}{ahead.samples:,}, {ahead.completed:,} of them need no further call\n"
+        f"{'calls':<14}{ahead.least_calls:,} if every reply is good at once, "
+        f"{ahead.most_calls:,} if every sample takes all its tries\n"
+        f"{'tokens':<14}{ahead.prompt_tokens:,} sent and {ahead.completion_tokens:,} received in "
+        f"{counted(ahead.least_calls, 'call')}, {basis}\n"
+        f"{'cost':<14}{cost}"
+    )
+
+
+def check(path: Path) -> int:
+    """Print every problem of a pair file; returns their number."""
+    from pairuni.io.images import Trait
+    from pairuni.pairug.dataset.images import described
+    from pairuni.pairug.dataset.store import iter_problems
+
+    count = 0
+    traits = Counter[Trait]()
+    for problem in iter_problems(path, traits):
+        typer.echo(visible(str(problem), one_line=True))
+        count += 1
+    for sentence in described(traits):
+        typer.echo(sentence)
+    return count
+
+
+def stats(path: Path) -> dict[str, Any]:
+    """Statistics of a pair file; with the comparison of matchings, where its build made one."""
+    from pairuni.pairug.dataset.card import read_stats
+    from pairuni.pairug.dataset.statistics import pair_statistics
+    from pairuni.pairug.dataset.store import read_pairs
+
+    compared = read_stats(path.parent).get("matchings")
+    found = pair_statistics(read_pairs(path))
+    return found if compared is None else {**found, "matchings": compared}
+
+
+def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
+    """Write the page of a pair file; beside it, in the folder gallery, unless ``out`` says where."""
+    from pairuni.pairug.dataset.parquet import is_embedded
+    from pairuni.pairug.dataset.store import read_pairs
+    from pairuni.report.gallery import write_gallery
+
+    if path.suffix == ".parquet" and path.is_file() and is_embedded(path):
+        raise ValueError(
+            f"{path} holds its pictures inside, and the page takes them from files; write them out first: "
+            f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
+        )
+    refuse_several(os.environ, "pairs gallery")
+    pairs = read_pairs(path)
+    out = path.parent / "gallery" if out is None else out
+    with target_lock(out, "pairs gallery"), Stages(unit="pictures") as stages:
+        return write_gallery(
+            pairs,
+            path.parent,
+            out,
+            title=f"{path.resolve().parent.name}/{path.name}",
+            most=most,
+            advance=partial(stages.advance, "thumbnails"),
+        )
+
+
+def convert(source: Path, target: Path, *, embed: bool) -> int:
+    """Write a pair file in another form or place; returns the number of pairs."""
+    from pairuni.pairug.dataset.conversion import convert_pairs
+
+    refuse_several(os.environ, "pairs convert")
+    with folder_lock(target.parent, "pairs convert"):
+        return convert_pairs(source, target, embed=embed)
+
+
+def push(path: Path, repo: str, *, private: bool) -> str:
+    """Push a pair file to the hub; returns its address."""
+    from pairuni.pairug.dataset.publishing import push_to_hub
+
+    return push_to_hub(path, repo, private=private)
+
+
+def _check_inputs(settings: PairsSettings) -> None:
+    """Before anything heavy is imported. Raises FileNotFoundError or ValueError."""
+    from pairuni.pairug.sources.inputs import parts_of
+
+    for given in (*settings.understanding, *settings.generation):
+        parts_of(given)
+
+
+def _encoder(settings: PairsSettings, local_rank: int = 0) -> Encoder:
+    import torch
+
+    device, name = settings.device, settings.encoder
+    if device == "auto":
+        device = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    if not name.startswith(OWN_TOWER):
+        from pairuni.pairug.selection.encoders import transformers_encoder
+
+        return transformers_encoder(name, device, settings.dtype)
+    from pairuni.runs.models import load_model
+
+    policy = load_model(name.removeprefix(OWN_TOWER), device=device)
+    return lambda images: policy.image_features(images).numpy()

@@ -1,1 +1,0 @@
-"""What the commands do; ``pairuni.cli`` only names them and their options."""

@@ -1,0 +1,67 @@
+"""Typed settings by role: run, pairs, evaluation, rewards; TOML recipes and dotted overrides. Imports no torch."""
+
+from pairuni.config.base import Inputs, Settings, UserPath, split_list
+from pairuni.config.endpoint import EndpointSettings
+from pairuni.config.loading import load_settings
+from pairuni.config.messages import setting_keys
+from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings
+from pairuni.config.rewards import (
+    ClipSettings,
+    CompositionSettings,
+    HPSv2Settings,
+    JudgeSettings,
+    PickScoreSettings,
+    RemoteSettings,
+    RewardNormalisation,
+    RewardSettings,
+)
+from pairuni.config.run import (
+    CheckpointSettings,
+    DataSettings,
+    EvaluationSettings,
+    LoggingSettings,
+    LogProbBranchName,
+    PairGRPOSettings,
+    Pairing,
+    PairWeight,
+    PolicySettings,
+    RolloutSettings,
+    RunSettings,
+    TokenReduction,
+)
+from pairuni.config.toml import to_toml
+
+__all__ = [
+    "CheckpointSettings",
+    "ClipSettings",
+    "Clustering",
+    "CompletionSettings",
+    "CompositionSettings",
+    "DataSettings",
+    "EndpointSettings",
+    "EvaluationSettings",
+    "HPSv2Settings",
+    "Inputs",
+    "JudgeSettings",
+    "LogProbBranchName",
+    "LoggingSettings",
+    "Matching",
+    "PairGRPOSettings",
+    "PairWeight",
+    "Pairing",
+    "PairsSettings",
+    "PickScoreSettings",
+    "PolicySettings",
+    "RemoteSettings",
+    "RewardNormalisation",
+    "RewardSettings",
+    "RolloutSettings",
+    "RunSettings",
+    "Settings",
+    "TokenReduction",
+    "UserPath",
+    "load_settings",
+    "setting_keys",
+    "split_list",
+    "to_toml",
+]

@@ -1,0 +1,45 @@
+"""What all settings share: strict, frozen, unknown keys refused; and the types that they use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+UserPath = Annotated[Path, Field(strict=False)]
+"""A path written as a string in TOML, relative to the working directory."""
+
+
+def _as_inputs(given: Any) -> Any:
+    """One input or several, as strings: a path stands for itself, a string may list several with commas."""
+    if isinstance(given, Path):
+        return [str(given)]
+    if isinstance(given, str):
+        return split_list(given)
+    if isinstance(given, list | tuple):
+        return [str(one) if isinstance(one, Path) else one for one in given]
+    return given
+
+
+Inputs = Annotated[list[str], BeforeValidator(_as_inputs)]
+"""Raw data, each [FORMAT:]PATH[?field=column&...], relative to the working directory (docs/sources.md)."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict, unknown keys refused; attribute docstrings are descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a comma-separated list; a comma in quotes after an equals sign separates nothing."""
+    return [part.strip() for part in re.findall(r"""(?:='[^']*'|="[^"]*"|[^,])+""", text)]

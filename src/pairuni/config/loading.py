@@ -1,0 +1,107 @@
+"""Settings from TOML recipes and dotted overrides."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pairuni.config.base import Settings, split_list
+from pairuni.config.messages import setting_keys, unknown_setting, wrong_value
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[str] = ()) -> S:
+    """Settings from a TOML recipe, then dotted overrides: ``["--pairgrpo.learning-rate", "2e-6"]``.
+
+    Keys may be written with hyphens or underscores, an override as two words or as ``--key=value``.
+    Raises FileNotFoundError when the recipe is missing and ValueError, one sentence a mistake, naming the
+    key, the value given and what is allowed.
+    """
+    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(recipe))
+    given = _parse_overrides(cls, overrides)
+    for path, value in given.items():
+        table = values
+        for part in path[:-1]:
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                inner = table[part] = {}
+            table = inner
+        table[path[-1]] = value
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        sentences = []
+        for details in error.errors(include_url=False):
+            loc = tuple(str(part) for part in details["loc"])
+            key = ".".join(part for part in loc if not part.isdigit())
+            if loc in given:
+                where = "--" + key.replace("_", "-")
+            else:
+                where = f"{recipe}: {key}" if recipe is not None and details["type"] != "missing" else key
+            sentences.append(wrong_value(cls, where, key, dict(details)))
+        raise ValueError("\n".join(sentences)) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such recipe; a recipe is a TOML file such as recipes/digits.toml"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def _normalise(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace("-", "_"): _normalise(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+    }
+
+
+def _parse_overrides(cls: type[Settings], words: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    keys = setting_keys(cls)
+    given: dict[tuple[str, ...], Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise ValueError(f"{word!r} is not a setting; write settings as --section.key value")
+        flag, equals, text = word.partition("=")
+        key = flag[2:].replace("-", "_")
+        if key not in keys:
+            raise ValueError(unknown_setting(cls, flag, key))
+        if not equals:
+            if not rest:
+                raise ValueError(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE")
+            text = rest.pop(0)
+        given[tuple(key.split("."))] = _parse_value(keys[key], text)
+    return given
+
+
+def _parse_value(annotation: Any, text: str) -> Any:
+    """The value that ``text`` stands for in a field of this type; what does not parse stays a string."""
+    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    if type(None) in options and text.lower() in {"none", "null"}:
+        return None
+    wanted = {typing.get_origin(option) or option for option in options}
+    if list in wanted and not text.lstrip().startswith("["):
+        return split_list(text)
+    if wanted & {int, float, bool, list}:
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in {typing.Union, types.UnionType}

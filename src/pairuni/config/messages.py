@@ -1,0 +1,115 @@
+"""What is said of a setting that does not exist or has an impossible value."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pairuni.config.base import Settings
+
+
+def setting_keys(cls: type[Settings]) -> dict[str, Any]:
+    """Every dotted key of a settings class with its annotation."""
+    keys: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            keys.update({f"{name}.{key}": inner for key, inner in setting_keys(annotation).items()})
+        else:
+            keys[name] = annotation
+    return keys
+
+
+_OTHER_NAMES = {
+    "lr": "pairgrpo.learning_rate",
+    "max_steps": "pairgrpo.steps",
+    "batch_size": "pairgrpo.pairs_per_step",
+    "per_device_train_batch_size": "pairgrpo.pairs_per_step",
+    "gradient_accumulation_steps": "pairgrpo.gradient_accumulation",
+    "warmup": "pairgrpo.warmup_steps",
+    "kl_coef": "pairgrpo.beta",
+    "epsilon": "pairgrpo.clip_low",
+    "epsilon_high": "pairgrpo.clip_high",
+    "num_generations": "rollout.generation",
+    "max_completion_length": "rollout.max_new_tokens",
+    "max_tokens": "rollout.max_new_tokens",
+    "cfg": "rollout.guidance",
+    "guidance_scale": "rollout.guidance",
+    "save_steps": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+    "eval_steps": "evaluation.every",
+    "logging_steps": "logging.samples_every",
+    "model_name": "policy.model",
+    "model_name_or_path": "policy.model",
+    "gradient_checkpointing": "policy.activation_checkpointing",
+    "bf16": "policy.dtype",
+    "dataset": "data.pairs",
+    "train_file": "data.pairs",
+    "k": "clusters",
+    "delta": "threshold",
+    "output_dir": "out",
+}
+"""What others call settings -> the dotted key here, in whichever class has it."""
+
+
+def unknown_setting(cls: type[Settings], where: str, key: str) -> str:
+    keys = setting_keys(cls)
+    flags = where.startswith("--")
+    other = _OTHER_NAMES.get(key.rpartition(".")[2], "")
+    if other in keys:
+        return f"{where} is not a setting; did you mean {_written(other, flags)}?"
+    section, _, leaf = key.rpartition(".")
+    siblings = [known for known in keys if section and known.rpartition(".")[0] == section]
+    leaves = {known.rpartition(".")[2] for known in siblings or keys}
+    names = [leaf] if leaf in leaves else difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.7)
+    close = [known for known in siblings or keys if known.rpartition(".")[2] in names]
+    if section and not siblings:
+        sections = {known.rpartition(".")[0] for known in close}
+        near = difflib.get_close_matches(section, sections, n=1)
+        close = [known for known in close if known.rpartition(".")[0] in near] or close
+    if not close and siblings:
+        close = [known for known in keys if known.rpartition(".")[2] == leaf]
+    if close:
+        hint = f"did you mean {' or '.join(_written(known, flags) for known in close[:3])}?"
+    else:
+        tops = dict.fromkeys(known.partition(".")[0] for known in keys)
+        hint = f"known: {', '.join(siblings or tops)}"
+    return f"{where} is not a setting; {hint}"
+
+
+def _written(key: str, flag: bool) -> str:
+    """A key as in a recipe, or as on the command line."""
+    return f"--{key.replace('_', '-')}" if flag else key
+
+
+_TYPE_WORDS = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "path_type": "must be a path",
+    "finite_number": "must be a finite number",
+    "model_type": "must be a table",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def wrong_value(cls: type[Settings], where: str, key: str, details: dict[str, Any]) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_setting(cls, where, key)
+    if kind == "missing":
+        inner = [known for known in setting_keys(cls) if known.startswith(key + ".")]
+        key = inner[0] if inner else key
+        return f"{key} is required; set it in the recipe or with --{key.replace('_', '-')} VALUE"
+    if kind == "literal_error":
+        allowed = f"must be one of {context['expected'].replace(' or ', ', ')}"
+    elif kind in _TYPE_WORDS:
+        allowed = _TYPE_WORDS[kind]
+    else:
+        message = details["msg"].removeprefix("Value error, ")
+        allowed = message.replace("Input should be", "must be", 1)
+    return f"{where} is {details['input']!r}, but {allowed}"

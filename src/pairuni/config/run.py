@@ -1,0 +1,146 @@
+"""Settings of a training run. Where the paper (arXiv:2510.25682) gives a value, the default is that value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pairuni.config.base import Settings, UserPath
+from pairuni.config.rewards import RewardSettings
+
+Pairing = Literal[
+    "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
+]
+PairWeight = Literal["sqrt", "linear", "none"]
+TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
+LogProbBranchName = Literal["guided", "conditional"]
+
+
+class PolicySettings(Settings):
+    """The unified model that is trained."""
+
+    model: str = Field(default="tiny", min_length=1)
+    """A shipped name ("tiny"), a folder, or a hub id such as deepseek-community/Janus-Pro-1B."""
+    trains: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
+    """Parts that train; vision towers and VQ stay frozen unless named."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; auto is bfloat16 where the device has it, else float32."""
+    device: str = Field(default="auto", min_length=1)
+    """auto, cpu, cuda or cuda:N."""
+    activation_checkpointing: bool = False
+    """Keep one state a layer in the update and compute the rest again: less memory, a third more time."""
+
+
+class DataSettings(Settings):
+    """The pairs, and how the two sides are put together."""
+
+    pairs: UserPath
+    """PairUG file: JSONL or parquet."""
+    pairing: Pairing = "pairug"
+    """Which pairs to train on; the other values are the paper's ablations."""
+    budget: int | None = Field(default=None, ge=1)
+    """Number of pairs to keep, drawn by seed; none keeps all (paper: 16,320)."""
+
+
+class RolloutSettings(Settings):
+    """How trajectories are sampled."""
+
+    understanding: int = Field(default=8, ge=2)
+    """K_u, answers a question (paper: 8 for 1B, 4 for 7B)."""
+    generation: int = Field(default=8, ge=2)
+    """K_g, pictures a prompt (paper: 8 for 1B, 4 for 7B)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of both tasks (paper: 1.0)."""
+    guidance: float = Field(default=5.0, ge=1)
+    """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
+    branch: LogProbBranchName = "guided"
+    """Image log-probs of the guided logits that sampled, or of the conditional logits (paper: not stated)."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest answer in tokens (paper: not stated)."""
+
+
+class PairGRPOSettings(Settings):
+    """The update (paper section 2.2)."""
+
+    steps: int = Field(default=1200, ge=1)
+    """Number of rollout-and-update steps (paper: at most 1200)."""
+    pairs_per_step: int = Field(default=2, ge=1)
+    """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches of pairs whose gradients are summed into one update (paper: not stated)."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per forward pass of the update; none takes all at once. Does not change the gradient."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW's learning rate after warm-up (paper: 1e-6)."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0 (paper: not stated)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay (paper: not stated)."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global L2 norm (paper: not stated)."""
+    pair_weight: PairWeight = "sqrt"
+    """w_p of a retrieved pair from its similarity (paper: sqrt; linear and none are ablations)."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """The ratio is clipped below 1 - clip_low (paper: not stated; 0.2 is customary)."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """The ratio is clipped above 1 + clip_high (paper: not stated; 0.2 is customary)."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the frozen reference (paper: 0)."""
+    token_reduction: TokenReduction = "sequence-mean"
+    """How token losses become one loss (paper: not stated; mean of sequence means is customary)."""
+    understanding_weight: float = Field(default=1.0, ge=0)
+    """Factor on the understanding loss (paper: 1)."""
+    generation_weight: float = Field(default=1.0, ge=0)
+    """Factor on the generation loss (paper: 1)."""
+    std_guard: float = Field(default=1e-4, ge=0)
+    """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
+
+
+class EvaluationSettings(Settings):
+    """Held-out evaluation during training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations, whose scores join metrics.jsonl as eval/<task>, the untouched policy's as step 0;
+    0 evaluates never."""
+    task: Literal["pairs", "digits"] = "pairs"
+    """What is evaluated on: pairs that are not trained on, by the run's rewards; or scenes of the embedded world."""
+    pairs: UserPath | None = None
+    """PairUG file of held-out pairs; none keeps ``items`` pairs of data.pairs out of training."""
+    items: int = Field(default=120, ge=1)
+    """Held-out items of each task; with ``pairs``, at most so many of the file."""
+    most_excluded: float = Field(default=0.5, gt=0, lt=1)
+    """Largest share of the training pairs that may be left out because their picture or prompt is held out."""
+
+
+class CheckpointSettings(Settings):
+    """Checkpoints, from which a run resumes."""
+
+    every: int = Field(default=100, ge=0)
+    """Steps between checkpoints; 0 writes none until the end."""
+    keep: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+
+class LoggingSettings(Settings):
+    """What a run writes down besides one line of metrics a step."""
+
+    samples_every: int = Field(default=10, ge=0)
+    """Steps between saved pictures and answers; 0 saves none."""
+
+
+class RunSettings(Settings):
+    """Everything that decides a training run."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seeds data order, rollouts and initialisation."""
+    policy: PolicySettings = PolicySettings()
+    data: DataSettings
+    rollout: RolloutSettings = RolloutSettings()
+    reward: RewardSettings = RewardSettings()
+    pairgrpo: PairGRPOSettings = PairGRPOSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    logging: LoggingSettings = LoggingSettings()

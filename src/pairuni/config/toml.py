@@ -1,0 +1,35 @@
+"""Settings written as TOML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pairuni.config.base import Settings
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as TOML, which ``load_settings`` reads back to an equal object; None is left out."""
+    lines: list[str] = []
+    _write_table(settings.model_dump(mode="json"), (), lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    if path and len(tables) < len(table):
+        lines += ["", f"[{'.'.join(path)}]"]
+    for key, value in table.items():
+        if key not in tables and value is not None:
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in tables.items():
+        _write_table(value, (*path, key), lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

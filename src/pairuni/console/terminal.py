@@ -1,0 +1,114 @@
+"""What reaches a terminal: names, replies and errors hold characters that steer it, and none of them may pass.
+
+Installed over stdout and stderr for a whole command, so that click's errors, warnings, tracebacks and the output of
+libraries are covered too. Two writers may use control characters: rich, through ``pairuni.console.rich_output``,
+and tqdm.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BAR = re.compile("(\r|\x1b\\[A)")
+
+
+def visible(text: str, *, one_line: bool = False) -> str:
+    r"""``text`` with every character that steers a terminal as \xNN or \uNNNN; tabs and line ends stay.
+
+    Those are the control characters, directions of writing, line separators and lone surrogates. Beyond \x1f the form
+    is \uNNNN, so that JSON stays the JSON that it was. one_line: line ends are shown too.
+    """
+    if one_line:
+        text = text.replace("\n", "\\n")
+    return text if text.isprintable() else _STEERING.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"
+
+
+class VisibleStream:
+    """A text stream that writes ``visible`` text, and what its encoding lacks as escapes.
+
+    It has no ``buffer``: bytes would pass it by.
+    """
+
+    def __init__(self, raw: TextIO) -> None:
+        self.raw = raw
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"a text stream takes str, not {type(text).__name__}")
+        write_plainly(self.raw, _around_bars(text) if _is_by_tqdm(sys._getframe().f_back) else visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("buffer", "raw"):
+            raise AttributeError(name)
+        return getattr(self.raw, name)
+
+
+def _is_by_tqdm(frame: Any) -> bool:
+    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "tqdm"
+
+
+def _around_bars(text: str) -> str:
+    """The moves with which tqdm draws its bars stay; what their descriptions hold does not."""
+    return "".join(part if place % 2 else visible(part) for place, part in enumerate(_BAR.split(text)))
+
+
+def write_plainly(stream: TextIO, text: str) -> None:
+    """Write ``text`` as it is; characters that the stream's encoding lacks become escapes."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextmanager
+def visible_streams() -> Iterator[None]:
+    """stdout and stderr as ``VisibleStream`` within the block."""
+    before = sys.stdout, sys.stderr
+    make_visible()
+    after = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        # what was put in place meanwhile, by a test or a bar, is not ours to take away
+        if sys.stdout is after[0]:
+            sys.stdout = before[0]
+        if sys.stderr is after[1]:
+            sys.stderr = before[1]
+
+
+def make_visible() -> None:
+    """stdout and stderr as ``VisibleStream`` from now on."""
+    if sys.stdout is not None and not isinstance(sys.stdout, VisibleStream):
+        sys.stdout = cast(TextIO, VisibleStream(sys.stdout))
+    if sys.stderr is not None and not isinstance(sys.stderr, VisibleStream):
+        sys.stderr = cast(TextIO, VisibleStream(sys.stderr))
+
+
+def print_reply(text: str) -> None:
+    """A line on stdout that is data: as it is for a file or another program, ``visible`` for a person."""
+    stream = sys.stdout if sys.stdout.isatty() else underlying(sys.stdout)
+    write_plainly(stream, text + "\n")
+    stream.flush()
+
+
+def underlying(stream: TextIO) -> TextIO:
+    """The stream below ``VisibleStream`` and what rich puts in its place while it draws a bar."""
+    while isinstance(stream, VisibleStream) or hasattr(stream, "rich_proxied_file"):
+        stream = stream.raw if isinstance(stream, VisibleStream) else stream.rich_proxied_file
+    return stream

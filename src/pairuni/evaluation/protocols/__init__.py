@@ -1,0 +1,1 @@
+"""Official files and official scores of each benchmark."""

@@ -1,0 +1,1 @@
+"""Samples completed to quadruples by an annotator."""

@@ -1,0 +1,124 @@
+"""A vision-language model on this machine: any image-text-to-text model of transformers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pairuni.chat.bodies import why_no_answer
+from pairuni.chat.reasoning import without_reasoning
+from pairuni.chat.request import Answer, AskingFailed, NoAnswersInARow
+from pairuni.config import CompletionSettings
+from pairuni.io.hub import model_folder
+from pairuni.io.images import ImageError
+from pairuni.pairug.completion.requests import Request
+
+
+class LocalModel:
+    """Answers requests in batches, greedily unless a temperature is set. On the first GPU where there is one."""
+
+    def __init__(self, settings: CompletionSettings) -> None:
+        """Raises OSError or ValueError, naming the model, when transformers has no such one."""
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self._settings = settings
+        self._row = NoAnswersInARow()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        folder = str(model_folder(settings.model, kind="vision-language model (completion.model)"))
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(folder)
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"completion.model is {settings.model!r}, which transformers does not load as an "
+                f"image-text-to-text model: {error}"
+            ) from None
+        self._model: Any = model.to(device).eval()
+        # rows of a batch are continued at their right end
+        self._processor.tokenizer.padding_side = "left"
+        if self._processor.tokenizer.pad_token is None:
+            self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
+
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed | ImageError]:
+        """One answer a request, in order; ImageError for a picture that cannot be used, AskingFailed for no answer.
+
+        Raises AskingStopped when many in a row have none.
+        """
+        usable: list[int] = []
+        pictures = []
+        answers: list[Answer | AskingFailed | ImageError] = [ImageError("was not opened") for _ in requests]
+        for place, request in enumerate(requests):
+            try:
+                pictures.append(request.picture.load())
+                usable.append(place)
+            except ImageError as error:
+                answers[place] = error
+        if usable:
+            said = self._generate([requests[place] for place in usable], pictures)
+            for place, answer in zip(usable, said, strict=True):
+                answers[place] = self._checked(answer)
+        return answers
+
+    def _checked(self, answer: Answer) -> Answer | AskingFailed:
+        reason = why_no_answer(answer)
+        if reason is None:
+            self._row.answered()
+            return answer
+        said = f"{self._settings.model} gave {reason}"
+        self._row.failed(said)
+        return AskingFailed(said, (answer["prompt_tokens"], answer["completion_tokens"]))
+
+    def _generate(self, requests: Sequence[Request], pictures: Sequence[Any]) -> list[Answer]:
+        import torch
+
+        template = self._processor.apply_chat_template
+        prompts = [template(messages_of(one), add_generation_prompt=True, tokenize=False) for one in requests]
+        inputs = self._processor(
+            text=prompts, images=[[picture] for picture in pictures], padding=True, return_tensors="pt"
+        ).to(self._model.device, self._model.dtype)
+        limit = max(one.max_tokens for one in requests)
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self._settings.temperature:
+            sampling = {"do_sample": True, "temperature": self._settings.temperature}
+        with torch.inference_mode():
+            tokens = self._model.generate(**inputs, max_new_tokens=limit, **sampling)
+        start = inputs["input_ids"].shape[1]
+        return [
+            self._answer(row, int(mask.sum()))
+            for row, mask in zip(tokens[:, start:], inputs["attention_mask"], strict=True)
+        ]
+
+    def _answer(self, tokens: Any, prompt_tokens: int) -> Answer:
+        ends = self._model.generation_config.eos_token_id
+        ended = [
+            place
+            for place, token in enumerate(tokens.tolist())
+            if token in (ends if isinstance(ends, list) else [ends])
+        ]
+        count = ended[0] + 1 if ended else len(tokens)
+        return {
+            "text": self._text(tokens[: count - bool(ended)]),
+            "finish": "stop" if ended else "length",
+            "refusal": None,
+            "id": "",
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": count,
+        }
+
+    def _text(self, tokens: Any) -> str:
+        """The text without special tokens, except where they are the marks around reasoning."""
+        decode = self._processor.tokenizer.decode
+        plain, marked = (
+            str(decode(tokens, skip_special_tokens=skipped)).strip() for skipped in (True, False)
+        )
+        kept = without_reasoning(marked).strip()
+        return marked if plain and (not kept or not marked.startswith(kept)) else plain
+
+
+def messages_of(request: Request) -> list[dict[str, Any]]:
+    """A request as the messages of a chat template."""
+    return [
+        {"role": "system", "content": [{"type": "text", "text": request.system}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]},
+    ]

@@ -1,0 +1,1 @@
+"""Pair files: written, read, checked, converted, published."""

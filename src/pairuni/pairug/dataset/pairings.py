@@ -1,0 +1,200 @@
+"""The paper's ablations of pairing (arXiv:2510.25682, table of pairings), made from a PairUG file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pairuni.config import Pairing
+from pairuni.console.counts import counted
+from pairuni.pairug.dataset.store import read_pairs, read_quadruples
+from pairuni.records import Annotation, Origin, Quadruple, UGPair
+
+logger = logging.getLogger("pairuni")
+
+QUADRUPLES = "quadruples.jsonl"
+"""All completed samples of a build, beside its pairs."""
+
+ORIGINS: tuple[Origin, Origin] = ("understanding", "generation")
+WARN_ABOVE = 0.1
+"""Share of the pairs that holding out may leave out without a warning."""
+
+
+def load_pairing(
+    path: Path,
+    pairing: Pairing,
+    *,
+    seed: int,
+    budget: int | None = None,
+    held_out: Sequence[UGPair] = (),
+    held_out_folder: Path | None = None,
+    sides: Collection[Origin] = ORIGINS,
+    most_excluded: float = 1.0,
+) -> list[UGPair]:
+    """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
+
+    held_out: a pair is left out when it would be asked about the picture of a held-out question, or would draw a
+    held-out prompt; what its other fields hold does not train. How many are left out is logged.
+    held_out_folder: what their image paths are relative to; None is the file's own folder. sides: the tasks that
+    train. Raises ValueError when more than the share ``most_excluded`` of the pairs would be left out.
+    """
+    beside = path.with_name(QUADRUPLES)
+    quadruples = read_quadruples(beside) if beside.is_file() else None
+    pairs = read_pairs(path)
+    if held_out:
+        held = _Held.of(held_out, (held_out_folder or path.parent).resolve(), sides)
+        own, every = path.parent.resolve(), len(pairs)
+        pairs = [
+            pair
+            for pair in pairs
+            if held.free(pair.understand_ann, "understanding", own)
+            and held.free(pair.generate_ann, "generation", own)
+        ]
+        if quadruples is not None:
+            quadruples = [one for one in quadruples if _usable(one, pairing, held, own)]
+        _say_excluded(path, every - len(pairs), every, len(held_out), most_excluded)
+    return apply_pairing(pairs, pairing, seed=seed, budget=budget, quadruples=quadruples)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Pictures, as paths without links, and prompts that must not train."""
+
+    pictures: frozenset[str]
+    prompts: frozenset[str]
+
+    @classmethod
+    def of(cls, pairs: Sequence[UGPair], folder: Path, sides: Collection[Origin]) -> _Held:
+        pictures = (
+            {_place(folder, pair.understand_ann) for pair in pairs} if "understanding" in sides else set()
+        )
+        prompts = {pair.generate_ann.prompt for pair in pairs} if "generation" in sides else set()
+        return cls(frozenset(pictures), frozenset(prompts))
+
+    def free(self, side: Annotation | Quadruple, role: Origin, folder: Path) -> bool:
+        """Whether a side may train in a role: asked about its picture, or drawn by its prompt."""
+        if role == "understanding":
+            return _place(folder, side) not in self.pictures
+        return side.prompt not in self.prompts
+
+
+def _usable(one: Quadruple, pairing: Pairing, held: _Held, folder: Path) -> bool:
+    """Whether a sample may train where the pairing puts it; a self-pair is both asked about and drawn."""
+    roles = (one.origin,) if pairing == "unpaired" else ORIGINS
+    return all(held.free(one, role, folder) for role in roles)
+
+
+def _place(folder: Path, side: Annotation | Quadruple) -> str:
+    return os.path.normpath(folder / side.image_path)
+
+
+def _say_excluded(path: Path, excluded: int, every: int, held_out: int, most: float) -> None:
+    if excluded == every:
+        raise ValueError(
+            f"{path}: holding out {counted(held_out, 'pair')} leaves none to train on; lower evaluation.items, "
+            f"or name a file of held-out pairs in evaluation.pairs"
+        )
+    share = excluded / every
+    told = f"{excluded:,} of {every:,} pairs are not trained on: their question's picture or their prompt is held out"
+    if share > most:
+        raise ValueError(
+            f"{path}: {told}. That is {share:.0%}, more than evaluation.most_excluded allows ({most:.0%}); lower "
+            "evaluation.items, name a file of held-out pairs in evaluation.pairs, or raise the limit"
+        )
+    logger.log(logging.WARNING if share > WARN_ABOVE else logging.INFO, told)
+
+
+def draw_held_out(path: Path, count: int, *, seed: int) -> list[UGPair]:
+    """At most ``count`` pairs of a file, drawn by ``seed``, the same ones whatever the pairing."""
+    return _draw(read_pairs(path), count, np.random.default_rng([seed, count]))
+
+
+def apply_pairing(
+    pairs: Sequence[UGPair],
+    pairing: Pairing,
+    *,
+    seed: int,
+    budget: int | None = None,
+    quadruples: Sequence[Quadruple] | None = None,
+) -> list[UGPair]:
+    """``pairs`` rearranged, ``budget`` of them, drawn by ``seed``, kept in order; None keeps all there are.
+
+    pairug: as they are.
+    aligned, retrieved: those alone.
+    random: generation sides dealt anew to the understanding sides, none back to its own.
+    unpaired: what a run without PairUG sees: understanding items and generation items drawn from the two
+    corpora on their own, each in an order of its own. A record has two sides, so one of each shares a record;
+    they have no relation and the advantages of the two tasks never meet in it.
+    understanding-only, generation-only: self-pairs of samples of that corpus, drawn at random.
+
+    random and unpaired pairs carry similarity 1, hence weight 1 by every rule: they have no similarity that
+    the method would have measured, and a weight below 1 would mix a lower learning rate into the comparison.
+    The last three draw from ``quadruples``, all completed samples; without them, as with a released PairUG
+    file, from the pairs' own sides of that corpus. They make as many pairs as the file has, where they can.
+    Raises ValueError when fewer than ``budget``, or none at all, can be made.
+    """
+    rng = np.random.default_rng([seed, len(pairs)])
+    made = _arrange(list(pairs), pairing, rng, quadruples, budget)
+    wanted = budget or 1
+    if len(made) < wanted:
+        raise ValueError(
+            f"the pairing {pairing!r} makes {len(made)} of {len(pairs)} pairs, but the budget is {wanted}; "
+            f"lower it for every pairing that is compared"
+        )
+    return made
+
+
+def _arrange(
+    pairs: list[UGPair],
+    pairing: Pairing,
+    rng: np.random.Generator,
+    quadruples: Sequence[Quadruple] | None,
+    budget: int | None,
+) -> list[UGPair]:
+    if pairing == "pairug":
+        return _draw(pairs, budget, rng)
+    if pairing in ("aligned", "retrieved"):
+        return _draw([pair for pair in pairs if pair.kind == pairing], budget, rng)
+    if pairing == "random":
+        kept = _draw(pairs, budget, rng)
+        order = rng.permutation(len(kept))
+        partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        return [_unrelated(pair, kept[partner[row]].generate_ann) for row, pair in enumerate(kept)]
+    count = budget or len(pairs)
+    if pairing == "unpaired":
+        asked = _shuffled(_pool(pairs, quadruples, "understanding"), count, rng)
+        drawn = _shuffled(_pool(pairs, quadruples, "generation"), count, rng)
+        return [
+            UGPair(similarity=1.0, generate_ann=g, understand_ann=u)
+            for u, g in zip(asked, drawn, strict=False)
+        ]
+    origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
+    sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
+    return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
+
+
+def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:
+    if budget is None or budget >= len(pairs):
+        return pairs
+    return [pairs[row] for row in np.sort(rng.permutation(len(pairs))[:budget])]
+
+
+def _pool(pairs: list[UGPair], quadruples: Sequence[Quadruple] | None, origin: Origin) -> list[Annotation]:
+    if quadruples is not None:
+        return [quadruple.annotation() for quadruple in quadruples if quadruple.origin == origin]
+    if origin == "understanding":
+        return [pair.understand_ann for pair in pairs]
+    return [pair.generate_ann for pair in pairs]
+
+
+def _shuffled(sides: list[Annotation], count: int, rng: np.random.Generator) -> list[Annotation]:
+    return [sides[row] for row in rng.permutation(len(sides))[:count]]
+
+
+def _unrelated(pair: UGPair, generate_ann: Annotation) -> UGPair:
+    return UGPair(similarity=1.0, generate_ann=generate_ann, understand_ann=pair.understand_ann)

@@ -1,0 +1,148 @@
+"""Pairs as rows of parquet, with pictures by path or inside; `datasets` decodes those as images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairuni.io.images import ImageError, decode, read_bytes
+from pairuni.io.parquet import leaf_paths, read_batches
+from pairuni.io.text import parse_json
+from pairuni.pairug.jsonl import Problem, dump
+from pairuni.records import Annotation, UGPair
+
+SIDES = ("generate_ann", "understand_ann")
+_TEXTS = (*Annotation.model_fields, "extra")
+"""Columns of a side; ``extra`` holds unknown keys as a JSON object so that none is lost."""
+_ROWS = 8192
+_ROWS_WITH_PICTURES = 100
+"""In a row group, so that a viewer that wants one row reads few pictures."""
+
+Pictures = dict[str, bytes | None]
+"""A row's embedded pictures by side; empty when the file has none."""
+
+
+def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -> None:
+    """Write a parquet file; with ``embed``, the folder that image paths are relative to, pictures go inside.
+
+    Raises ValueError naming the pair and the picture that cannot be read or does not decode.
+    """
+    schema = _schema(embed is not None)
+    # Without dictionaries, which would gather a row group's pictures in one page.
+    with pq.ParquetWriter(path, schema, use_dictionary=embed is None) as writer:
+        for rows in _batches(_rows(pairs, embed), _ROWS if embed is None else _ROWS_WITH_PICTURES):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def is_embedded(path: Path) -> bool:
+    """Whether a parquet file of pairs holds its pictures. Raises FileNotFoundError, ValueError."""
+    return any(name in _picture_leaves() for name in leaf_paths(path))
+
+
+def iter_rows(
+    path: Path, *, pictures: bool = False
+) -> Iterator[tuple[int, dict[str, Any] | Problem, Pictures]]:
+    """Each row's number, the JSON object that it stands for, and its pictures if they are asked for.
+
+    Raises FileNotFoundError, or ValueError when this is no whole parquet file.
+    """
+    leaves = leaf_paths(path)
+    embedded = any(leaf in _picture_leaves() for leaf in leaves)
+    wanted = [leaf for leaf in leaves if not leaf.startswith(tuple(f"{side}.image." for side in SIDES))]
+    number = 0
+    columns = wanted if embedded and not pictures else None
+    for rows in read_batches(path, rows=_ROWS_WITH_PICTURES if embedded else _ROWS, columns=columns):
+        for row in rows:
+            number += 1
+            held = _take_pictures(row) if embedded and pictures else {}
+            yield number, _values(path, number, row), held
+
+
+def _schema(embedded: bool) -> pa.Schema:
+    image = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))] if embedded else []
+    side = pa.struct([*image, *((name, pa.string()) for name in _TEXTS)])
+    fields = [("similarity", pa.float64()), ("kind", pa.string()), *((name, side) for name in SIDES)]
+    schema = pa.schema([*fields, ("extra", pa.string())])
+    if not embedded:
+        return schema
+    text = {"dtype": "string", "_type": "Value"}
+    told = {"image": {"_type": "Image"}, **dict.fromkeys(_TEXTS, text)}
+    features = {
+        "similarity": {"dtype": "float64", "_type": "Value"},
+        "kind": text,
+        **dict.fromkeys(SIDES, told),
+    }
+    info = json.dumps({"info": {"features": {**features, "extra": text}}})
+    return schema.with_metadata({"huggingface": info})
+
+
+def _rows(pairs: Iterable[UGPair], embed: Path | None) -> Iterator[dict[str, Any]]:
+    decoded: set[str] = set()
+    for number, pair in enumerate(pairs, start=1):
+        sides = {}
+        for name in SIDES:
+            side: Annotation = getattr(pair, name)
+            sides[name] = {
+                **side.model_dump(include=set(Annotation.model_fields)),
+                "extra": _json(side.model_extra),
+            }
+            if embed is not None:
+                try:
+                    data = read_bytes(embed / side.image_path)
+                    if side.image_path not in decoded:
+                        decode(data)
+                        decoded.add(side.image_path)
+                except ImageError as error:
+                    raise ValueError(
+                        f"pair {number}, {name}.image_path: {side.image_path!r} {error}"
+                    ) from None
+                sides[name]["image"] = {"bytes": data, "path": side.image_path}
+        yield {"similarity": pair.similarity, "kind": pair.kind, **sides, "extra": _json(pair.model_extra)}
+
+
+def _picture_leaves() -> set[str]:
+    return {f"{side}.image.bytes" for side in SIDES}
+
+
+def _take_pictures(row: dict[str, Any]) -> Pictures:
+    return {
+        name: (row[name].pop("image", None) or {}).get("bytes")
+        for name in SIDES
+        if isinstance(row.get(name), dict)
+    }
+
+
+def _json(extra: dict[str, Any] | None) -> str | None:
+    return dump(extra) if extra else None
+
+
+def _values(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any] | Problem:
+    """A row as the JSON object that it stands for; ``kind`` follows from the images and is not read."""
+    row.pop("kind", None)
+    try:
+        for name in SIDES:
+            if isinstance(row.get(name), dict):
+                row[name] = _with_extra(row[name])
+        return _with_extra(row)
+    except ValueError:
+        return Problem(path, number, "extra", "must be a JSON object in a string")
+
+
+def _with_extra(values: dict[str, Any]) -> dict[str, Any]:
+    extra = values.pop("extra", None)
+    unpacked = {} if extra is None else parse_json(extra) if isinstance(extra, str) else None
+    if not isinstance(unpacked, dict):
+        raise ValueError
+    return {**unpacked, **values}
+
+
+def _batches(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    rest = iter(rows)
+    while batch := list(islice(rest, size)):
+        yield batch

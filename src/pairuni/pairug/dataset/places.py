@@ -1,0 +1,67 @@
+"""Where in a pair file, or among the completed samples beside it, something stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any
+
+from pairuni.pairug.dataset.pairings import QUADRUPLES
+from pairuni.pairug.dataset.parquet import SIDES, iter_rows
+from pairuni.pairug.jsonl import Problem, iter_objects
+
+Wanted = tuple[str, str]
+"""A field of a pair, such as understand_ann.question, and its value."""
+
+
+def find_places(path: Path, wanted: Set[Wanted]) -> dict[Wanted, str]:
+    """By field and value, the first place in words: file, line (row) and field.
+
+    Where a pairing has moved a side, the value is looked for in the other side and in the completed samples too;
+    what is nowhere is left out.
+    """
+    exact: dict[Wanted, str] = {}
+    moved: dict[Wanted, str] = {}
+    fields = {(_key(field), value) for field, value in wanted}
+    for place, values in _values(path):
+        if len(exact) == len(wanted):
+            break
+        for field, value in values.items():
+            if (_key(field), value) in fields:
+                moved.setdefault((_key(field), value), f"{place}, field {field}")
+                if (field, value) in wanted:
+                    exact.setdefault((field, value), f"{place}, field {field}")
+    places = {one: exact.get(one) or moved.get((_key(one[0]), one[1])) for one in wanted}
+    return {one: place for one, place in places.items() if place is not None}
+
+
+def _key(field: str) -> str:
+    return field.rpartition(".")[2]
+
+
+def _values(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows: Iterator[tuple[int, dict[str, Any] | Problem]]
+    if path.suffix == ".parquet":
+        rows = ((number, values) for number, values, _ in iter_rows(path))
+    else:
+        rows = iter_objects(path)
+    for number, values in rows:
+        if isinstance(values, Problem):
+            continue
+        sides = {side: values.get(side) for side in reversed(SIDES)}
+        yield (
+            f"{path}, line {number}",
+            {
+                f"{side}.{key}": value
+                for side, content in sides.items()
+                if isinstance(content, dict)
+                for key, value in content.items()
+                if isinstance(value, str)
+            },
+        )
+    beside = path.with_name(QUADRUPLES)
+    if beside.is_file():
+        for number, values in iter_objects(beside):
+            if isinstance(values, dict):
+                texts = {key: value for key, value in values.items() if isinstance(value, str)}
+                yield f"{beside}, line {number}", texts

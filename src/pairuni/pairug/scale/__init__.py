@@ -1,0 +1,1 @@
+"""Builds spread over processes and machines."""

@@ -1,0 +1,215 @@
+"""A corpus too large for one build, cut into parts whose pictures look alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairuni.config import PairsSettings, to_toml
+from pairuni.io.files import replacing_folder, write_text
+from pairuni.pairug.completion.conversation import Sample, origin_of
+from pairuni.pairug.jsonl import dump
+from pairuni.pairug.raw_data import read_raw
+from pairuni.pairug.selection.feature_cache import FeatureCache
+from pairuni.pairug.selection.features import (
+    SHARD,
+    EncodedImages,
+    Encoder,
+    behaviour_of,
+    collect,
+    encode_block,
+)
+from pairuni.pairug.selection.kmeans import fit_kmeans
+from pairuni.records import Origin
+
+PARTS, RECIPE = "parts", "build.toml"
+SAMPLE = 65_536
+"""Samples from which the centres of the parts are taken; of many parts, 64 for each."""
+ROOT = Path("/")
+"""Paths of pictures in a part's files start here: they stay where they are."""
+
+Sizes = list[Counter[Origin]]
+"""Samples of each corpus in each part."""
+
+
+def split_raw(
+    settings: PairsSettings, encoder: Encoder, parts: int, advance: Callable[[int, int], None] | None = None
+) -> Sizes:
+    """Cut the raw data into at most ``parts`` builds: folders OUT/parts/000 and on, with their data and build.toml.
+
+    A sample goes where the nearest of k-means' centres is, with its features, so that a part's build encodes nothing;
+    those whose picture cannot be used go to the first part, which names them. Centres near to samples of one corpus
+    alone are left out. In memory are the features of SAMPLE samples, then of one shard a part. advance: told of the
+    images done and of all. Raises ValueError, also for settings that hold for a whole and not for its parts.
+    """
+    if settings.completion.max_calls is not None or settings.completion.max_cost is not None:
+        raise ValueError(
+            "a budget holds for one build: split without completion.max_calls and max_cost and give each part its own"
+        )
+    target = settings.out / PARTS
+    if target.exists():
+        raise ValueError(f"{target} is there already; remove it to split anew")
+    cache = settings.out / "cache"
+    raw = read_raw(settings, settings.out / "images", cache)
+    blocks = _Blocks(raw.samples, encoder, settings.batch_size, cache / "features")
+    blocks.encode(advance)
+    centres = _shared(blocks, _centres(blocks, parts, settings.seed))
+    with replacing_folder(target) as aside:
+        writer = _Writer(aside, len(centres), blocks.behaviour)
+        for number in range(len(blocks)):
+            samples, encoded = blocks.samples(number), blocks.features(number)
+            own = np.zeros(len(samples), np.int64)
+            own[encoded.kept] = _nearest(encoded.features, centres)
+            writer.add(samples, own)
+            writer.keep(own[encoded.kept], encoded.digests, blocks.raw(encoded.digests))
+        sizes = writer.close()
+        for part, size in enumerate(sizes):
+            share = size.total() / len(raw.samples)
+            write_text(
+                aside / _name(part) / RECIPE, to_toml(_settings_of(settings, target / _name(part), share))
+            )
+        write_text(
+            aside / "dropped.jsonl",
+            "".join(dump({"id": one.id, "reason": one.reason}) + "\n" for one in raw.bad),
+        )
+    return sizes
+
+
+class _Blocks:
+    """Blocks of SHARD samples with their features: encoded at the first look, then out of the cache."""
+
+    def __init__(self, samples: Sequence[Sample], encoder: Encoder, batch_size: int, cache: Path) -> None:
+        self.behaviour = behaviour_of(encoder)
+        self._samples, self._encoder, self._batch_size = samples, encoder, batch_size
+        self._rows = FeatureCache(cache / self.behaviour)
+        self._digests = np.zeros(len(samples), "S32")
+
+    def __len__(self) -> int:
+        return -(-len(self._samples) // SHARD)
+
+    def encode(self, advance: Callable[[int, int], None] | None) -> None:
+        """Look at every picture once; told of the images done and of all."""
+        for number in range(len(self)):
+            samples = self.samples(number)
+            paths = [one.image_path for one in samples]
+            made = encode_block(number, paths, self._encoder, self._rows, self._batch_size)
+            for place, digest in made.digests.items():
+                self._digests[place] = digest.encode()
+            if advance is not None:
+                advance(len(samples), len(self._samples))
+
+    def samples(self, number: int) -> Sequence[Sample]:
+        return self._samples[number * SHARD : (number + 1) * SHARD]
+
+    def features(self, number: int) -> EncodedImages:
+        """Of the block's pictures that can be used, normalised."""
+        digests = self._digests[number * SHARD : (number + 1) * SHARD].astype(str).tolist()
+        return collect(self._rows, {place: digest for place, digest in enumerate(digests) if digest}, {})
+
+    def raw(self, digests: Sequence[str]) -> NDArray[np.float32]:
+        """As the encoder made them."""
+        return self._rows.gather(digests)
+
+
+def _centres(blocks: _Blocks, parts: int, seed: int) -> NDArray[np.float32]:
+    """Of k-means on some of the blocks, at even distances over both corpora."""
+    wanted = min(len(blocks), max(1, max(SAMPLE, 64 * parts) // SHARD))
+    chosen = np.unique(np.linspace(0, len(blocks) - 1, wanted).round().astype(int)).tolist()
+    features = np.concatenate([blocks.features(number).features for number in chosen])
+    return fit_kmeans(features, min(parts, len(features)), seed).centres
+
+
+def _shared(blocks: _Blocks, centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The centres that have samples of both corpora, the others' samples going to the nearest of them."""
+    while True:
+        sizes = _sizes(blocks, centres)
+        both = np.array([size["understanding"] > 0 < size["generation"] for size in sizes])
+        if both.all():
+            return centres
+        if not both.any():
+            raise ValueError("no part holds pictures of both corpora; take fewer parts")
+        centres = centres[both]
+
+
+def _sizes(blocks: _Blocks, centres: NDArray[np.float32]) -> Sizes:
+    sizes: Sizes = [Counter() for _ in centres]
+    for number in range(len(blocks)):
+        samples, encoded = blocks.samples(number), blocks.features(number)
+        for place, part in zip(encoded.kept, _nearest(encoded.features, centres).tolist(), strict=True):
+            sizes[part][origin_of(samples[place])] += 1
+    return sizes
+
+
+def _nearest(features: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
+    scores = np.square(centres).sum(1) - 2 * features @ centres.T
+    return np.asarray(scores.argmin(1), dtype=np.int64)
+
+
+class _Writer:
+    """Samples and features into the folders of their parts."""
+
+    def __init__(self, folder: Path, parts: int, behaviour: str) -> None:
+        self._files: list[dict[Origin, TextIO]] = []
+        self._caches = []
+        self._waiting: list[dict[str, NDArray[np.float32]]] = [{} for _ in range(parts)]
+        self._sizes: Sizes = [Counter() for _ in range(parts)]
+        self._shards = Counter[int]()
+        for part in range(parts):
+            own = folder / _name(part)
+            own.mkdir()
+            self._files.append(
+                {
+                    "understanding": (own / "understanding.jsonl").open("w", encoding="utf-8"),
+                    "generation": (own / "generation.jsonl").open("w", encoding="utf-8"),
+                }
+            )
+            self._caches.append(FeatureCache(own / "cache" / "features" / behaviour))
+
+    def add(self, samples: Sequence[Sample], own: NDArray[np.int64]) -> None:
+        """Samples, each to its own part."""
+        for sample, part in zip(samples, own.tolist(), strict=True):
+            self._files[part][origin_of(sample)].write(_line(sample))
+            self._sizes[part][origin_of(sample)] += 1
+
+    def keep(self, own: NDArray[np.int64], digests: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Rows of features under their digests, each with its own part."""
+        for part, digest, row in zip(own.tolist(), digests, rows, strict=True):
+            self._waiting[part][digest] = row
+            if len(self._waiting[part]) == SHARD:
+                self._flush(part)
+
+    def close(self) -> Sizes:
+        for part, files in enumerate(self._files):
+            self._flush(part)
+            for file in files.values():
+                file.close()
+        return self._sizes
+
+    def _flush(self, part: int) -> None:
+        waiting = self._waiting[part]
+        if waiting:
+            self._caches[part].add(self._shards[part], list(waiting), np.stack(list(waiting.values())))
+            self._shards[part] += 1
+            self._waiting[part] = {}
+
+
+def _line(sample: Sample) -> str:
+    values = sample.model_dump()
+    values.pop("options", None)  # the question has its letters by now
+    values["image_path"] = str(Path(sample.image_path).resolve().relative_to(ROOT))
+    return dump(values) + "\n"
+
+
+def _settings_of(settings: PairsSettings, folder: Path, share: float) -> PairsSettings:
+    clusters = None if settings.clusters is None else max(1, round(share * settings.clusters))
+    inputs = {side: [f"{folder / side}.jsonl?images={ROOT}"] for side in ("understanding", "generation")}
+    return settings.model_copy(update={**inputs, "out": folder, "clusters": clusters})
+
+
+def _name(part: int) -> str:
+    return f"{part:03d}"

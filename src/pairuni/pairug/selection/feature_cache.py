@@ -1,0 +1,82 @@
+"""Features on disk by the content of their image, in shards of .npy that are either whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairuni.io.files import replacing
+
+_KEYS = ".keys.npy"
+
+
+class FeatureCache:
+    """Rows by key, in ``folder`` or, with None, in memory alone; only keys are held of what is on disk.
+
+    A shard is NAME.npy, float32 [n, D], and NAME.keys.npy, which is written last: without it there is no shard.
+    Several processes may add shards of different names. Where two hold a key, the first by name counts.
+    Raises ValueError for a broken shard.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._shards: list[tuple[str, Path | NDArray[np.float32]]] = []
+        self._place: dict[str, tuple[int, int]] = {}
+        for listed in sorted(folder.glob(f"*{_KEYS}")) if folder else ():
+            path = listed.with_name(listed.name.removesuffix(_KEYS) + ".npy")
+            try:
+                keys = np.load(listed, allow_pickle=False).astype(str).tolist()
+                rows = np.load(path, mmap_mode="r", allow_pickle=False)
+                if rows.ndim != 2 or len(rows) != len(keys):
+                    raise ValueError(f"it holds {rows.shape} numbers for {len(keys)} keys")
+            except (OSError, ValueError, EOFError) as error:
+                reason = f"{path} cannot be read ({error}); remove it and {listed.name} to encode anew"
+                raise ValueError(reason) from None
+            self._index(path.stem, keys, path)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def add(self, block: int, keys: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Keep rows [n, D] of one block of images as a shard; it is on disk when this returns."""
+        digest = hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
+        name = f"{block:08d}-{digest}"
+        if self.folder is None:
+            self._index(name, keys, rows)
+            return
+        path = self.folder / f"{name}.npy"
+        with replacing(path) as aside, aside.open("wb") as file:
+            np.save(file, rows.astype(np.float32), allow_pickle=False)
+        with replacing(path.with_name(name + _KEYS)) as aside, aside.open("wb") as file:
+            np.save(file, np.array(keys, dtype=np.bytes_), allow_pickle=False)
+        self._index(name, keys, path)
+
+    def gather(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Rows [n, D] of these keys, in their order. Raises KeyError for one that is not there."""
+        places = np.array([self._place[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        gathered: NDArray[np.float32] | None = None
+        for shard in np.unique(places[:, 0]).tolist():
+            name, kept = self._shards[shard]
+            rows = np.load(kept, mmap_mode="r") if isinstance(kept, Path) else kept
+            if gathered is None:
+                gathered = np.empty((len(keys), rows.shape[1]), dtype=np.float32)
+            if rows.shape[1] != gathered.shape[1]:
+                raise ValueError(f"shard {name} holds features of another width; remove it to encode anew")
+            mine = np.flatnonzero(places[:, 0] == shard)
+            gathered[mine] = rows[places[mine, 1]]
+        return np.zeros((0, 1), np.float32) if gathered is None else gathered
+
+    def _index(self, name: str, keys: Sequence[str], rows: Path | NDArray[np.float32]) -> None:
+        number = len(self._shards)
+        self._shards.append((name, rows))
+        for row, key in enumerate(keys):
+            first = self._place.get(key)
+            if first is None or name < self._shards[first[0]][0]:
+                self._place[key] = number, row

@@ -1,0 +1,100 @@
+"""Matchings on a graph of candidates: best pairs first, or the largest total similarity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pairuni.pairug.selection.candidates import Candidates
+
+Edges = NDArray[np.int64]
+
+
+def match_greedy(candidates: Candidates, neighbours: int, g_images: Edges, u_images: Edges) -> Edges:
+    """Edges by number, taken best first; of equal ones the lower row of G, then of U.
+
+    g_images: [M], u_images: [N], one number an image, over both sets. Each image is used once, by one row;
+    a row of G takes at most ``neighbours``. Among the candidates, the total is at least half the largest.
+    An edge with none better at either of its images is taken at once, so that few passes are needed.
+    """
+    order = np.lexsort((candidates.understanding, candidates.generation, -candidates.similarity))
+    rows = candidates.generation[order]
+    g, u = g_images[rows], u_images[candidates.understanding[order]]
+    images = int(max(g_images.max(initial=-1), u_images.max(initial=-1))) + 1
+    used = np.zeros(images, bool)
+    owner = np.full(images, -1)
+    count = np.zeros(len(g_images), np.int64)
+    taken = []
+    while len(order):
+        places = np.arange(len(order))
+        first = np.full(images, len(order))
+        first[u[::-1]] = places[::-1]  # of equal indices numpy keeps the last that is written
+        first_g = np.full(images, len(order))
+        first_g[g[::-1]] = places[::-1]
+        np.minimum(first, first_g, out=first)
+        best = np.flatnonzero((first[g] == places) & (first[u] == places))
+        taken.append(order[best])
+        used[g[best]] = used[u[best]] = True
+        owner[g[best]] = rows[best]
+        count[rows[best]] += 1
+        left = (count[rows] < neighbours) & ~used[u] & ((owner[g] == rows) | ~used[g])
+        order, rows, g, u = order[left], rows[left], g[left], u[left]
+    return np.concatenate(taken) if taken else np.zeros(0, np.int64)
+
+
+def match_optimal(candidates: Candidates, neighbours: int, g_images: Edges, u_images: Edges) -> Edges:
+    """Edges by number, of the largest total similarity; arguments as of ``match_greedy``.
+
+    Rows of one image have one feature, so the first stands for it. An image of both sets may as well take
+    itself: that is worth 1, as much as any pair that it could be used in. The rest is an assignment, solved
+    by SciPy's sparse Jonker-Volgenant with one partner of weight 0 for every row that stays alone.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    edges = np.arange(len(candidates.generation))
+    g, u = g_images[candidates.generation], u_images[candidates.understanding]
+    _, first_g = np.unique(g_images, return_index=True)
+    _, first_u = np.unique(u_images, return_index=True)
+    standing = np.isin(candidates.generation, first_g) & np.isin(candidates.understanding, first_u)
+    own = edges[standing & (g == u)]
+    rest = edges[standing & (g != u) & ~np.isin(u, g[own])]
+    if neighbours == 1:
+        rest = rest[~np.isin(g[rest], g[own])]
+    # an image of both sets without an edge to itself among the candidates stays on the side of G
+    rest = rest[~np.isin(u[rest], np.intersect1d(g_images, u_images))]
+    if not len(rest):
+        return own
+    g_names, row = np.unique(g[rest], return_inverse=True)
+    u_names, column = np.unique(u[rest], return_inverse=True)
+    weight = 1.0 + candidates.similarity[rest].astype(np.float64)  # a weight of 0 would be no edge
+    places = np.full((len(g_names), neighbours), True)
+    places[np.isin(g_names, g[own]), -1] = False
+    copies = np.flatnonzero(places.ravel())
+    number = np.full(places.size, -1)
+    number[copies] = np.arange(len(copies))
+    rows, columns, weights, sources = [], [], [], []
+    for copy in range(neighbours):
+        at = number[row * neighbours + copy]
+        there = at >= 0
+        rows.append(at[there])
+        columns.append(column[there])
+        weights.append(weight[there])
+        sources.append(rest[there])
+    alone = np.arange(len(copies))
+    graph = coo_matrix(
+        (
+            np.concatenate([*weights, np.ones(len(copies))]),
+            (np.concatenate([*rows, alone]), np.concatenate([*columns, len(u_names) + alone])),
+        ),
+        shape=(len(copies), len(u_names) + len(copies)),
+    ).tocsr()
+    matched, partner = min_weight_full_bipartite_matching(graph, maximize=True)
+    real = partner < len(u_names)
+    key = np.concatenate(rows) * len(u_names) + np.concatenate(columns)
+    by_key = np.argsort(key)
+    at = np.searchsorted(key[by_key], matched[real].astype(np.int64) * len(u_names) + partner[real])
+    return np.concatenate([own, np.concatenate(sources)[by_key[at]]])

@@ -1,0 +1,166 @@
+"""Retrieved pairs: in the order of the file as Algorithm 1 has it, best first, or of the largest total."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairuni.config import Matching
+from pairuni.pairug.selection.features import on_grid
+from pairuni.pairug.selection.graph_matching import match_greedy, match_optimal
+
+if TYPE_CHECKING:
+    from pairuni.pairug.scale.ray_engine import RayEngine
+    from pairuni.pairug.selection.candidates import Cells
+
+_BLOCK = 512
+_COLUMNS = 8192
+_EDGES = 2**25
+"""Candidates held at a time, where more are asked for than at first."""
+
+Searched = Callable[[float, float], None]
+"""Told of a search for candidates: the share of all cosines that it computed, and its recall on a sample."""
+
+
+class Match(NamedTuple):
+    """Row of the generation sample, row of the understanding sample, their cosine in [0, 1]."""
+
+    generation: int
+    understanding: int
+    similarity: float
+
+
+def match_sequential(
+    generation: NDArray[np.float32],
+    understanding: NDArray[np.float32],
+    threshold: float,
+    neighbours: int,
+    generation_images: Sequence[str] | None = None,
+    understanding_images: Sequence[str] | None = None,
+) -> list[Match]:
+    """The paper's loop: in the order of G', each x takes its top-n nearest left in U' with cosine >= delta.
+
+    generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; neighbours: n.
+    Cosines are clamped to [0, 1]; where two are equal the lower row of U' wins. An x with none near enough
+    stays unpaired. Each image is used once: rows that share an image's name leave with the row that was
+    taken, in both sets; without names every row is an image of its own. Time: M * N * D multiplications.
+    """
+    if not len(generation) or not len(understanding):
+        return []
+    g_images = generation_images or [f"g{row}" for row in range(len(generation))]
+    u_images = understanding_images or [f"u{row}" for row in range(len(understanding))]
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(u_images):
+        rows_of.setdefault(name, []).append(row)
+    taken = np.zeros(len(understanding), dtype=bool)
+    used: set[str] = set()
+    matches: list[Match] = []
+    for start in range(0, len(generation), _BLOCK):
+        block = _cosines(generation[start : start + _BLOCK], understanding)
+        for x, row in enumerate(block, start=start):
+            if g_images[x] in used:
+                continue
+            for _ in range(neighbours):
+                row[taken] = -1.0
+                best = int(row.argmax())
+                if row[best] < threshold:
+                    break
+                matches.append(Match(x, best, float(row[best])))
+                taken[rows_of[u_images[best]]] = True
+                used |= {u_images[best], g_images[x]}
+            if g_images[x] in used:
+                taken[rows_of.get(g_images[x], [])] = True
+    return matches
+
+
+def match(
+    generation: NDArray[np.float32],
+    understanding: NDArray[np.float32],
+    threshold: float,
+    neighbours: int,
+    generation_images: Sequence[str] | None = None,
+    understanding_images: Sequence[str] | None = None,
+    *,
+    how: Matching,
+    candidates: int,
+    cells: Cells | None = None,
+    seed: int = 0,
+    engine: RayEngine | None = None,
+    searched: Searched | None = None,
+) -> list[Match]:
+    """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
+
+    greedy and optimal weigh the ``candidates`` nearest rows of U for each row of G, in float32 on a GPU where
+    there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
+    So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
+    Similarities are exact. cells, seed, engine: of ``find_candidates``, for sets too large to compare all with all.
+    searched: told of each search, its share of all cosines and its recall.
+    """
+    if how == "sequential":
+        return match_sequential(
+            generation, understanding, threshold, neighbours, generation_images, understanding_images
+        )
+    import torch
+
+    from pairuni.pairug.selection.candidates import exact_cosines, find_candidates
+
+    g_images, u_images = _numbered(
+        generation_images or [f"g{row}" for row in range(len(generation))],
+        understanding_images or [f"u{row}" for row in range(len(understanding))],
+    )
+    solve = match_greedy if how == "greedy" else match_optimal
+    g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    most = max(candidates, neighbours)
+    while len(g_left) and len(u_left):
+        found = find_candidates(
+            _rows(generation, g_left),
+            _rows(understanding, u_left),
+            threshold,
+            most,
+            cells=cells.of(g_left, u_left) if cells is not None else None,
+            seed=seed,
+            device=device,
+            engine=engine,
+        )
+        if searched is not None:
+            searched(found.comparisons / (len(g_left) * len(u_left)), found.recall)
+        edges = solve(found, neighbours, g_images[g_left], u_images[u_left])
+        g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
+        u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])
+        used = np.union1d(g_images[g_taken], u_images[u_taken])
+        g_left = g_left[found.full & ~np.isin(g_images[g_left], used)]
+        u_left = u_left[~np.isin(u_images[u_left], used)]
+        wider = max(most, min(2 * most, _EDGES // max(1, len(g_left))))
+        if not len(edges) and wider == most:
+            break  # rows full of neighbours that round to the threshold and lie below it: memory has no room for more
+        most = wider
+    order = np.lexsort((u_taken, g_taken))
+    g_taken, u_taken = g_taken[order], u_taken[order]
+    similarity = exact_cosines(generation, understanding, g_taken, u_taken)
+    return list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
+
+
+def _rows(features: NDArray[np.float32], left: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The rows that are left, without a copy while that is all of them."""
+    return features if len(left) == len(features) else features[left]
+
+
+def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosines [M, N], exact on the grid and clamped to [0, 1]; one part of U in float64 at a time."""
+    rows = on_grid(generation)
+    block = np.empty((len(rows), len(understanding)))
+    for start in range(0, len(understanding), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        block[:, part] = rows @ on_grid(understanding[part]).T
+    return block.clip(0.0, 1.0, out=block)
+
+
+def _numbered(g_names: Sequence[str], u_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A number for each image over both sets."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*g_names, *u_names]))}
+    return np.array([numbers[name] for name in g_names]), np.array([numbers[name] for name in u_names])

@@ -1,0 +1,1 @@
+"""Decoding shared by autoregressive families."""

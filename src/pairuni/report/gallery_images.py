@@ -1,0 +1,84 @@
+"""Thumbnails of a gallery: files named by their content beside the page, or data URIs inside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from pairuni.report.images import Thumbnail, thumbnail
+
+LARGEST = 320
+"""Longest side in pixels of a gallery's picture."""
+AHEAD = 64
+"""Thumbnails in work at a time: what bounds the memory."""
+
+Source = tuple[str, int, int]
+"""What an <img> loads, and its width and height in pixels."""
+Advance = Callable[[int, int], None]
+Made = TypeVar("Made")
+
+
+def embed_pictures(folder: Path, paths: Sequence[str], advance: Advance, *, most: int) -> list[Source | None]:
+    """Data URIs of ``folder/paths``, in order; None where a picture is not found.
+
+    Raises ValueError as soon as they are longer than ``most`` characters together.
+    """
+
+    def make(path: str) -> Source | None:
+        made = thumbnail(folder, path, LARGEST)
+        return None if made is None else (made.uri(), made.width, made.height)
+
+    sources = []
+    length = 0
+    for source in _in_threads(make, paths, advance):
+        length += len(source[0]) if source else 0
+        if length > most:
+            raise ValueError(
+                f"the {len(paths):,} pictures are too large for one page: give a folder to --out, or fewer pairs"
+            )
+        sources.append(source)
+    return sources
+
+
+def write_pictures(folder: Path, paths: Sequence[str], target: Path, advance: Advance) -> list[Source | None]:
+    """Thumbnails of ``folder/paths`` as files in ``target``; sources relative to ``target``'s parent.
+
+    A file that is there already is kept: its name tells its content.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+
+    def make(path: str) -> Source | None:
+        made = thumbnail(folder, path, LARGEST)
+        return None if made is None else (f"{target.name}/{_store(made, target)}", made.width, made.height)
+
+    return list(_in_threads(make, paths, advance))
+
+
+def _store(made: Thumbnail, target: Path) -> str:
+    digest = hashlib.sha256(made.data).hexdigest()[:20]
+    path = target / f"{digest}.{'png' if made.kind == 'png' else 'jpg'}"
+    if path.is_file() and path.stat().st_size == len(made.data):
+        return path.name
+    # Aside by thread, as two threads may meet the same content. Not flushed each: that takes minutes for
+    # thousands, and a file that a power cut leaves short is written again by its size.
+    aside = path.with_name(f".{path.stem}-{threading.get_ident()}.partial")
+    try:
+        aside.write_bytes(made.data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path.name
+
+
+def _in_threads(make: Callable[[str], Made], paths: Sequence[str], advance: Advance) -> Iterator[Made]:
+    """``make`` of each path, in order; PIL decodes outside the interpreter's lock, so threads help."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(paths), AHEAD):
+            batch = paths[start : start + AHEAD]
+            yield from pool.map(make, batch)
+            advance(len(batch), len(paths))

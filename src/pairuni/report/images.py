@@ -1,0 +1,63 @@
+"""Pictures made small for a page: as data URIs, so that it stands alone, or as files beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from pairuni.io.images import ImageError, open_picture
+from pairuni.io.paths import path_fault
+from pairuni.report.markup import escape
+
+LARGEST = 256
+"""Longest side in pixels of a picture in a report; larger ones are scaled down."""
+CRISP = 96
+"""Longest side in pixels of pictures whose pixels are shown as they are: kept without loss."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """An encoded picture. width, height: in pixels."""
+
+    data: bytes
+    kind: Literal["png", "jpeg"]
+    width: int
+    height: int
+
+    def uri(self) -> str:
+        """The picture as a data URI."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
+    """``folder/path`` with sides of at most ``largest`` pixels; None when missing, unreadable or outside."""
+    if not path or path_fault(folder, path) is not None:
+        return None
+    try:
+        image = open_picture(folder / path, near=largest)
+    except ImageError:
+        return None
+    image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    small = max(image.size) <= CRISP
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG", optimize=True) if small else image.save(encoded, "JPEG", quality=85)
+    return Thumbnail(encoded.getvalue(), "png" if small else "jpeg", image.width, image.height)
+
+
+def picture(folder: Path, path: str, alt: str) -> str:
+    """An <img> of ``folder/path``; a placeholder when it is missing, unreadable or outside ``folder``."""
+    found = thumbnail(folder, path, LARGEST)
+    if found is None:
+        return (
+            f'<span class="picture missing" role="img" aria-label="{escape(alt)}: not found">not found</span>'
+        )
+    crisp = " crisp" if max(found.width, found.height) <= CRISP else ""
+    return (
+        f'<img class="picture{crisp}" src="{found.uri()}" width="{found.width}" height="{found.height}" '
+        f'alt="{escape(alt)}" loading="lazy">'
+    )

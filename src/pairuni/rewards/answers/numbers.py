@@ -1,0 +1,155 @@
+"""Numbers of a text as exact fractions, written in digits or in words, and where they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+
+from pairuni.rewards.answers.words import ARTICLES, Token, plain, tokens, with_numerals
+
+LONGEST = 400
+"""Characters of a number that is compared; Python itself refuses integers of more than 4,300 digits."""
+_MOST_WORDS = 40
+"""Words of a number."""
+
+_SCALES = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_PARTS_PLURAL = {"halves": 2} | {f"{word}s": parts for word, parts in _PARTS.items()}
+_ORDINALS = {
+    "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
+    "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "sixteenth": 16,
+    "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30, "fortieth": 40,
+    "fiftieth": 50,
+}  # fmt: skip
+_ORDINAL_ENDINGS = frozenset({"st", "nd", "rd", "th"})
+_NUMERAL = re.compile(r"(\d*\.?\d+)(?:e([+-]?\d{1,3}))?(?:/(\d+))?", re.I)
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_END = Token("stop", "", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, and its place: from token ``first`` up to, not including, token ``last``.
+
+    value: minutes after midnight for a time; None for what is no single number: 3-5, 3:2, 1/0, or one that is too
+    long to compare. kind: "" for how many, or ordinal or time.
+    """
+
+    value: Fraction | None
+    first: int
+    last: int
+    kind: str = ""
+
+
+@lru_cache(maxsize=32)
+def tokens_of(text: str) -> tuple[Token, ...]:
+    """The tokens that ``numbers_in`` reads: no articles, number words as numerals."""
+    return tuple(with_numerals([token for token in tokens(plain(text)) if token.text not in ARTICLES]))
+
+
+def numbers_in(found: Sequence[Token]) -> list[Number]:
+    """All numbers of tokens, in order: "two hundred and one" is 201, "two thirds" 2/3, "2 1/2" 5/2, "3rd" an ordinal.
+
+    Digits of a label (B3, H2O) are none.
+    """
+    numbers: list[Number] = []
+    place = 0
+    while place < len(found):
+        number = _number_at(found, place)
+        if number is not None:
+            numbers.append(number)
+        place = place + 1 if number is None else number.last
+    return numbers
+
+
+def _number_at(found: Sequence[Token], place: int) -> Number | None:
+    token = found[place]
+    if token.kind == "number":
+        return _numeral(found, place)
+    if token.kind == "compound" and (time := _TIME.fullmatch(token.text)):
+        return Number(Fraction(60 * int(time[1]) + int(time[2])), place, place + 1, kind="time")
+    if token.kind in ("compound", "range"):
+        return Number(None, place, place + 1)
+    if token.kind != "word":
+        return None
+    if token.lower in ("minus", "negative") and _after(found, place).kind == "number":
+        number = _numeral(found, place + 1)
+        return replace(number, first=place, value=None if number.value is None else -number.value)
+    if token.lower in _SCALES:
+        return _scaled(found, place, place, [Fraction(1)])
+    if token.lower in _ORDINALS:
+        return Number(Fraction(_ORDINALS[token.lower]), place, place + 1, kind="ordinal")
+    return None
+
+
+def _numeral(found: Sequence[Token], place: int) -> Number:
+    """The number that begins with the numeral at a place."""
+    value = _value(found[place].text)
+    after = _after(found, place)
+    if after.joined and after.lower in _ORDINAL_ENDINGS:
+        return Number(value, place, place + 2, kind="ordinal")
+    if value is None:
+        return Number(None, place, place + 1)
+    if value in range(20, 100, 10) and _ORDINALS.get(after.lower, 10) < 10:
+        return Number(value + _ORDINALS[after.lower], place, place + 2, kind="ordinal")
+    return _scaled(found, place, place + 1, [value])
+
+
+def _scaled(found: Sequence[Token], first: int, place: int, parts: list[Fraction]) -> Number:
+    """The number of parts so far and of what follows: hundreds and thousands, then halves and other fractions."""
+    below = 0  # what may still be added: after "two hundred", anything under 100
+    while place < len(found):
+        token = found[place]
+        skipped = 1 if below and token.lower == "and" else 0
+        value = _value(_after(found, place).text if skipped else token.text)
+        if token.kind == "word" and token.lower in _SCALES:
+            scale = _SCALES[token.lower]
+            parts = [part * scale if part < scale else part for part in parts]
+            below = scale
+        elif value is not None and 0 < value < below:
+            parts.append(value)
+            below = 0
+            place += skipped
+        else:
+            break
+        place += 1
+        if place - first > _MOST_WORDS:
+            return Number(None, first, place)
+    return _with_fraction(found, Number(sum(parts, Fraction()), first, place))
+
+
+def _with_fraction(found: Sequence[Token], number: Number) -> Number:
+    """The number with the fraction that follows it: one third, two and a half, 2 1/2."""
+    assert number.value is not None
+    here = _after(found, number.last - 1)
+    if here.lower in (_PARTS if number.value == 1 else _PARTS_PLURAL):
+        parts = (_PARTS | _PARTS_PLURAL)[here.lower]
+        return replace(number, value=number.value / parts, last=number.last + 1)
+    if number.value.denominator != 1:
+        return number
+    if here.kind == "number" and "/" in here.text and (value := _value(here.text)) is not None and value < 1:
+        return replace(number, value=number.value + value, last=number.last + 1)
+    if here.lower == "and" and (parts := _PARTS.get(_after(found, number.last).lower, 0)):
+        return replace(number, value=number.value + Fraction(1, parts), last=number.last + 2)
+    return number
+
+
+def _after(found: Sequence[Token], place: int) -> Token:
+    return found[place + 1] if place + 1 < len(found) else _END
+
+
+def _value(text: str) -> Fraction | None:
+    match = _NUMERAL.fullmatch(text) if len(text) <= LONGEST else None
+    if match is None or (match[3] and int(match[3]) == 0):
+        return None
+    return Fraction(match[1]) * Fraction(10) ** int(match[2] or 0) / int(match[3] or 1)

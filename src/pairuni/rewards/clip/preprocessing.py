@@ -1,0 +1,60 @@
+"""Pictures as HPSv2 sees them: floats first, then resized by antialiased bicubic interpolation, then cropped.
+
+The original (torchvision's ToTensor, Resize, CenterCrop, Normalize on tensors) interpolates numbers in [0, 1] without
+rounding or clipping, where the usual preprocessing of CLIP resizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pairuni.io.rgb import as_rgb
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's means and standard deviations of red, green and blue."""
+
+
+def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
+    """Normalised pictures [N, 3, size, size], float32: shorter side to ``size``, then the middle square."""
+    mean = torch.tensor(MEAN, device=device)[:, None, None]
+    std = torch.tensor(STD, device=device)[:, None, None]
+    squares = []
+    for image in images:
+        pixels = torch.from_numpy(np.array(as_rgb(image, drop_alpha=True))).to(device).float().div_(255)
+        height, width, _ = pixels.shape
+        rows = middle_of_resize(height, size, shortest=min(height, width)).to(device)
+        columns = middle_of_resize(width, size, shortest=min(height, width)).to(device)
+        lower = (rows @ pixels.view(height, width * 3)).view(size, width, 3)
+        squares.append(lower.permute(2, 0, 1) @ columns.T)
+    return (torch.stack(squares) - mean) / std
+
+
+@lru_cache(maxsize=64)
+def middle_of_resize(length: int, size: int, *, shortest: int) -> Tensor:
+    """Weights [size, length] that resize one side of a picture and keep the middle ``size`` places.
+
+    The side has ``length`` pixels and the shorter one ``shortest``, which becomes ``size``. Cubic convolution with
+    a = -0.5, widened when shrinking (antialias), cut at the edges and normalised. Only what the crop keeps is
+    computed, so a strip a pixel wide costs no more than another picture.
+    """
+    resized = size if length == shortest else int(size * length / shortest)
+    first = round((resized - size) / 2)
+    scale = torch.tensor(length / resized)  # float32, as torch's own interpolation counts
+    reach = scale.clamp(min=1)
+    centres = (torch.arange(first, first + size) + 0.5) * scale
+    low = (centres - 2 * reach + 0.5).floor().clamp(min=0)
+    high = (centres + 2 * reach + 0.5).floor().clamp(max=length)
+    places = torch.arange(length)
+    away = ((places - centres[:, None] + 0.5) / reach).abs()
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = ((-0.5 * away + 2.5) * away - 4) * away + 2
+    weights = torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
+    weights = weights * ((places >= low[:, None]) & (places < high[:, None]))
+    return weights / weights.sum(dim=1, keepdim=True)

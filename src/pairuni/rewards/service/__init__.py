@@ -1,0 +1,1 @@
+"""A reward served over HTTP, and its client."""

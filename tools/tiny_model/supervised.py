@@ -1,0 +1,179 @@
+"""Stage 3: the language model learns both tasks from the bank, from one thing upwards.
+
+Describing whole pictures comes before questions, and open answers before option letters: questions alone
+leave colours at chance for a long time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import JanusForConditionalGeneration, JanusProcessor
+
+from pairuni.digits.language import Request, caption, sentence
+from pairuni.digits.questions import QUESTION_KINDS, Question, random_question, without_options
+from pairuni.digits.scenes import Scene
+from tools.tiny_model.bank import Bank
+from tools.tiny_model.model import BOI, EOI, IMAGE, IMAGE_TOKENS
+from tools.tiny_model.schedule import Report, one_cycle
+
+DESCRIBE = "describe the picture."
+UNCONDITIONAL = 0.12
+"""Share of drawing examples whose prompt is blanked, so that guidance has an unconditional branch."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the curriculum: pictures of at most ``things`` things.
+
+    describe: share of text examples that describe the picture; choose: share of questions with options;
+    letter: share of those whose reply adds the option's letter to its words.
+    """
+
+    name: str
+    steps: int
+    things: int
+    describe: float
+    choose: float
+    letter: float
+
+
+def taught_reply(question: Question, letter: bool) -> str:
+    """How the model is taught to reply: the answer in words; where there are options, maybe also its letter.
+
+    Letters stay at chance within this recipe: the model names an option well and its letter badly.
+    """
+    _, words = without_options(question.text, question.answer)
+    return f"{words}. {question.answer}" if letter and words != question.answer else words
+
+
+class Teacher:
+    """Turns scenes into token sequences of the model's own conversation format."""
+
+    def __init__(self, processor: JanusProcessor) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.boi = self.tokenizer.convert_tokens_to_ids(BOI)
+        self.image = self.tokenizer.convert_tokens_to_ids(IMAGE)
+
+    def text_example(self, rng: np.random.Generator, scene: Scene, stage: Stage) -> tuple[list[int], int]:
+        """Ids of a question and its answer, and where the answer begins."""
+        question, answer = DESCRIBE, caption(scene)
+        if rng.random() >= stage.describe:
+            asked = None
+            while asked is None:
+                kind = QUESTION_KINDS[rng.integers(len(QUESTION_KINDS))]
+                asked = random_question(rng, scene, kind, multiple_choice=rng.random() < stage.choose)
+            question, answer = asked.text, taught_reply(asked, letter=rng.random() < stage.letter)
+        prompt = self._prompt([{"type": "image"}, {"type": "text", "text": question}])
+        prompt = prompt.replace(IMAGE, BOI + IMAGE * IMAGE_TOKENS + EOI)
+        ids = self.tokenizer(prompt)["input_ids"]
+        reply = self.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+        return [*ids, *reply, self.tokenizer.eos_token_id], len(ids)
+
+    def drawing_prompt(self, rng: np.random.Generator, request: Request) -> list[int]:
+        """Ids of a drawing prompt up to begin-of-image; now and then the unconditional one."""
+        ids = self.tokenizer(self._prompt([{"type": "text", "text": sentence(request)}]) + BOI)["input_ids"]
+        if rng.random() < UNCONDITIONAL:
+            return [ids[0], *[self.tokenizer.pad_token_id] * (len(ids) - 2), ids[-1]]
+        return ids
+
+    def _prompt(self, content: list[dict[str, str]]) -> str:
+        conversation = [{"role": "user", "content": content}]
+        return self.processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+
+
+def text_loss(
+    model: JanusForConditionalGeneration,
+    examples: Sequence[tuple[list[int], int]],
+    features: Tensor,
+    image: int,
+) -> Tensor:
+    """Cross-entropy of the answers given the tower's features [N, patches, width]."""
+    # Padding on the right of a causal model changes nothing to its left, so no mask is needed.
+    longest = max(len(ids) for ids, _ in examples)
+    ids = torch.zeros(len(examples), longest, dtype=torch.long)
+    targets = torch.full((len(examples), longest), -100)
+    for row, (tokens, answer) in enumerate(examples):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        targets[row, answer - 1 : len(tokens) - 1] = torch.tensor(tokens[answer:])
+    embeds = model.get_input_embeddings()(ids)
+    seen = model.model.aligner(features).to(embeds.dtype)
+    embeds = embeds.masked_scatter((ids == image).unsqueeze(-1), seen)
+    hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    answered = targets != -100
+    return F.cross_entropy(model.lm_head(hidden[answered]).float(), targets[answered])
+
+
+def drawing_loss(model: JanusForConditionalGeneration, prompts: Sequence[list[int]], codes: Tensor) -> Tensor:
+    """Cross-entropy of the codes [N, T] given their prompts."""
+    count = codes.shape[1]
+    longest = max(len(ids) for ids in prompts)
+    ids = torch.zeros(len(prompts), longest + count - 1, dtype=torch.long)
+    drawn = torch.zeros_like(ids, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+        drawn[row, len(prompt) : len(prompt) + count - 1] = True
+    embeds = model.get_input_embeddings()(ids)
+    written = model.prepare_embeddings_for_image_generation(codes[:, :-1]).to(embeds.dtype)
+    embeds = embeds.masked_scatter(drawn.unsqueeze(-1), written)
+    hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
+    positions = starts[:, None] + torch.arange(count)
+    hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+    return F.cross_entropy(model.model.generation_head(hidden).float().flatten(0, 1), codes.flatten())
+
+
+def train_language_model(
+    model: JanusForConditionalGeneration,
+    processor: JanusProcessor,
+    bank: Bank,
+    stages: Sequence[Stage],
+    *,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    report: Report,
+    finished: int = 0,
+    at_stage_end: Callable[[Stage], None] | None = None,
+) -> None:
+    """Train everything but the tower and the picture tokenizer, in place, from stage ``finished`` on.
+
+    One learning-rate schedule spans all stages; a run that goes on at a stage starts its moments anew.
+    """
+    rng = np.random.default_rng([seed, finished])
+    teacher = Teacher(processor)
+    model.requires_grad_(True)
+    model.model.vision_model.requires_grad_(False)
+    model.model.vqmodel.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    total = sum(stage.steps for stage in stages)
+    schedule = one_cycle(optimizer, total, warmup=0.03)
+    done = sum(stage.steps for stage in stages[:finished])
+    for _ in range(done):
+        schedule.step()
+    for stage in stages[finished:]:
+        rows = bank.with_things(stage.things)
+        for _ in range(stage.steps):
+            seen, drawn = rng.choice(rows, size=(2, batch))
+            examples = [teacher.text_example(rng, bank.scenes[i], stage) for i in seen]
+            prompts = [teacher.drawing_prompt(rng, bank.requests[i]) for i in drawn]
+            # A context a step: autocast keeps the weights it has cast until its context ends.
+            with torch.autocast("cpu", torch.bfloat16):
+                answering = text_loss(model, examples, bank.features[seen], teacher.image)
+                drawing = drawing_loss(model, prompts, bank.codes[drawn])
+            optimizer.zero_grad()
+            (answering + drawing).backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            schedule.step()
+            report(stage.name, done, total, {"answering": answering.item(), "drawing": drawing.item()})
+            done += 1
+        if at_stage_end is not None:
+            at_stage_end(stage)
