@@ -25,7 +25,7 @@ AnswerTokens = Annotated[
 ]
 GuidanceWeight = Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance.")]
 Branch = Annotated[
-    Literal["guided", "conditional"], typer.Option(help="Whose log-probs of pictures are taken.")
+    Literal["guided", "conditional"], typer.Option(help="Whose log-probs of images are taken.")
 ]
 VocabSize = Annotated[int | None, typer.Option(min=1, help="Text tokens of the model, instead of its own.")]
 Skip = Annotated[list[str] | None, typer.Option(help="A contender to leave out; may be given again.")]
@@ -89,7 +89,7 @@ def rollout(
     skip: Skip = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pictures a second: the peers' loop, transformers, ours, and ours with the answers of the same pairs."""
+    """Images a second: the peers' loop, transformers, ours, and ours with the answers of the same pairs."""
     _measure(
         "rollout",
         as_json,
@@ -207,14 +207,14 @@ def near_pairs(
 def reward(
     model: Annotated[str, typer.Option(help="small or vit-h-14 (HPSv2's), with random weights.")] = "small",
     prompts: Prompts = 8,
-    rollouts: Annotated[int, typer.Option(min=1, help="Pictures of each prompt, K.")] = 8,
-    side: Annotated[int, typer.Option(min=1, help="Height and width of a picture, in pixels.")] = 384,
+    rollouts: Annotated[int, typer.Option(min=1, help="Images of each prompt, K.")] = 8,
+    side: Annotated[int, typer.Option(min=1, help="Height and width of an image, in pixels.")] = 384,
     device: Device = "auto",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
     repeats: Annotated[int, typer.Option(min=1, help="Measured repeats.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Pictures a second of a CLIP reward such as HPSv2: one at a time, prompts kept, and in a batch."""
+    """Images a second of a CLIP reward such as HPSv2: one at a time, prompts kept, and in a batch."""
     from benchmarks.result import described
     from benchmarks.reward import Settings, measure
     from pairuni.cli.environment import describe

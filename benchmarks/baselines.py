@@ -3,7 +3,7 @@
 ``transformers_rollout`` calls the library. The others restate, in our words, how public Janus trainers work
 (ULM-R1, T2I-R1): a cache that grows by copying, conditional and unconditional rows in turns, a mask that grows
 by a column a step, ``multinomial``, and for the update a padded forward pass a task with every prompt and
-picture repeated for its K trajectories and logits of every position. tests/bench holds their greedy tokens
+image repeated for its K trajectories and logits of every position. tests/bench holds their greedy tokens
 and log-probs to ours.
 """
 
@@ -39,7 +39,7 @@ def transformers_rollout(
 ) -> Tensor:
     """``generate(generation_mode="image")`` on the whole batch: tokens [P K, T], prompt by prompt.
 
-    Needs guidance > 1: the library has no picture without it. It gives tokens alone, no log-probs.
+    Needs guidance > 1: the library has no image without it. It gives tokens alone, no log-probs.
     """
     ids, mask = _left_padded(policy, prompts)
     how = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
@@ -138,7 +138,7 @@ def text_forward(
 def image_forward(
     policy: JanusPolicy, trajectories: Sequence[ImageTrajectory], *, given: Sequence[str] = ()
 ) -> TrajectoryLogProbs:
-    """The peers' forward pass over pictures, all of one guidance and branch: log-probs [N, T], with gradient.
+    """The peers' forward pass over images, all of one guidance and branch: log-probs [N, T], with gradient.
 
     Guided log-probs take unconditional rows in the same pass, one behind each conditional row.
     """
@@ -178,7 +178,7 @@ def image_forward(
 
 
 def _repeated_features(policy: JanusPolicy, pixels: Sequence[Tensor], *, once: bool) -> Tensor:
-    """[sum of T, H] image embeddings, a picture for each trajectory; once: equal pictures run once."""
+    """[sum of T, H] image embeddings, an image for each trajectory; once: equal images run once."""
     core = policy.module.model
     distinct = {id(image) if once else place: image for place, image in enumerate(pixels)}
     stacked = torch.stack(list(distinct.values())).to(policy.device, policy.module.dtype)

@@ -1,6 +1,6 @@
 """What a sample of a build takes: memory, disk and processor time of each stage, on made-up data.
 
-The machinery alone, with small pictures and a matrix as encoder; then pictures of real size, prepared for an encoder
+The machinery alone, with small images and a matrix as encoder; then images of real size, prepared for an encoder
 and encoded:
 
     python benchmarks/build_costs.py
@@ -54,7 +54,7 @@ class Prompt:
 
 
 def write_raw(folder: Path, samples: int, side: int) -> None:
-    """Half of the samples for each corpus: pictures of blurred noise and some grain, and a line of text each."""
+    """Half of the samples for each corpus: images of blurred noise and some grain, and a line of text each."""
     rng = np.random.default_rng(0)
     for corpus in ("u", "g"):
         (folder / corpus).mkdir(parents=True)
@@ -141,7 +141,7 @@ def one_build(folder: Path, encoder_name: str, device: str, batch_size: int) -> 
 
     before, _ = resident()
     began = time.process_time()
-    summary = build_pairs(settings, encoder=encoder, completer=Prompt(), advance=advance)
+    summary = build_pairs(settings, encoder=encoder, annotator=Prompt(), advance=advance)
     ends["select and write"] = time.process_time()
     _, peak = resident()
     instants = [began, *(ends[stage] for stage in STAGES)]
@@ -179,7 +179,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--samples", type=int, default=60_000, help="of the larger set; the smaller has half")
-    parser.add_argument("--side", type=int, default=32, help="height and width of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=32, help="height and width of the images, in pixels")
     parser.add_argument("--encoder", choices=ENCODERS, default="matrix")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=32)

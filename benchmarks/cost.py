@@ -59,10 +59,10 @@ def sizes_of(model: Any) -> Sizes:
 def decode_bytes(
     sizes: Sizes, prompts: Sequence[int], *, rollouts: int, steps: int, guided: bool, itemsize: int
 ) -> dict[str, int]:
-    """Bytes that decoding pictures of all the prompts in one batch must move; prompts: their lengths.
+    """Bytes that decoding images of all the prompts in one batch must move; prompts: their lengths.
 
     A step reads the weights of blocks, image head and image input once, reads the filled keys and values, and
-    writes one position of each row. Guided pictures are two rows. The first token comes from the prefill, so
+    writes one position of each row. Guided images are two rows. The first token comes from the prefill, so
     there are steps - 1 such steps; the prefill and activations are not counted, which makes a percent of
     bandwidth that is taken of the whole time too small rather than too large. Two definitions:
 
@@ -86,13 +86,13 @@ def decode_bytes(
 class Group:
     """K trajectories of one prompt. prompt: its length; completions: lengths of what was sampled.
 
-    modality picks the head; pictured: the prompt holds an image that the vision tower must read.
+    modality picks the head; imaged: the prompt holds an image that the vision tower must read.
     """
 
     prompt: int
     completions: tuple[int, ...]
     modality: str
-    pictured: bool = False
+    imaged: bool = False
 
 
 def update_flops(sizes: Sizes, groups: Iterable[Group], *, vision_trains: bool = False) -> dict[str, float]:
@@ -102,8 +102,8 @@ def update_flops(sizes: Sizes, groups: Iterable[Group], *, vision_trains: bool =
     4 i width a layer forward and twice that backward; a head runs where a token is scored. A frozen vision
     tower runs forward only. Two definitions, both without activation checkpointing:
 
-    "distinct": each prompt once and each picture once, what the result needs at least;
-    "repeated": the prompt, and its picture, once for each of its K trajectories, what the peers compute
+    "distinct": each prompt once and each image once, what the result needs at least;
+    "repeated": the prompt, and its image, once for each of its K trajectories, what the peers compute
     (their heads on every position are not counted as useful).
     """
     distinct = repeated = 0.0
@@ -115,7 +115,7 @@ def update_flops(sizes: Sizes, groups: Iterable[Group], *, vision_trains: bool =
         after = sum(
             _span_flops(sizes, group.prompt, group.prompt + length - 1) for length in group.completions
         )
-        prefix = _span_flops(sizes, 0, group.prompt) + (vision if group.pictured else 0.0)
+        prefix = _span_flops(sizes, 0, group.prompt) + (vision if group.imaged else 0.0)
         distinct += prefix + after + scored
         repeated += len(group.completions) * prefix + after + scored
     return {"distinct": distinct, "repeated": repeated}
@@ -128,7 +128,7 @@ def _span_flops(sizes: Sizes, start: int, end: int) -> float:
 
 
 def _vision_flops(sizes: Sizes, *, trains: bool) -> float:
-    """The vision tower over one picture: full attention, so every token reads every token."""
+    """The vision tower over one image: full attention, so every token reads every token."""
     tokens = sizes.vision_tokens
     forward = 2.0 * sizes.vision_parameters * tokens
     forward += 4.0 * sizes.vision_layers * sizes.vision_width * tokens * tokens

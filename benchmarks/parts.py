@@ -37,7 +37,7 @@ def select(
         features,
         clusters=clusters,
         threshold=0.6,
-        neighbours=1,
+        max_matches=1,
         seed=0,
         matching="optimal",
         clustering="torch",

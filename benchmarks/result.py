@@ -37,7 +37,7 @@ def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, 
     if settings.model not in MODELS:
         raise ValueError(f"there is no model shape {settings.model!r}; choose {', '.join(MODELS)}")
     if bench == "rollout" and settings.guidance == 1.0 and "transformers" not in settings.skip:
-        raise ValueError("transformers draws no picture without guidance; add --skip transformers")
+        raise ValueError("transformers draws no image without guidance; add --skip transformers")
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
@@ -152,8 +152,8 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     said = []
     if "joint_over_images_alone" in result:
         said.append(
-            f"Answers and pictures together take {result['joint_over_images_alone']:.2f} times the time of the "
-            "pictures alone."
+            f"Answers and images together take {result['joint_over_images_alone']:.2f} times the time of the "
+            "images alone."
         )
     if "decode_bytes_per_step" in result:
         moved = result["decode_bytes_per_step"]["distinct"]

@@ -1,4 +1,4 @@
-"""`pairuni bench reward`: pictures a second of a CLIP reward such as HPSv2, with random weights.
+"""`pairuni bench reward`: images a second of a CLIP reward such as HPSv2, with random weights.
 
 Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
 ``python -m benchmarks.reward CONTENDER SETTINGS`` prints the JSON object of one.
@@ -31,9 +31,9 @@ from pairuni.training.tracking import Progress
 
 OURS = "pairuni"
 ADDS = {
-    "one-at-a-time": "the original's loop with the checkpoint already loaded: a picture and its prompt, 77 tokens",
-    "prompts-kept": "features of a prompt computed once for all its pictures",
-    OURS: "pictures in one batch",
+    "one-at-a-time": "the original's loop with the checkpoint already loaded: an image and its prompt, 77 tokens",
+    "prompts-kept": "features of a prompt computed once for all its images",
+    OURS: "images in one batch",
 }
 """What each contender is."""
 
@@ -64,7 +64,7 @@ SHAPES: dict[str, dict[str, dict[str, int]]] = {
 class Settings:
     """What is scored and where; travels to child processes as JSON.
 
-    prompts, rollouts: prompts, and pictures of each. side: of a picture, in pixels. Raises ValueError.
+    prompts, rollouts: prompts, and images of each. side: of an image, in pixels. Raises ValueError.
     """
 
     model: str
@@ -82,7 +82,7 @@ class Settings:
 
 
 def build(settings: Settings) -> ClipScorer:
-    """A scorer with random weights and a vocabulary of bytes, with HPSv2's preprocessing of pictures."""
+    """A scorer with random weights and a vocabulary of bytes, with HPSv2's preprocessing of images."""
     shape, device = SHAPES[settings.model], torch.device(settings.device)
     symbols = list(bytes_to_unicode().values())
     words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
@@ -109,7 +109,7 @@ def build(settings: Settings) -> ClipScorer:
 
 
 def workload(settings: Settings) -> tuple[list[str], list[Image.Image]]:
-    """Prompts of about a dozen words, each once for every one of its pictures, and noisy pictures."""
+    """Prompts of about a dozen words, each once for every one of its images, and noisy images."""
     rng = np.random.default_rng(settings.seed)
     prompts = [
         f"a photo of {place} small red cups on a wooden table in the sun" for place in range(settings.prompts)
@@ -122,7 +122,7 @@ def workload(settings: Settings) -> tuple[list[str], list[Image.Image]]:
 def contenders(
     scorer: ClipScorer,
 ) -> dict[str, Callable[[Sequence[str], Sequence[Image.Image]], list[float]]]:
-    """name -> what scores pictures that way."""
+    """name -> what scores images that way."""
     return {
         "one-at-a-time": partial(_one_at_a_time, scorer),
         "prompts-kept": partial(scorer.cosines, batch_size=1),
@@ -145,7 +145,7 @@ def _one_at_a_time(
 
 
 def score(name: str, settings: Settings) -> dict[str, Any]:
-    """Run one contender, after a few pictures of other prompts that do not count: seconds, memory, scores."""
+    """Run one contender, after a few images of other prompts that do not count: seconds, memory, scores."""
     scorer = build(settings)
     prompts, pictures = workload(settings)
     work = contenders(scorer)[name]
@@ -166,7 +166,7 @@ def score(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Medians of the contenders, which take turns, and what ours is worth beside one picture at a time."""
+    """Medians of the contenders, which take turns, and what ours is worth beside one image at a time."""
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in ADDS}
     with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):

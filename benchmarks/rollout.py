@@ -1,4 +1,4 @@
-"""`pairuni bench rollout`: pictures a second, ours beside the baselines, and what answers add."""
+"""`pairuni bench rollout`: images a second, ours beside the baselines, and what answers add."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """P pairs: what is asked about which picture, and what is to be drawn."""
+    """P pairs: what is asked about which image, and what is to be drawn."""
 
     shown: list[Image.Image]
     asked: list[str]
@@ -39,7 +39,7 @@ class Batch:
 
 
 def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: Settings, seed: int) -> None:
-    """Answers and pictures of a batch of pairs: the rollout of one step."""
+    """Answers and images of a batch of pairs: the rollout of one step."""
     texts = TextSampling(
         images=batch.shown,
         questions=batch.asked,
@@ -52,7 +52,7 @@ def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: Settings, seed:
 
 
 def drawing(batch: Batch, settings: Settings, seed: int) -> ImageSampling:
-    """What is asked for by the pictures' side."""
+    """What is asked for by the images' side."""
     return ImageSampling(
         prompts=batch.prompts,
         rollouts=settings.rollouts,

@@ -147,7 +147,7 @@ def _with_vocabulary(policy: JanusPolicy, size: int) -> JanusPolicy:
 
 
 def byte_processor(shape: Shape) -> JanusProcessor:
-    """Byte tokens and pictures of the shape's size, in Janus-Pro's conversation format."""
+    """Byte tokens and images of the shape's size, in Janus-Pro's conversation format."""
     images = JanusImageProcessorPil(
         size={"height": shape.image_size, "width": shape.image_size},
         image_mean=[0.5] * 3,

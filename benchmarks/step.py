@@ -20,7 +20,7 @@ from pairuni.records import Annotation, UGPair
 from pairuni.training.optimizer import NamedAdamW
 
 OURS = "pairuni"
-ADDS = {OURS: "rollout of answers and pictures, stub rewards, update, AdamW"}
+ADDS = {OURS: "rollout of answers and images, stub rewards, update, AdamW"}
 """What the one contender is."""
 
 
@@ -40,7 +40,7 @@ class Stepper:
         self.policy = policy
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
         self.grpo = PairGRPOSettings(
-            micro_batch_tokens=settings.micro_batch_tokens, pairs_per_step=settings.prompts
+            micro_batch_tokens=settings.micro_batch_tokens, pairs_per_batch=settings.prompts
         )
         self.rollout = RolloutSettings(
             understanding=settings.rollouts,
@@ -50,8 +50,8 @@ class Stepper:
             branch=settings.branch,
             max_new_tokens=settings.answer_tokens,
         )
-        trains = PolicySettings.model_fields["trains"].get_default()
-        self.optimizer = NamedAdamW(policy.train_only(trains), learning_rate=self.grpo.learning_rate)
+        trainable = PolicySettings.model_fields["trainable"].get_default()
+        self.optimizer = NamedAdamW(policy.train_only(trainable), learning_rate=self.grpo.learning_rate)
         self.pairs = _pairs(policy, settings.prompts, Path(self.folder.name))
         self.rollout_seconds: list[float] = []
         self.update_seconds: list[float] = []

@@ -28,7 +28,7 @@ CPU: Mapping[str, str] = {
 }
 
 # the peers' loop takes minutes, and measured apart each case ends within ten; the 7B has room for one contender's
-# keys and values, 40 GB of 64 guided pictures
+# keys and values, 40 GB of 64 guided images
 CUDA: Mapping[str, str] = {
     "rollout-1b-cuda": (
         "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 3 --device cuda --skip peers"

@@ -24,15 +24,15 @@ from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory,
 OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
 BASELINES = ("peers", *UPDATE_STEPS)
 ADDS = {
-    "peers": "the peers' way: a padded forward pass a task, logits of every position, pictures K times",
-    "pictures-once": "the vision tower once a picture",
+    "peers": "the peers' way: a padded forward pass a task, logits of every position, images K times",
+    "pictures-once": "the vision tower once an image",
     "sampled-positions": "heads only where a token was sampled",
     OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
     CHECKPOINTED: "activation checkpointing: one state a layer is kept, the rest computed again",
 }
 """What each contender is, in the order in which each adds one thing to those before it."""
 
-_TRAINS: list[str] = PolicySettings.model_fields["trains"].get_default()
+_TRAINS: list[str] = PolicySettings.model_fields["trainable"].get_default()
 _GRPO = PairGRPOSettings()
 
 
@@ -118,7 +118,7 @@ def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[i
 
 
 def groups_of(policy: JanusPolicy, settings: Settings) -> list[Group]:
-    """The groups of trajectories of ``random_trajectories``; guided pictures bring their unconditional twins."""
+    """The groups of trajectories of ``random_trajectories``; guided images bring their unconditional twins."""
     answers, drawings = random_trajectories(policy, settings)
     every: list[Trajectory] = [*answers[:: settings.rollouts], *drawings[:: settings.rollouts]]
     groups = [
@@ -126,7 +126,7 @@ def groups_of(policy: JanusPolicy, settings: Settings) -> list[Group]:
             prompt=len(one.prompt_ids),
             completions=(len(one.tokens),) * settings.rollouts,
             modality=one.modality,
-            pictured=one.modality == "text",
+            imaged=one.modality == "text",
         )
         for one in every
     ]

@@ -1,4 +1,4 @@
-"""What is measured: a model, prompts, questions and pictures, the same for every contender of a run."""
+"""What is measured: a model, prompts, questions and images, the same for every contender of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Settings:
     """A benchmark's settings; they travel to child processes as JSON.
 
     prompts, rollouts: P prompts (or pairs) and K rollouts of each. answer_tokens: most tokens of an answer.
-    branch: whose log-probs of pictures are taken. vocab_size: text tokens, None for the model's own.
+    branch: whose log-probs of images are taken. vocab_size: text tokens, None for the model's own.
     micro_batch_tokens: tokens of a forward pass in a whole step. skip: contenders to leave out.
     """
 
@@ -89,7 +89,7 @@ def questions(count: int) -> list[str]:
 
 
 def pictures(policy: JanusPolicy, count: int) -> list[Image.Image]:
-    """Noise of the vision tower's size: what a picture shows does not change what it costs."""
+    """Noise of the vision tower's size: what an image shows does not change what it costs."""
     side = policy.module.config.vision_config.image_size
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
@@ -98,7 +98,7 @@ def pictures(policy: JanusPolicy, count: int) -> list[Image.Image]:
 def random_trajectories(
     policy: JanusPolicy, settings: Settings
 ) -> tuple[list[TextTrajectory], list[ImageTrajectory]]:
-    """P groups of K answers of ``answer_tokens`` random tokens, and P groups of K pictures of random codes.
+    """P groups of K answers of ``answer_tokens`` random tokens, and P groups of K images of random codes.
 
     An update costs the same whatever was sampled; random tokens make its size exact and free of the rollout.
     """

@@ -65,7 +65,7 @@ def good_reply(ask: Ask, *, contradicting: bool = False) -> dict[str, Any]:
     text = ask.text
     if ask.task == "caption":
         answer = re.search(r"^Answer: (.*)$", text, re.M)[1]
-        said = f"A plain picture that shows {answer}." if not contradicting else "A picture of WRONG things."
+        said = f"A plain image that shows {answer}." if not contradicting else "An image of WRONG things."
         return {
             "facts": [answer],
             "caption": said,
@@ -95,7 +95,7 @@ def good_reply(ask: Ask, *, contradicting: bool = False) -> dict[str, Any]:
             "answer_agrees": not wrong,
             "contradicts_picture": wrong,
             "invents": False,
-            "reason": "the picture shows no WRONG things" if wrong else "",
+            "reason": "the image shows no WRONG things" if wrong else "",
         }
     caption = re.search(r"described by this caption:\n\n(.*)\n", text)[1].strip(" .").split()[-1].lower()
     options = dict(re.findall(r"^([A-H])\. (.*)$", text, re.M))
@@ -195,7 +195,7 @@ class ChatServer:
             self._send(handler, 200, json.dumps(self._completion(ask, said[: len(said) // 2], "length")))
         elif fault == "refuse":
             body = self._completion(ask, None)
-            body["choices"][0]["message"]["refusal"] = "I cannot help with that picture."
+            body["choices"][0]["message"]["refusal"] = "I cannot help with that image."
             self._send(handler, 200, json.dumps(body))
         elif fault == "contradict":
             said = json.dumps(good_reply(ask, contradicting=True))

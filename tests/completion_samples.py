@@ -1,4 +1,4 @@
-"""Samples to complete: real ones where the shared data are present, else made pictures."""
+"""Samples to complete: real ones where the shared data are present, else made images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | N
 
 
 def made_samples(folder: Path, count: int) -> list[UnderstandingSample | GenerationSample]:
-    """Noise-free pictures of one colour each, half of them to understand and half to draw."""
+    """Noise-free images of one colour each, half of them to understand and half to draw."""
     folder.mkdir(parents=True, exist_ok=True)
     samples: list[UnderstandingSample | GenerationSample] = []
     for number in range(count):

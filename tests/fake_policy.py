@@ -1,6 +1,6 @@
 """A unified policy small enough to check by hand: a table of logits an (prompt, position, previous token).
 
-Exact log-probs, answers of varying length that end in EOS, guided pictures of four cells.
+Exact log-probs, answers of varying length that end in EOS, guided images of four cells.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EOS = 0
 WORDS = ["", "A", "B", "C", "D"]
 COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)]
 CONTEXTS = 7
-PICTURE_TOKENS = 4
+IMAGE_TOKENS = 4
 
 
 class FakeTables(nn.Module):
@@ -112,7 +112,7 @@ class FakePolicy(UnifiedPolicy):
             group = []
             for rollout in range(rollouts):
                 draw = torch.Generator().manual_seed(seed + 1000 * index + rollout)
-                tokens, log_probs = self._sample("image", prompt, temperature, guidance, PICTURE_TOKENS, draw)
+                tokens, log_probs = self._sample("image", prompt, temperature, guidance, IMAGE_TOKENS, draw)
                 trajectory = ImageTrajectory(
                     tokens=tokens,
                     log_probs=log_probs,

@@ -47,7 +47,7 @@ ROLLOUT = RolloutSettings(understanding=5, generation=4, guidance=2.0, max_new_t
 
 
 def make_pairs(folder: Path, similarities: Sequence[float] = SIMILARITIES) -> list[UGPair]:
-    """Pairs with real pictures in ``folder``; those of similarity 1 are aligned."""
+    """Pairs with real images in ``folder``; those of similarity 1 are aligned."""
     pairs = []
     for index, similarity in enumerate(similarities):
         sides = []
@@ -64,7 +64,7 @@ def make_pairs(folder: Path, similarities: Sequence[float] = SIMILARITIES) -> li
 
 
 def grpo(**changes: Any) -> PairGRPOSettings:
-    return PairGRPOSettings(**({"learning_rate": 0.05, "max_grad_norm": 1e9, "std_guard": 1e-4} | changes))
+    return PairGRPOSettings(**({"learning_rate": 0.05, "max_grad_norm": 1e9, "std_eps": 1e-4} | changes))
 
 
 def run_settings(**sections: Any) -> RunSettings:
@@ -73,7 +73,7 @@ def run_settings(**sections: Any) -> RunSettings:
         "seed": 3,
         "data": {"pairs": "pairs.jsonl"},
         "rollout": ROLLOUT.model_dump(),
-        "pairgrpo": {"steps": 6, "pairs_per_step": 2, "learning_rate": 0.05, "warmup_steps": 2},
+        "pairgrpo": {"steps": 6, "pairs_per_batch": 2, "learning_rate": 0.05, "warmup_steps": 2},
         "checkpoint": {"every": 2, "keep": 2},
         "logging": {"samples_every": 3},
     }

@@ -30,7 +30,7 @@ max_new_tokens = 3
 generation = "test_bad_input:Brightness"
 [pairgrpo]
 steps = 2
-pairs_per_step = 1
+pairs_per_batch = 1
 learning_rate = 1e-3
 [checkpoint]
 every = 1
@@ -38,7 +38,7 @@ every = 1
 
 
 class Brightness:
-    """A picture's reward for these tests."""
+    """An image's reward for these tests."""
 
     name = "brightness"
 
@@ -126,8 +126,8 @@ def raw_data_before_the_encoder(house: House) -> tuple[str, ...]:
     return house.build("--encoder", "policy:nowhere")
 
 
-def completer_before_the_encoder(house: House) -> tuple[str, ...]:
-    return house.build("--encoder", "policy:nowhere", "--completer", "sceen")
+def annotator_before_the_encoder(house: House) -> tuple[str, ...]:
+    return house.build("--encoder", "policy:nowhere", "--annotator", "sceen")
 
 
 def question_over_the_context(house: House) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def special_token_of_a_prompt(house: House) -> tuple[str, ...]:
     return house.train("--dry-run")
 
 
-def broken_picture_of_a_run(house: House) -> tuple[str, ...]:
+def broken_image_of_a_run(house: House) -> tuple[str, ...]:
     cut(house.pairs.parent / "2.png", 60)
     return house.train()
 
@@ -167,13 +167,13 @@ CASES: list[tuple[Callable[[House], tuple[str, ...]], str]] = [
     (threshold, "--threshold is 1.7"),
     (empty_understanding_set, "u.jsonl"),
     (raw_data_before_the_encoder, "g.jsonl, line 1"),
-    (completer_before_the_encoder, "sceen"),
+    (annotator_before_the_encoder, "sceen"),
     (question_over_the_context, "pairs.jsonl, line 2, field understand_ann.question: 'word word"),
     (
         special_token_of_a_prompt,
         "pairs.jsonl, line 3, field generate_ann.prompt: 'a <image_placeholder>' contains",
     ),
-    (broken_picture_of_a_run, "pairs.jsonl, line 3, field understand_ann.image_path: '2.png'"),
+    (broken_image_of_a_run, "pairs.jsonl, line 3, field understand_ann.image_path: '2.png'"),
     (resume_of_nothing, "run holds no run to resume; leave out --resume"),
     (no_tokenizer, "tokenizer"),
 ]

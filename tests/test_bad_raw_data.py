@@ -53,11 +53,11 @@ class Raw:
         write_rows(self.understanding, rows)
 
 
-def huge_picture(raw: Raw) -> None:
+def huge_image(raw: Raw) -> None:
     Image.new("1", (20_000, 20_000)).save(raw.root / "1.png")
 
 
-def long_picture(raw: Raw) -> None:
+def long_image(raw: Raw) -> None:
     Image.new("1", (20_000, 5_000)).save(raw.root / "1.png")
 
 
@@ -106,7 +106,7 @@ def one_id_in_both(raw: Raw) -> None:
     raw.write_understanding("u0", "g2")
 
 
-def shared_picture(raw: Raw) -> None:
+def shared_image(raw: Raw) -> None:
     (raw.root / "2.png").write_bytes(picture(0))
 
 
@@ -125,8 +125,8 @@ class Case:
 
 
 CASES = [
-    Case(huge_picture, None, "the image is absurdly large (more than 178,956,970 pixels; at most", 1, 3),
-    Case(long_picture, None, "the image is absurdly large (20000x5000 pixels; at most 89,478,485)", 1, 3),
+    Case(huge_image, None, "the image is absurdly large (more than 178,956,970 pixels; at most", 1, 3),
+    Case(long_image, None, "the image is absurdly large (20000x5000 pixels; at most 89,478,485)", 1, 3),
     Case(empty_cell, "u.parquet, line 3, field answer: must be a string, not None", "not None", 1, 4),
     Case(
         missing_column,
@@ -153,7 +153,7 @@ CASES = [
         3,
     ),
     Case(one_id_in_both, None, None, 0, 4),
-    Case(shared_picture, None, None, 0, 4),
+    Case(shared_image, None, None, 0, 4),
 ]
 
 
@@ -207,9 +207,9 @@ def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path, model:
         assert len(one["reason"].splitlines()) == 1
 
 
-def test_a_picture_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
+def test_a_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
     raw = Raw(tmp_path)
-    shared_picture(raw)
+    shared_image(raw)
     code, said, out = build(raw, model)
     assert code == 0, said
     places = {row["id"]: row["image_path"] for row in rows_of(out / "quadruples.jsonl")}
@@ -246,7 +246,7 @@ def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     raw, page = Raw(tmp_path), [True]
     with ChatServer(lambda ask: "html" if page[0] else None) as server:
-        words = ("--completer", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url)
+        words = ("--annotator", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url)
         code, said, out = build(raw, model, *words)
         (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
         assert (code, (out / "pairs.jsonl").exists()) == (1, False)

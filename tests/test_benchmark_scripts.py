@@ -30,7 +30,7 @@ def test_a_build_is_measured_stage_by_stage(tmp_path: Path, encoder: str) -> Non
     slack = 2**20  # the system counts pages in batches
     assert found["peak_bytes"] + slack > found["peak_bytes_before_selection"] > 0
     sizes = [path.stat().st_size for corpus in "ug" for path in (tmp_path / corpus).glob("*.jpg")]
-    assert found["picture_bytes"] == sum(sizes), "each picture is copied once"
+    assert found["picture_bytes"] == sum(sizes), "each image is copied once"
     assert found["disk_bytes"] > 30 * 300
 
 

@@ -25,7 +25,7 @@ from tiny_models import save_tiny_janus
 
 
 class Redness:
-    """A picture's reward for these tests: how red it is."""
+    """An image's reward for these tests: how red it is."""
 
     name = "redness"
 
@@ -229,7 +229,7 @@ def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_p
 @pytest.mark.parametrize(
     ("field", "text", "reason"),
     [
-        ("understand_ann.question", "Is <image> a cat?", "contains <image>, which stands for a picture"),
+        ("understand_ann.question", "Is <image> a cat?", "contains <image>, which stands for an image"),
         (
             "understand_ann.question",
             "Is <image_placeholder> it?",
@@ -270,7 +270,7 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
         "reward models       2 MiB of weights on cpu",
     ):
         assert words in said
-    # 2 pairs x (2 answers x 4 tokens + 2 pictures x 16 tokens)
+    # 2 pairs x (2 answers x 4 tokens + 2 images x 16 tokens)
     assert "at most 80 sampled" in said
 
 
@@ -317,7 +317,7 @@ def test_train_mistakes(recipe: Path, pairs: Path, tmp_path: Path) -> None:
     assert "no such pair file" in fails("train", recipe, "--data.pairs", tmp_path / "none.jsonl")
     assert "no generation reward is called 'hps'" in fails("train", recipe, "--reward.generation", "hps")
     assert "no part no_such_part" in fails(
-        "train", recipe, "--policy.trains=no_such_part", "--out", tmp_path / "r"
+        "train", recipe, "--policy.trainable=no_such_part", "--out", tmp_path / "r"
     )
     assert "give the recipe before" in fails("train", "--pairgrpo.steps", "3", recipe, code=2)
     fails("train", code=2)
@@ -335,7 +335,7 @@ def test_pairs_check_and_stats(pairs: Path) -> None:
     pairs.write_text(pairs.read_text() + '{"similarity"\n')
     code, said, errors = call("pairs", "check", pairs)
     assert code == 1
-    assert "3 problems" in errors  # both sides of the broken picture, and the broken line
+    assert "3 problems" in errors  # both sides of the broken image, and the broken line
     assert "line 3" in said
     assert "line 5" in said
 
@@ -361,7 +361,7 @@ def test_pairs_build(model: Path, tmp_path: Path) -> None:
     words += [
         "--encoder",
         f"policy:{model}",
-        "--completer",
+        "--annotator",
         "test_cli:Echo",
         "--threshold",
         "0.1",
@@ -381,7 +381,7 @@ def test_pairs_build(model: Path, tmp_path: Path) -> None:
 
 
 class Echo:
-    """A completer for these tests: says the same of every sample, and is content."""
+    """An annotator for these tests: says the same of every sample, and is content."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
         return "one"
@@ -402,13 +402,13 @@ def test_draw_and_answer(model: Path, tmp_path: Path) -> None:
     first = (tmp_path / "cat-1.png").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat-1.png", "cat-2.png"]
     call("draw", "a cat", "--model", model, "--out", tmp_path / "cat-1.png", "--guidance", 2)
-    assert (tmp_path / "cat-1.png").read_bytes() == first  # the same seed draws the same picture
+    assert (tmp_path / "cat-1.png").read_bytes() == first  # the same seed draws the same image
     code, _, errors = call("answer", tmp_path / "cat-1.png", "what?", "--model", model, "--max-new-tokens", 3)
     assert code == 0, errors
-    assert "no such picture" in fails("answer", tmp_path / "none.png", "what?", "--model", model)
+    assert "no such image" in fails("answer", tmp_path / "none.png", "what?", "--model", model)
     (tmp_path / "cut.png").write_bytes(first[:60])
-    assert "cut.png: not a picture" in fails("answer", tmp_path / "cut.png", "what?", "--model", model)
-    assert "not a picture's name" in fails("draw", "a cat", "--model", model, "--out", tmp_path / "cat.txt")
+    assert "cut.png: not an image" in fails("answer", tmp_path / "cut.png", "what?", "--model", model)
+    assert "not an image's name" in fails("draw", "a cat", "--model", model, "--out", tmp_path / "cat.txt")
     assert "no folder" in fails("draw", "a cat", "--model", tmp_path / "none", "--out", tmp_path / "x.png")
     fails("draw", "a cat", "--out", tmp_path / "x.png", "--guidance", "0.5", code=2)
 

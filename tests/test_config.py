@@ -35,7 +35,7 @@ def test_the_papers_values_are_the_defaults(recipe: Path) -> None:
     defaults = load_settings(RunSettings, None, ["--data.pairs", "x"])
     assert (defaults.rollout.understanding, defaults.rollout.guidance) == (8, 5.0)
     assert (defaults.pairgrpo.learning_rate, defaults.pairgrpo.beta) == (1e-6, 0.0)
-    assert (defaults.pairgrpo.pairs_per_step, defaults.pairgrpo.steps) == (2, 1200)
+    assert (defaults.pairgrpo.pairs_per_batch, defaults.pairgrpo.steps) == (2, 1200)
 
 
 @pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "digits"])
@@ -44,7 +44,7 @@ def test_every_recipe_loads(name: str) -> None:
     if name.startswith("janus"):
         assert settings.rollout.generation == (8 if name.endswith("1b") else 4)
         assert (settings.reward.generation, settings.reward.hpsv2.version) == ("hpsv2", "2.1")
-        assert settings.pairgrpo.pairs_per_step * settings.pairgrpo.gradient_accumulation == 16
+        assert settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step == 16
 
 
 def test_the_demo_trains_by_its_recipe() -> None:
@@ -62,16 +62,16 @@ def test_no_recipe_is_untested() -> None:
 
 def test_overrides(recipe: Path) -> None:
     words = ["--pairgrpo.learning-rate", "3e-6", "--pairgrpo.pair_weight=linear", "--data.budget", "12"]
-    words += ["--policy.trains", "language_model,aligner", "--policy.device", "0", "--seed=9"]
+    words += ["--policy.trainable", "language_model,aligner", "--policy.device", "0", "--seed=9"]
     settings = load_settings(RunSettings, recipe, words)
     assert settings.pairgrpo.learning_rate == 3e-6
     assert settings.pairgrpo.pair_weight == "linear"
     assert settings.data.budget == 12
-    assert settings.policy.trains == ["language_model", "aligner"]
+    assert settings.policy.trainable == ["language_model", "aligner"]
     assert settings.policy.device == "0"  # a string field keeps a number's text
     assert settings.seed == 9
-    listed = load_settings(RunSettings, recipe, ["--policy.trains", '["aligner"]'])
-    assert listed.policy.trains == ["aligner"]
+    listed = load_settings(RunSettings, recipe, ["--policy.trainable", '["aligner"]'])
+    assert listed.policy.trainable == ["aligner"]
 
 
 def test_none_undoes_a_recipe(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
         (["--learning-rate", "1"], "did you mean --pairgrpo.learning-rate?"),
         (["--lr", "1e-6"], "did you mean --pairgrpo.learning-rate?"),
         (["--steps", "3"], "did you mean --pairgrpo.steps?"),
-        (["--batch-size", "3"], "did you mean --pairgrpo.pairs-per-step?"),
+        (["--batch-size", "3"], "did you mean --pairgrpo.pairs-per-batch?"),
         (["--pairgrpo.lr", "1e-6"], "did you mean --pairgrpo.learning-rate?"),
         (["--model", "x"], "--policy.model"),
         (["--rollot.temprature", "1"], "did you mean --rollout.temperature?"),
@@ -117,7 +117,7 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
         (["--pairgrpo.clip-low", "1"], "--pairgrpo.clip-low is 1, but must be less than 1"),
         (["--pairgrpo.beta", "nan"], "must be a finite number"),
         (["--data.pairing", "pairs"], "is 'pairs', but must be one of 'pairug', 'random', 'unpaired'"),
-        (["--policy.trains", "[]"], "must not be empty"),
+        (["--policy.trainable", "[]"], "must not be empty"),
         (["--seed"], "--seed needs a value"),
         (["seed", "1"], "'seed' is not a setting"),
     ],
@@ -145,7 +145,7 @@ def test_bad_overrides(recipe: Path, words: list[str], expected: str) -> None:
         ("seed = 1\n", "data.pairs is required; set it in the recipe or with --data.pairs VALUE"),
         (
             '[data]\npairs = "x"\n[policy]\ntrains = ["a", 2]\n',
-            "bad.toml: policy.trains is 2, but must be a string",
+            "bad.toml: policy.trainable is 2, but must be a string",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_settings_are_frozen_and_described(recipe: Path) -> None:
     sections: list[type[Settings]] = [RunSettings, *(type(v) for _, v in settings if isinstance(v, Settings))]
     for section in sections[1:]:
         assert all(field.description for field in section.model_fields.values()), section
-    assert "pairgrpo.std_guard" in setting_keys(RunSettings)
+    assert "pairgrpo.std_eps" in setting_keys(RunSettings)
 
 
 def test_imports_no_torch() -> None:

@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def settings(seed: int, pairs: Path) -> RunSettings:
         full = whole(seed, pairs)
-        steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": STEPS, "pairs_per_step": 2})
+        steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": STEPS, "pairs_per_batch": 2})
         return full.model_copy(update={"pairgrpo": steps})
 
     monkeypatch.setattr(demo, "demo_settings", settings)
@@ -36,7 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class StopsAtTheSecondStep(DigitsReward):
-    """Presses Ctrl-C while the second batch of pictures is scored."""
+    """Presses Ctrl-C while the second batch of images is scored."""
 
     calls = 0
 

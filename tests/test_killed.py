@@ -13,8 +13,8 @@ import pytest
 
 from kill_events import chosen, run_child
 from pairuni import demo
-from pairuni.cli.app import evaluation, training
-from pairuni.cli.app import pairs as pairs_commands
+from pairuni.cli import evaluation, training
+from pairuni.cli import pairs as pairs_commands
 from pairuni.config import PairGRPOSettings, RunSettings
 from test_bad_input import House
 
@@ -115,7 +115,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def settings(seed: int, pairs: Path) -> RunSettings:
         full = whole(seed, pairs)
-        steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": 2, "pairs_per_step": 2})
+        steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": 2, "pairs_per_batch": 2})
         return full.model_copy(update={"pairgrpo": steps})
 
     monkeypatch.setattr(demo, "demo_settings", settings)

@@ -1,4 +1,4 @@
-"""The one opener: which files it reads, what it says of others, and that nothing else opens pictures."""
+"""The one opener: which files it reads, what it says of others, and that nothing else opens images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pairuni.io.images import (
     TooManyPixels,
     decode,
     decode_image,
-    open_picture,
+    load_image,
     read_bytes,
     read_header,
 )
@@ -53,7 +53,7 @@ def with_chunk(png: bytes, kind: bytes, content: bytes, *, last: bool = True) ->
     return png[:place] + chunk + png[place:]
 
 
-def test_nothing_else_in_the_package_opens_pictures():
+def test_nothing_else_in_the_package_opens_images():
     opening = []
     for path in Path(pairuni.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -83,13 +83,13 @@ def test_formats_are_told_by_content(tmp_path, kind, suffix, exact):
     data = encoded(RGB if exact else SMOOTH.convert("RGB"), kind)
     path = tmp_path / "a.txt"
     path.write_bytes(data)
-    picture = open_picture(path)
+    picture = load_image(path)
     wanted = NOISE if exact else np.asarray(SMOOTH.convert("RGB"))
     assert (picture.mode, picture.size) == ("RGB", (40, 24))
     assert np.abs(np.asarray(picture).astype(int) - wanted).max() <= (0 if exact else 40)
     assert picture.info == {}, "no profile or tag of the file goes on"
     assert pictures.suffix_of(data) == suffix
-    assert suffix in pictures.PICTURE_SUFFIXES
+    assert suffix in pictures.IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_postscript_never_runs(tmp_path, monkeypatch, data):
 
     monkeypatch.setattr("subprocess.Popen", started)
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(ImageError, match=r"a\.png: not a picture that can be read \(it is a PostScript file"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: not an image that can be read \(it is a PostScript file"):
+        load_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_postscript_never_runs(tmp_path, monkeypatch, data):
         (b"", "is not an image that can be read"),
         (b"hello", "is not an image that can be read"),
         (b"8BPS\0\1" + bytes(64), "a Photoshop file"),
-        (b"\0\0\0\x18ftypheic" + bytes(64), "a HEIC picture"),
+        (b"\0\0\0\x18ftypheic" + bytes(64), "a HEIC image"),
         (b"\n<!DOCTYPE html><html></html>", "a web page"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG picture"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG image"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
         (encoded(RGB, "PNG")[:60], "cannot be decoded"),
         (encoded(RGB, "PNG")[:-200], "cannot be decoded"),
     ],
 )
-def test_what_is_no_picture_is_said(data, said):
+def test_what_is_no_image_is_said(data, said):
     with pytest.raises(ImageError, match=said) as caught:
         decode(data)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -155,7 +155,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path):
         with pytest.raises(ImageError):
             read_bytes(Path(device))
     with pytest.raises(ImageError):
-        open_picture(Path("/proc/self/environ"))
+        load_image(Path("/proc/self/environ"))
 
 
 def test_large_files_are_not_read(tmp_path, monkeypatch):
@@ -196,14 +196,14 @@ def frames(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_the_first_frame_is_the_picture_and_the_others_are_noted(kind):
+def test_the_first_frame_is_the_image_and_the_others_are_noted(kind):
     decoded = decode(frames(kind))
     assert decoded.traits == {"frames"}
     assert decoded.header.mime is None
     assert np.asarray(decoded.image).reshape(-1, 3).tolist() == [[255, 0, 0]] * 16
 
 
-def test_a_second_picture_of_a_camera_is_no_frame():
+def test_a_second_image_of_a_camera_is_no_frame():
     data = encoded(RGB, "MPO", save_all=True, append_images=[RGB])
     decoded = decode(data)
     assert (decoded.traits, decoded.image.size) == (frozenset(), RGB.size)
@@ -223,7 +223,7 @@ def orientations() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", orientations())
-def test_pictures_are_upright_and_headers_say_so(name):
+def test_images_are_upright_and_headers_say_so(name):
     data = orientations()[name]
     decoded = decode(data)
     assert decoded.image.size == (2, 4) == read_header(data).size
@@ -251,7 +251,7 @@ def transparent() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", transparent())
-def test_white_lies_under_transparent_pictures(name):
+def test_white_lies_under_transparent_images(name):
     data = transparent()[name]
     decoded = decode(data)
     made = np.asarray(decoded.image).astype(int)
@@ -284,7 +284,7 @@ def test_an_alpha_channel_that_hides_nothing_is_not_counted():
         ("PPM", np.array([[0, 30_000, 65535]], np.int32), [0, 117, 255]),
     ],
 )
-def test_deep_pictures_are_scaled(kind, values, wanted):
+def test_deep_images_are_scaled(kind, values, wanted):
     decoded = decode(encoded(Image.fromarray(values), kind))
     assert np.abs(np.asarray(decoded.image)[0, :, 0].astype(int) - wanted).max() <= 1
     assert decoded.header.mime is None
@@ -346,7 +346,7 @@ def test_plain_files_say_their_type():
 
 def test_a_jpeg_may_be_decoded_small(tmp_path):
     Image.new("RGB", (800, 400), "red").save(tmp_path / "a.jpg", exif=exif(6))
-    assert open_picture(tmp_path / "a.jpg", near=100).size == (100, 200)
+    assert load_image(tmp_path / "a.jpg", near=100).size == (100, 200)
 
 
 def samples() -> dict[str, bytes]:
@@ -364,7 +364,7 @@ def samples() -> dict[str, bytes]:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", samples())
 def test_damaged_files_raise_nothing_else(name):
-    """Cut off, with bits flipped, and both: a picture comes out, or the one error in one line."""
+    """Cut off, with bits flipped, and both: an image comes out, or the one error in one line."""
     data = samples()[name]
     rng = np.random.default_rng(len(data))
     for turn in range(60):

@@ -1,4 +1,4 @@
-"""Marks of pictures go at the ends of a text; inside, they are named, and so is what looks like a special token."""
+"""Marks of images go at the ends of a text; inside, they are named, and so is what looks like a special token."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ text = chat({"type": "text", "text": sys.argv[5]})
 inputs = processor(text=[text], generation_mode="image", return_tensors="pt")
 codes = model.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=2.0)
 pixels = model.decode_image_tokens(codes)
-picture = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-Image.fromarray(picture).save(drawing)
+image = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+Image.fromarray(image).save(drawing)
 assert "pairuni" not in sys.modules
 print(json.dumps({"reply": reply.strip(), "codes": codes[0].tolist()}))
 """

@@ -1,4 +1,4 @@
-"""Every mode of a picture becomes the RGB that a person would see: upright, over white, of its own range."""
+"""Every mode of an image becomes the RGB that a person would see: upright, over white, of its own range."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def grey_of(image: Image.Image) -> list[int]:
     return made[..., 0].ravel().tolist()
 
 
-def test_a_plain_picture_is_itself():
+def test_a_plain_image_is_itself():
     image = Image.fromarray(COLOURS)
     assert as_rgb(image) is image
 
@@ -152,13 +152,13 @@ def test_orientation_is_applied_once(orientation, mode, tmp_path):
     Image.fromarray(np.ascontiguousarray(stored)).convert(mode).save(tmp_path / "a.png", exif=exif)
     with Image.open(tmp_path / "a.png") as image:
         rgb = as_rgb(image)
-        assert image.getexif().get(274) == orientation, "the caller's picture is not changed"
+        assert image.getexif().get(274) == orientation, "the caller's image is not changed"
     assert np.abs(np.asarray(rgb).astype(int) - upright).max() <= (8 if mode == "P" else 0)
     assert as_rgb(rgb) is rgb
     assert (np.asarray(as_rgb(rgb.convert("RGBA"))) == np.asarray(rgb)).all(), "not turned a second time"
 
 
-def test_damaged_metadata_leaves_the_picture_as_it_is():
+def test_damaged_metadata_leaves_the_image_as_it_is():
     image = Image.fromarray(COLOURS)
     for exif in (b"", b"Exif\0\0II*\0\xff\xff\xff\xff", b"no exif at all"):
         image.info["exif"] = exif

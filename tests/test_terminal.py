@@ -25,7 +25,8 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 from fake_run import write_fake_run
-from pairuni.cli.app import app, models
+from pairuni.cli import models
+from pairuni.cli.app import app
 from pairuni.console.rich_output import Console
 from pairuni.console.terminal import VisibleStream, print_reply, visible, visible_streams
 from pairuni.training.tracking import Progress
@@ -99,7 +100,7 @@ class House:
             f"--understanding={raw}",
             f"--generation={raw}",
             f"--out={out}",
-            "--completer=scene",
+            "--annotator=scene",
             "--encoder=policy:tiny",
             *more,
         ]
@@ -138,7 +139,7 @@ COMMANDS: dict[str, Words] = {
     "score": lambda h: ["eval", "score", "imgedit", h.write("a.json", HOSTILE), "--data", h.write("b.json", "{}")],
     "score: a task": lambda h: ["eval", "score", HOSTILE, h.write("answers.json", HOSTILE)],
     "compare": lambda h: ["compare", h.write("a.json", json.dumps({"task": HOSTILE}))],
-    "answer: the picture": lambda h: ["answer", h.write("x.png", HOSTILE), "q"],
+    "answer: the image": lambda h: ["answer", h.write("x.png", HOSTILE), "q"],
     "answer: the model": lambda h: ["answer", str(h.root / "a.png"), "q", "--model", str(h.root / NAME)],
     "draw": lambda h: ["draw", HOSTILE, "--out", str(h.root / f"x.{NAME}")],
     "serve-reward": lambda h: ["serve-reward", HOSTILE],

@@ -69,7 +69,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_processor(
     image_size: int = 32, patch_size: int = 8, chat_template: str | None = CHAT_TEMPLATE
 ) -> JanusProcessor:
-    """Processor of pictures of ``image_size`` pixels, (image_size / patch_size)^2 image tokens each."""
+    """Processor of images of ``image_size`` pixels, (image_size / patch_size)^2 image tokens each."""
     image_processor = JanusImageProcessorPil(
         size={"height": image_size, "width": image_size},
         image_mean=[0.5, 0.5, 0.5],

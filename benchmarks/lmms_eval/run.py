@@ -27,7 +27,7 @@ BATCH = 102
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder for data, pictures and lmms-eval's results")
+    parser.add_argument("out", type=Path, help="folder for data, images and lmms-eval's results")
     parser.add_argument("--model", default="tiny", help="checkpoint folder, hub name or tiny")
     parser.add_argument("--items", type=int, default=510, help="held-out items a task")
     parser.add_argument("--device", default="cpu")

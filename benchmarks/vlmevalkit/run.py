@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def write_items(path: Path, count: int) -> None:
-    """A table of VLMEvalKit's custom multiple choice: index, question, A to D, answer, picture as base64."""
+    """A table of VLMEvalKit's custom multiple choice: index, question, A to D, answer, image as base64."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, delimiter="\t")

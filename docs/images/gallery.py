@@ -1,4 +1,4 @@
-"""The picture of the gallery in getting-started: a demo's pairs in Chromium, light at the left, dark at the right.
+"""The image of the gallery in getting-started: a demo's pairs in Chromium, light at the left, dark at the right.
 
 pip install -e ".[browser]"; python docs/images/gallery.py runs/demo docs/images/gallery.png
 """

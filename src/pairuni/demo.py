@@ -20,7 +20,7 @@ from pairuni.config import (
     load_settings,
     to_toml,
 )
-from pairuni.digits.annotator import SceneCompleter
+from pairuni.digits.annotator import SceneAnnotator
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
 from pairuni.distributed.shares import refuse_several
@@ -48,7 +48,7 @@ def demo_settings(seed: int, pairs: Path) -> RunSettings:
         policy=PolicySettings(model="tiny", dtype="float32"),
         data=DataSettings(pairs=pairs),
         rollout=RolloutSettings(guidance=2.0, max_new_tokens=16),
-        pairgrpo=PairGRPOSettings(steps=100, pairs_per_step=16, learning_rate=1e-4, warmup_steps=5),
+        pairgrpo=PairGRPOSettings(steps=100, pairs_per_batch=16, learning_rate=1e-4, warmup_steps=5),
         checkpoint=CheckpointSettings(every=50, keep=1),
         logging=LoggingSettings(samples_every=20),
     )
@@ -109,7 +109,7 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         understanding=[str(world.understanding)],
         generation=[str(world.generation)],
         out=out / "pairug",
-        completer="scene",
+        annotator="scene",
         encoder="policy:tiny",
         matching="sequential",
         clustering="reference",
@@ -119,7 +119,7 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         return build_pairs(
             settings,
             encoder=lambda images: policy.image_features(images).numpy(),
-            completer=SceneCompleter(),
+            annotator=SceneAnnotator(),
             advance=stages.advance,
         )
 

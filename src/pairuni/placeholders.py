@@ -1,6 +1,6 @@
-"""Marks that stand for a picture in other trainers' texts, and special tokens of models, in questions and prompts.
+"""Marks that stand for an image in other trainers' texts, and special tokens of models, in questions and prompts.
 
-A picture reaches the policy beside its question, so that a mark at the ends of a text says nothing and is removed.
+An image reaches the policy beside its question, so that a mark at the ends of a text says nothing and is removed.
 Inside a text it cannot be removed without changing what is asked, and as a special token it would change what the
 model reads: such a text is refused.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-_PICTURE = re.compile(
+_IMAGE = re.compile(
     r"""
     (?:(?:picture|image)[ -]?\d{1,3}:[ ]?)?                     # Picture 1: <|vision_start|>...
     (?:
@@ -29,8 +29,8 @@ _SPECIAL = re.compile(r"<[|｜][^<>|｜\s]{1,48}[|｜]>")
 
 
 def without_placeholders(text: str) -> str:
-    """The text without picture marks at its ends and the white space around them."""
-    marks = [match.span() for match in _PICTURE.finditer(text)]
+    """The text without image marks at its ends and the white space around them."""
+    marks = [match.span() for match in _IMAGE.finditer(text)]
     start, end = 0, len(text)
     for begin, stop in marks:
         if text[start:begin].strip():
@@ -49,7 +49,7 @@ def placeholder_fault(text: str) -> str | None:
     Knows the marks of common trainers and the form of special tokens; a checkpoint may have others
     (``UnifiedPolicy.question_fault``).
     """
-    if found := _PICTURE.search(text):
+    if found := _IMAGE.search(text):
         return f"contains {found[0]}, which stands for a picture in other formats; remove it"
     if found := _SPECIAL.search(text):
         return f"contains {found[0]}, which looks like a special token of a model; remove it"

@@ -61,7 +61,7 @@ def test_the_peers_loop_draws_our_greedy_tokens(policy, greedy):
 
 
 @pytest.mark.parametrize("roll", [transformers_rollout, peers_rollout])
-def test_baselines_sample_every_picture_that_is_asked_for(policy, roll):
+def test_baselines_sample_every_image_that_is_asked_for(policy, roll):
     torch.manual_seed(0)
     tokens = roll(policy, PROMPTS, rollouts=3, temperature=1.0, guidance=5.0)
     assert tokens.shape == (9, policy.image_tokens)

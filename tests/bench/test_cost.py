@@ -60,7 +60,7 @@ def test_decode_bytes_step_by_step(guided):
 
 
 def test_bytes_of_a_janus_pro_step(janus_pro):
-    """Batches of 64 guided pictures against memory times worked out by hand for 3.0 TB/s."""
+    """Batches of 64 guided images against memory times worked out by hand for 3.0 TB/s."""
     name, sizes = janus_pro
     how = {"rollouts": 8, "steps": 576, "guided": True, "itemsize": 2}
     moved = decode_bytes(sizes, [64] * 8, **how)["repeated"]
@@ -80,7 +80,7 @@ def test_update_flops_position_by_position():
 
     vision = 2 * 300 * 5 + 4 * 3 * 6 * 5 * 5
     groups = [
-        Group(prompt=4, completions=(2, 3), modality="text", pictured=True),
+        Group(prompt=4, completions=(2, 3), modality="text", imaged=True),
         Group(prompt=2, completions=(6,), modality="image"),
     ]
     after = trunk(range(4, 5)) + trunk(range(4, 6)) + trunk(range(2, 7))
@@ -93,7 +93,7 @@ def test_update_flops_position_by_position():
 
 
 def test_operations_of_a_janus_pro_step(janus_pro):
-    """One group of 8 pictures and one of 8 answers of 200 tokens, 11,840 tokens: near 6 N T."""
+    """One group of 8 images and one of 8 answers of 200 tokens, 11,840 tokens: near 6 N T."""
     name, sizes = janus_pro
     groups = [
         Group(prompt=64, completions=(576,) * 8, modality="image"),

@@ -64,7 +64,7 @@ def test_a_ladder_sets_every_row_against_the_first(tmp_path):
     ]
     (joint,) = [line for line in lines if line.startswith("| **pairuni-joint**")]
     assert joint.split("|")[5].strip() == ""
-    assert "Answers and pictures together take 1.12 times" in lines[-1]
+    assert "Answers and images together take 1.12 times" in lines[-1]
 
 
 def test_results_come_in_the_order_of_the_list(tmp_path):

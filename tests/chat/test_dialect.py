@@ -8,16 +8,16 @@ from io import BytesIO
 from PIL import Image
 
 from pairuni.chat.endpoint import Dialect
-from pairuni.chat.image import MemoryPicture
+from pairuni.chat.image import MemoryImage
 from pairuni.chat.request import PlainRequest
 
-PICTURE = Image.new("RGB", (40, 20), "red")
+IMAGE = Image.new("RGB", (40, 20), "red")
 
 
-def test_texts_and_pictures_keep_their_order() -> None:
+def test_texts_and_images_keep_their_order() -> None:
     request = PlainRequest(
         model="m",
-        content=("before", MemoryPicture(PICTURE), "after", MemoryPicture(PICTURE, 10)),
+        content=("before", MemoryImage(IMAGE), "after", MemoryImage(IMAGE, 10)),
         max_tokens=7,
     )
     body = Dialect().body(request)
@@ -30,7 +30,7 @@ def test_texts_and_pictures_keep_their_order() -> None:
         assert kind == "data:image/png"
         sizes.append(Image.open(BytesIO(base64.b64decode(data))).size)
     assert sizes == [(40, 20), (10, 5)]
-    assert PICTURE.size == (40, 20)
+    assert IMAGE.size == (40, 20)
 
 
 def test_json_is_asked_for_where_there_is_a_schema() -> None:

@@ -96,7 +96,7 @@ START = "<|start|>assistant"
         (f"analysis<|message|>3 and 4<|end|>{START}<|channel|>final<|message|>7<|return|>", "7"),
         ("final<|message|>7<|return|>", "7"),
         ("analysisCount: 3 and 4.assistantfinal7", "7"),
-        ("analysis of the picture: 7", "analysis of the picture: 7"),
+        ("analysis of the image: 7", "analysis of the image: 7"),
     ],
 )
 def test_channels(reply: str, rest: str) -> None:

@@ -20,7 +20,7 @@ from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.completion import CompletionReport, complete
 from pairuni.pairug.completion.costs import usage_of
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 
 KEY = "sk-proj-0123456789-very-secret"
 PRICED = {"price_input": 1.0, "price_output": 1.0}
@@ -81,8 +81,8 @@ def run(one: RawServer, folder: Path, count: int = 4, **settings: Any) -> Comple
     chosen = CompletionSettings(**given)
     store = store_in(folder)
     try:
-        completer = ModelCompleter("endpoint", chosen, Endpoint(chosen, backoff=0.01))
-        return complete(made_samples(folder, count), completer, 3, store=store)
+        annotator = ModelAnnotator("endpoint", chosen, Endpoint(chosen, backoff=0.01))
+        return complete(made_samples(folder, count), annotator, 3, store=store)
     finally:
         store.close()
 
@@ -163,8 +163,8 @@ NO_ANSWERS: dict[str, tuple[Says, str]] = {
         "502: Provider error: overheated",
     ),
     "an error that is refused": (
-        lambda *_: {"error": {"message": "bad picture", "type": "invalid_request_error"}},
-        "says 200 with the error invalid_request_error: bad picture",
+        lambda *_: {"error": {"message": "bad image", "type": "invalid_request_error"}},
+        "says 200 with the error invalid_request_error: bad image",
     ),
 }
 

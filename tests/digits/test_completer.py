@@ -1,4 +1,4 @@
-"""The scene completer: captions that hold every fact, questions of what is named, and no lie let through."""
+"""The scene annotator: captions that hold every fact, questions of what is named, and no lie let through."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairuni.digits.annotator import SceneCompleter, answerable
+from pairuni.digits.annotator import SceneAnnotator, answerable
 from pairuni.digits.language import NUMBERS, caption, parse
 from pairuni.digits.prompts import scene_for
 from pairuni.digits.questions import LETTER_SUFFIX, without_options
@@ -48,9 +48,9 @@ def drawn(prompt: str, row: int = 0) -> GenerationSample:
 
 
 def test_captions_hold_every_fact(world: World) -> None:
-    completer = SceneCompleter()
+    annotator = SceneAnnotator()
     for sample in read_understanding(world.understanding):
-        written = completer.caption(sample, None)
+        written = annotator.caption(sample, None)
         things = (sample.model_extra or {})["scene"]
         told = [(w.place, w.digit, w.colour) for w in parse(written).wanted]
         assert told == [(t["place"], t["digit"], t["colour"]) for t in things]
@@ -67,14 +67,14 @@ def test_captions_hold_every_fact(world: World) -> None:
         *("a two above a six", "a two left of a six", "a green three top left and a blue three top right"),
     ],
 )
-def test_answerable_questions_have_one_answer_in_any_such_picture(prompt: str) -> None:
+def test_answerable_questions_have_one_answer_in_any_such_image(prompt: str) -> None:
     questions = answerable(parse(prompt))
     assert questions
     rng = np.random.default_rng(0)
     scenes = [scene_for(parse(prompt), rng, None) for _ in range(300)]
     for question in questions:
         assert {literal_answer(scene, question.text) for scene in scenes} == {question.answer}
-    # And none is forgotten: whatever all the pictures agree on is among them.
+    # And none is forgotten: whatever all the images agree on is among them.
     texts = {question.text for question in questions}
     for text in ("how many digits are red?", "which digit is red?", "what is the sum of the digits?"):
         agreed = {literal_answer(scene, text) for scene in scenes}
@@ -82,12 +82,12 @@ def test_answerable_questions_have_one_answer_in_any_such_picture(prompt: str) -
 
 
 def test_questions_are_about_what_the_prompt_names() -> None:
-    completer = SceneCompleter()
+    annotator = SceneAnnotator()
     prompts = ["a seven", "a red seven", "three twos", "a two above a six", "a red two and a blue six"]
     with_options = 0
     for row in range(300):
         prompt = prompts[row % len(prompts)]
-        question, answer = completer.question(drawn(prompt, row), None)
+        question, answer = annotator.question(drawn(prompt, row), None)
         with_options += question.endswith(LETTER_SUFFIX)
         text, answer = without_options(question, answer)
         words = text.removesuffix("?").split()
@@ -101,16 +101,16 @@ def test_questions_are_about_what_the_prompt_names() -> None:
 
 
 def test_a_sample_keeps_its_question_and_feedback_brings_another() -> None:
-    completer = SceneCompleter()
+    annotator = SceneAnnotator()
     sample = drawn("a red two and a blue six")
-    assert completer.question(sample, None) == completer.question(sample, None)
-    assert len({completer.question(sample, feedback) for feedback in (None, "a", "b", "c", "d")}) > 1
+    assert annotator.question(sample, None) == annotator.question(sample, None)
+    assert len({annotator.question(sample, feedback) for feedback in (None, "a", "b", "c", "d")}) > 1
 
 
 def test_what_it_writes_passes_the_first_time(world: World, tmp_path: Path) -> None:
     samples = [*read_understanding(world.understanding), *read_generation(world.generation)]
     with AnswerStore(tmp_path / "answers.jsonl") as store:
-        report = complete(samples, SceneCompleter(), max_tries=1, store=store)
+        report = complete(samples, SceneAnnotator(), max_tries=1, store=store)
     assert report.dropped == []
     assert report.tries == len(report.quadruples) == len(samples)
 
@@ -136,13 +136,13 @@ def test_what_it_writes_passes_the_first_time(world: World, tmp_path: Path) -> N
     ],
 )
 def test_verify_refuses(changed: dict[str, str], reason: str) -> None:
-    assert SceneCompleter().verify(quadruple()).ok
-    verdict = SceneCompleter().verify(quadruple(**changed))
+    assert SceneAnnotator().verify(quadruple()).ok
+    verdict = SceneAnnotator().verify(quadruple(**changed))
     assert not verdict.ok
     assert reason in verdict.reason
 
 
-class Liar(SceneCompleter):
+class Liar(SceneAnnotator):
     """Names the wrong colour, and answers one too many."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
@@ -154,7 +154,7 @@ class Liar(SceneCompleter):
         return "how many digits are there?", NUMBERS[len(parse(sample.prompt).wanted) + 1]
 
 
-class Shy(SceneCompleter):
+class Shy(SceneAnnotator):
     """Errs until it is told."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
@@ -183,14 +183,14 @@ def test_feedback_mends(world: World, tmp_path: Path) -> None:
 def test_records_without_a_scene_are_a_sentence() -> None:
     bare = UnderstandingSample(id="u", image_path="a.png", question="q", answer="a")
     with pytest.raises(ValueError, match="has no scene"):
-        SceneCompleter().caption(bare, None)
+        SceneAnnotator().caption(bare, None)
     for scene in ([{"place": "middle", "digit": 1, "colour": "red"}], [{"digit": 1}], ["seven"]):
         strange = UnderstandingSample.model_validate({**bare.model_dump(), "scene": scene})
         with pytest.raises(ValueError, match="not of the digits world"):
-            SceneCompleter().caption(strange, None)
+            SceneAnnotator().caption(strange, None)
 
 
-def test_a_prompt_that_no_picture_shows_is_a_sentence() -> None:
+def test_a_prompt_that_no_image_shows_is_a_sentence() -> None:
     for prompt in ("a one top left and a two top left", "a one and a one and a one and a one and a two"):
         with pytest.raises(ValueError, match="no picture of the digits world can show"):
-            SceneCompleter().question(drawn(prompt), None)
+            SceneAnnotator().question(drawn(prompt), None)

@@ -29,7 +29,7 @@ Made = Callable[[], Detector]
 
 
 def cells(fill: Callable[[NDArray[np.uint8], NDArray[np.int64]], None], rng: np.random.Generator) -> NDArray:
-    """A picture of which ``fill`` paints the four places, each in a colour of the world."""
+    """An image of which ``fill`` paints the four places, each in a colour of the world."""
     picture = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
     for row, column in PLACES.values():
         cell = picture[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
@@ -137,7 +137,7 @@ def test_readings_do_not_depend_on_the_batch(detector: Made) -> None:
 
 
 @DETECTORS
-def test_empty_pictures_hold_nothing(detector: Made) -> None:
+def test_empty_images_hold_nothing(detector: Made) -> None:
     black = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
     readings = detector().read([black, black + 20])
     assert [reading.things for reading in readings] == [(), ()]

@@ -23,7 +23,7 @@ COUNT = 150
 
 
 class Ruled:
-    """Right where ``right`` says so, by the item's place in the order; else a wrong letter or no picture."""
+    """Right where ``right`` says so, by the item's place in the order; else a wrong letter or no image."""
 
     def __init__(self, items: HeldOut, right) -> None:
         self.answers = {id(item.image): item.question.answer for item in items.understanding}

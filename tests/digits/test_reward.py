@@ -33,7 +33,7 @@ def a_request(rng: np.random.Generator, row: int) -> Request:
 
 
 def spoiled(rng: np.random.Generator, request: Request) -> list[Seen]:
-    """A picture that shows the request with some facts changed and some things dropped or added."""
+    """An image that shows the request with some facts changed and some things dropped or added."""
     things = seen_of(scene_for(request, rng, None))
     for index, thing in enumerate(things):
         if rng.random() < 0.4:
@@ -63,7 +63,7 @@ def test_grades_equal_the_oracle_and_stay_between_zero_and_one() -> None:
     assert len(set(grades)) > 10
 
 
-def test_one_only_for_a_picture_wholly_right() -> None:
+def test_one_only_for_a_image_wholly_right() -> None:
     rng = np.random.default_rng(1)
     both = {True: 0, False: 0}
     for row in range(2000):
@@ -124,11 +124,11 @@ def test_a_colour_that_is_none_of_the_worlds_costs() -> None:
     assert grade(parse("a red seven"), [Seen("top left", 7, "red")]) == 1.0
 
 
-def test_an_empty_picture_earns_nothing() -> None:
+def test_an_empty_image_earns_nothing() -> None:
     assert grade(parse("a red seven"), []) == 0.0
 
 
-def test_pictures_in_scores_out() -> None:
+def test_images_in_scores_out() -> None:
     rng = np.random.default_rng(4)
     requests = [a_request(rng, row) for row in range(60)]
     records = [

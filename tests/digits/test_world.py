@@ -76,7 +76,7 @@ def test_scans_of_the_groups_never_cross() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "held-out"])
-def test_pictures_are_drawn_with_scans_of_their_split(split: str) -> None:
+def test_images_are_drawn_with_scans_of_their_split(split: str) -> None:
     everything = np.concatenate([load_scans("train").glyphs, load_scans("held-out").glyphs])
     ids = np.concatenate([load_scans("train").ids, load_scans("held-out").ids])
     unit = everything.reshape(len(everything), -1)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairuni.config import PairsSettings
-from pairuni.digits.annotator import SceneCompleter
+from pairuni.digits.annotator import SceneAnnotator
 from pairuni.digits.language import parse
 from pairuni.digits.questions import without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import write_world
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion.completion import make_completer
+from pairuni.pairug.completion.completion import make_annotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from reference.digits_world import literal_answer, literal_satisfies
 
@@ -39,9 +39,9 @@ def test_from_raw_files_to_true_pairs(tmp_path: Path) -> None:
     settings = PairsSettings(
         understanding=world.understanding, generation=world.generation, out=tmp_path / "pairug", clusters=8
     )
-    completer = make_completer("scene")
-    assert isinstance(completer, SceneCompleter)
-    summary = build_pairs(settings, encoder=mean_colours, completer=completer)
+    annotator = make_annotator("scene")
+    assert isinstance(annotator, SceneAnnotator)
+    summary = build_pairs(settings, encoder=mean_colours, annotator=annotator)
     assert (summary.samples, summary.quadruples, summary.dropped, summary.tries) == (120, 120, 0, 120)
     assert list(iter_problems(settings.out / "pairs.jsonl")) == []
     assert digests(tmp_path / "world") == raw

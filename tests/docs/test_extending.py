@@ -51,7 +51,7 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture
 def raw(here: Path) -> tuple[Path, Path]:
-    """Six questions and six captions about plain pictures, three colours of each."""
+    """Six questions and six captions about plain images, three colours of each."""
     colours = ["red", "lime", "blue"]
     understanding, generation = here / "u", here / "g"
     rows = []
@@ -87,7 +87,7 @@ def test_the_page_has_the_files() -> None:
         "captions_folder.py",
         "mine.toml",
         "my_rewards.py",
-        "objects_completer.py",
+        "objects_annotator.py",
         "train_mine.py",
     ]
 
@@ -141,18 +141,18 @@ def test_rewards_by_name(here: Path) -> None:
     assert scores == pytest.approx([1.0, 0.97, 0.0])
 
 
-def test_the_command_takes_own_completers(here: Path, raw: tuple[Path, Path]) -> None:
-    """They find pictures as the page says: image_path opens from the working directory."""
+def test_the_command_takes_own_annotators(here: Path, raw: tuple[Path, Path]) -> None:
+    """They find images as the page says: image_path opens from the working directory."""
     words = ["pairs", "build", "--understanding", str(raw[0]), "--generation", str(raw[1]), "--out", "made"]
     (here / "looking.py").write_text(
         "from pathlib import Path\n"
-        "from objects_completer import ObjectsCompleter\n"
-        "class Looking(ObjectsCompleter):\n"
+        "from objects_annotator import ObjectsAnnotator\n"
+        "class Looking(ObjectsAnnotator):\n"
         "    def caption(self, sample, feedback):\n"
         "        assert Path(sample.image_path).is_file()\n"
         "        return super().caption(sample, feedback)\n"
     )
-    outcome = CliRunner().invoke(app, [*words, "--completer", "looking:Looking", "--encoder", "policy:tiny"])
+    outcome = CliRunner().invoke(app, [*words, "--annotator", "looking:Looking", "--encoder", "policy:tiny"])
     sys.modules.pop("looking", None)
     assert outcome.exit_code == 0, outcome.output
     assert "12 completed, 0 dropped" in outcome.output

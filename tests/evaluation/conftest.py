@@ -1,4 +1,4 @@
-"""The benchmarks' own files, which lie beside the repository where there are any, and stand-ins for their pictures."""
+"""The benchmarks' own files, which lie beside the repository where there are any, and stand-ins for their images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def benchmarks() -> Path:
 
 
 @pytest.fixture(scope="session")
-def coco_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small picture under each name that POPE asks for."""
+def coco_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image under each name that POPE asks for."""
     folder = tmp_path_factory.mktemp("val2014")
     rows = [json.loads(line) for path in FILES.glob("pope/*.json") for line in path.read_text().splitlines()]
     for number, name in enumerate(sorted({row["image"] for row in rows})):

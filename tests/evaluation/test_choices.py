@@ -75,7 +75,7 @@ def test_mmstar_of_the_hub(tmp_path: Path) -> None:
     assert again.parts == result.parts
 
 
-def test_mmstar_of_vlmevalkit_with_a_picture_that_two_rows_share(tmp_path: Path) -> None:
+def test_mmstar_of_vlmevalkit_with_a_image_that_two_rows_share(tmp_path: Path) -> None:
     rows = [
         {**row, "image": "0" if row["index"] == 1 else base64.b64encode(png((8, 8))).decode()}
         for row in stars()
@@ -131,7 +131,7 @@ def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     official, strict = run_benchmark(benchmark, model, tmp_path / "run", Share())
     assert set(model.policy.sizes) == {(70, 20), (8, 8)}
     assert official.score == strict.score == 50
-    assert official.counts["several pictures side by side in one"] == 30
+    assert official.counts["several images side by side in one"] == 30
     answers = tmp_path / "run" / "answers"
     written = json.loads((answers / "Art" / "output.json").read_text())
     assert written[0]["index2ans"] == {"A": "one", "B": "two's", "C": "<image 2>"}

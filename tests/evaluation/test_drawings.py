@@ -98,7 +98,7 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
     assert len(read_results(tmp_path / "results-rules-of-this-test.jsonl")) == 48
 
 
-def test_pictures_that_are_gone_are_drawn_again_and_others_stay(benchmarks: Path, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_drawn_again_and_others_stay(benchmarks: Path, tmp_path: Path) -> None:
     def drawn() -> dict[Path, bytes]:
         benchmark = geneval_benchmark(benchmarks / "geneval", tmp_path / "run", samples=2, limit=12)
         assert run_benchmark(benchmark, tiny(), tmp_path / "run", Share()) == []
@@ -355,11 +355,9 @@ def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
 
 
 def test_a_judge_that_answers_nobody_stops_the_run(benchmarks: Path, tmp_path: Path) -> None:
-    with ChatServer(lambda ask: "status 400 no pictures, please") as server:
+    with ChatServer(lambda ask: "status 400 no images, please") as server:
         benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, limit=60, judge=judged_by(server))
-        with pytest.raises(
-            RuntimeError, match=r"judge seer: 20 pictures got no marks, .*no pictures, please"
-        ):
+        with pytest.raises(RuntimeError, match=r"judge seer: 20 images got no marks, .*no images, please"):
             run_benchmark(benchmark, tiny(), tmp_path, Share())
 
 
@@ -407,4 +405,4 @@ def test_a_judge_s_empty_replies_are_not_stored(benchmarks: Path, tmp_path: Path
 def test_no_policy_edits() -> None:
     ended = CliRunner().invoke(app, ["eval", "imgedit"])
     assert ended.exit_code == 1
-    assert "cannot edit pictures" in ended.output
+    assert "cannot edit images" in ended.output

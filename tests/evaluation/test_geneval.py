@@ -13,7 +13,7 @@ import pytest
 from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
     Judged,
-    picture_path,
+    image_path,
     read_prompts,
     read_results,
     score,
@@ -26,7 +26,7 @@ from pairuni.rewards.composition.rules import COLOURS, Verdict, judge, kept, pos
 from reference import benchmark_rules
 
 
-def test_pictures_of_one_prompt_are_not_counted_as_independent() -> None:
+def test_images_of_one_prompt_are_not_counted_as_independent() -> None:
     def judged(samples: int) -> list[Judged]:
         return [
             Judged(
@@ -189,7 +189,7 @@ def test_the_overall_is_the_mean_of_six(tmp_path: Path) -> None:
         zip(TASKS, (0, 25, 50, 75, 100, 0), strict=True)
     )
     assert result.score == pytest.approx(250 / 6)
-    assert result.parts["pictures right"] == pytest.approx(100 * 18 / 32)
+    assert result.parts["images right"] == pytest.approx(100 * 18 / 32)
     assert result.parts["prompts right once"] == pytest.approx(100 * 6 / 8)
     assert result.settings["prompts"] == "rewritten"
     photos = [replace(one, metadata={**one.metadata, "prompt": "a photo of a dog"}) for one in back]
@@ -201,7 +201,7 @@ def test_the_overall_is_the_mean_of_six(tmp_path: Path) -> None:
         score([one for one in back if one.metadata["tag"] != "color_attr"], detector="a detector")
 
 
-def test_the_folder_of_pictures(tmp_path: Path) -> None:
+def test_the_folder_of_images(tmp_path: Path) -> None:
     metadata = {
         "tag": "single_object",
         "include": [{"class": "bench", "count": 1}],
@@ -209,7 +209,7 @@ def test_the_folder_of_pictures(tmp_path: Path) -> None:
     }
     write_prompt(tmp_path, 7, metadata)
     assert json.loads((tmp_path / "00007" / "metadata.jsonl").read_text()) == metadata
-    assert picture_path(tmp_path, 7, 3) == tmp_path / "00007" / "samples" / "00003.png"
+    assert image_path(tmp_path, 7, 3) == tmp_path / "00007" / "samples" / "00003.png"
 
 
 def test_names_are_genevals(benchmarks: Path) -> None:

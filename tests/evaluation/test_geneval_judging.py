@@ -18,7 +18,7 @@ from pairuni.cli.app import app
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
-    picture_path,
+    image_path,
     read_prompts,
     read_results,
     score,
@@ -33,7 +33,7 @@ from reference import benchmark_rules
 
 
 class Scripted:
-    """A detector whose pictures say by their first pixel which row of the script is theirs."""
+    """A detector whose images say by their first pixel which row of the script is theirs."""
 
     name, names_colours = "scripted", False
 
@@ -66,7 +66,7 @@ def draw(folder: Path, prompts: Sequence[dict[str, Any]], samples: int) -> None:
     for number, metadata in enumerate(prompts):
         write_prompt(folder, number, metadata)
         for sample in range(samples):
-            path = picture_path(folder, number, sample)
+            path = image_path(folder, number, sample)
             path.parent.mkdir(exist_ok=True)
             row = number * samples + sample
             Image.new("RGB", (8, 8), (row // 256, row % 256, 0)).save(path)
@@ -102,7 +102,7 @@ def test_every_kind_against_the_official_rules(benchmarks: Path, tmp_path: Path)
     decided: Counter[tuple[str, bool]] = Counter()
     for row, one in enumerate(judged):
         metadata = prompts[row // 4]
-        assert one.filename == str(picture_path(tmp_path / "drawn", row // 4, row % 4))
+        assert one.filename == str(image_path(tmp_path / "drawn", row // 4, row % 4))
         literal: dict[str, list[tuple[np.ndarray, str]]] = {}
         for name in {found.label for found in script[row]}:
             objects = [found for found in script[row] if found.label == name]
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_and_nothing_is_judged_twice(tmp_path: Path) -> No
     assert [one.verdict.correct for one in judged] == [row % 3 > 0 for row in range(20)]
     assert detector.looked_at == Counter(range(20))
     # One that is drawn anew is judged anew, and so are all when another one judges.
-    Image.new("RGB", (8, 8), (0, 1, 0)).save(picture_path(tmp_path / "drawn", 0, 0))
+    Image.new("RGB", (8, 8), (0, 1, 0)).save(image_path(tmp_path / "drawn", 0, 0))
     again = judge_folder(tmp_path / "drawn", look, records, batch_size=4)
     assert again is not None
     assert again[0].verdict.correct
@@ -160,7 +160,7 @@ def test_a_stopped_run_goes_on_and_nothing_is_judged_twice(tmp_path: Path) -> No
     assert sum(detector.looked_at.values()) == 41
 
 
-def test_processes_share_the_pictures(tmp_path: Path) -> None:
+def test_processes_share_the_images(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", dogs(9), samples=1)
     whole = judge_folder(tmp_path / "drawn", Looking(scripted(9), Paint({})), tmp_path / "alone")
     detectors = [scripted(9), scripted(9)]
@@ -185,16 +185,16 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"00000/metadata\.jsonl: no such file"):
         read_folder(tmp_path, labels)
     draw(tmp_path, dogs(3), samples=0)
-    with pytest.raises(ValueError, match=r"00000/samples: 0 pictures .* there must be some.* 3 of 3"):
+    with pytest.raises(ValueError, match=r"00000/samples: 0 images .* there must be some.* 3 of 3"):
         read_folder(tmp_path, labels)
     draw(tmp_path, dogs(3), samples=2)
     (tmp_path / "00000" / "grid.png").write_bytes(b"left alone")
     assert len(read_folder(tmp_path, labels)) == 6
-    picture_path(tmp_path, 1, 1).unlink()
-    with pytest.raises(ValueError, match=r"00001/samples: 1 pictures .* others? prompts have 2.* 1 of 3"):
+    image_path(tmp_path, 1, 1).unlink()
+    with pytest.raises(ValueError, match=r"00001/samples: 1 images .* others? prompts have 2.* 1 of 3"):
         read_folder(tmp_path, labels)
-    picture_path(tmp_path, 1, 1).write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"00001/samples/00001\.png: not a picture that can be read"):
+    image_path(tmp_path, 1, 1).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"00001/samples/00001\.png: not an image that can be read"):
         judge_folder(tmp_path, Looking(scripted(9), Paint({})), tmp_path / "records")
     with pytest.raises(
         ValueError, match=r"00000/metadata\.jsonl: clause 0 of 'include' names the class 'dog'"
@@ -220,7 +220,7 @@ def test_the_command_writes_official_results_and_the_score(tmp_path: Path) -> No
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert "GenEval" in result.output
-    assert f"6 pictures: {out}" in result.output
+    assert f"6 images: {out}" in result.output
     assert [one.metadata["tag"] for one in read_results(out)] == list(TASKS)
     scored = CliRunner().invoke(app, ["eval", "score", "geneval", str(out), "--judge", "tiny"])
     assert scored.exit_code == 0, scored.output

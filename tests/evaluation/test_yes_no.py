@@ -39,7 +39,7 @@ def echo_model(reply: Callable[[str], str], **settings: Any) -> Model:
 
 
 @pytest.fixture
-def mme_pictures(benchmarks: Path, tmp_path: Path) -> Path:
+def mme_images(benchmarks: Path, tmp_path: Path) -> Path:
     for category, rows in read_questions(benchmarks / "mme" / "LaVIN").items():
         (tmp_path / "mme" / category).mkdir(parents=True)
         for row in rows:
@@ -48,9 +48,9 @@ def mme_pictures(benchmarks: Path, tmp_path: Path) -> Path:
 
 
 def test_pope_asks_each_question_once_with_the_prompt_of_janus(
-    benchmarks: Path, coco_pictures: Path, tmp_path: Path
+    benchmarks: Path, coco_images: Path, tmp_path: Path
 ) -> None:
-    benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_pictures)
+    benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_images)
     assert len(benchmark.asks) == 5127
     assert benchmark.subset is None
     truths = {
@@ -73,17 +73,17 @@ def test_pope_asks_each_question_once_with_the_prompt_of_janus(
 
 
 def test_mme_writes_the_files_that_it_is_scored_by(
-    benchmarks: Path, mme_pictures: Path, tmp_path: Path
+    benchmarks: Path, mme_images: Path, tmp_path: Path
 ) -> None:
     lavin = mme.read_answers(benchmarks / "mme" / "LaVIN")
     by_question = {row.question: row.reply for rows in lavin.values() for row in rows}
-    benchmark = mme_benchmark(benchmarks / "mme" / "LaVIN", tmp_path / "run", images=mme_pictures, limit=140)
+    benchmark = mme_benchmark(benchmarks / "mme" / "LaVIN", tmp_path / "run", images=mme_images, limit=140)
     assert len(benchmark.asks) == 280
     model = echo_model(lambda asked: by_question[asked.partition("\n")[0]], batch_size=50)
     results = run_benchmark(benchmark, model, tmp_path / "run", Share())
     assert [result.benchmark for result in results] == ["MME-Perception", "MME-Cognition"]
     assert results[0].protocol == "official, partial (200 of 2,114)"
-    assert "140 of 1,187 pictures" in results[0].settings["subset"]
+    assert "140 of 1,187 images" in results[0].settings["subset"]
     assert set(results[0].counts.values()) == {20, 0}
     written = score_files("mme", Given(paths=[tmp_path / "run" / "answers"]))
     assert [one.parts for one in written] == [one.parts for one in results]
@@ -129,12 +129,12 @@ def test_a_subset_has_something_of_all_parts_and_no_side() -> None:
 
 
 def test_pope_killed_and_resumed_by_two_processes_asks_nothing_twice(
-    benchmarks: Path, coco_pictures: Path, tmp_path: Path, killed: Any, recorded: Any
+    benchmarks: Path, coco_images: Path, tmp_path: Path, killed: Any, recorded: Any
 ) -> None:
-    words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_pictures)]
+    words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_images)]
     words += ["--limit", "150", "--max-new-tokens", "4", "--batch-size", "8", "--device", "cpu"]
     whole = pope_benchmark(
-        benchmarks / "pope", tmp_path / "whole", images=coco_pictures, limit=150, max_new_tokens=4
+        benchmarks / "pope", tmp_path / "whole", images=coco_images, limit=150, max_new_tokens=4
     )
     out = tmp_path / "run"
     killed(*words, "--out", str(out)).kill_when(lambda: len(recorded(out)) >= 8)
@@ -154,14 +154,14 @@ def test_pope_killed_and_resumed_by_two_processes_asks_nothing_twice(
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_another_run_is_not_mixed_in(benchmarks: Path, coco_pictures: Path, tmp_path: Path) -> None:
+def test_another_run_is_not_mixed_in(benchmarks: Path, coco_images: Path, tmp_path: Path) -> None:
     def run(limit: int, **settings: Any) -> None:
-        benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_pictures, limit=limit)
+        benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_images, limit=limit)
         run_benchmark(benchmark, echo_model(lambda asked: "yes", **settings), tmp_path, Share())
 
     run(30)
     model_asked_again = echo_model(lambda asked: "no")
-    benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_pictures, limit=30)
+    benchmark = pope_benchmark(benchmarks / "pope", tmp_path, images=coco_images, limit=30)
     run_benchmark(benchmark, model_asked_again, tmp_path, Share())
     assert model_asked_again.policy.asked == []
     with pytest.raises(ValueError, match=r"holds another run .*batch size was 64, is 32.*give a new --out"):
@@ -171,7 +171,7 @@ def test_another_run_is_not_mixed_in(benchmarks: Path, coco_pictures: Path, tmp_
 
 
 def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
-    benchmarks: Path, coco_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Any
+    benchmarks: Path, coco_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Any
 ) -> None:
     policy = Echo(lambda asked: "yes")
 
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
 
     policy.sample_text = interrupted
     monkeypatch.setattr(running, "load_model", lambda *given, **settings: policy)
-    words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_pictures)]
+    words = ["eval", "pope", "--data", str(benchmarks / "pope"), "--images", str(coco_images)]
     words += ["--limit", "60", "--batch-size", "10", "--device", "cpu", "--out", str(tmp_path / "run")]
     stopped = CliRunner().invoke(app, words)
     assert stopped.exit_code == 130

@@ -28,7 +28,7 @@ from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.wise import marks_in
 from pairuni.evaluation.result import read_result
 from pairuni.evaluation.tasks import Given, score_files
-from pairuni.io.images import open_picture
+from pairuni.io.images import load_image
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import Reading
@@ -177,7 +177,7 @@ def _use_rows(folder: Path) -> None:
 def _make_settings(folder: Path) -> None:
     words = ["--data.pairs", "pairs.jsonl", "--reward.generation", "hpsv2"]
     (folder / "run.toml").write_text(to_toml(load_settings(RunSettings, None, words)))
-    words = ["--understanding", "u.jsonl", "--generation", "g.jsonl", "--out", "o", "--completer", "digits"]
+    words = ["--understanding", "u.jsonl", "--generation", "g.jsonl", "--out", "o", "--annotator", "digits"]
     (folder / "build.toml").write_text(to_toml(load_settings(PairsSettings, None, words)))
 
 
@@ -186,7 +186,7 @@ def _use_settings(folder: Path) -> None:
     load_settings(PairsSettings, folder / "build.toml")
 
 
-def _make_pictures(folder: Path) -> None:
+def _make_images(folder: Path) -> None:
     image = Image.open(io.BytesIO(png(1, (24, 17))))
     exif = Image.Exif()
     exif[274] = 6
@@ -203,11 +203,11 @@ def _make_pictures(folder: Path) -> None:
     image.convert("CMYK").save(folder / "cmyk.jpg")
 
 
-def _use_pictures(folder: Path) -> None:
+def _use_images(folder: Path) -> None:
     faults = []
     for path in sorted(folder.iterdir()):
         try:
-            assert open_picture(path).mode == "RGB"
+            assert load_image(path).mode == "RGB"
         except ValueError as error:
             faults.append(str(error))
     raise_for(faults)
@@ -343,7 +343,7 @@ TARGETS = (
     Target("pair files as parquet", _make_parquet, "*.parquet", _use_parquet),
     Target("raw data", _make_rows, "*", _use_rows),
     Target("settings", _make_settings, "*.toml", _use_settings),
-    Target("pictures", _make_pictures, "*", _use_pictures),
+    Target("pictures", _make_images, "*", _use_images),
     Target("checkpoints", _make_checkpoint, "*", _use_checkpoint),
     Target("run folders", _make_run, "*", _use_run),
     Target("replies", _make_replies, "*.txt", _use_replies),

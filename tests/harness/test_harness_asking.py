@@ -1,4 +1,4 @@
-"""Requests of a harness: settings, stops, pictures, batches."""
+"""Requests of a harness: settings, stops, images, batches."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from pairuni.harness.asking import (
     answers,
     before_stop,
     check_several_images,
-    one_picture,
+    one_image,
 )
 
 
@@ -58,44 +58,44 @@ def test_the_first_stop_ends_an_answer():
     assert before_stop("Q: one", ("Q:",)) == ""
 
 
-def test_no_picture_or_one():
+def test_no_image_or_one():
     grey = Image.new("LA", (3, 4), (7, 255))
-    assert one_picture([], "error") is None
-    assert one_picture([None], "error") is None
-    alone = one_picture([grey], "error")
+    assert one_image([], "error") is None
+    assert one_image([None], "error") is None
+    alone = one_image([grey], "error")
     assert (alone.mode, alone.size, alone.getpixel((0, 0))) == ("RGB", (3, 4), (7, 7, 7))
 
 
-def test_several_pictures():
+def test_several_images():
     red, blue = Image.new("RGB", (10, 20), "red"), Image.new("RGB", (8, 10), "blue")
-    with pytest.raises(ValueError, match=r"has 2 pictures.*several_images to row"):
-        one_picture([red, blue], "error")
-    assert one_picture([red, blue], "first") == red
-    row = one_picture([red, blue], "row")
+    with pytest.raises(ValueError, match=r"has 2 images.*several_images to row"):
+        one_image([red, blue], "error")
+    assert one_image([red, blue], "first") == red
+    row = one_image([red, blue], "row")
     assert row.size == (10 + 16, 20)
     assert row.getpixel((9, 19)) == (255, 0, 0)
     assert row.getpixel((10, 0)) == row.getpixel((25, 19)) == (0, 0, 255)
 
 
-def test_pictures_by_path(tmp_path):
+def test_images_by_path(tmp_path):
     Image.new("RGB", (5, 6), "green").save(tmp_path / "green.PNG")
-    assert one_picture([str(tmp_path / "green.PNG")], "error").size == (5, 6)
-    with pytest.raises(ValueError, match=r"film\.mp4', which is no picture"):
-        one_picture([str(tmp_path / "film.mp4")], "error")
+    assert one_image([str(tmp_path / "green.PNG")], "error").size == (5, 6)
+    with pytest.raises(ValueError, match=r"film\.mp4', which is no image"):
+        one_image([str(tmp_path / "film.mp4")], "error")
 
 
-def test_pictures_are_upright_and_over_white(tmp_path):
+def test_images_are_upright_and_over_white(tmp_path):
     """Those that a harness opened as those that it names."""
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGBA", (5, 6), (0, 0, 0, 0)).save(tmp_path / "a.png", exif=exif)
     with Image.open(tmp_path / "a.png") as opened:
         for given in (opened, str(tmp_path / "a.png")):
-            made = one_picture([given], "error")
+            made = one_image([given], "error")
             assert (made.size, made.getextrema()) == ((6, 5), ((255, 255),) * 3)
 
 
-def test_the_choice_for_several_pictures_is_one_of_three():
+def test_the_choice_for_several_images_is_one_of_three():
     assert check_several_images("row") == "row"
     with pytest.raises(ValueError, match="'grid'; choose error, row, first"):
         check_several_images("grid")
@@ -119,7 +119,7 @@ def ask(text, opened, **settings):
     return Question(text=text, pictures=pictures, settings=AnswerSettings(max_new_tokens=5, **settings))
 
 
-def test_questions_of_equal_settings_share_batches_and_pictures_wait_for_their_turn():
+def test_questions_of_equal_settings_share_batches_and_images_wait_for_their_turn():
     policy, opened = Recording(), []
     questions = [ask(name, opened, temperature=1.0 if name in "bd" else 0.5) for name in "abcde"]
     batches = answers(policy, questions, batch_size=2, several_images="error", seed=7)

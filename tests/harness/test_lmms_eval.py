@@ -107,9 +107,9 @@ def test_a_question_about_text_alone(model):
     assert result.text == model.policy.answer(None, "how many?", max_new_tokens=4)
 
 
-def test_several_pictures_are_an_error_until_told_otherwise(model, documents):
+def test_several_images_are_an_error_until_told_otherwise(model, documents):
     both = request(0, "which?", {"max_new_tokens": 4}, visual=lambda one: [one["image"], one["image"]])
-    with pytest.raises(ValueError, match="2 pictures"):
+    with pytest.raises(ValueError, match="2 images"):
         model.generate_until([both])
     model.several_images = "row"
     picture = documents[0]["image"]
@@ -165,9 +165,9 @@ def test_drawings_lie_where_the_reply_says(model, documents, tmp_path):
                 assert picture.tobytes() == expected.tobytes()
 
 
-def test_a_picture_to_edit_is_refused(model, documents, tmp_path):
+def test_a_image_to_edit_is_refused(model, documents, tmp_path):
     model.mode, model.output_dir = "draw", tmp_path
-    with pytest.raises(ValueError, match="digits gives a picture to edit"):
+    with pytest.raises(ValueError, match="digits gives an image to edit"):
         model.generate_until(asked(documents[:1]))
 
 

@@ -88,7 +88,7 @@ def test_a_janus_policy_is_asked_without_a_system_prompt(kit):
     assert made().policy.processor.use_default_system_prompt is False
 
 
-def test_texts_and_pictures_in_any_order(kit, picture, tmp_path):
+def test_texts_and_images_in_any_order(kit, picture, tmp_path):
     model = made(several_images="row")
     path = str(tmp_path / "asked.png")
     parts = [("text", "which digit "), ("image", path), ("text", "is blue?"), ("image", path)]
@@ -102,8 +102,8 @@ def test_texts_and_pictures_in_any_order(kit, picture, tmp_path):
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ([{"type": "video", "value": "film.mp4"}], r"film\.mp4', which is no picture"),
-        ([{"type": "image", "value": "a.png"}] * 2, "2 pictures"),
+        ([{"type": "video", "value": "film.mp4"}], r"film\.mp4', which is no image"),
+        ([{"type": "image", "value": "a.png"}] * 2, "2 images"),
         ([{"role": "user", "content": []}], "MMDU holds conversations"),
     ],
 )

@@ -31,7 +31,7 @@ def held_out(folder: Path, out: Path, rewards: Rewards = REWARDS) -> HeldOutPair
         image_folder=folder,
         rewards=rewards,
         rollout=ROLLOUT,
-        pairs_per_step=1,
+        pairs_per_batch=1,
         seed=3,
         out=out,
     )

@@ -23,7 +23,7 @@ from pairuni.pairgrpo.resuming import HISTORY, check_before_loading, describe_se
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.training.checkpoint import CheckpointError, list_checkpoints
 
-GRPO = {"steps": 6, "pairs_per_step": 2, "learning_rate": 0.05, "warmup_steps": 2}
+GRPO = {"steps": 6, "pairs_per_batch": 2, "learning_rate": 0.05, "warmup_steps": 2}
 
 
 def begun(folder: Path, steps: int = 4) -> Path:
@@ -87,7 +87,7 @@ def test_another_model_is_named(tmp_path: Path) -> None:
     assert "before step 5: policy.model = 'tiny'" in describe_settings(out, settings)
 
 
-def test_replaced_pictures_and_other_pairs_are_refused(tmp_path: Path) -> None:
+def test_replaced_images_and_other_pairs_are_refused(tmp_path: Path) -> None:
     out = begun(tmp_path)
     before = contents(out)
     pairs = make_pairs(tmp_path)
@@ -97,7 +97,7 @@ def test_replaced_pictures_and_other_pairs_are_refused(tmp_path: Path) -> None:
     def resume(settings: RunSettings, pairs: Any) -> None:
         Trainer(settings, NoisyFakePolicy(), pairs, REWARDS, out, image_folder=tmp_path).run(resume=True)
 
-    with pytest.raises(ValueError, match="the pictures beside the pair file differ"):
+    with pytest.raises(ValueError, match="the images beside the pair file differ"):
         resume(run_settings(), pairs)
     with pytest.raises(ValueError, match=r"the pairs differ .*: the content of the pair file has changed"):
         resume(run_settings(), pairs[:-1])
@@ -111,9 +111,9 @@ def test_replaced_pictures_and_other_pairs_are_refused(tmp_path: Path) -> None:
     ("sections", "said"),
     [
         ({"seed": 4}, "the seed differs from that of its checkpoint; it was 3, is 4"),
-        ({"pairgrpo": GRPO | {"pairs_per_step": 1}}, "it was 2, is 1"),
+        ({"pairgrpo": GRPO | {"pairs_per_batch": 1}}, "it was 2, is 1"),
         ({"pairgrpo": GRPO | {"steps": 3}}, "at step 4 already, beyond the 3"),
-        ({"policy": {"trains": ["language_model"]}}, "other parts train"),
+        ({"policy": {"trainable": ["language_model"]}}, "other parts train"),
     ],
 )
 def test_settings_of_another_run_are_refused_before_anything_loads(
@@ -216,7 +216,7 @@ def test_whatever_is_raised_the_last_whole_step_is_saved(
 def test_a_step_that_has_moved_weights_is_not_saved_as_the_one_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    twice = {"pairgrpo": GRPO | {"updates_per_batch": 2}}
+    twice = {"pairgrpo": GRPO | {"updates_per_step": 2}}
     trainer(tmp_path, tmp_path / "whole", run_settings(**twice)).run()
     out = tmp_path / "cut"
     # two replays a step: the eighth is the second update of step 4

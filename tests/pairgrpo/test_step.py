@@ -69,7 +69,7 @@ def literal(
         objective = task_objective(
             sides,
             weights,
-            guard=settings.std_guard,
+            guard=settings.std_eps,
             clip_low=settings.clip_low,
             clip_high=settings.clip_high,
             beta=settings.beta,
@@ -99,7 +99,7 @@ OPTIONS = [
     {"clip_low": 0.05, "clip_high": 0.4},
     {"clip_low": 0.4, "clip_high": 0.02},
     {"understanding_weight": 0.3, "generation_weight": 2.0},
-    {"std_guard": 0.5},
+    {"std_eps": 0.5},
 ]
 
 
@@ -108,7 +108,7 @@ def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, An
     """Off-policy by hand: old, current and reference weights all differ, so that ratio, clip and KL act."""
     settings = grpo(micro_batch_tokens=20, **options)
     old = FakePolicy(torch.float64)
-    batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_guard=settings.std_guard)
+    batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_eps=settings.std_eps)
     current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
 
     parts = micro_batches(batch, settings, TASKS)
@@ -134,7 +134,7 @@ def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, An
 
 @pytest.mark.parametrize("options", [{}, {"beta": 0.2}, {"clip_low": 0.01, "clip_high": 0.03}], ids=str)
 def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
-    settings = grpo(updates_per_batch=3, micro_batch_tokens=30, **options)
+    settings = grpo(updates_per_step=3, micro_batch_tokens=30, **options)
     policy, old = FakePolicy(torch.float64), FakePolicy(torch.float64)
     literal_policy = FakePolicy(torch.float64)
     parameters = policy.train_only(PARTS)
@@ -319,7 +319,7 @@ def test_metrics_have_the_names_that_dashboards_know(tmp_path: Path) -> None:
     assert metrics["learning_rate"] == 0.05
     assert metrics["pair_weight"] == pytest.approx((1 + 0.9 + 0.7) / 3)
     assert metrics["generation/completions/mean_length"] == 4
-    assert "generation/completions/clipped_ratio" not in metrics  # a picture is never truncated
+    assert "generation/completions/clipped_ratio" not in metrics  # an image is never truncated
     cut_short = [not t.finished for t in batch.understanding.trajectories]  # type: ignore[union-attr]
     assert metrics["understanding/completions/clipped_ratio"] == pytest.approx(
         sum(cut_short) / len(cut_short)

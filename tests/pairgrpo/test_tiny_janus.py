@@ -69,7 +69,7 @@ def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
         policy,
         batch,
         optimizer,
-        grpo(micro_batch_tokens=100, updates_per_batch=2),
+        grpo(micro_batch_tokens=100, updates_per_step=2),
         step=1,
         learning_rate=1e-3,
     )
@@ -80,10 +80,10 @@ def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"beta": 0.05, "updates_per_batch": 2, "micro_batch_tokens": 60}], ids=str
+    "options", [{}, {"beta": 0.05, "updates_per_step": 2, "micro_batch_tokens": 60}], ids=str
 )
 def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, float]) -> None:
-    grpo_section = {"steps": 3, "pairs_per_step": 2, "learning_rate": 1e-3} | options
+    grpo_section = {"steps": 3, "pairs_per_batch": 2, "learning_rate": 1e-3} | options
     settings = run_settings(
         pairgrpo=grpo_section,
         rollout=ROLLOUT.model_dump(),

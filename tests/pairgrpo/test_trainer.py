@@ -103,15 +103,15 @@ def same_run(one: Path, two: Path) -> None:
 
 RESUME_OPTIONS: list[dict[str, Any]] = [
     {},
-    {"beta": 0.1, "updates_per_batch": 2, "micro_batch_tokens": 30},
-    {"gradient_accumulation": 2, "pairs_per_step": 1, "weight_decay": 0.1},
+    {"beta": 0.1, "updates_per_step": 2, "micro_batch_tokens": 30},
+    {"batches_per_step": 2, "pairs_per_batch": 1, "weight_decay": 0.1},
 ]
 
 
 @pytest.mark.parametrize("options", RESUME_OPTIONS, ids=str)
 @pytest.mark.parametrize("killed_in_step", [1, 4, 5])
 def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], killed_in_step: int) -> None:
-    changes = {"steps": 6, "pairs_per_step": 2, "learning_rate": 0.05, "warmup_steps": 3, "beta": 0.0}
+    changes = {"steps": 6, "pairs_per_batch": 2, "learning_rate": 0.05, "warmup_steps": 3, "beta": 0.0}
     settings = run_settings(pairgrpo=changes | options, evaluation={"every": 2})
 
     def evaluate(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
@@ -123,7 +123,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], k
     def kill() -> None:
         raise Killed
 
-    calls = killed_in_step * settings.pairgrpo.gradient_accumulation
+    calls = killed_in_step * settings.pairgrpo.batches_per_step
     rewards = Rewards(understanding=Stop(calls, kill), generation=REWARDS.generation)
     out = tmp_path / "cut"
     with pytest.raises(Killed):
@@ -175,7 +175,7 @@ def test_two_signals_stop_at_once_with_the_last_whole_step_saved(tmp_path: Path)
 
 def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
     settings = run_settings(
-        pairgrpo={"steps": 50, "pairs_per_step": 5, "learning_rate": 0.05},
+        pairgrpo={"steps": 50, "pairs_per_batch": 5, "learning_rate": 0.05},
         checkpoint={"every": 0},
         logging={"samples_every": 0},
     )
@@ -196,7 +196,7 @@ def test_every_epoch_meets_every_pair(tmp_path: Path) -> None:
             seen.append(records[0].question)
             return REWARDS.understanding(records, samples)
 
-    settings = run_settings(pairgrpo={"steps": 5, "pairs_per_step": 1, "gradient_accumulation": 2})
+    settings = run_settings(pairgrpo={"steps": 5, "pairs_per_batch": 1, "batches_per_step": 2})
     rewards = Rewards(understanding=Listening(), generation=REWARDS.generation)
     trainer(tmp_path, tmp_path / "run", settings, rewards=rewards).run()
     questions = [f"which {index}?" for index in range(5)]
@@ -267,7 +267,7 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sections", "named"),
-    [({"seed": 4}, "seed"), ({"pairgrpo": {"steps": 6, "pairs_per_step": 3}}, "number of pairs a step")],
+    [({"seed": 4}, "seed"), ({"pairgrpo": {"steps": 6, "pairs_per_batch": 3}}, "number of pairs a step")],
     ids=["seed", "pairs"],
 )
 def test_another_run_is_not_resumed(tmp_path: Path, sections: dict[str, Any], named: str) -> None:

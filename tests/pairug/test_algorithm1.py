@@ -55,7 +55,7 @@ def both(
 
 def test_ten_thousand_rows_pair_for_pair() -> None:
     data, features = quadruples(5000, 5000), random_features(10_000, seed=1)
-    pairs, expected = both(data, features, clusters=300, threshold=0.7, neighbours=1, seed=0)
+    pairs, expected = both(data, features, clusters=300, threshold=0.7, max_matches=1, seed=0)
     assert rows(pairs) == expected
     kinds = Counter(pair.kind for pair in pairs)
     assert kinds["aligned"] == 300
@@ -68,7 +68,7 @@ def test_ten_thousand_rows_pair_for_pair() -> None:
 @pytest.mark.parametrize("threshold", [0.0, 0.65, 0.8, 1.0])
 def test_three_neighbours_pair_for_pair(seed: int, threshold: float) -> None:
     data, features = quadruples(400, 250), random_features(650, seed)
-    pairs, expected = both(data, features, clusters=20, threshold=threshold, neighbours=3, seed=seed)
+    pairs, expected = both(data, features, clusters=20, threshold=threshold, max_matches=3, seed=seed)
     assert rows(pairs) == expected
     drawn = Counter(pair.generate_ann.image_path for pair in pairs if pair.kind == "retrieved")
     assert max(drawn.values(), default=0) <= 3
@@ -77,14 +77,14 @@ def test_three_neighbours_pair_for_pair(seed: int, threshold: float) -> None:
     assert all(pair.similarity >= threshold for pair in pairs)
 
 
-@pytest.mark.parametrize("neighbours", [1, 3])
-def test_samples_that_share_an_image_are_used_once(neighbours: int) -> None:
+@pytest.mark.parametrize("max_matches", [1, 3])
+def test_samples_that_share_an_image_are_used_once(max_matches: int) -> None:
     rng = np.random.default_rng(4)
     names = [f"{image}.png" for image in rng.integers(150, size=500)]
     distinct = random_features(150, seed=4)
     features = distinct[[int(name.removesuffix(".png")) for name in names]]
     data = quadruples(300, 200, names)
-    pairs, expected = both(data, features, clusters=12, threshold=0.5, neighbours=neighbours, seed=3)
+    pairs, expected = both(data, features, clusters=12, threshold=0.5, max_matches=max_matches, seed=3)
     assert rows(pairs) == expected
     medoids = {pair.generate_ann.image_path for pair in pairs if pair.generate_ann == pair.understand_ann}
     others = [pair for pair in pairs if pair.generate_ann != pair.understand_ann]
@@ -102,7 +102,7 @@ def test_equal_images_go_to_the_first_row() -> None:
 
 def test_only_generation_data_gives_aligned_pairs_alone() -> None:
     pairs, expected = both(
-        quadruples(0, 60), random_features(60, 0), clusters=5, threshold=0.0, neighbours=1, seed=0
+        quadruples(0, 60), random_features(60, 0), clusters=5, threshold=0.0, max_matches=1, seed=0
     )
     assert rows(pairs) == expected
     assert len(pairs) == 5
@@ -110,4 +110,6 @@ def test_only_generation_data_gives_aligned_pairs_alone() -> None:
 
 def test_more_clusters_than_samples() -> None:
     with pytest.raises(ValueError, match="9 clusters of 8 samples"):
-        select_pairs(quadruples(4, 4), random_features(8, 0), clusters=9, threshold=0.6, neighbours=1, seed=0)
+        select_pairs(
+            quadruples(4, 4), random_features(8, 0), clusters=9, threshold=0.6, max_matches=1, seed=0
+        )

@@ -27,7 +27,7 @@ def counting(name: str, length: int):
 
     def begin():
         if name == "bad":
-            raise ImageError("is no picture")
+            raise ImageError("is no image")
         said = []
         try:
             for number in range(length):
@@ -48,7 +48,7 @@ TALKS = [
     counting("a", 3),
     counting("d", 5),
 ]
-EXPECTED = ["A-0,A-1,A-2", "", "the image is no picture", "C-0", "A-0,A-1,A-2", "D-0,D-1,D-2,D-3,D-4"]
+EXPECTED = ["A-0,A-1,A-2", "", "the image is no image", "C-0", "A-0,A-1,A-2", "D-0,D-1,D-2,D-3,D-4"]
 
 
 def upper(question: Question) -> dict[str, str]:

@@ -11,16 +11,17 @@ import pytest
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings
+from pairuni.pairug.completion import batch
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, batch, complete, make_completer
+from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
 from pairuni.pairug.completion.costs import CompletionPaused
 
 
 def completed(folder: Path, count: int = 8, **settings: Any) -> CompletionReport:
     store = AnswerStore(folder / "out" / "cache" / "answers.jsonl")
     try:
-        completer = make_completer("batch", CompletionSettings(model="seer", **settings))
-        return complete(made_samples(folder / "raw", count), completer, 2, store=store)
+        annotator = make_annotator("batch", CompletionSettings(model="seer", **settings))
+        return complete(made_samples(folder / "raw", count), annotator, 2, store=store)
     finally:
         store.close()
 
@@ -95,13 +96,13 @@ def test_the_same_answers_live_and_by_batch_are_the_same_quadruples(tmp_path, mo
         settings = CompletionSettings(model="seer", base_url=server.url)
         live_store = AnswerStore(tmp_path / "live" / "answers.jsonl")
         samples = made_samples(tmp_path / "raw", 8)
-        live = complete(samples, make_completer("endpoint", settings), 2, store=live_store)
+        live = complete(samples, make_annotator("endpoint", settings), 2, store=live_store)
         with pytest.raises(CompletionPaused):
             completed(tmp_path)
         # what a batch began, the endpoint finishes: only the verdicts are still to be paid
         asked = len(server.asks)
         store = AnswerStore(tmp_path / "out" / "cache" / "answers.jsonl")
-        mixed = complete(samples, make_completer("endpoint", settings), 2, store=store)
+        mixed = complete(samples, make_annotator("endpoint", settings), 2, store=store)
         assert len(server.asks) - asked == 8
     assert mixed == live
 
@@ -201,14 +202,14 @@ def test_results_of_somebody_else_are_passed_over(tmp_path):
     assert (tmp_path / "out" / "cache" / "answers.jsonl").read_bytes() == b""
 
 
-def test_pictures_that_cannot_be_sent_are_dropped_and_the_rest_is_written(tmp_path):
+def test_images_that_cannot_be_sent_are_dropped_and_the_rest_is_written(tmp_path):
     samples = made_samples(tmp_path / "raw", 4)
     store = AnswerStore(tmp_path / "out" / "cache" / "answers.jsonl")
     spoilt = tmp_path / "raw" / "2.png"
     spoilt.write_bytes(spoilt.read_bytes()[:60])
     ended = {}
     with pytest.raises(CompletionPaused, match=r"3 new requests written, 0 still without a result"):
-        make_completer("batch", CompletionSettings(model="seer")).complete(
+        make_annotator("batch", CompletionSettings(model="seer")).complete(
             samples, 2, store, ended.__setitem__
         )
     assert list(ended) == [2]

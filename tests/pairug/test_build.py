@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pairuni.cli.app import pairs as commands
+from pairuni.cli import pairs as commands
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
 from pairuni.pairug.completion.completion import CompletionError
@@ -33,7 +33,7 @@ class Template:
     """The caption repeats the answer; the question asks for the last word of the prompt. Refuses 'grey'."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        return f"a picture, and the answer is {sample.answer}"
+        return f"an image, and the answer is {sample.answer}"
 
     def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
         return "what is it?", sample.prompt.split()[-1]
@@ -43,13 +43,13 @@ class Template:
 
 
 def small(images: Sequence[Image.Image]) -> np.ndarray:
-    """A picture's own pixels at 4x4, without their common mean."""
+    """An image's own pixels at 4x4, without their common mean."""
     rows = [np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]
     return np.stack(rows) - 0.2
 
 
 def world(folder: Path, count: int = 40, seed: int = 0) -> PairsSettings:
-    """``count`` samples of each corpus: noisy pictures of one colour."""
+    """``count`` samples of each corpus: noisy images of one colour."""
     rng = np.random.default_rng(seed)
     for corpus in ("u", "g"):
         (folder / corpus / "images").mkdir(parents=True)
@@ -82,7 +82,7 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def build(settings: PairsSettings, **changes):
-    return build_pairs(settings, **{"encoder": small, "completer": Template(), **changes})
+    return build_pairs(settings, **{"encoder": small, "annotator": Template(), **changes})
 
 
 def test_the_stages_make_a_whole_and_checked_data_set(tmp_path):
@@ -127,7 +127,7 @@ def test_the_matchings_are_compared_on_what_the_medoids_leave(tmp_path):
     settings = world(tmp_path).model_copy(update={"compare_matchings": True, "candidates": 3})
     for matching in ("sequential", "greedy", "optimal"):
         chosen = settings.model_copy(update={"matching": matching})
-        summary = build_pairs(chosen, encoder=small, completer=Template())
+        summary = build_pairs(chosen, encoder=small, annotator=Template())
         found = commands.stats(settings.out / "pairs.jsonl")
         retrieved = [
             pair.similarity for pair in read_pairs(settings.out / "pairs.jsonl") if pair.similarity < 1
@@ -245,9 +245,9 @@ def test_a_build_that_failed_goes_on_without_asking_again(tmp_path):
             return super().question(sample, feedback)
 
     with pytest.raises(CompletionError, match="generation sample 'g10'"):
-        build(settings, completer=Tired())
+        build(settings, annotator=Tired())
     assert not (settings.out / "pairs.jsonl").exists()
-    summary = build(settings, completer=Tired())
+    summary = build(settings, annotator=Tired())
     assert Tired.asked == 41
     assert summary.tries == 80
     assert not (settings.out / "cache" / "completion.jsonl").exists()
@@ -295,11 +295,11 @@ def test_clusters_follow_the_paper_s_ratio_when_none_are_given(tmp_path):
 
 def test_a_search_by_clusters_says_what_it_found(tmp_path, monkeypatch):
     settings = world(tmp_path, count=200)
-    whole = build_pairs(settings, encoder=small, completer=Template())
+    whole = build_pairs(settings, encoder=small, annotator=Template())
     assert (whole.compared, whole.recall) == (1.0, 1.0)
     monkeypatch.setattr("pairuni.pairug.selection.candidates.EXACT_COMPARISONS", 0)
     near = build_pairs(
-        settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, completer=Template()
+        settings.model_copy(update={"clusters": 12, "candidates": 4}), encoder=small, annotator=Template()
     )
     assert 0.0 < near.compared < 1.0
     assert 0.9 < near.recall <= 1.0
@@ -314,7 +314,7 @@ def test_more_clusters_than_samples_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"threshold": 1.7}, {"threshold": -0.1}, {"neighbours": 0}, {"clusters": 0}, {"delta": 0.5}]
+    "change", [{"threshold": 1.7}, {"threshold": -0.1}, {"max_matches": 0}, {"clusters": 0}, {"delta": 0.5}]
 )
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValidationError):
@@ -361,7 +361,7 @@ def test_puzzles_and_photographs_make_pairs(tmp_path):
         out=tmp_path / "pairug",
         threshold=0.5,
     )
-    summary = build(settings, completer=Captions())
+    summary = build(settings, annotator=Captions())
     assert (summary.samples, summary.dropped) == (101, 0)
     assert summary.aligned == summary.clusters == 5
     pairs = read_pairs(settings.out / "pairs.jsonl")

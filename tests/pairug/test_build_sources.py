@@ -15,7 +15,7 @@ from test_source_forms import orsta_row, tar_of
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug.build import build_pairs, plan_completion
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 
 
@@ -27,7 +27,7 @@ def picture(number: int) -> bytes:
 
 def raw(folder: Path) -> PairsSettings:
     rows = [orsta_row(images=[{"bytes": picture(n), "path": None}]) for n in range(6)]
-    broken = orsta_row(images=[{"bytes": b"\x89PNG\r\n\x1a\nno picture", "path": None}])
+    broken = orsta_row(images=[{"bytes": b"\x89PNG\r\n\x1a\nno image", "path": None}])
     pq.write_table(
         pa.Table.from_pylist([*rows, orsta_row(ability="Detection"), broken]), folder / "u.parquet"
     )
@@ -46,9 +46,9 @@ def raw(folder: Path) -> PairsSettings:
     )
 
 
-def test_pictures_inside_files_end_beside_the_pairs(tmp_path):
+def test_images_inside_files_end_beside_the_pairs(tmp_path):
     settings = raw(tmp_path)
-    summary = build_pairs(settings, encoder=small, completer=Template())
+    summary = build_pairs(settings, encoder=small, annotator=Template())
     assert (summary.samples, summary.quadruples, summary.dropped) == (14, 13, 1)
     (dropped,) = map(json.loads, (settings.out / "dropped.jsonl").read_text().splitlines())
     assert dropped["origin"] == "understanding"
@@ -64,7 +64,7 @@ def test_pictures_inside_files_end_beside_the_pairs(tmp_path):
     assert "| left out of understanding: detection | 1 |" in text
     assert "| u.parquet | understanding |" in text
     files = sorted((settings.out / "images").rglob("*.*"))
-    build_pairs(settings, encoder=small, completer=Template())
+    build_pairs(settings, encoder=small, annotator=Template())
     assert (settings.out / "pairs.jsonl").read_bytes() == before
     assert sorted((settings.out / "images").rglob("*.*")) == files
 
@@ -75,10 +75,10 @@ def test_bad_records_stop_or_are_set_aside(tmp_path):
     (tmp_path / "g.tar").write_bytes(whole[: len(whole) // 2])
     write_rows(tmp_path / "more.jsonl", [{"image": "more.png"}, {"image": "more.png", "caption": "b"}])
     with pytest.raises(ValueError, match=r"g\.tar, after member \d+: is cut off .* \(and 1 more problem\)"):
-        build_pairs(settings, encoder=small, completer=Template())
+        build_pairs(settings, encoder=small, annotator=Template())
     assert not (settings.out / "pairs.jsonl").exists()
     dropping = settings.model_copy(update={"bad_records": "drop"})
-    summary = build_pairs(dropping, encoder=small, completer=Template())
+    summary = build_pairs(dropping, encoder=small, annotator=Template())
     rows = [json.loads(line) for line in (settings.out / "dropped.jsonl").read_text().splitlines()]
     assert summary.samples == summary.quadruples + summary.dropped
     assert summary.dropped == len(rows) == 3
@@ -97,17 +97,17 @@ def test_inputs_of_a_side_are_a_list_or_parted_by_commas(tmp_path):
         load_settings(PairsSettings, recipe, ["--out", "o", "--understanding=[]"])
 
 
-def test_a_dry_run_of_embedded_pictures_writes_nothing(tmp_path):
+def test_a_dry_run_of_embedded_images_writes_nothing(tmp_path):
     settings = raw(tmp_path)
     chosen = CompletionSettings(model="m")
-    settings = settings.model_copy(update={"completer": "endpoint", "completion": chosen})
-    plan = plan_completion(settings, ModelCompleter("endpoint", chosen))
+    settings = settings.model_copy(update={"annotator": "endpoint", "completion": chosen})
+    plan = plan_completion(settings, ModelAnnotator("endpoint", chosen))
     assert plan.samples == 14
-    assert plan.least_calls == 2 * 13, "the broken picture needs none"
+    assert plan.least_calls == 2 * 13, "the broken image needs none"
     assert not settings.out.exists()
 
 
-def test_a_picture_in_both_corpora_is_one_file(tmp_path):
+def test_a_image_in_both_corpora_is_one_file(tmp_path):
     shared = picture(3)
     tar_of(
         tmp_path / "g.tar", [("a.png", shared), ("a.txt", b"red"), ("b.png", picture(5)), ("b.txt", b"blue")]
@@ -117,7 +117,7 @@ def test_a_picture_in_both_corpora_is_one_file(tmp_path):
     settings = PairsSettings(
         understanding=[str(tmp_path / "u.jsonl")], generation=[str(tmp_path / "g.tar")], out=tmp_path / "out"
     )
-    build_pairs(settings, encoder=small, completer=Template())
+    build_pairs(settings, encoder=small, annotator=Template())
     rows = [json.loads(line) for line in (settings.out / "quadruples.jsonl").read_text().splitlines()]
     paths = {(row["origin"], row["answer"]): row["image_path"] for row in rows}
     assert paths["understanding", "red"] == paths["generation", "red"] != paths["generation", "blue"]
@@ -130,14 +130,14 @@ def test_a_corpus_of_which_nothing_is_left_is_a_sentence(tmp_path):
     with pytest.raises(
         ValueError, match=r"none of the 2 generation samples can be used; the first, .*g\.tar"
     ):
-        build_pairs(settings, encoder=small, completer=Template())
+        build_pairs(settings, encoder=small, annotator=Template())
     write_rows(tmp_path / "more.jsonl", [])
     only = settings.model_copy(update={"generation": [str(tmp_path / "more.jsonl")]})
     with pytest.raises(ValueError, match=r"more\.jsonl: the generation set is empty"):
-        build_pairs(only, encoder=small, completer=Template())
+        build_pairs(only, encoder=small, annotator=Template())
     pq.write_table(pa.Table.from_pylist([orsta_row(ability="Grounding")]), tmp_path / "u.parquet")
     with pytest.raises(ValueError, match=r"the understanding set is empty \(1 with grounding left out\)"):
-        build_pairs(settings, encoder=small, completer=Template())
+        build_pairs(settings, encoder=small, annotator=Template())
 
 
 def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
@@ -151,5 +151,5 @@ def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
     write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "image": "a.png"}])
     settings = settings.model_copy(update={"understanding": [str(tmp_path / "chat.jsonl")]})
     with caplog.at_level("WARNING", "pairuni"):
-        build_pairs(settings, encoder=small, completer=Template())
+        build_pairs(settings, encoder=small, annotator=Template())
     assert "chat.jsonl: not kept of 1 record: system messages" in caplog.text

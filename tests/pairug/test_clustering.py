@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pairuni.pairug.selection import kmeans
 from pairuni.pairug.selection.clustering import cluster_medoids, fit_clusters
 from pairuni.pairug.selection.features import l2_normalise
-from pairuni.pairug.selection.selection import kmeans
 from reference.lloyd import inertia, lloyd
 
 

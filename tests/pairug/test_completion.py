@@ -10,7 +10,7 @@ import pytest
 
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionError, CompletionReport, make_completer
+from pairuni.pairug.completion.completion import CompletionError, CompletionReport, make_annotator
 from pairuni.pairug.completion.completion import complete as complete_into
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
@@ -40,10 +40,10 @@ class Careless:
 
 @pytest.fixture
 def complete(tmp_path: Path):
-    def run(samples: Sequence, completer: Careless, max_tries: int) -> CompletionReport:
+    def run(samples: Sequence, annotator: Careless, max_tries: int) -> CompletionReport:
         with AnswerStore(tmp_path / "once.jsonl") as store:
             store.path.unlink()
-            return complete_into(samples, completer, max_tries, store=store)
+            return complete_into(samples, annotator, max_tries, store=store)
 
     return run
 
@@ -61,9 +61,9 @@ def test_both_directions_make_quadruples_that_keep_all_keys(complete):
 
 
 def test_the_reason_is_the_next_try_s_feedback(complete):
-    completer = Careless(right_at=3)
-    report = complete([U], completer, 3)
-    assert completer.heard == [None, "'cats 1' does not say two", "'cats 2' does not say two"]
+    annotator = Careless(right_at=3)
+    report = complete([U], annotator, 3)
+    assert annotator.heard == [None, "'cats 1' does not say two", "'cats 2' does not say two"]
     assert (len(report.quadruples), report.tries, report.checks, report.retried) == (1, 3, 3, 1)
 
 
@@ -78,12 +78,12 @@ def test_what_is_never_right_is_dropped_with_the_last_reason(complete):
 
 
 def test_an_empty_half_is_a_refusal(complete):
-    completer = Careless(right_at=2)
-    assert len(complete([G], completer, 2).quadruples) == 1
-    assert completer.heard == [None, "the answer is empty"]
+    annotator = Careless(right_at=2)
+    assert len(complete([G], annotator, 2).quadruples) == 1
+    assert annotator.heard == [None, "the answer is empty"]
 
 
-def test_a_completer_that_raises_is_reported_by_sample(complete):
+def test_an_annotator_that_raises_is_reported_by_sample(complete):
     class Broken(Careless):
         def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
             raise KeyError("scene")
@@ -103,9 +103,9 @@ def test_a_stopped_run_asks_only_for_what_is_missing(complete, tmp_path):
     assert first.quadruples == whole.quadruples[:2]
     path.write_bytes(path.read_bytes() + b'{"key": "cut o')
 
-    completer = Careless()
-    assert complete_into(samples, completer, 2, store=AnswerStore(path)) == whole
-    assert len(completer.heard) == 1
+    annotator = Careless()
+    assert complete_into(samples, annotator, 2, store=AnswerStore(path)) == whole
+    assert len(annotator.heard) == 1
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == 6
     assert all(line.keys() == {"key", "answer"} for line in lines)
@@ -118,17 +118,17 @@ def test_a_stopped_run_asks_only_for_what_is_missing(complete, tmp_path):
     assert len(other.heard) == 3
 
 
-def test_completers_by_name():
-    assert isinstance(make_completer(f"{__name__}:Careless"), Careless)
+def test_annotators_by_name():
+    assert isinstance(make_annotator(f"{__name__}:Careless"), Careless)
     with pytest.raises(
-        ValueError, match="no completer is called 'gpt'; known: scene, endpoint, batch, local,"
+        ValueError, match="no annotator is called 'gpt'; known: scene, endpoint, batch, local,"
     ):
-        make_completer("gpt")
+        make_annotator("gpt")
     with pytest.raises(ValueError, match="cannot be loaded: No module named 'nowhere'"):
-        make_completer("nowhere:At")
+        make_annotator("nowhere:At")
     with pytest.raises(ValueError, match="lacks one of the methods"):
-        make_completer("builtins:dict")
-    with pytest.raises(ValueError, match=r"the completer batch needs a model: set completion\.model"):
-        make_completer("batch")
+        make_annotator("builtins:dict")
+    with pytest.raises(ValueError, match=r"the annotator batch needs a model: set completion\.model"):
+        make_annotator("batch")
     with pytest.raises(ValueError, match=r"completion\.max_cost needs prices"):
-        make_completer("batch", CompletionSettings(model="m", max_cost=3.0))
+        make_annotator("batch", CompletionSettings(model="m", max_cost=3.0))

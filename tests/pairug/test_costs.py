@@ -15,9 +15,9 @@ from completion_samples import made_samples
 from pairuni.cli.app import app
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete, make_completer
+from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
 from pairuni.pairug.completion.costs import CompletionPaused, Plan
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 
 PRICES = {"price_input": 2.0, "price_output": 10.0}
 ONE_ANSWER = (1000 * 2.0 + 100 * 10.0) / 1e6
@@ -36,8 +36,8 @@ def settings_at(server: ChatServer, **settings: Any) -> CompletionSettings:
 def completed(folder: Path, settings: CompletionSettings, count: int = 10) -> CompletionReport:
     store = AnswerStore(folder / "cache" / "answers.jsonl")
     try:
-        completer = make_completer("endpoint", settings)
-        return complete(made_samples(folder, count), completer, 3, store=store)
+        annotator = make_annotator("endpoint", settings)
+        return complete(made_samples(folder, count), annotator, 3, store=store)
     finally:
         store.close()
 
@@ -45,7 +45,7 @@ def completed(folder: Path, settings: CompletionSettings, count: int = 10) -> Co
 def planned(folder: Path, settings: CompletionSettings, count: int = 10) -> Plan:
     path = folder / "cache" / "answers.jsonl"
     store = AnswerStore(path) if path.exists() else None
-    return ModelCompleter("endpoint", settings).plan(made_samples(folder, count), 3, store)
+    return ModelAnnotator("endpoint", settings).plan(made_samples(folder, count), 3, store)
 
 
 def test_a_plan_before_during_and_after(tmp_path):
@@ -97,7 +97,7 @@ def test_a_budget_of_money_holds_whatever_comes_back(tmp_path):
                 completed(tmp_path, settings)
             spent = len(server.asks) * ONE_ANSWER
             assert spent <= budget
-            # not before one longest reply, with a picture that was guessed too small, did not fit any more,
+            # not before one longest reply, with an image that was guessed too small, did not fit any more,
             # however many requests were in flight
             assert spent + (longest * 10 + 1000 * 2) / 1e6 > budget
         store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
@@ -133,7 +133,7 @@ def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypat
         return CliRunner().invoke(app, ["pairs", "build", *corpora(tmp_path, 8), *words])
 
     with ChatServer(lambda ask: "status 413 no" if ask.share("fail") < 0.1 else None) as server:
-        model = ["--completer", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url]
+        model = ["--annotator", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url]
         prices = ["--completion.price-input", "2", "--completion.price-output=10"]
         dry = run(*model, *prices, "--dry-run")
         assert dry.exit_code == 0, dry.output

@@ -19,16 +19,16 @@ from pairuni.config import PairsSettings
 from pairuni.distributed.shares import Share, share_of
 from pairuni.io.files import exclusive
 from pairuni.pairug.scale.encoding import encode_raw
+from pairuni.pairug.selection import encoders
+from pairuni.pairug.selection import features as stage
 from pairuni.pairug.selection.features import images_of_share
-from pairuni.pairug.selection.selection import encoders
-from pairuni.pairug.selection.selection import features as stage
 from pairuni.records import Verdict
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 class Ready:
-    """Completes at once, by saying the same of every picture."""
+    """Completes at once, by saying the same of every image."""
 
     def caption(self, sample, feedback):
         return "a noise"
@@ -41,7 +41,7 @@ class Ready:
 
 
 def raw(folder: Path, count: int = 30) -> PairsSettings:
-    """Noise on both sides; the third picture of U is cut off, one of G is a copy."""
+    """Noise on both sides; the third image of U is cut off, one of G is a copy."""
     rng = np.random.default_rng(0)
     for side, extra in (("u", {"question": "What?", "answer": "noise"}), ("g", {"prompt": "noise"})):
         (folder / side).mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
     settings = raw(tmp_path)
     words = ["--understanding", settings.understanding[0], "--generation", settings.generation[0]]
     words += ["--out", str(settings.out), "--encoder", str(tiny), "--batch-size", "4", "--clusters", "3"]
-    words += ["--completer", f"{__name__}:Ready", "--threshold", "0"]
+    words += ["--annotator", f"{__name__}:Ready", "--threshold", "0"]
     script = (
         "import pairuni.pairug.selection.features as f; f.SHARD = 8; from pairuni.cli.app import main; main()"
     )
@@ -103,7 +103,7 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
     )
     monkeypatch.setattr(stage, "SHARD", 8)
     pairs = build(None, words)
-    assert called == [1], "the picture that tells encoders apart, and no other"
+    assert called == [1], "the image that tells encoders apart, and no other"
     stats = json.loads((pairs.parent / "stats.json").read_text())
     assert stats["features"] == {"width": 16, "pooling": "pooler output", "dtype": "float32"}
     assert stats["build"]["dropped"] == 1

@@ -19,9 +19,10 @@ from completion_samples import made_samples, real_samples
 from pairuni.chat.endpoint import Endpoint, retry_after
 from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import CompletionSettings
+from pairuni.pairug.completion import asking
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, asking, complete, make_completer
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 from pairuni.records import UnderstandingSample
 from pairuni.rewards.answers.replies import parse_options
 
@@ -34,10 +35,10 @@ def run(tmp_path: Path) -> Callable[..., CompletionReport]:
         server: ChatServer, samples: list[Any], max_tries: int = 3, **settings: Any
     ) -> CompletionReport:
         chosen = CompletionSettings(**{"model": "seer", "base_url": server.url, "timeout": 5.0, **settings})
-        completer = ModelCompleter("endpoint", chosen, Endpoint(chosen, backoff=0.01))
+        annotator = ModelAnnotator("endpoint", chosen, Endpoint(chosen, backoff=0.01))
         store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
         try:
-            return complete(samples, completer, max_tries, store=store)
+            return complete(samples, annotator, max_tries, store=store)
         finally:
             store.close()
 
@@ -74,7 +75,7 @@ def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):
     assert {kind for ask in server.asks if (kind := misbehave(ask))} == set(kinds)
     for one, sample in ((q, s) for q in report.quadruples for s in samples if s.id == q.id):
         if one.origin == "understanding":
-            assert one.prompt == f"A plain picture that shows {sample.answer}."
+            assert one.prompt == f"A plain image that shows {sample.answer}."
             assert (one.question, one.answer) == (sample.question, sample.answer)
         else:
             right = sample.prompt.strip(" .").split()[-1].lower()
@@ -212,12 +213,12 @@ def test_a_contradicting_caption_is_written_again_with_the_reason(run, tmp_path)
     assert (len(report.quadruples), report.retried, report.tries, report.checks) == (2, 2, 4, 4)
     again = next(ask for ask in server.asks if ask.task == "caption" and ask.tries == 1)
     assert (
-        "1. the caption 'A picture of WRONG things.' does not hold: it contradicts the picture; it leads "
+        "1. the caption 'An image of WRONG things.' does not hold: it contradicts the image; it leads "
         in again.text
     )
-    assert "the picture shows no WRONG things" in again.text
+    assert "the image shows no WRONG things" in again.text
     again = next(ask for ask in server.asks if ask.task == "question" and ask.tries == 1)
-    assert "the picture leads to 'none', not to 'n0'" in again.text
+    assert "the image leads to 'none', not to 'n0'" in again.text
 
 
 def test_the_verifier_of_a_question_is_not_told_the_answer(run, tmp_path):
@@ -233,7 +234,7 @@ def test_the_verifier_of_a_question_is_not_told_the_answer(run, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("refuse", "the model refused: 'I cannot help with that picture.'"),
+        ("refuse", "the model refused: 'I cannot help with that image.'"),
         ("cut", "the reply was cut off: "),
     ],
 )
@@ -391,9 +392,9 @@ def test_same_requests_are_paid_once(run, tmp_path):
     assert len(written) == 2
 
 
-def test_pictures_that_cannot_be_used_are_dropped_unasked(run, tmp_path):
+def test_images_that_cannot_be_used_are_dropped_unasked(run, tmp_path):
     samples = made_samples(tmp_path, 3)
-    Path(samples[0].image_path).write_bytes(b"no picture")
+    Path(samples[0].image_path).write_bytes(b"no image")
     cut = Path(samples[1].image_path)
     cut.write_bytes(cut.read_bytes()[:50])
     with ChatServer() as server:
@@ -410,7 +411,7 @@ def test_the_endpoint_needs_a_key_or_an_address_of_one_s_own(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ValueError, match="the environment variable OPENAI_API_KEY is not set"):
-        make_completer("endpoint", CompletionSettings(model="m"))
-    make_completer("endpoint", CompletionSettings(model="m", base_url="http://localhost:1/v1"))
+        make_annotator("endpoint", CompletionSettings(model="m"))
+    make_annotator("endpoint", CompletionSettings(model="m", base_url="http://localhost:1/v1"))
     with pytest.raises(ValueError, match="must be like http://localhost:8000/v1"):
-        make_completer("endpoint", CompletionSettings(model="m", base_url="localhost:8000"))
+        make_annotator("endpoint", CompletionSettings(model="m", base_url="localhost:8000"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pairuni.pairug.selection import features as stage
 from pairuni.pairug.selection.features import GRID, encode_features, encode_share, l2_normalise, on_grid
-from pairuni.pairug.selection.selection import features as stage
 
 
 class Means:
@@ -103,11 +103,11 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatc
     assert 1 < len(rest.batches) < 7
     third = Means()
     encode_features(paths, third, batch_size=4, cache=tmp_path / "cache")
-    assert third.batches == [1]  # the picture that tells encoders apart
+    assert third.batches == [1]  # the image that tells encoders apart
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_another_encoder_or_another_picture_of_the_same_name_is_encoded_anew(tmp_path):
+def test_another_encoder_or_another_image_of_the_same_name_is_encoded_anew(tmp_path):
     paths = pictures(tmp_path, 2)
     first = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
     scaled = encode_features(paths, Means(scale=0.1), batch_size=2, cache=tmp_path / "cache")
@@ -162,7 +162,7 @@ def test_processes_that_share_a_folder_leave_what_one_leaves(tmp_path, monkeypat
     assert faults == one.faults
     last = Means()
     many = encode_features(paths, last, batch_size=3, cache=tmp_path / "many")
-    assert last.batches == [1]  # the picture that tells encoders apart
+    assert last.batches == [1]  # the image that tells encoders apart
     assert np.array_equal(many.features, one.features)
     assert (many.kept, many.digests) == (one.kept, one.digests)
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from pairuni.pairug.selection import candidates, matching
 from pairuni.pairug.selection.candidates import Cells, find_candidates
 from pairuni.pairug.selection.features import l2_normalise
 from pairuni.pairug.selection.matching import match, match_sequential
-from pairuni.pairug.selection.selection import candidates, matching
 
 CASES = {
     "seed": st.integers(0, 10_000),
     "sizes": st.tuples(st.integers(0, 14), st.integers(0, 14)),
     "threshold": st.sampled_from([0.0, 0.5, 0.8, 1.0]),
-    "neighbours": st.integers(1, 3),
+    "max_matches": st.integers(1, 3),
 }
 
 
@@ -37,22 +37,22 @@ def total(matches):
     return sum(found.similarity for found in matches)
 
 
-def best_total(generation, understanding, threshold, neighbours):
+def best_total(generation, understanding, threshold, max_matches):
     """Rows of G n times, each with a partner of its own that is worth nothing; solved exactly, dense."""
     worth = cosines(generation, understanding)
-    worth = np.repeat(np.where(worth >= threshold, worth, 0.0), neighbours, axis=0)
+    worth = np.repeat(np.where(worth >= threshold, worth, 0.0), max_matches, axis=0)
     if not worth.size:
         return 0.0
     rows, columns = linear_sum_assignment(worth, maximize=True)
     return float(worth[rows, columns].sum())
 
 
-def literal_greedy(generation, understanding, threshold, neighbours):
+def literal_greedy(generation, understanding, threshold, max_matches):
     worth = cosines(generation, understanding)
     edges = [(-worth[g, u], g, u) for g in range(worth.shape[0]) for u in range(worth.shape[1])]
     count, used, taken = dict.fromkeys(range(len(generation)), 0), set(), []
     for negative, g, u in sorted(edges):
-        if -negative >= threshold and count[g] < neighbours and u not in used:
+        if -negative >= threshold and count[g] < max_matches and u not in used:
             count[g] += 1
             used.add(u)
             taken.append((g, u))
@@ -61,26 +61,26 @@ def literal_greedy(generation, understanding, threshold, neighbours):
 
 @settings(max_examples=150, deadline=None)
 @given(**CASES, most=st.sampled_from([3, 64]))
-def test_optimal_is_the_largest_total_and_greedy_at_least_half(seed, sizes, threshold, neighbours, most):
+def test_optimal_is_the_largest_total_and_greedy_at_least_half(seed, sizes, threshold, max_matches, most):
     generation, understanding = sides(seed, sizes)
     made = {
-        how: match(generation, understanding, threshold, neighbours, how=how, candidates=most)
+        how: match(generation, understanding, threshold, max_matches, how=how, candidates=most)
         for how in ("sequential", "greedy", "optimal")
     }
     for found in made.values():
         assert all(one.similarity >= threshold for one in found)
         assert len({one.understanding for one in found}) == len(found)
-        assert max(np.bincount([one.generation for one in found]), default=0) <= neighbours
+        assert max(np.bincount([one.generation for one in found]), default=0) <= max_matches
         true = cosines(generation, understanding)
         assert all(one.similarity == true[one.generation, one.understanding] for one in found)
-    assert made["sequential"] == match_sequential(generation, understanding, threshold, neighbours)
-    most_worth = best_total(generation, understanding, threshold, neighbours)
+    assert made["sequential"] == match_sequential(generation, understanding, threshold, max_matches)
+    most_worth = best_total(generation, understanding, threshold, max_matches)
     assert total(made["optimal"]) <= most_worth + 1e-9
     if most == 64:
         assert total(made["optimal"]) == pytest.approx(most_worth, abs=1e-6)
         assert total(made["greedy"]) >= most_worth / 2 - 1e-6
         pairs = [(one.generation, one.understanding) for one in made["greedy"]]
-        assert pairs == literal_greedy(generation, understanding, threshold, neighbours)
+        assert pairs == literal_greedy(generation, understanding, threshold, max_matches)
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,22 +93,22 @@ def test_few_candidates_leave_no_two_apart_that_could_be_a_pair(seed, how, most)
     assert (cosines(generation[g_left], understanding[u_left]) < 0.6).all()
 
 
-def largest(edges, neighbours, used=frozenset(), owner=()):
+def largest(edges, max_matches, used=frozenset(), owner=()):
     """The largest total by trying everything; edges: (worth, row of G, image of G, image of U)."""
     if not edges:
         return 0.0
     (worth, row, g, u), rest = edges[0], edges[1:]
-    without = largest(rest, neighbours, used, owner)
+    without = largest(rest, max_matches, used, owner)
     mine = [other for other, image in owner if image == g]
-    free = (set(mine) == {row} and len(mine) < neighbours) or g not in used
+    free = (set(mine) == {row} and len(mine) < max_matches) or g not in used
     if u in used or not free:
         return without
-    return max(without, worth + largest(rest, neighbours, used | {g, u}, (*owner, (row, g))))
+    return max(without, worth + largest(rest, max_matches, used | {g, u}, (*owner, (row, g))))
 
 
 @settings(max_examples=80, deadline=None)
-@given(seed=st.integers(0, 10_000), neighbours=st.integers(1, 2))
-def test_images_that_rows_and_sets_share_are_used_once(seed, neighbours):
+@given(seed=st.integers(0, 10_000), max_matches=st.integers(1, 2))
+def test_images_that_rows_and_sets_share_are_used_once(seed, max_matches):
     rng = np.random.default_rng(seed)
     features = l2_normalise(rng.normal(0.6, 1, (5, 3)).astype(np.float32))
     g, u = rng.integers(0, 5, 3), rng.integers(0, 5, 4)
@@ -121,9 +121,9 @@ def test_images_that_rows_and_sets_share_are_used_once(seed, neighbours):
         if worth[row, column] >= 0.3
     ]
     edges.sort(key=lambda edge: edge[2] != edge[3])  # an image takes itself first, or not at all
-    most = largest(edges, neighbours)
+    most = largest(edges, max_matches)
     for how in ("sequential", "greedy", "optimal"):
-        made = match(features[g], features[u], 0.3, neighbours, *names, how=how, candidates=8)
+        made = match(features[g], features[u], 0.3, max_matches, *names, how=how, candidates=8)
         drawn = {one.generation for one in made}
         images = [g[row] for row in drawn] + [u[one.understanding] for one in made]
         own = sum(g[one.generation] == u[one.understanding] for one in made)

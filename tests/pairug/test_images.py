@@ -1,4 +1,4 @@
-"""Pictures as files hold them: broken ones are named, all others become the same RGB everywhere."""
+"""Images as files hold them: broken ones are named, all others become the same RGB everywhere."""
 
 from __future__ import annotations
 

@@ -27,18 +27,18 @@ SCRIPT = """
     import numpy as np
     from pairuni.config import CompletionSettings, PairsSettings
     from pairuni.pairug.build import build_pairs
-    from pairuni.pairug.completion.completion import make_completer
+    from pairuni.pairug.completion.completion import make_annotator
 
     def small(images):
         return np.stack([np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]) - 0.3
 
     folder, url = Path(sys.argv[1]), sys.argv[2]
     settings = PairsSettings(
-        understanding=folder / "u.jsonl", generation=folder / "g.jsonl", out=folder / "out", completer="endpoint",
+        understanding=folder / "u.jsonl", generation=folder / "g.jsonl", out=folder / "out", annotator="endpoint",
         completion=CompletionSettings(model="seer", base_url=url, concurrency={concurrency}, timeout=3.0),
         clusters=5,
     )
-    build_pairs(settings, encoder=small, completer=make_completer("endpoint", settings.completion))
+    build_pairs(settings, encoder=small, annotator=make_annotator("endpoint", settings.completion))
 """
 RESULTS = ("pairs.jsonl", "quadruples.jsonl", "dropped.jsonl", "stats.json")
 
@@ -57,7 +57,7 @@ def faults(ask: Ask) -> str | None:
 
 
 def raw_data(folder: Path, count: int) -> None:
-    """Raw files beside links to the pictures: real ones where they are present."""
+    """Raw files beside links to the images: real ones where they are present."""
     folder.mkdir(parents=True)
     samples = real_samples(count) or made_samples(folder / "made", count)
     rows: dict[str, list[dict[str, Any]]] = {"u": [], "g": []}

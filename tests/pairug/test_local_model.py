@@ -15,7 +15,7 @@ from pairuni.chat.request import AskingStopped
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete, make_completer
+from pairuni.pairug.completion.completion import complete, make_annotator
 from pairuni.pairug.completion.local_model import LocalModel, messages_of
 from pairuni.pairug.completion.model_author import author_of
 from pairuni.pairug.completion.requests import Picture
@@ -59,7 +59,7 @@ def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint,
     samples = made_samples(tmp_path, 5)
     Path(samples[2].image_path).write_bytes(Path(samples[2].image_path).read_bytes()[:60])
     store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
-    report = complete(samples, make_completer("local", settings), 2, store=store)
+    report = complete(samples, make_annotator("local", settings), 2, store=store)
     assert (len(report.quadruples), len(report.dropped), report.tries) == (0, 5, 8)
     assert [one.failed for one in report.dropped] == [False] * 5
     assert "the image cannot be decoded" in report.dropped[2].reason
@@ -67,11 +67,11 @@ def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint,
 
     asked = []
     monkeypatch.setattr(LocalModel, "_generate", lambda self, *given: asked.append(given))
-    assert complete(samples, make_completer("local", settings), 2, store=store) == report
+    assert complete(samples, make_annotator("local", settings), 2, store=store) == report
     assert asked == []
 
 
-def test_an_unusable_picture_fails_alone(tmp_path, checkpoint):
+def test_an_unusable_image_fails_alone(tmp_path, checkpoint):
     settings = CompletionSettings(model=checkpoint, max_tokens=2)
     requests = requests_of(tmp_path, settings)
     Path(requests[1].picture.path).unlink()
@@ -110,7 +110,7 @@ def test_what_is_no_answer_is_not_stored_and_many_in_a_row_stop_the_build(tmp_pa
     settings = CompletionSettings(model=checkpoint, concurrency=2)
     store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
     replies(monkeypatch, ["<think>hm, let me see", "", "fine", "not JSON"])
-    report = complete(made_samples(tmp_path, 4), make_completer("local", settings), 1, store=store)
+    report = complete(made_samples(tmp_path, 4), make_annotator("local", settings), 1, store=store)
     assert [one.failed for one in report.dropped] == [True, True, False, False]
     assert "gave no reply, because the limit of tokens went to reasoning" in report.dropped[0].reason
     assert (len(store), store.prompt_tokens) == (2, 20)
@@ -118,7 +118,7 @@ def test_what_is_no_answer_is_not_stored_and_many_in_a_row_stop_the_build(tmp_pa
     with pytest.raises(
         AskingStopped, match=r"10 requests in a row got no answer, the last because .* gave no reply"
     ):
-        complete(made_samples(tmp_path / "more", 40), make_completer("local", settings), 1, store=store)
+        complete(made_samples(tmp_path / "more", 40), make_annotator("local", settings), 1, store=store)
     assert len(store) == 2
 
 

@@ -25,17 +25,17 @@ def quadruple(row: int, origin: str, image_path: str) -> Quadruple:
     seed=st.integers(0, 10_000),
     sizes=st.tuples(st.integers(0, 30), st.integers(0, 30)),
     threshold=st.sampled_from([0.0, 0.6, 0.9, 1.0]),
-    neighbours=st.integers(1, 4),
+    max_matches=st.integers(1, 4),
 )
-def test_small_sets_with_many_ties_equal_the_literal_loop(seed, sizes, threshold, neighbours):
+def test_small_sets_with_many_ties_equal_the_literal_loop(seed, sizes, threshold, max_matches):
     rng = np.random.default_rng(seed)
     few = l2_normalise(rng.integers(-1, 3, size=(12, 3)).astype(np.float32) + 0.1)
     generation, understanding = (few[rng.integers(0, 12, size)] for size in sizes)
     features = np.concatenate([understanding, generation])
     rows = range(len(understanding), len(features))
     images = [str(row) for row in range(len(features))]
-    expected = retrieval(features, range(len(understanding)), rows, images, threshold, neighbours)
-    made = match_sequential(generation, understanding, threshold, neighbours)
+    expected = retrieval(features, range(len(understanding)), rows, images, threshold, max_matches)
+    made = match_sequential(generation, understanding, threshold, max_matches)
     assert [(m.generation + len(understanding), m.understanding, m.similarity) for m in made] == expected
 
 
@@ -70,7 +70,7 @@ def test_medoids_share_no_image_and_leave_with_their_copies():
     quadruples += [quadruple(row, "generation", f"{row // 2}.png") for row in range(8)]
     features = l2_normalise(np.repeat(np.random.default_rng(0).random((4, 6)), 2, axis=0).astype(np.float32))
     pairs = select_pairs(
-        quadruples, np.concatenate([features] * 2), clusters=2, threshold=0.0, neighbours=1, seed=0
+        quadruples, np.concatenate([features] * 2), clusters=2, threshold=0.0, max_matches=1, seed=0
     )
     images = [{p.generate_ann.image_path, p.understand_ann.image_path} for p in pairs]
     assert sum(map(len, images)) == len(set().union(*images)) == 4

@@ -133,7 +133,7 @@ def test_a_pair_that_repeats_a_held_out_prompt_is_not_trained_on(tmp_path):
     assert load_pairing(path, "pairug", seed=1, held_out=PAIRS[5:6]) == [*PAIRS[:5], *PAIRS[6:]]
 
 
-def test_what_a_file_elsewhere_holds_out_is_known_by_its_pictures_place(tmp_path, caplog):
+def test_what_a_file_elsewhere_holds_out_is_known_by_its_images_place(tmp_path, caplog):
     path = tmp_path / "train" / "pairs.jsonl"
     path.parent.mkdir()
     write_pairs(path, PAIRS)
@@ -146,7 +146,7 @@ def test_what_a_file_elsewhere_holds_out_is_known_by_its_pictures_place(tmp_path
     def kept(pair: UGPair) -> list[UGPair]:
         return load_pairing(path, "pairug", seed=1, held_out=[pair], held_out_folder=tmp_path)
 
-    assert kept(held(5, PAIRS[5].generate_ann.image_path)) == PAIRS, "another picture of the same name"
+    assert kept(held(5, PAIRS[5].generate_ann.image_path)) == PAIRS, "another image of the same name"
     with caplog.at_level("INFO", logger="pairuni"):
         assert kept(held(5, f"train/{PAIRS[5].generate_ann.image_path}")) == [*PAIRS[:5], *PAIRS[6:]]
     assert "1 of 30 pairs are not trained on" in caplog.text
@@ -162,7 +162,7 @@ def test_something_must_be_left_to_train_on(tmp_path):
 def test_only_what_trains_is_compared(tmp_path):
     path = tmp_path / "pairs.jsonl"
     held = RETRIEVED[0]
-    unused = [  # the held-out picture is not asked about, the held-out prompt not drawn
+    unused = [  # the held-out image is not asked about, the held-out prompt not drawn
         UGPair(similarity=0.7, generate_ann=side(G[30]), understand_ann=side(U[30])),
         UGPair(
             similarity=0.7,

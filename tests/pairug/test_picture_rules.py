@@ -1,4 +1,4 @@
-"""Pictures through the whole pairing: upright and over white for everybody, counted, and nothing else is packed."""
+"""Images through the whole pairing: upright and over white for everybody, counted, and nothing else is packed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from pairuni.chat.image import sendable
 from pairuni.cli.app import app
 from pairuni.config import PairsSettings
-from pairuni.io.images import ImageError, Trait, open_picture
+from pairuni.io.images import ImageError, Trait, load_image
 from pairuni.pairug.build import build_pairs
 from pairuni.pairug.completion.requests import Picture
 from pairuni.pairug.dataset.conversion import convert_pairs
@@ -32,7 +32,7 @@ from pairuni.records import Annotation, GenerationSample, Quadruple, UGPair, Und
 from pairuni.report.images import thumbnail
 
 
-def picture_files(folder: Path) -> dict[str, Path]:
+def image_files(folder: Path) -> dict[str, Path]:
     """A file of each peculiarity; every one is 40 pixels wide and 20 high when upright, but for the animations."""
     folder.mkdir(parents=True, exist_ok=True)
     gradient = Image.linear_gradient("L").resize((40, 20))
@@ -62,16 +62,16 @@ def picture_files(folder: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    return picture_files(tmp_path / "files")
+    return image_files(tmp_path / "files")
 
 
 def means(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) + 1 for image in images])
 
 
-def test_what_is_sent_is_the_picture_that_is_trained_on(files):
+def test_what_is_sent_is_the_image_that_is_trained_on(files):
     for name, path in files.items():
-        rgb = open_picture(path)
+        rgb = load_image(path)
         assert rgb.size == (40, 20), name
         for mime, data in (Picture.of(path, 100).encoded(), sendable(path)):
             assert mime == "image/png", name
@@ -91,8 +91,8 @@ def test_a_plain_file_is_sent_itself(tmp_path):
     for name, mime in (("a.png", "image/png"), ("a.jpg", "image/jpeg"), ("a.webp", "image/webp")):
         Image.new("RGB", (8, 8), "red").save(tmp_path / name)
         assert sendable(tmp_path / name) == (mime, (tmp_path / name).read_bytes())
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"a\.png: not a picture that can be read"):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"a\.png: not an image that can be read"):
         sendable(tmp_path / "a.png")
 
 
@@ -104,7 +104,7 @@ def test_answers_about_another_form_are_not_taken_for_answers_about_this_one(fil
         assert (Picture.of(path, 100).digest == old) is (path.name == "plain.png")
 
 
-def test_encoder_and_gallery_see_the_same_pictures(files):
+def test_encoder_and_gallery_see_the_same_images(files):
     paths = list(files.values())
     seen = []
 
@@ -114,7 +114,7 @@ def test_encoder_and_gallery_see_the_same_pictures(files):
 
     encoded = encode_features(paths, looking, batch_size=4)
     assert encoded.faults == {}
-    del seen[0]  # the picture that tells one encoder from another, where features are kept
+    del seen[0]  # the image that tells one encoder from another, where features are kept
     by_size = {image.size for image in seen}
     assert by_size <= {(40, 20), (64, 64)}
     for path in paths:
@@ -122,10 +122,10 @@ def test_encoder_and_gallery_see_the_same_pictures(files):
         assert made is not None
         with Image.open(io.BytesIO(made.data)) as shown:
             assert (shown.size, shown.mode) == ((40, 20), "RGB")
-            assert np.abs(np.asarray(shown).astype(int) - np.asarray(open_picture(path))).max() == 0
+            assert np.abs(np.asarray(shown).astype(int) - np.asarray(load_image(path))).max() == 0
 
 
-def test_traits_are_counted_once_a_picture_and_again_in_the_next_run(files, tmp_path):
+def test_traits_are_counted_once_a_image_and_again_in_the_next_run(files, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes(files["disc.png"].read_bytes())
     paths = [*files.values(), copy]
@@ -145,7 +145,7 @@ def pair(one: str, other: str | None = None) -> UGPair:
     )
 
 
-def test_check_says_how_many_pictures_lose_something(files, tmp_path):
+def test_check_says_how_many_images_lose_something(files, tmp_path):
     path = tmp_path / "files" / "pairs.jsonl"
     write_pairs(path, [pair(name) for name in files])
     convert_pairs(path, tmp_path / "inside.parquet", embed=True)
@@ -153,15 +153,15 @@ def test_check_says_how_many_pictures_lose_something(files, tmp_path):
         ran = CliRunner().invoke(app, ["pairs", "check", str(file)])
         assert ran.exit_code == 0
         assert ran.stdout.splitlines() == [
-            "2 pictures have transparent parts, under which white is laid",
-            "2 pictures have an orientation tag, by which the picture is turned upright",
-            "2 pictures have several frames or pages, of which the first is used",
+            "2 images have transparent parts, under which white is laid",
+            "2 images have an orientation tag, by which the image is turned upright",
+            "2 images have several frames or pages, of which the first is used",
             f"{file}: no problems",
         ]
 
 
 def hostile(folder: Path, name: str, data: bytes) -> Path:
-    """A parquet file with a picture of this name inside, as anybody may write one."""
+    """A parquet file with an image of this name inside, as anybody may write one."""
     struct = {"image_path": name, "prompt": "p", "question": "q", "answer": "a", "tag": "", "extra": None}
     row = {
         "similarity": 1.0,
@@ -173,7 +173,7 @@ def hostile(folder: Path, name: str, data: bytes) -> Path:
     return folder / "hostile.parquet"
 
 
-def a_picture() -> bytes:
+def a_image() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     return buffer.getvalue()
@@ -186,10 +186,10 @@ def a_picture() -> bytes:
         (".ssh/rc", "begins with a dot"),
         (".ssh/a.png", "begins with a dot"),
         ("a/.hidden.png", "begins with a dot"),
-        ("conftest.py", "does not end as a picture does"),
-        ("pairs.jsonl", "does not end as a picture does"),
-        ("Makefile", "does not end as a picture does"),
-        ("a.png.py", "does not end as a picture does"),
+        ("conftest.py", "does not end as an image does"),
+        ("pairs.jsonl", "does not end as an image does"),
+        ("Makefile", "does not end as an image does"),
+        ("a.png.py", "does not end as an image does"),
         ("a\x1b[31m.png", "control character"),
         ("a\n.png", "control character"),
         ("../a.png", "lies outside"),
@@ -198,12 +198,12 @@ def a_picture() -> bytes:
         ("out/a.png", "lies outside"),
     ],
 )
-def test_names_inside_a_file_write_nothing_but_pictures_below_the_target(tmp_path, name, said):
+def test_names_inside_a_file_write_nothing_but_images_below_the_target(tmp_path, name, said):
     target = tmp_path / "target"
     target.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (target / "out").symlink_to(tmp_path / "elsewhere")
-    source = hostile(tmp_path, name, a_picture())
+    source = hostile(tmp_path, name, a_image())
     with pytest.raises(ValueError, match=said):
         convert_pairs(source, target / "pairs.jsonl")
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
@@ -215,15 +215,15 @@ def test_names_inside_a_file_write_nothing_but_pictures_below_the_target(tmp_pat
 
 
 @pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"%!PS-Adobe-3.0\n{} loop", b"\x89PNG\r\n\x1a\n and more"])
-def test_bytes_inside_a_file_are_written_only_as_pictures(tmp_path, data):
+def test_bytes_inside_a_file_are_written_only_as_images(tmp_path, data):
     source = hostile(tmp_path, "a.png", data)
-    with pytest.raises(ValueError, match=r"the picture 'a\.png'"):
+    with pytest.raises(ValueError, match=r"the image 'a\.png'"):
         convert_pairs(source, tmp_path / "target" / "pairs.jsonl")
     assert not (tmp_path / "target").exists()
 
 
 def test_what_is_in_the_way_is_kept_whatever_it_is(tmp_path):
-    source = hostile(tmp_path, "a.png", a_picture())
+    source = hostile(tmp_path, "a.png", a_image())
     target = tmp_path / "target"
     target.mkdir()
     for make in (
@@ -238,17 +238,17 @@ def test_what_is_in_the_way_is_kept_whatever_it_is(tmp_path):
         assert not (tmp_path / "elsewhere.png").exists()
         (target / "a.png").rmdir() if (target / "a.png").is_dir() else (target / "a.png").unlink()
     assert convert_pairs(source, target / "pairs.jsonl") == 1
-    assert (target / "a.png").read_bytes() == a_picture()
+    assert (target / "a.png").read_bytes() == a_image()
 
 
 @pytest.mark.parametrize("name", [".ssh/id_rsa", "id_rsa", "notes.txt", "key.png", ".hidden.png", "pipe.png"])
-def test_nothing_but_pictures_is_packed(tmp_path, name):
+def test_nothing_but_images_is_packed(tmp_path, name):
     place = tmp_path / name
     place.parent.mkdir(exist_ok=True)
     if name == "pipe.png":
         os.mkfifo(place)
     else:
-        place.write_bytes(a_picture() if name == ".hidden.png" else b"-----BEGIN OPENSSH PRIVATE KEY-----")
+        place.write_bytes(a_image() if name == ".hidden.png" else b"-----BEGIN OPENSSH PRIVATE KEY-----")
     path = tmp_path / "pairs.jsonl"
     path.write_text(pair(name).model_dump_json() + "\n")
     for target in (tmp_path / "packed.parquet", tmp_path / "other" / "pairs.jsonl"):
@@ -269,20 +269,20 @@ def test_nothing_but_pictures_is_packed(tmp_path, name):
 
 
 def test_pair_files_follow_no_links_out_of_their_folder_but_those_of_a_hub_snapshot(tmp_path):
-    (tmp_path / "private.png").write_bytes(a_picture())
+    (tmp_path / "private.png").write_bytes(a_image())
     for folder, opens in (("plain/data", False), ("datasets--x--y/snapshots/abc", True)):
         whole = tmp_path / folder
         whole.mkdir(parents=True)
         blobs = whole.parent.parent / "blobs"
         blobs.mkdir(exist_ok=True)
-        (blobs / "b0").write_bytes(a_picture())
+        (blobs / "b0").write_bytes(a_image())
         (whole / "a.png").symlink_to(blobs / "b0")
         (whole / "pairs.jsonl").write_text(pair("a.png").model_dump_json() + "\n")
         if opens:
             assert len(read_pairs(whole / "pairs.jsonl")) == 1
             assert thumbnail(whole, "a.png", 100) is not None
             assert convert_pairs(whole / "pairs.jsonl", tmp_path / "copy" / "pairs.jsonl") == 1
-            assert (tmp_path / "copy" / "a.png").read_bytes() == a_picture()
+            assert (tmp_path / "copy" / "a.png").read_bytes() == a_image()
         else:
             with pytest.raises(ValueError, match="lies outside the file's folder"):
                 read_pairs(whole / "pairs.jsonl")
@@ -297,12 +297,12 @@ def quadruple(path: Path) -> Quadruple:
     return Quadruple(id="1", origin="generation", image_path=str(path), prompt="p", question="q", answer="a")
 
 
-def test_gathered_pictures_have_the_names_of_pictures(tmp_path):
+def test_gathered_images_have_the_names_of_images(tmp_path):
     out = tmp_path / "out"
     (out / "inside").mkdir(parents=True)
-    (tmp_path / "blob").write_bytes(a_picture())
+    (tmp_path / "blob").write_bytes(a_image())
     for name in ("photo", ".hidden.png", "a\n.JPG", "inside/whole.png", "inside/bare"):
-        ((out if "inside" in name else tmp_path) / name).write_bytes(a_picture())
+        ((out if "inside" in name else tmp_path) / name).write_bytes(a_image())
     (tmp_path / "named.png").symlink_to(tmp_path / "blob")
     digest = "0123456789abcdef0123"
     for source, wanted in {
@@ -315,7 +315,7 @@ def test_gathered_pictures_have_the_names_of_pictures(tmp_path):
     }.items():
         (gathered,) = gather_images([quadruple(source)], [digest], out, tmp_path / "scratch")
         assert gathered.image_path == wanted
-        assert (out / wanted).read_bytes() == a_picture()
+        assert (out / wanted).read_bytes() == a_image()
         write_pairs(
             out / "pairs.jsonl",
             [UGPair(similarity=1.0, generate_ann=side(wanted), understand_ann=side(wanted))],
@@ -326,7 +326,7 @@ class Template:
     """Completes without looking."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        return f"a picture of {sample.answer}"
+        return f"an image of {sample.answer}"
 
     def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
         return "what is it?", sample.prompt
@@ -335,7 +335,7 @@ class Template:
         return Verdict(ok=True)
 
 
-def test_a_build_counts_its_pictures_and_its_check_agrees(files, tmp_path, caplog):
+def test_a_build_counts_its_images_and_its_check_agrees(files, tmp_path, caplog):
     caplog.set_level("INFO", "pairuni")
     names = sorted(files)
     rows = {
@@ -353,10 +353,10 @@ def test_a_build_counts_its_pictures_and_its_check_agrees(files, tmp_path, caplo
     )
     for _ in range(2):
         caplog.clear()
-        build_pairs(settings, encoder=means, completer=Template())
+        build_pairs(settings, encoder=means, annotator=Template())
         stats = json.loads((tmp_path / "out" / "stats.json").read_text())
         assert stats["pictures"] == {"transparency": 2, "orientation": 2, "frames": 2}
-        assert "2 pictures have transparent parts, under which white is laid" in caplog.text
+        assert "2 images have transparent parts, under which white is laid" in caplog.text
     traits: Counter[Trait] = Counter()
     assert list(iter_problems(tmp_path / "out" / "pairs.jsonl", traits)) == []
     assert sum(traits.values()) > 0

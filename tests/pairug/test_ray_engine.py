@@ -17,11 +17,11 @@ from completion_samples import made_samples
 from pairuni.config import CompletionSettings, PairsSettings
 from pairuni.pairug.build import build_pairs, describe_encoder
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import make_completer
+from pairuni.pairug.completion.completion import make_annotator
 from pairuni.pairug.scale.ray_engine import RayEngine
 from pairuni.pairug.scale.spread import Spread, check_spread
+from pairuni.pairug.selection import candidates
 from pairuni.pairug.selection.candidates import Cells, find_candidates
-from pairuni.pairug.selection.selection import candidates
 
 pytest.importorskip("ray", reason="pip install 'pairuni[ray]'")
 pytestmark = pytest.mark.slow
@@ -61,12 +61,12 @@ def world(folder: Path, url: str, engine: str) -> PairsSettings:
             if type(one).__name__ == kind
         ]
         (folder / f"{corpus}.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "pictures" / "7.png").write_bytes(b"no picture")
+    (folder / "pictures" / "7.png").write_bytes(b"no image")
     return PairsSettings(
         understanding=folder / "u.jsonl",
         generation=folder / "g.jsonl",
         out=folder / engine / "pairug",
-        completer="endpoint",
+        annotator="endpoint",
         completion=CompletionSettings(model="seer", base_url=url, concurrency=3, timeout=3.0),
         clusters=5,
         batch_size=8,
@@ -83,9 +83,9 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 
 def build(settings: PairsSettings, engine: RayEngine) -> None:
-    completer = make_completer(settings.completer, settings.completion)
+    annotator = make_annotator(settings.annotator, settings.completion)
     spread = Spread(engine, lambda: pixels, describe_encoder) if settings.engine == "ray" else None
-    build_pairs(settings, encoder=pixels, completer=completer, spread=spread)
+    build_pairs(settings, encoder=pixels, annotator=annotator, spread=spread)
 
 
 def test_both_engines_make_the_same_files_and_pay_once(
@@ -166,7 +166,7 @@ def test_what_fails_on_a_worker_is_raised_here(engine: RayEngine) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"completer": "batch"}, "completer = batch works on files of one process"),
+        ({"annotator": "batch"}, "annotator = batch works on files of one process"),
         ({"completion": CompletionSettings(model="m", max_calls=3)}, "a budget .* is kept by one process"),
     ],
 )

@@ -17,7 +17,7 @@ from PIL import Image
 from pairuni.chat.replies import Unusable, read_reply, schema_of
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
-from pairuni.pairug.completion.completion import prompts
+from pairuni.pairug.completion import prompts
 from pairuni.pairug.completion.model_author import author_of
 from pairuni.pairug.completion.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
 from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
@@ -47,7 +47,7 @@ TASKS = {
         "```json\n" + json.dumps(VERDICT, indent=2) + "\n```",
         "<think>Is it {two}?</think> Here you are: " + json.dumps(VERDICT) + " Good luck {}.",
         json.dumps({**VERDICT, "answer_agrees": "yes", "more": [1]}),
-        "Answer from caption: two\nAnswer agrees: true\nContradicts picture: no.\n- invents: False\nReason:",
+        "Answer from caption: two\nAnswer agrees: true\nContradicts image: no.\n- invents: False\nReason:",
         "**answer_from_caption** = two\n\nanswer_agrees: Yes\ncontradicts_picture: no\ninvents: no",
     ],
 )
@@ -189,7 +189,7 @@ def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
     assert len({*others, same}) == len(others) + 1
 
 
-def test_pictures_are_measured_by_their_header_and_refused_by_name(tmp_path):
+def test_images_are_measured_by_their_header_and_refused_by_name(tmp_path):
     one = picture(tmp_path)
     assert (one.width, one.height, one.tokens) == (64, 32, 3)
     assert one.load().size == (64, 32)

@@ -1,4 +1,4 @@
-"""Pairs as files that others open: parquet with pictures inside, other forms and places, the card, the hub."""
+"""Pairs as files that others open: parquet with images inside, other forms and places, the card, the hub."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_pictures_go_into_parquet_and_out_again(tmp_path):
+def test_images_go_into_parquet_and_out_again(tmp_path):
     source = data_set(tmp_path / "one")
     packed = tmp_path / "packed" / "pairs.parquet"
     assert convert_pairs(source, packed, embed=True) == 3
@@ -91,7 +91,7 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_half_written(tmp_path):
     assert not list(tmp_path.glob("*y.parquet*"))
 
 
-def test_a_broken_picture_inside_is_a_problem(tmp_path, monkeypatch):
+def test_a_broken_image_inside_is_a_problem(tmp_path, monkeypatch):
     source = data_set(tmp_path / "one")
     (tmp_path / "one" / "images" / "c.png").write_bytes(b"\x89PNG no")
     with pytest.raises(ValueError, match=r"'images/c\.png' is not an image that can be read"):
@@ -133,9 +133,9 @@ STATS = {
     "settings": {
         "encoder": "policy:/home/me/secret/tower",
         "threshold": 0.6,
-        "neighbours": 1,
+        "max_matches": 1,
         "seed": 3,
-        "completer": "endpoint",
+        "annotator": "endpoint",
         "completion": {"model": "Qwen/VL-7B", "verifier": None, "base_url": "http://10.0.0.7/v1"},
     },
     "completion": {
@@ -157,12 +157,12 @@ def test_the_card_tells_what_is_known_and_no_address(tmp_path):
     assert head["pretty_name"] == 'my "pairs": one'
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "pairs.jsonl"}]
     assert head["size_categories"] == ["n<1K"]
-    assert "3 understanding-generation pairs (2 retrieved, 1 aligned) of 4 pictures" in body
+    assert "3 understanding-generation pairs (2 retrieved, 1 aligned) of 4 images" in body
     for row in (
         "| encoder | policy:tower |",
         "| threshold | 0.6 |",
         "| K, clusters | 5 |",
-        "| n, neighbours | 1 |",
+        "| n, max_matches | 1 |",
         "| model | Qwen/VL-7B |",
         "| verified by | Qwen/VL-7B |",
         "| prompts | ab12 |",
@@ -209,7 +209,7 @@ class Hub:
         return dict(inspect.signature(method).bind(self, *args, **kwargs).arguments)  # type: ignore[arg-type]
 
 
-def test_a_push_holds_pictures_and_card(tmp_path, monkeypatch):
+def test_a_push_holds_images_and_card(tmp_path, monkeypatch):
     source = data_set(tmp_path / "one")
     before = files(tmp_path / "one")
     monkeypatch.setattr(publishing, "SHARD_BYTES", 200)

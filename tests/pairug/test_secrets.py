@@ -18,8 +18,8 @@ from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete, make_completer
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.completion import complete, make_annotator
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 
 KEY = "sk-proj-0123456789-very-secret"
 
@@ -35,7 +35,7 @@ def completed(server: ChatServer, folder: Path) -> Any:
     store = AnswerStore(folder / "cache" / "answers.jsonl")
     return complete(
         made_samples(folder, 2),
-        ModelCompleter("endpoint", settings, Endpoint(settings, backoff=0.01)),
+        ModelAnnotator("endpoint", settings, Endpoint(settings, backoff=0.01)),
         2,
         store=store,
     )
@@ -83,22 +83,22 @@ def test_a_model_that_repeats_the_key_in_its_answer(tmp_path):
 def test_a_key_that_no_header_can_hold(monkeypatch, spoilt):
     monkeypatch.setenv("OPENAI_API_KEY", spoilt)
     with pytest.raises(ValueError, match="OPENAI_API_KEY holds characters that no key has") as caught:
-        make_completer("endpoint", CompletionSettings(model="m"))
+        make_annotator("endpoint", CompletionSettings(model="m"))
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("name", ["endpoint", "batch", "local", "scene"])
 def test_a_key_given_as_a_setting_is_refused_unseen(name, monkeypatch):
     with pytest.raises(ValueError, match="must be the name of an environment variable") as caught:
-        make_completer(name, CompletionSettings(model="m", key_variable=KEY))
+        make_annotator(name, CompletionSettings(model="m", key_variable=KEY))
     assert KEY not in str(caught.value)
     for url in (f"http://me:{KEY}@host/v1", f"http://host/v1?api_key={KEY}"):
         with pytest.raises(ValueError, match="must hold no user, password or query") as caught:
-            make_completer(name, CompletionSettings(model="m", base_url=url))
+            make_annotator(name, CompletionSettings(model="m", base_url=url))
         assert KEY not in str(caught.value)
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(ValueError, match="OPENAI_BASE_URL must hold no user") as caught:
-            make_completer(name, CompletionSettings(model="m"))
+            make_annotator(name, CompletionSettings(model="m"))
         assert KEY not in str(caught.value)
 
 
@@ -116,7 +116,7 @@ def test_the_command_with_all_logging_and_a_traceback(tmp_path):
         corpora["u" if "question" in row else "g"].append(json.dumps(row) + "\n")
     for name, lines in corpora.items():
         (tmp_path / "raw" / f"{name}.jsonl").write_text("".join(lines))
-    words = ["pairs", "build", "--traceback", "--completer", "endpoint", "--encoder", "policy:tiny"]
+    words = ["pairs", "build", "--traceback", "--annotator", "endpoint", "--encoder", "policy:tiny"]
     with ChatServer(lambda ask: f"status 401 {KEY}?" if ask.serial > 2 else None) as server:
         words += [
             *(

@@ -139,7 +139,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("row", SHAPES.values(), ids=SHAPES)
-def test_every_shape_gives_question_answer_and_picture(tmp_path, row):
+def test_every_shape_gives_question_answer_and_image(tmp_path, row):
     sample, _ = read(tmp_path, row)
     assert isinstance(sample, UnderstandingSample), str(sample)
     assert (sample.question, sample.answer) == ("How many?", "3")

@@ -1,4 +1,4 @@
-"""Folders of pictures as people bring them: from img2dataset, macOS and Windows."""
+"""Folders of images as people bring them: from img2dataset, macOS and Windows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def put(folder: Path, **files: bytes) -> Path:
     return folder
 
 
-def test_a_picture_has_both_a_text_and_an_object_beside_it(tmp_path):
+def test_a_image_has_both_a_text_and_an_object_beside_it(tmp_path):
     put(tmp_path, **{"1.jpg": png(1), "1.txt": b"a cat", "1.json": b'{"width": 8}'})
     (sample,), problems, left_out = found(GenerationSample, tmp_path)
     assert (sample.prompt, sample.model_dump()["width"], problems, left_out) == ("a cat", 8, [], {})
 
 
-def test_either_text_beside_a_picture_may_be_faulty(tmp_path):
+def test_either_text_beside_a_image_may_be_faulty(tmp_path):
     put(tmp_path, **{"1.jpg": png(1), "1.txt": b"caf\xe9", "1.json": b"{}"})
     put(tmp_path, **{"2.jpg": png(1), "2.txt": b"good", "2.json": b'{"width": '})
     put(tmp_path, **{"3.jpg": png(1), "3.json": b"[" * 100_000})

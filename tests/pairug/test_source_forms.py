@@ -107,7 +107,7 @@ def test_every_form_of_generation_data_says_the_same(tmp_path):
     assert len(written) == 3, "a picture is written once, whoever holds it"
 
 
-def test_ids_and_pictures_are_the_same_in_the_next_run(tmp_path):
+def test_ids_and_images_are_the_same_in_the_next_run(tmp_path):
     shard(tmp_path / "journey-00001.tar")
     first = read_generation(tmp_path / "journey-00001.tar", tmp_path / "p")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "p").rglob("*.png")}
@@ -186,7 +186,7 @@ def test_conversations(tmp_path, suffix):
     assert [s.prompt for s in samples] == ["A cat.", "A dog."]
 
 
-def test_pictures_in_another_folder_stay_in_it(tmp_path):
+def test_images_in_another_folder_stay_in_it(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco" / "a.png").write_bytes(png(1))
@@ -379,7 +379,7 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
     assert "several columns called 'text'" in str(problem)
 
 
-def test_texts_beside_pictures_in_capitals(tmp_path):
+def test_texts_beside_images_in_capitals(tmp_path):
     (tmp_path / "B.PNG").write_bytes(png(1))
     (tmp_path / "B.TXT").write_text("in capitals")
     ((sample,), problems, _) = found(GenerationSample, tmp_path)
@@ -555,7 +555,7 @@ def test_an_image_folder_with_metadata(tmp_path):
     assert captions([sample]) == [(png(1).hex(), "red")]
 
 
-def test_a_picture_that_is_too_large_is_refused_in_time(tmp_path):
+def test_a_image_that_is_too_large_is_refused_in_time(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pairuni.pairug.sources.tars.MOST_BYTES", 2048)
         path = tar_of(

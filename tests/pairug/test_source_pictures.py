@@ -1,4 +1,4 @@
-"""Pictures of raw data in every writing and place: what is read, and what a row must not name."""
+"""Images of raw data in every writing and place: what is read, and what a row must not name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, features
 
-from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import Reading
 from pairuni.records import GenerationSample
@@ -52,7 +52,7 @@ def found(given: object, pictures: Path) -> tuple[list[GenerationSample], list[s
 
 
 def one_row(folder: Path, image: object, *, query: str = "") -> bytes | str:
-    """What becomes of a row with this picture: the bytes that its sample names, or its problem."""
+    """What becomes of a row with this image: the bytes that its sample names, or its problem."""
     path = folder / "g.jsonl"
     path.write_text(json.dumps({"image": image, "caption": "x"}))
     samples, problems, _ = found(f"{path}{query}", folder / "kept")
@@ -96,7 +96,7 @@ def writings(data: bytes) -> dict[str, object]:
 
 @pytest.mark.parametrize("writing", writings(PNG))
 @pytest.mark.parametrize("kind", [*FORMATS, "AVIF"])
-def test_pictures_as_text(tmp_path, kind, writing):
+def test_images_as_text(tmp_path, kind, writing):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     data = encoded(kind)
@@ -105,7 +105,7 @@ def test_pictures_as_text(tmp_path, kind, writing):
     assert kept.suffix == {**FORMATS, "AVIF": ".avif"}[kind]
 
 
-def test_pictures_in_columns_of_tables(tmp_path):
+def test_images_in_columns_of_tables(tmp_path):
     code = base64.b64encode(PNG)
     columns = {
         "binary": pa.array([PNG], pa.binary()),
@@ -160,7 +160,7 @@ def test_pictures_in_columns_of_tables(tmp_path):
         (["a.png", "b.png"], None),
     ],
 )
-def test_what_is_no_picture_is_a_sentence(tmp_path, image, said):
+def test_what_is_no_image_is_a_sentence(tmp_path, image, said):
     (tmp_path / "inside").mkdir()
     (tmp_path / "a.png").write_bytes(PNG)
     if said is None:
@@ -272,13 +272,13 @@ def test_a_snapshot_in_the_hub_s_cache(tmp_path):
     assert "0.txt lies outside" in problem
 
 
-def test_folders_of_pictures_of_every_suffix(tmp_path):
-    for number, suffix in enumerate(PICTURE_SUFFIXES):
+def test_folders_of_images_of_every_suffix(tmp_path):
+    for number, suffix in enumerate(IMAGE_SUFFIXES):
         name = f"{number:02}{suffix.upper() if number % 2 else suffix}"
         (tmp_path / name).write_bytes(PNG)
         (tmp_path / f"{number:02}{('.txt', '.TXT', '.Txt')[number % 3]}").write_text(suffix)
     samples, problems, left_out = found(tmp_path, tmp_path / "kept")
-    assert [one.prompt for one in samples] == list(PICTURE_SUFFIXES)
+    assert [one.prompt for one in samples] == list(IMAGE_SUFFIXES)
     assert (problems, left_out) == ([], {})
 
 
@@ -329,7 +329,7 @@ def test_linked_folders_are_read_once(tmp_path):
     assert sum(count for reason, count in left_out.items() if reason.startswith("linked folders")) == 4
 
 
-def test_texts_obey_the_rules_of_pictures(tmp_path):
+def test_texts_obey_the_rules_of_images(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "secret.txt").write_text("private")
     for name in "abcde":

@@ -16,7 +16,7 @@ from test_source_forms import found, parquet, png, tar_of
 
 from pairuni.records import GenerationSample, UnderstandingSample
 
-PICTURE = {"bytes": png(1), "path": None}
+IMAGE = {"bytes": png(1), "path": None}
 ROW = {"image": "a.png", "question": "Which?", "answer": "a"}
 
 
@@ -73,7 +73,7 @@ def test_names_of_coco_are_filled_with_zeros(tmp_path):
 
 
 def test_answers_in_lists(tmp_path):
-    path = parquet(tmp_path / "x.parquet", {"image": PICTURE, "query": "How many?", "label": ["14"]})
+    path = parquet(tmp_path / "x.parquet", {"image": IMAGE, "query": "How many?", "label": ["14"]})
     (sample,), _, _ = found(UnderstandingSample, f"{path}?answer=label", tmp_path / "p")
     assert (sample.question, sample.answer) == ("How many?", "14")
     path = lines(tmp_path / "y.jsonl", {"image": "a.png", "question": "q", "answers": ["x", "y"]})
@@ -243,7 +243,7 @@ def test_paths_in_letters_that_macos_takes_apart(tmp_path):
 
 def test_a_data_set_of_the_hub_with_a_description(tmp_path):
     (tmp_path / "data").mkdir()
-    parquet(tmp_path / "data" / "train-00000-of-00001.parquet", {"image": PICTURE, "text": "a cat"})
+    parquet(tmp_path / "data" / "train-00000-of-00001.parquet", {"image": IMAGE, "text": "a cat"})
     (tmp_path / "dataset_infos.json").write_text('{"default": {"splits": {}}}')
     with pytest.raises(ValueError, match="holds json and parquet files; write FORMAT:"):
         found(GenerationSample, tmp_path)
@@ -284,7 +284,7 @@ def test_captions_that_are_no_text(tmp_path, caption, reason):
 
 
 @pytest.mark.parametrize("mark", ["<|begin_of_image|><|image|><|end_of_image|>", "<|start_of_image|>"])
-def test_marks_around_pictures(tmp_path, mark):
+def test_marks_around_images(tmp_path, mark):
     (sample,), problems, _ = found(
         UnderstandingSample, lines(tmp_path / "x.jsonl", {**ROW, "question": f"{mark}Which?"})
     )

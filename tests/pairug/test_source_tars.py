@@ -141,7 +141,7 @@ def test_what_a_mac_adds_is_passed_over(tmp_path):
     assert found(tmp_path / "y.tar", archive(members)) == (["text a"], [], {})
 
 
-def test_suffixes_in_capitals_and_of_every_picture(tmp_path):
+def test_suffixes_in_capitals_and_of_every_image(tmp_path):
     members: Members = [
         *(("a.JPG", png(1)), ("a.TXT", b"1"), ("b.jfif", png(2)), ("b.Json", b'{"caption": "2"}')),
         *(

@@ -21,7 +21,7 @@ from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadrup
 from pairuni.pairug.scale import splitting
 from pairuni.pairug.scale.joining import join_parts
 from pairuni.pairug.scale.splitting import split_raw
-from pairuni.pairug.selection.selection import features
+from pairuni.pairug.selection import features
 from pairuni.pairug.sources import read_generation, read_understanding
 
 
@@ -32,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Counting:
-    """An encoder that says how many pictures it was given."""
+    """An encoder that says how many images it was given."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -69,7 +69,7 @@ def test_parts_are_alike_complete_and_join_to_one_file(tmp_path):
         own = load_settings(PairsSettings, folder / "build.toml", [])
         assert 1 <= (own.clusters or 0) <= 2, "a part has its share of K"
         encoder = Counting()
-        made += build_pairs(own, encoder=encoder, completer=Template()).pairs
+        made += build_pairs(own, encoder=encoder, annotator=Template()).pairs
         assert encoder.images == 1, "one to know the encoder by"
     described = folders[0] / "stats.json"
     told_by_one = json.loads(described.read_text())
@@ -100,9 +100,9 @@ def test_a_part_pairs_as_a_build_of_its_samples_without_a_cache(tmp_path):
     split_raw(settings, small, 2)
     folder = part_folders(settings)[0]
     own = load_settings(PairsSettings, folder / "build.toml", [])
-    build_pairs(own, encoder=small, completer=Template())
+    build_pairs(own, encoder=small, annotator=Template())
     anew = own.model_copy(update={"out": tmp_path / "anew"})
-    build_pairs(anew, encoder=small, completer=Template())
+    build_pairs(anew, encoder=small, annotator=Template())
 
     def chosen(path: Path) -> list[tuple[float, str, str]]:
         return [
@@ -150,13 +150,13 @@ def test_samples_of_any_form_are_the_same_in_their_part(tmp_path):
 def test_what_cannot_be_used_is_named_by_the_first_part(tmp_path):
     settings = world(tmp_path)
     (tmp_path / "u" / "images" / "4.png").unlink()
-    (tmp_path / "g" / "images" / "5.png").write_bytes(b"no picture")
+    (tmp_path / "g" / "images" / "5.png").write_bytes(b"no image")
     with (tmp_path / "g" / "data.jsonl").open("a") as lines:
         lines.write("{}\n")
     split_raw(settings.model_copy(update={"bad_records": "drop"}), small, 3)
     first, *others = part_folders(settings)
     own = load_settings(PairsSettings, first / "build.toml", [])
-    build_pairs(own, encoder=small, completer=Template())
+    build_pairs(own, encoder=small, annotator=Template())
     assert {row["id"] for row in rows_of(first / "dropped.jsonl")} == {"u4", "g5"}
     assert not any(
         {"u4", "g5"}
@@ -167,7 +167,7 @@ def test_what_cannot_be_used_is_named_by_the_first_part(tmp_path):
     assert "line 41, field image_path: is missing" in bad["reason"]
 
 
-def test_pictures_of_one_corpus_alone_go_to_the_nearest_part(tmp_path):
+def test_images_of_one_corpus_alone_go_to_the_nearest_part(tmp_path):
     settings = world(tmp_path)
     rows = [row for row in rows_of(tmp_path / "g" / "data.jsonl") if row["tag"] != "blue"]
     write_rows(tmp_path / "g" / "data.jsonl", rows)

@@ -162,7 +162,7 @@ def test_every_fault_of_a_line_is_listed(tmp_path):
     assert fields == ["similarity", "generate_ann.prompt", "understand_ann"]
 
 
-def test_marks_of_pictures_and_special_tokens_in_what_a_run_uses_are_found(tmp_path):
+def test_marks_of_images_and_special_tokens_in_what_a_run_uses_are_found(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(png())
     drawn, asked = {**SIDE, "prompt": "a <|User|> cat"}, {**SIDE, "question": "Is <image> a cat?"}
@@ -173,7 +173,7 @@ def test_marks_of_pictures_and_special_tokens_in_what_a_run_uses_are_found(tmp_p
     where = f"{path}, line 2, field"
     assert found == [
         f"{where} generate_ann.prompt: contains <|User|>, which looks like a special token of a model; remove it",
-        f"{where} understand_ann.question: contains <image>, which stands for a picture in other formats; remove it",
+        f"{where} understand_ann.question: contains <image>, which stands for an image in other formats; remove it",
     ]
     assert len(read_pairs(path)) == 2
 
@@ -190,7 +190,7 @@ def test_every_kind_of_bad_image_is_found(tmp_path):
     contents = {
         "good.png": png(),
         "cut.png": png((64, 64))[:900],
-        "text.png": b"not a picture",
+        "text.png": b"not an image",
         "empty.png": b"",
         "large.png": png_that_claims(20_000, 5_000),
         "bomb.png": png_that_claims(60_000, 60_000),

@@ -74,12 +74,12 @@ def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
     @contextmanager
     def capture(graph, **_):
         counts["captured"] += 1
-        before = [arena.bytes.clone() for arena in captured._arenas.values()]
+        before = [workspace.bytes.clone() for workspace in captured._arenas.values()]
         with Recording() as recording:
             yield
         graph.calls = recording.calls
-        for arena, old in zip(captured._arenas.values(), before, strict=True):
-            arena.bytes.copy_(old)  # capturing does nothing yet
+        for workspace, old in zip(captured._arenas.values(), before, strict=True):
+            workspace.bytes.copy_(old)  # capturing does nothing yet
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)

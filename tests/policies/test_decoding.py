@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from pairuni.policies.decoding import loop as decoding
 from pairuni.policies.decoding.lane import Prompt, Request
 from pairuni.policies.decoding.loop import CapturedSteps, DecodeLoop, chunks, needed, shares
-from pairuni.policies.decoding.loop import loop as decoding
 from pairuni.policies.decoding.sampling import Head, Sampling, draw, uniforms
 from pairuni.policies.llama import LlamaLayers
 
@@ -144,12 +144,12 @@ def test_a_loop_uses_its_memory_again(policy, prompts):
     large = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1)
     small = request(policy, prompts[:1], Sampling(rollouts=2, steps=8, temperature=1.0), seed=2)
     first = loop.run([large])[0]
-    (arena,) = loop._arenas.values()
-    place = arena.bytes.data_ptr()
+    (workspace,) = loop._arenas.values()
+    place = workspace.bytes.data_ptr()
     loop.run([small])
     assert_same(first, loop.run([large])[0])
-    assert list(loop._arenas.values()) == [arena]
-    assert arena.bytes.data_ptr() == place
+    assert list(loop._arenas.values()) == [workspace]
+    assert workspace.bytes.data_ptr() == place
 
 
 def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
@@ -157,19 +157,19 @@ def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
     pictures = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
     answers = replace(pictures, stream=7, sampling=Sampling(rollouts=2, steps=5, temperature=1.0))
     loop.run([pictures])
-    (arena,) = loop._arenas.values()
+    (workspace,) = loop._arenas.values()
     loop.run([answers, pictures])
     assert len(loop._arenas) == 2
     loop.run([pictures, pictures])
     assert len(loop._arenas) == 3
-    assert next(iter(loop._arenas.values())) is arena
+    assert next(iter(loop._arenas.values())) is workspace
 
 
 def test_what_is_more_than_may_be_kept_is_given_back(policy, prompts, monkeypatch):
     loop = loop_of(policy)
     asked = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
     first = loop.run([asked])
-    size = sum(len(arena.bytes) for arena in loop._arenas.values())
+    size = sum(len(workspace.bytes) for workspace in loop._arenas.values())
     monkeypatch.setattr(decoding, "kept_bytes", lambda device: size)
     assert_same(first[0], loop.run([asked])[0])
     assert loop._arenas
@@ -198,7 +198,7 @@ def test_what_a_request_needs_holds_its_largest_chunk_and_no_more(policy, prompt
 
 
 def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
-    """Pictures and answers of unlike lengths, guidance and stops in the same steps, in several chunks."""
+    """Images and answers of unlike lengths, guidance and stops in the same steps, in several chunks."""
     pictures = request(
         policy,
         prompts,

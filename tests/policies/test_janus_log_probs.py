@@ -12,7 +12,7 @@ TOLERANCE = {"atol": 1e-4, "rtol": 0}
 def some_texts(policy, pictures, *, temperature=1.0, seed=0):
     groups = policy.sample_text(
         [*pictures[:2], None],
-        ["what?", "how many digits are there?", "no picture here"],
+        ["what?", "how many digits are there?", "no image here"],
         rollouts=2,
         temperature=temperature,
         max_new_tokens=14,
@@ -106,7 +106,7 @@ def test_gradient_of_both_branches_is_that_of_the_formula(fresh_policy):
 
 
 def test_heads_see_answer_positions_alone(policy, pictures, prompts, monkeypatch):
-    """And the last layer of the picture head each guided position once, for both branches."""
+    """And the last layer of the image head each guided position once, for both branches."""
     texts, drawn = some_texts(policy, pictures), some_images(policy, prompts)
     seen = []
 
@@ -138,7 +138,7 @@ def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_p
 
 
 def test_sampled_placeholders_are_plain_tokens(policy, pictures):
-    """An answer may contain the image token; only the prompt's placeholders stand for the picture."""
+    """An answer may contain the image token; only the prompt's placeholders stand for the image."""
     text = some_texts(policy, pictures)[0]
     tokens = text.tokens.clone()
     tokens[0] = policy.prompts.image

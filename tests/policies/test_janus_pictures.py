@@ -1,4 +1,4 @@
-"""The picture side of Janus: VQ codes, features of the vision tower, parts that train."""
+"""The image side of Janus: VQ codes, features of the vision tower, parts that train."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,23 @@ from reference.janus_decoding import nearest_codes
 
 
 @pytest.fixture(scope="module")
-def noise_pictures():
+def noise_images():
     values = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     return [Image.fromarray(value) for value in values]
 
 
 @torch.no_grad()
-def test_codes_are_nearest_on_the_unit_sphere(policy, noise_pictures):
+def test_codes_are_nearest_on_the_unit_sphere(policy, noise_images):
     """Also for a codebook of uneven lengths, where plain distances choose other codes."""
     vq = policy.module.model.vqmodel
-    pixels = policy.pixel_values(noise_pictures)
+    pixels = policy.pixel_values(noise_images)
     before = vq.quantize.embedding.weight.clone()
     try:
         vq.quantize.embedding.weight.mul_(torch.linspace(0.2, 5.0, len(before))[:, None])
         latents = vq.quant_conv(vq.encoder(pixels)).permute(0, 2, 3, 1).flatten(0, 2)
         expected = nearest_codes(latents, vq.quantize.embedding.weight).view(3, 16)
         plain = vq.encode(pixels).image_tokens.view(3, 16)
-        assert torch.equal(policy.encode_images(noise_pictures), expected)
+        assert torch.equal(policy.encode_images(noise_images), expected)
         assert torch.equal(vq_codes(vq, pixels), expected)
         assert not torch.equal(plain, expected)
     finally:
@@ -34,19 +34,19 @@ def test_codes_are_nearest_on_the_unit_sphere(policy, noise_pictures):
 
 
 @torch.no_grad()
-def test_codes_equal_transformers_where_all_is_of_unit_length(policy, noise_pictures):
+def test_codes_equal_transformers_where_all_is_of_unit_length(policy, noise_images):
     vq = policy.module.model.vqmodel
     before = vq.quantize.embedding.weight.clone()
     try:
         vq.quantize.embedding.weight.copy_(torch.nn.functional.normalize(before, dim=-1))
-        plain = vq.encode(policy.pixel_values(noise_pictures)).image_tokens.view(3, 16)
-        assert torch.equal(policy.encode_images(noise_pictures), plain)
+        plain = vq.encode(policy.pixel_values(noise_images)).image_tokens.view(3, 16)
+        assert torch.equal(policy.encode_images(noise_images), plain)
     finally:
         vq.quantize.embedding.weight.copy_(before)
 
 
 @torch.no_grad()
-def test_decoded_pictures_are_those_of_the_vq(policy):
+def test_decoded_images_are_those_of_the_vq(policy):
     trajectories = policy.sample_images(
         ["a cat"], rollouts=2, temperature=1.0, guidance=5.0, branch="guided", seed=0
     )[0]

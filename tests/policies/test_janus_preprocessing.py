@@ -1,7 +1,7 @@
 """Pixels as the original Janus code makes them, on its own stored values.
 
-``tests/reference/janus_preprocessing.json`` was made by the original's VLMImageProcessor of the pictures that
-``picture`` makes; ``janus_pixels.json`` by the same code of photographs.
+``tests/reference/janus_preprocessing.json`` was made by the original's VLMImageProcessor of the images that
+``image`` makes; ``janus_pixels.json`` by the same code of photographs.
 """
 
 import json
@@ -36,7 +36,7 @@ def processor_of(settings):
 @pytest.mark.parametrize(
     "case", GENERATED["pictures"], ids=lambda case: f"{case['settings']}-{case['size'][0]}x{case['size'][1]}"
 )
-def test_generated_pictures_equal_the_original(case):
+def test_generated_images_equal_the_original(case):
     settings = GENERATED["settings"][case["settings"]]
     pixels = preprocess(picture(*case["size"]), processor_of(settings))
     assert pixels.shape == (3, settings["image_size"], settings["image_size"])
@@ -64,7 +64,7 @@ def test_photographs_equal_the_original():
     assert rounded_otherwise == 18  # what the processor of transformers scales to another height
 
 
-def test_a_square_picture_is_as_in_plain_transformers():
+def test_a_square_image_is_as_in_plain_transformers():
     processor = processor_of(GENERATED["settings"]["Janus-Pro"])
     image = picture(500, 500)
     plain = processor(image, return_tensors="pt")["pixel_values"][0]

@@ -83,13 +83,13 @@ def test_guidance_of_one_equals_no_guidance(policy, prompts):
 
 def test_seeds_decide(policy, pictures):
     def tokens(seed):
-        pictured = policy.sample_images(
+        imaged = policy.sample_images(
             ["a cat"], rollouts=2, temperature=1.0, guidance=5.0, branch="guided", seed=seed
         )
         answered = policy.sample_text(
             pictures[:1], ["what?"], rollouts=2, temperature=1.0, max_new_tokens=12, seed=seed
         )
-        return [one.tokens.tolist() for one in (*pictured[0], *answered[0])]
+        return [one.tokens.tolist() for one in (*imaged[0], *answered[0])]
 
     first = tokens(0)
     assert first == tokens(0)
@@ -104,7 +104,7 @@ def test_answers_do_not_depend_on_the_batch(policy, pictures):
         try:
             return policy.sample_text(
                 [*pictures, None],
-                ["what?", "how many digits?", "why", "no picture"],
+                ["what?", "how many digits?", "why", "no image"],
                 rollouts=3,
                 temperature=1.0,
                 max_new_tokens=10,
@@ -135,7 +135,7 @@ def test_trajectories_carry_what_replay_needs(policy, pictures):
     assert int(image.prompt_ids[-1]) == policy.prompts.begin_image
 
 
-def test_pictures_come_out(policy):
+def test_images_come_out(policy):
     pictures = policy.draw("a cat", count=2, seed=1)
     assert [picture.size for picture in pictures] == [(32, 32)] * 2
     assert pictures[0].mode == "RGB"

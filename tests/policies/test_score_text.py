@@ -17,7 +17,7 @@ def plain_log_probs(policy, image, question, answer):
 
 
 def test_given_answers_have_the_log_probs_of_a_plain_forward(policy, pictures):
-    asked = [(pictures[0], "what?", "red"), (None, "no picture", " yes it is"), (pictures[1], "what?", "b")]
+    asked = [(pictures[0], "what?", "red"), (None, "no image", " yes it is"), (pictures[1], "what?", "b")]
     images, questions, answers = zip(*asked, strict=True)
     scored = policy.score_text(images, questions, answers)
     for one, (image, question, answer) in zip(scored, asked, strict=True):

@@ -25,7 +25,7 @@ def algorithm1(
     *,
     clusters: int,
     threshold: float,
-    neighbours: int,
+    max_matches: int,
     seed: int,
 ) -> list[Pair]:
     """features: [N, D] of U and G together. Aligned self-pairs first, then the retrieved ones."""
@@ -52,7 +52,7 @@ def algorithm1(
     rest = [row for row in range(len(images)) if images[row] not in used_images]
     rest_of_u = [row for row in rest if origins[row] == "understanding"]
     rest_of_g = [row for row in rest if origins[row] == "generation"]
-    return aligned + retrieval(features, rest_of_u, rest_of_g, images, threshold, neighbours)
+    return aligned + retrieval(features, rest_of_u, rest_of_g, images, threshold, max_matches)
 
 
 def retrieval(
@@ -61,7 +61,7 @@ def retrieval(
     rest_of_g: Sequence[int],
     images: Sequence[str],
     threshold: float,
-    neighbours: int,
+    max_matches: int,
 ) -> list[Pair]:
     """The greedy loop: each x in G' takes its nearest in U', cosine >= delta; the lower row wins a tie."""
     exact = features.astype(np.float64)
@@ -78,7 +78,7 @@ def retrieval(
                 near.append((-similarity, u))
         taken = 0
         for negative, u in sorted(near):
-            if taken < neighbours and images[u] not in used_images:
+            if taken < max_matches and images[u] not in used_images:
                 taken += 1
                 used_images.add(images[u])
                 retrieved.append((x, u, -negative))

@@ -1,12 +1,12 @@
 """Writes hpsv2_scores.json, open_clip_vit_h_14.txt and tiny_bpe.txt, with code that is not ours.
 
-The model is open_clip's own ``CLIP`` class; the preprocessing of pictures and the tokenizer are those of the HPSv2
+The model is open_clip's own ``CLIP`` class; the preprocessing of images and the tokenizer are those of the HPSv2
 repository (tgxs002/HPSv2, hpsv2/src/open_clip/transform.py and tokenizer.py) on torchvision. In an environment of
 its own, with torch, open_clip_torch, torchvision, ftfy and transformers, and HPSv2's checkout on PYTHONPATH:
 
     PYTHONPATH=HPSv2 python tests/reference/make_hpsv2_scores.py
 
-HPSv2 cannot score a picture with an alpha channel (its model has three input channels); such a picture is converted
+HPSv2 cannot score an image with an alpha channel (its model has three input channels); such an image is converted
 to RGB first. Where torchvision has no build for the torch at hand, its compiled operators are declared without an
 implementation: preprocessing uses none of them.
 """

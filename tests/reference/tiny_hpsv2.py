@@ -1,4 +1,4 @@
-"""A small HPSv2 with seeded weights, pictures and prompts: what open_clip scored once and what our code is held to."""
+"""A small HPSv2 with seeded weights, images and prompts: what open_clip scored once and what our code is held to."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def weights(shapes: dict[str, list[int]], seed: int = 7) -> dict[str, np.ndarray
 
 
 def drawn() -> dict[str, Image.Image]:
-    """Pictures of odd sizes and modes, made by arithmetic."""
+    """Images of odd sizes and modes, made by arithmetic."""
     rng = np.random.RandomState(11)
 
     def noise(height: int, width: int, channels: int) -> np.ndarray[Any, Any]:

@@ -89,7 +89,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bare(whole: Path, tmp_path: Path) -> Path:
-    """The run without its pictures, for what is tried many times."""
+    """The run without its images, for what is tried many times."""
     return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("*.png")))
 
 
@@ -203,7 +203,7 @@ def test_a_parquet_file_of_other_columns(run: Path) -> None:
         write_report(run)
 
 
-PICTURES = {
+IMAGES = {
     "half": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
     "PostScript": lambda data: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop",
@@ -216,10 +216,10 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("kind", PICTURES)
-def test_damaged_pictures_are_missing_from_page_and_gallery(run: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", IMAGES)
+def test_damaged_images_are_missing_from_page_and_gallery(run: Path, kind: str) -> None:
     for path in run.glob("**/*.png"):
-        path.write_bytes(PICTURES[kind](path.read_bytes()))
+        path.write_bytes(IMAGES[kind](path.read_bytes()))
     assert "not found" in Page(write_report(run).read_text()).words
     pairs = [
         UGPair.model_validate_json(line) for line in (run / "pairug/pairs.jsonl").read_text().split("\n")[:-1]

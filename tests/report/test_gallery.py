@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from pairuni.cli.app import app
 from pairuni.pairug.dataset.store import write_pairs
 from pairuni.records import Annotation, UGPair
-from pairuni.report import gallery_images as gallery_pictures
-from pairuni.report import write_gallery
+from pairuni.report import gallery_images, write_gallery
 
 HOSTILE = '</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & "{{data}}"'
 
@@ -79,11 +78,11 @@ def test_the_page_holds_every_pair(data: Path, pairs: list[UGPair], tmp_path: Pa
             assert found["tags"][tag] == annotation.tag
     assert len(found["sides"]) == 6  # the aligned pair's two sides and the last pair's question are one
     words = html.unescape(re.sub(r"<[^>]*>", " ", made.page.read_text().split("<noscript>")[0]))
-    assert re.search(r"aligned\s+1\s+retrieved\s+3\s+their mean similarity\s+0\.710\s+pictures\s+6\s", words)
-    assert re.search(r"pictures not found\s+1\s", words)
+    assert re.search(r"aligned\s+1\s+retrieved\s+3\s+their mean similarity\s+0\.710\s+images\s+6\s", words)
+    assert re.search(r"images not found\s+1\s", words)
 
 
-def test_pictures_are_small_files_named_by_their_content(
+def test_images_are_small_files_named_by_their_content(
     data: Path, pairs: list[UGPair], tmp_path: Path
 ) -> None:
     page = write_gallery(pairs, data, tmp_path / "out", title="t").page
@@ -100,7 +99,7 @@ def test_pictures_are_small_files_named_by_their_content(
     assert len(names(tmp_path / "out" / "gallery-pictures")) == 5
 
 
-def test_a_page_alone_embeds_its_pictures(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
+def test_a_page_alone_embeds_its_images(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
     page = write_gallery(pairs, data, tmp_path / "one" / "page.html", title="t").page
     assert names(tmp_path / "one") == ["page.html"]
     found = held(page)
@@ -156,7 +155,7 @@ def test_made_again_it_is_the_same_and_drops_what_it_no_longer_shows(
     assert names(out) == ["gallery-pictures", "gallery.html"]
 
 
-def test_a_failure_leaves_the_old_page_and_its_pictures(
+def test_a_failure_leaves_the_old_page_and_its_images(
     data: Path, pairs: list[UGPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -170,7 +169,7 @@ def test_a_failure_leaves_the_old_page_and_its_pictures(
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(gallery_pictures.os, "replace", full)
+    monkeypatch.setattr(gallery_images.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write_gallery(pairs, data, out, title="t")
     assert held(page)
@@ -215,7 +214,7 @@ def test_the_command(data: Path, pairs: list[UGPair], suffix: str) -> None:
     assert result.exit_code == 0, result.output
     page = data / "gallery" / "gallery.html"
     assert f"4 of 4 pairs: {page}" in result.stdout
-    assert "pictures not found: 1; pairs check names them" in result.stderr
+    assert "images not found: 1; pairs check names them" in result.stderr
     assert len(held(page)["pairs"]) == 4
     result = CliRunner().invoke(
         app, ["pairs", "gallery", str(file), "--out", str(data / "few.html"), "--most", "2"]

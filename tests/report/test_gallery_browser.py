@@ -30,7 +30,7 @@ SECONDS = 10
 
 
 def make_pairs(folder: Path) -> list[UGPair]:
-    """COUNT pairs on 10,000 pictures that all differ: every third pair aligned, pair 1235 hostile."""
+    """COUNT pairs on 10,000 images that all differ: every third pair aligned, pair 1235 hostile."""
     rng = random.Random(0)
     folder.mkdir()
     for index in range(2 * COUNT):
@@ -42,7 +42,7 @@ def make_pairs(folder: Path) -> list[UGPair]:
         und = Annotation(
             image_path=f"{index}.png",
             prompt=f"caption {index}",
-            question=f"How many shapes has picture {index}? A. one B. two",
+            question=f"How many shapes has image {index}? A. one B. two",
             answer="AB"[index % 2],
             tag=tag,
         )

@@ -84,7 +84,7 @@ def test_no_request_leaves_the_page(run: Path, page: Page) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_pictures_have_words_and_sizes(page: Page) -> None:
+def test_images_have_words_and_sizes(page: Page) -> None:
     images = page.of("img")
     assert len(images) > 40
     assert all(attrs["alt"] and attrs["width"] and attrs["height"] for attrs in images)
@@ -163,7 +163,7 @@ def test_scores_from_the_summary_alone(tmp_path: Path) -> None:
     assert "+10.0 points" in page.words
 
 
-def test_a_missing_picture_is_said(run: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_said(run: Path, tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "holes", steps=3, items=6, pairs=4)
     for path in folder.glob("samples/*/*.png"):
         path.write_bytes(path.read_bytes()[:60])

@@ -1,4 +1,4 @@
-"""Object detection models of ``transformers``, one picture at a time by their own processor."""
+"""Object detection models of ``transformers``, one image at a time by their own processor."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ BLANK = Image.new("RGB", (8, 8))
 
 
 class Told:
-    """Finds what it was told, whatever the pictures are."""
+    """Finds what it was told, whatever the images are."""
 
     name, names_colours = "told", False
     labels = frozenset({"dog", "cat", "cup"})
@@ -175,7 +175,7 @@ def test_a_record_that_does_not_say_what_is_asked_is_named(extra: dict[str, Any]
 
 def test_a_detector_that_fails_is_named() -> None:
     asked = record(include=[{"class": "dog", "count": 1}])
-    with pytest.raises(ValueError, match="the detector told gave 1 lists of objects for 2 pictures"):
+    with pytest.raises(ValueError, match="the detector told gave 1 lists of objects for 2 images"):
         CompositionReward(Looking(Told([]), Painted()))([asked, asked], [BLANK, BLANK])
     with pytest.raises(ValueError, match="the detector told names no colours"):
         Looking(Told([]), None)

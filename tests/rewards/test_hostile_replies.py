@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairuni.records import Annotation
+from pairuni.rewards.answers import mathematics
 from pairuni.rewards.answers.accuracy import AccuracyReward, answers_match
-from pairuni.rewards.answers.replies import final_answer, mathematics, parse_options
+from pairuni.rewards.answers.replies import final_answer, parse_options
 
 SHIRT = "What is on the shirt? A. Stripes B. Polka dots C. Dots D. No pattern"
 QUESTIONS = [

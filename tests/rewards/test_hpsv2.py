@@ -60,7 +60,7 @@ def record(prompt: str) -> Annotation:
     return Annotation.model_construct(image_path="a.png", prompt=prompt, question="q", answer="a", tag="")
 
 
-def test_drawn_pictures_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
+def test_drawn_images_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
     pictures = tiny_hpsv2.drawn()
     prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(pictures))]
     scores = make()([record(prompt) for prompt in prompts], list(pictures.values()))
@@ -178,7 +178,7 @@ def test_resizing_is_torchs_antialiased_bicubic(length: int, shortest: int) -> N
     torch.testing.assert_close(ours, whole[:, first : first + size], atol=2e-6, rtol=0)
 
 
-def test_a_long_strip_costs_no_more_than_a_picture(make: Callable[..., HPSv2Reward]) -> None:
+def test_a_long_strip_costs_no_more_than_a_image(make: Callable[..., HPSv2Reward]) -> None:
     strip = Image.fromarray(np.full((20_000, 1, 3), 90, np.uint8))
     square = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
     scores = make()([record("grey")] * 2, [strip, square])
@@ -190,8 +190,8 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
     assert np.asarray(as_rgb(Image.fromarray(ramp)))[..., 0].ravel().tolist() == list(range(256))
 
 
-def test_records_and_pictures_must_match_in_number(make: Callable[..., HPSv2Reward]) -> None:
-    with pytest.raises(ValueError, match="1 records but 2 pictures"):
+def test_records_and_images_must_match_in_number(make: Callable[..., HPSv2Reward]) -> None:
+    with pytest.raises(ValueError, match="1 records but 2 images"):
         make()([record("a")], [tiny_hpsv2.drawn()["wide"]] * 2)
     assert make()([], []) == []
 

@@ -56,7 +56,7 @@ def judge(server: ChatServer, **settings: Any) -> JudgeReward:
     return JudgeReward(JudgeSettings(**given), backoff=0.01)
 
 
-def test_every_picture_gets_its_own_score_in_order() -> None:
+def test_every_image_gets_its_own_score_in_order() -> None:
     reds = [0, 255, 51, 102, 0, 204, 153]
     with ChatServer(reply=redness, seconds=0.05) as server:
         reward = judge(server, concurrency=3, temperature=0.0)
@@ -168,7 +168,7 @@ def test_a_server_without_structured_outputs() -> None:
         ("status 404 no such model", r"check reward.judge.base_url"),
         ("500", "no answer in 2 attempts, the last: the endpoint says 500: oh no"),
         ("hang", "no answer in 2 attempts, the last: no answer within 0.3 seconds"),
-        ("refuse", "the model refused: 'I cannot help with that picture.'"),
+        ("refuse", "the model refused: 'I cannot help with that image.'"),
         ("html", "should reward.judge.base_url end in /v1?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Mask2Former's instances held to mmdetection's, written out; pictures as its pipeline prepares them."""
+"""Mask2Former's instances held to mmdetection's, written out; images as its pipeline prepares them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_overlapping_objects_are_all_found_where_transformers_keeps_the_last() -
 
 
 @pytest.mark.parametrize(("width", "height"), [(384, 384), (50, 37), (20, 90)])
-def test_pictures_are_prepared_as_by_mmdetection(
+def test_images_are_prepared_as_by_mmdetection(
     monkeypatch: pytest.MonkeyPatch, width: int, height: int
 ) -> None:
     monkeypatch.setattr(module, "SHORT", 80)

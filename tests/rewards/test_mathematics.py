@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from pairuni.rewards.answers import mathematics
 from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.answers.mathematics import formulas_equal, formulas_in, is_formula
-from pairuni.rewards.answers.replies import final_answer, mathematics
+from pairuni.rewards.answers.replies import final_answer
 
 EQUAL = [
     (r"\frac{1}{2}", "The answer is $0.5$."),

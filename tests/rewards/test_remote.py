@@ -27,7 +27,7 @@ from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.rewards.service.application import wire
+from pairuni.rewards.service import wire
 from pairuni.rewards.service.remote import RemoteError, RemoteReward
 from pairuni.rewards.service.server import RewardServer
 from pairuni.rewards.service.wire import pack, unpack
@@ -37,7 +37,7 @@ MINE = '''
 import time
 
 class Weighed:
-    """The red of a picture's corner, times the record's own weight."""
+    """The red of an image's corner, times the record's own weight."""
 
     name = "weighed"
     range = (0.0, float("inf"))
@@ -226,7 +226,7 @@ def test_what_the_server_answers_to_nonsense() -> None:
             status, said = ask("POST", "/score", body)
             assert status == 400
             assert reason in said["error"]
-        status, said = ask("POST", "/score", {**good, "samples": [{"text": "no picture"}]})
+        status, said = ask("POST", "/score", {**good, "samples": [{"text": "no image"}]})
         assert status == 422
         assert "reward 'redness' failed on sample 0, 0.png" in said["error"]
         assert ask("POST", "/score", good)[0] == 200, "the connection lives on"
@@ -292,7 +292,7 @@ def test_a_long_reason_keeps_its_end() -> None:
         client(url)(records(1), pictures(1))
 
 
-def test_pictures_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MOST_PIXELS", 100)
     assert len(unpack(pack(records(4), pictures(4)))[1]) == 4
     header = BytesIO()

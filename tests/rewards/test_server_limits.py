@@ -31,7 +31,7 @@ TOKEN = "open-sesame-1234"
 
 
 class Red:
-    """The red of a picture's corner."""
+    """The red of an image's corner."""
 
     name = "red"
 
@@ -211,7 +211,7 @@ def bomb(side: int, filling: int) -> bytes:
     return json.dumps(body).encode()
 
 
-def test_a_picture_that_is_too_large_is_refused_by_its_header() -> None:
+def test_a_image_that_is_too_large_is_refused_by_its_header() -> None:
     body = bomb(30_000, 30_000_000)
     tracemalloc.start()
     try:

@@ -44,7 +44,7 @@ def pictures() -> list[Image.Image]:
 
 
 def logits(folder: Path) -> list[float]:
-    """Logit of each picture and its prompt, one at a time, by ``transformers`` alone."""
+    """Logit of each image and its prompt, one at a time, by ``transformers`` alone."""
     model = CLIPModel.from_pretrained(folder).eval()
     tokenizer, processor = load_tokenizer(str(folder)), CLIPImageProcessorPil.from_pretrained(folder)
     found = []
@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
         ClipReward(str(folder), processor=str(tmp_path), device="cpu")
     with pytest.raises(ValueError, match="'abacus' is no device"):
         ClipReward(str(folder), device="abacus")
-    with pytest.raises(ValueError, match="5 records but 1 pictures"):
+    with pytest.raises(ValueError, match="5 records but 1 images"):
         ClipReward(str(folder), device="cpu")(records(), pictures()[:1])
 
 

@@ -1,4 +1,4 @@
-"""A bank of training pictures, seen once by the frozen tower and tokenizer, for the language model."""
+"""A bank of training images, seen once by the frozen tower and tokenizer, for the language model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.tiny_model.vq import quantise
 
 @dataclass(frozen=True)
 class Bank:
-    """N pictures. features: [N, patches, width] of the tower; codes: [N, IMAGE_TOKENS] of the tokenizer."""
+    """N images. features: [N, patches, width] of the tower; codes: [N, IMAGE_TOKENS] of the tokenizer."""
 
     scenes: list[Scene]
     requests: list[Request]
@@ -28,12 +28,12 @@ class Bank:
     codes: Tensor
 
     def with_things(self, most: int) -> np.ndarray:
-        """Positions of the pictures that show at most so many things."""
+        """Positions of the images that show at most so many things."""
         return np.flatnonzero([len(scene.things) <= most for scene in self.scenes])
 
 
 def draw_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[Request]]:
-    """Half of the pictures for prompts of the six kinds, half for captions of random scenes."""
+    """Half of the images for prompts of the six kinds, half for captions of random scenes."""
     scenes, requests = [], []
     for row in range(size):
         if row % 2:
@@ -50,7 +50,7 @@ def draw_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[
 def fill_bank(
     model: JanusForConditionalGeneration, *, size: int, seed: int, report: Report, batch: int = 250
 ) -> Bank:
-    """Draw ``size`` training pictures and run the tower and the tokenizer's encoder over them."""
+    """Draw ``size`` training images and run the tower and the tokenizer's encoder over them."""
     rng = np.random.default_rng(seed)
     scenes, requests = draw_scenes(rng, size)
     scans = varied_scans("train", VARIANTS)

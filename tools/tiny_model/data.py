@@ -24,7 +24,7 @@ def pictures(scenes: list[Scene], rng: np.random.Generator, scans: Scans) -> Ten
 def scene_batches(
     rng: np.random.Generator, batch: int, counts: tuple[int, ...]
 ) -> Iterator[tuple[list[Scene], Tensor]]:
-    """Endless batches of training scenes and their pictures."""
+    """Endless batches of training scenes and their images."""
     scans = varied_scans("train", VARIANTS)
     while True:
         scenes = [random_scene(rng, "train", counts) for _ in range(batch)]

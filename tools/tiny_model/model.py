@@ -67,7 +67,7 @@ def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> JanusProcessor:
-    """Pictures as they are (no resizing), scaled to [-1, 1]; prompts in Janus-Pro's format."""
+    """Images as they are (no resizing), scaled to [-1, 1]; prompts in Janus-Pro's format."""
     images = JanusImageProcessorPil(
         size={"height": SIZE, "width": SIZE}, min_size=SIZE, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )

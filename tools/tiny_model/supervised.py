@@ -1,6 +1,6 @@
 """Stage 3: the language model learns both tasks from the bank, from one thing upwards.
 
-Describing whole pictures comes before questions, and open answers before option letters: questions alone
+Describing whole images comes before questions, and open answers before option letters: questions alone
 leave colours at chance for a long time.
 """
 
@@ -29,9 +29,9 @@ UNCONDITIONAL = 0.12
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the curriculum: pictures of at most ``things`` things.
+    """A stretch of the curriculum: images of at most ``things`` things.
 
-    describe: share of text examples that describe the picture; choose: share of questions with options;
+    describe: share of text examples that describe the image; choose: share of questions with options;
     letter: share of those whose reply adds the option's letter to its words.
     """
 
@@ -142,7 +142,7 @@ def train_language_model(
     finished: int = 0,
     at_stage_end: Callable[[Stage], None] | None = None,
 ) -> None:
-    """Train everything but the tower and the picture tokenizer, in place, from stage ``finished`` on.
+    """Train everything but the tower and the image tokenizer, in place, from stage ``finished`` on.
 
     One learning-rate schedule spans all stages; a run that goes on at a stage starts its moments anew.
     """

@@ -1,4 +1,4 @@
-"""Stage 2: the picture tokenizer (VQ) learns to write a picture as 16 codes and to read it back."""
+"""Stage 2: the image tokenizer (VQ) learns to write an image as 16 codes and to read it back."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def pictures(doc):
     return [doc["image"].convert("RGB")]
 
 
-def no_pictures(doc):
+def no_images(doc):
     return []
 
 

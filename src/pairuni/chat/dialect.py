@@ -35,7 +35,7 @@ class Dialect:
     """Parameters that are left out; "system" puts the system's message in front of the user's."""
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The body of a chat completion, pictures as data URLs. Raises what a picture raises."""
+        """The body of a chat completion, images as data URLs. Raises what an image raises."""
         messages: list[dict[str, Any]] = []
         content = [_part(one) for one in request.content]
         if request.system and "system" in self.without:

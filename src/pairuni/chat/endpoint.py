@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint: chat completions with pictures, waiting and asking again as it demands."""
+"""Any OpenAI-compatible endpoint: chat completions with images, waiting and asking again as it demands."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Endpoint:
     def __call__(self, request: ChatRequest, stopping: Stopping) -> Answer:
         """The answer.
 
-        Raises AskingFailed when this request gets no answer, AskingStopped when none would, and whatever a picture
+        Raises AskingFailed when this request gets no answer, AskingStopped when none would, and whatever an image
         raises that cannot be sent.
         """
         attempts = self._settings.max_retries + 1

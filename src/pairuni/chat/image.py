@@ -1,4 +1,4 @@
-"""Pictures as they are sent: those in memory, and those in files."""
+"""Images as they are sent: those in memory, and those in files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pairuni.io.images import ImageError, decode, read_bytes
 
 
 @dataclass(frozen=True)
-class MemoryPicture:
-    """A picture to send as PNG; with ``side``, scaled down so that its longest side is at most so many pixels."""
+class MemoryImage:
+    """An image to send as PNG; with ``side``, scaled down so that its longest side is at most so many pixels."""
 
     image: Image.Image
     side: int | None = None
@@ -25,13 +25,13 @@ class MemoryPicture:
             image = image.copy()
             image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
         buffer = BytesIO()
-        # least effort: pictures cross a network once, and compressing them costs more than it saves
+        # least effort: images cross a network once, and compressing them costs more than it saves
         image.save(buffer, "PNG", compress_level=1)
         return "image/png", buffer.getvalue()
 
 
 def sendable(path: Path) -> tuple[str, bytes]:
-    """(MIME type, bytes) of a picture's file: its own where every reader makes the same RGB of it, else a PNG's.
+    """(MIME type, bytes) of an image's file: its own where every reader makes the same RGB of it, else a PNG's.
 
     Raises ImageError naming the file.
     """
@@ -42,4 +42,4 @@ def sendable(path: Path) -> tuple[str, bytes]:
         raise ImageError(error.reason, path) from None
     if decoded.header.mime is not None:
         return decoded.header.mime, data
-    return MemoryPicture(decoded.image).encoded()
+    return MemoryImage(decoded.image).encoded()

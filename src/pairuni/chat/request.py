@@ -19,7 +19,7 @@ Where it could not be asked as it should: "unset" lists the parameters that its 
 
 
 class Sendable(Protocol):
-    """A picture that can be sent."""
+    """An image that can be sent."""
 
     def encoded(self) -> tuple[str, bytes]:
         """(MIME type, the file's bytes)."""
@@ -37,7 +37,7 @@ class ChatRequest(Protocol):
 
     @property
     def content(self) -> Sequence[str | Sendable]:
-        """Texts and pictures of the user's message, in order."""
+        """Texts and images of the user's message, in order."""
         ...
 
     @property

@@ -84,7 +84,7 @@ def pairs_build(
 ) -> None:
     """Build PairUG: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR ...
 
-    Any setting may be overridden: --encoder, --threshold, --neighbours, --clusters, --completer, --seed,
+    Any setting may be overridden: --encoder, --threshold, --max-matches, --clusters, --annotator, --seed,
     --completion.model. Exit code 3: stopped at a budget or for a batch; the same command goes on.
     """
     from pairuni.cli.pairs import build, plan
@@ -131,7 +131,7 @@ def pairs_split(
 def pairs_join(
     out: Annotated[Path, typer.Argument(help="The folder that pairs split wrote into.")],
 ) -> None:
-    """Write the pairs of all parts as OUT/pairs.jsonl; pictures stay where they are."""
+    """Write the pairs of all parts as OUT/pairs.jsonl; images stay where they are."""
     from pairuni.cli.pairs import join
 
     typer.echo(join(out))
@@ -167,7 +167,7 @@ def pairs_gallery(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A folder, or PAGE.html for one page with the pictures inside; by default the folder "
+            help="A folder, or PAGE.html for one page with the images inside; by default the folder "
             "gallery beside FILE."
         ),
     ] = None,
@@ -180,7 +180,7 @@ def pairs_gallery(
 
     made = gallery(file, out, most=most)
     if made.missing:
-        typer.echo(f"pictures not found: {made.missing:,}; pairs check names them", err=True)
+        typer.echo(f"images not found: {made.missing:,}; pairs check names them", err=True)
     typer.echo(f"{made.shown:,} of {counted(made.total, 'pair')}: {made.page}")
 
 
@@ -188,9 +188,9 @@ def pairs_gallery(
 def pairs_convert(
     source: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
     target: Annotated[Path, typer.Argument(help="The file to write, .jsonl or .parquet.")],
-    embed: Annotated[bool, typer.Option("--embed", help="Pictures go into the parquet file.")] = False,
+    embed: Annotated[bool, typer.Option("--embed", help="Images go into the parquet file.")] = False,
 ) -> None:
-    """Write pairs as JSON Lines or parquet, with pictures beside the file or inside; in both directions."""
+    """Write pairs as JSON Lines or parquet, with images beside the file or inside; in both directions."""
     from pairuni.cli.pairs import convert as run
 
     typer.echo(f"{counted(run(source, target, embed=embed), 'pair')}: {target}")
@@ -202,7 +202,7 @@ def pairs_push(
     repo: Annotated[str, typer.Argument(help="The data set on the hub, as OWNER/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="A new data set is private.")] = False,
 ) -> None:
-    """Push pairs with their pictures and card to the Hugging Face hub; log in with: hf auth login."""
+    """Push pairs with their images and card to the Hugging Face hub; log in with: hf auth login."""
     from pairuni.cli.pairs import push
 
     typer.echo(push(file, repo, private=private))
@@ -268,16 +268,16 @@ def serve_reward(
 @app.command()
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    out: Annotated[Path, typer.Option(help="The picture's file; several become NAME-1, NAME-2, ...")],
+    out: Annotated[Path, typer.Option(help="The image's file; several become NAME-1, NAME-2, ...")],
     model: Model = "tiny",
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of pictures.")] = 1,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
     guidance: Guidance = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Draw pictures of a prompt."""
+    """Draw images of a prompt."""
     from pairuni.cli.models import draw as run
 
     for path in run(
@@ -296,7 +296,7 @@ def draw(
 
 @app.command()
 def answer(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(help="An image.")],
     question: Annotated[str, typer.Argument(help="A question about it.")],
     model: Model = "tiny",
     max_new_tokens: Annotated[
@@ -305,7 +305,7 @@ def answer(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Answer a question about a picture, greedily."""
+    """Answer a question about an image, greedily."""
     from pairuni.cli.models import answer as run
 
     print_reply(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))

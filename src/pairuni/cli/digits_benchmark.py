@@ -9,20 +9,20 @@ from pathlib import Path
 
 from PIL import Image
 
-from pairuni.digits.evaluation import BATCH, MAX_NEW_TOKENS, Evaluation, Marked, mark_pictures, mark_replies
+from pairuni.digits.evaluation import BATCH, MAX_NEW_TOKENS, Evaluation, Marked, mark_images, mark_replies
 from pairuni.digits.world import held_out_items
 from pairuni.evaluation.benchmark import Benchmark, Records
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask, Draw
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
-from pairuni.io.images import open_picture
+from pairuni.io.images import load_image
 
 
 def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
     """``items`` held-out items a task, as ``pairuni.digits.evaluation.evaluate`` asks and draws them.
 
-    Every marked item goes to ``out``/evaluation/after.json, with the first pictures beside it.
+    Every marked item goes to ``out``/evaluation/after.json, with the first images beside it.
     """
     held_out = held_out_items(seed, items)
     folder = out / "pictures"
@@ -32,11 +32,11 @@ def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
 
     def finish(records: Records) -> list[Result]:
         replies = [records[f"question {number}"]["reply"] for number in range(len(questions))]
-        pictures = [open_picture(path) for path in drawn]
+        pictures = [load_image(path) for path in drawn]
         marked = [
             one
             for start in range(0, len(prompted), BATCH)
-            for one in mark_pictures(prompted[start : start + BATCH], pictures[start : start + BATCH])
+            for one in mark_images(prompted[start : start + BATCH], pictures[start : start + BATCH])
         ]
         evaluation = Evaluation(mark_replies(questions, replies), marked)
         evaluation.write(out / "evaluation", "after")

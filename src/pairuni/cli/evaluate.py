@@ -13,13 +13,13 @@ Model = Annotated[
     str, typer.Option(help="tiny, the folder of a model, a run or a checkpoint, or a hub name.")
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the benchmark's official files.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of its pictures; by default --data.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of its images; by default --data.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run; the same command there goes on.")]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Run so many items, drawn evenly from all parts; the result says so."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Replies or pictures that are made at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Replies or images that are made at once.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest reply in tokens.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
 Guidance = Annotated[
@@ -66,7 +66,7 @@ def pope(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """POPE: questions on objects in COCO pictures, three splits."""
+    """POPE: questions on objects in COCO images, three splits."""
     from pairuni.cli.evaluation import ask
 
     chosen = _model(model, batch_size, device, dtype)
@@ -85,7 +85,7 @@ def mme(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """MME: yes/no questions of 10 or 14 categories; --limit counts pictures."""
+    """MME: yes/no questions of 10 or 14 categories; --limit counts images."""
     from pairuni.cli.evaluation import ask
 
     chosen = _model(model, batch_size, device, dtype)
@@ -133,7 +133,7 @@ def geneval(
     data: Data,
     out: Out,
     model: Model = "tiny",
-    samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
     detector: Annotated[
         str | None, typer.Option(help="Who finds the objects, as for eval judge; none draws only.")
     ] = None,
@@ -146,7 +146,7 @@ def geneval(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """GenEval: 4 pictures of each of 553 prompts, in the official folders, judged where there is a detector."""
+    """GenEval: 4 images of each of 553 prompts, in the official folders, judged where there is a detector."""
     from pairuni.cli.evaluation import geneval as run
 
     chosen = _model(model, batch_size, device, dtype)
@@ -185,7 +185,7 @@ def wise(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """WISE: a picture of each of 1000 prompts, marked by a judge; its key is read from OPENAI_API_KEY."""
+    """WISE: an image of each of 1000 prompts, marked by a judge; its key is read from OPENAI_API_KEY."""
     from pairuni.cli.evaluation import wise as run
 
     chosen = _model(model, batch_size, device, dtype)
@@ -213,7 +213,7 @@ def wise(
 def judge(
     task: Annotated[Literal["geneval"], typer.Argument(help="geneval.")],
     pictures: Annotated[
-        Path, typer.Argument(help="The folder of pictures in the official layout: 00000/samples/0000.png.")
+        Path, typer.Argument(help="The folder of images in the official layout: 00000/samples/0000.png.")
     ],
     out: Annotated[Path, typer.Option(help="The official results file; the same command goes on.")] = Path(
         "results.jsonl"
@@ -223,10 +223,10 @@ def judge(
         typer.Option(help="A folder or hub name (Mask2Former, DETR and its kin), digits, or module:Class."),
     ] = "facebook/mask2former-swin-small-coco-instance",
     clip: Clip = CLIP,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass of the detector.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass of the detector.")] = 8,
     device: Device = "auto",
 ) -> None:
-    """Judge pictures by a detector and the official rules; writes the official results file and the score."""
+    """Judge images by a detector and the official rules; writes the official results file and the score."""
     from pairuni.cli.evaluation import judge_geneval
 
     typer.echo(

@@ -31,7 +31,7 @@ def in_training(
 ) -> Callable[[UnifiedPolicy, int], Mapping[str, float]] | None:
     """What a run scores itself with every ``evaluation.every`` steps; None when it never does.
 
-    held_out: pairs that are not trained on, for the task "pairs". out: the run's folder, which keeps the pictures.
+    held_out: pairs that are not trained on, for the task "pairs". out: the run's folder, which keeps the images.
     Raises ValueError when ``out`` holds looks at other items, which would not compare.
     """
     chosen = settings.evaluation
@@ -50,7 +50,7 @@ def in_training(
             image_folder=(chosen.pairs or settings.data.pairs).parent,
             rewards=rewards,
             rollout=settings.rollout,
-            pairs_per_step=settings.pairgrpo.pairs_per_step,
+            pairs_per_batch=settings.pairgrpo.pairs_per_batch,
             seed=settings.seed,
             out=out,
         )
@@ -143,7 +143,7 @@ def geneval(
     detector: str | None,
     clip: str,
 ) -> str:
-    """Draw GenEval's pictures, and score them where there is a detector; returns tables, or what to do next."""
+    """Draw GenEval's images, and score them where there is a detector; returns tables, or what to do next."""
     from pairuni.evaluation.protocols.geneval_judging import judge_folder
     from pairuni.evaluation.text_to_image import GenEvalDetector, geneval_benchmark
     from pairuni.rewards.composition.loading import load_looking
@@ -170,7 +170,7 @@ def wise(
     judge: Mapping[str, Any] | None,
     judge_prompt: Path | None,
 ) -> str:
-    """Draw WISE's pictures, and score them where there is a judge; returns tables, or what to do next."""
+    """Draw WISE's images, and score them where there is a judge; returns tables, or what to do next."""
     from pairuni.chat.endpoint import Endpoint
     from pairuni.config import EndpointSettings
     from pairuni.evaluation.protocols.wise_judge import MAX_TOKENS, own_prompt, read_prompt
@@ -186,9 +186,9 @@ def wise(
 
 
 def imgedit(model: str) -> str:
-    """Raises ValueError: no policy takes a picture to edit."""
+    """Raises ValueError: no policy takes an image to edit."""
     raise ValueError(
-        f"{model} cannot edit pictures, nor can any policy here: Janus draws from text alone; "
+        f"{model} cannot edit images, nor can any policy here: Janus draws from text alone; "
         "pairuni eval score imgedit scores the judge's replies to the edits of another model"
     )
 
@@ -223,7 +223,7 @@ def _own_device(device: str, share: Share) -> str:
 def judge_geneval(
     pictures: Path, out: Path, *, detector: str, clip: str, batch_size: int, device: str
 ) -> str:
-    """Judge a folder of GenEval's pictures into ``out``; returns the score's table where all six tasks are there.
+    """Judge a folder of GenEval's images into ``out``; returns the score's table where all six tasks are there.
 
     What is judged so far is kept in ``<out>.records``, beside the file.
     """
@@ -243,9 +243,7 @@ def judge_geneval(
     told = [f"{counted(len(judged), 'picture')}: {out}"]
     missing = [task for task in TASKS if all(one.metadata["tag"] != task for one in judged)]
     if missing:
-        told.append(
-            f"no score, for which pictures of all six tasks are needed; missing: {', '.join(missing)}"
-        )
+        told.append(f"no score, for which images of all six tasks are needed; missing: {', '.join(missing)}")
     else:
         told.insert(0, score(judged, detector=look.name).table())
     return "\n".join(told)

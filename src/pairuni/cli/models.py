@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import replacing
-from pairuni.io.images import open_picture
+from pairuni.io.images import load_image
 from pairuni.io.locks import target_lock
 
 
@@ -26,11 +26,11 @@ def draw(
     device: str,
     dtype: str,
 ) -> list[Path]:
-    """Draw ``count`` pictures into ``out``, or into out-1, out-2, ... when there are several."""
+    """Draw ``count`` images into ``out``, or into out-1, out-2, ... when there are several."""
     if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{out}: not a picture's name; end it in .png, .jpg or .webp")
+        raise ValueError(f"{out}: not an image's name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder to write the picture to")
+        raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
@@ -50,10 +50,10 @@ def draw(
 def answer(
     model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
 ) -> str:
-    """The greedy answer to a question about a picture."""
+    """The greedy answer to a question about an image."""
     if not image.exists():
-        raise FileNotFoundError(f"{image}: no such picture")
-    picture = open_picture(image)
+        raise FileNotFoundError(f"{image}: no such image")
+    picture = load_image(image)
     from pairuni.runs.models import load_model
 
     policy = load_model(model, device=device, dtype=dtype)

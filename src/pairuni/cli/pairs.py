@@ -35,13 +35,13 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     _check_inputs(settings)
 
     from pairuni.pairug.build import build_pairs, describe_encoder
-    from pairuni.pairug.completion.completion import make_completer
+    from pairuni.pairug.completion.completion import make_annotator
     from pairuni.pairug.completion.costs import CompletionPaused
     from pairuni.pairug.scale.ray_engine import RayEngine
     from pairuni.pairug.scale.spread import Spread, check_spread
 
     check_spread(settings)
-    completer = make_completer(settings.completer, settings.completion)
+    annotator = make_annotator(settings.annotator, settings.completion)
     try:
         with ExitStack() as opened:
             opened.enter_context(folder_lock(settings.out, "pairs build"))
@@ -55,7 +55,7 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
             summary = build_pairs(
                 settings,
                 make_encoder=make_encoder,
-                completer=completer,
+                annotator=annotator,
                 advance=stages.advance,
                 spread=spread,
             )
@@ -125,14 +125,14 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
     settings = load_settings(PairsSettings, recipe, overrides)
     from pairuni.pairug.build import plan_completion
-    from pairuni.pairug.completion.completion import make_completer
-    from pairuni.pairug.completion.model_completion import MODEL_COMPLETERS, ModelCompleter, check_settings
+    from pairuni.pairug.completion.completion import make_annotator
+    from pairuni.pairug.completion.model_completion import MODEL_ANNOTATORS, ModelAnnotator, check_settings
 
-    if settings.completer not in MODEL_COMPLETERS:
-        make_completer(settings.completer, settings.completion)
-        return f"{to_toml(settings)}\nthe completer {settings.completer} asks no model: nothing to pay"
-    check_settings(settings.completer, settings.completion)
-    ahead = plan_completion(settings, ModelCompleter(settings.completer, settings.completion))
+    if settings.annotator not in MODEL_ANNOTATORS:
+        make_annotator(settings.annotator, settings.completion)
+        return f"{to_toml(settings)}\nthe annotator {settings.annotator} asks no model: nothing to pay"
+    check_settings(settings.annotator, settings.completion)
+    ahead = plan_completion(settings, ModelAnnotator(settings.annotator, settings.completion))
     priced = settings.completion.price_input or settings.completion.price_output
     cost = f"{ahead.least_cost:,.2f} to {ahead.most_cost:,.2f}" if priced else "no prices are set"
     basis = f"measured on {counted(ahead.stored, 'stored answer')}" if ahead.measured else "estimated"
@@ -182,7 +182,7 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
 
     if path.suffix == ".parquet" and path.is_file() and is_embedded(path):
         raise ValueError(
-            f"{path} holds its pictures inside, and the page takes them from files; write them out first: "
+            f"{path} holds its images inside, and the page takes them from files; write them out first: "
             f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
         )
     refuse_several(os.environ, "pairs gallery")

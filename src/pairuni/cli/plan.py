@@ -17,7 +17,7 @@ from pairuni.rewards.reward import models_of
 from pairuni.rewards.weighted import terms_of
 
 PROMPT_TOKENS = 64
-"""Assumed words of a prompt or a question, in tokens, besides the picture's."""
+"""Assumed words of a prompt or a question, in tokens, besides the image's."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
     """
     grpo, rollout = settings.pairgrpo, settings.rollout
     text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
-    trained = sum(parameter.numel() for _, parameter in policy.train_only(settings.policy.trains))
+    trained = sum(parameter.numel() for _, parameter in policy.train_only(settings.policy.trainable))
     parameters = sum(parameter.numel() for parameter in policy.module.parameters())
     bytes_each, low = dtype.itemsize, dtype.itemsize < 4
 
@@ -95,7 +95,7 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
     # a prompt is computed once for all its rollouts, in the update as in the rollout
     asked = question + rollout.understanding * rollout.max_new_tokens
     drawn = PROMPT_TOKENS + rollout.generation * policy.image_tokens
-    pairs = grpo.pairs_per_step * grpo.gradient_accumulation
+    pairs = grpo.pairs_per_batch * grpo.batches_per_step
     replayed = pairs * (asked + branches * drawn)
     tokens = min(grpo.micro_batch_tokens or replayed, replayed)
     layer = (10 * text.hidden_size + 4 * text.intermediate_size) * bytes_each
@@ -107,11 +107,11 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_width = text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_hidden_layers * heads * head_width * bytes_each
-    held = grpo.pairs_per_step * (asked + (2 if guided else 1) * drawn)
+    held = grpo.pairs_per_batch * (asked + (2 if guided else 1) * drawn)
     steps = max(rollout.max_new_tokens, policy.image_tokens)
-    rows = grpo.pairs_per_step * (rollout.understanding + (2 if guided else 1) * rollout.generation)
-    batches = -(-rows // MAX_ROWS) * grpo.gradient_accumulation
-    passes = grpo.updates_per_batch * (4 if settings.policy.activation_checkpointing else 3) + (grpo.beta > 0)
+    rows = grpo.pairs_per_batch * (rollout.understanding + (2 if guided else 1) * rollout.generation)
+    batches = -(-rows // MAX_ROWS) * grpo.batches_per_step
+    passes = grpo.updates_per_step * (4 if settings.policy.activation_checkpointing else 3) + (grpo.beta > 0)
     return Plan(
         parameters=parameters,
         trained=trained,
@@ -125,7 +125,7 @@ def plan_run(settings: RunSettings, policy: UnifiedPolicy, dtype: torch.dtype) -
         * (rollout.understanding * rollout.max_new_tokens + rollout.generation * policy.image_tokens),
         replayed_tokens=replayed,
         decoded_bytes=batches * steps * (parameters * bytes_each)
-        + grpo.gradient_accumulation * steps * held * cached / 2,
+        + grpo.batches_per_step * steps * held * cached / 2,
         operations=2.0 * parameters * replayed * passes,
     )
 

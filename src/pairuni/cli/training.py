@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Ready:
-    """What a run has before its weights are loaded. pictures: digest of those that it asks about."""
+    """What a run has before its weights are loaded. images: digest of those that it asks about."""
 
     rewards: Rewards
     pairs: Sequence[UGPair]
@@ -109,7 +109,7 @@ def _prepared(settings: RunSettings) -> _Ready:
     pairs, held_out = _pairs(settings, rewards)
     chosen = settings.policy
     skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
-    skeleton.train_only(chosen.trains)
+    skeleton.train_only(chosen.trainable)
     pictures = _checked(skeleton, pairs, settings, settings.data.pairs)
     if held_out:
         _checked(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
@@ -117,7 +117,7 @@ def _prepared(settings: RunSettings) -> _Ready:
 
 
 def _checked(skeleton: UnifiedPolicy, pairs: Sequence[UGPair], settings: RunSettings, file: Path) -> str:
-    """The digest of the pictures that these pairs of ``file`` ask about."""
+    """The digest of the images that these pairs of ``file`` ask about."""
     from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
     from pairuni.pairug.dataset.places import find_places
 

@@ -27,7 +27,7 @@ class EndpointSettings(Settings):
     max_tokens: int = Field(default=2048, ge=1)
     """Longest reply, reasoning included."""
     image_side: int = Field(default=1024, ge=32)
-    """Longest side of a picture as it is sent, in pixels; larger ones are scaled down."""
+    """Longest side of an image as it is sent, in pixels; larger ones are scaled down."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds without a byte after which a request counts as lost."""
     deadline: float | None = Field(default=None, gt=0)

@@ -23,9 +23,9 @@ def setting_keys(cls: type[Settings]) -> dict[str, Any]:
 _OTHER_NAMES = {
     "lr": "pairgrpo.learning_rate",
     "max_steps": "pairgrpo.steps",
-    "batch_size": "pairgrpo.pairs_per_step",
-    "per_device_train_batch_size": "pairgrpo.pairs_per_step",
-    "gradient_accumulation_steps": "pairgrpo.gradient_accumulation",
+    "batch_size": "pairgrpo.pairs_per_batch",
+    "per_device_train_batch_size": "pairgrpo.pairs_per_batch",
+    "gradient_accumulation_steps": "pairgrpo.batches_per_step",
     "warmup": "pairgrpo.warmup_steps",
     "kl_coef": "pairgrpo.beta",
     "epsilon": "pairgrpo.clip_low",

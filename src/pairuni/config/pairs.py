@@ -14,12 +14,12 @@ Clustering = Literal["torch", "faiss", "reference"]
 
 
 class CompletionSettings(EndpointSettings):
-    """The vision-language model that completes samples, when ``completer`` is endpoint, batch or local."""
+    """The vision-language model that completes samples, when ``annotator`` is endpoint, batch or local."""
 
     model: str = ""
     """The model's name at the endpoint, or a transformers image-text-to-text model (paper: GPT-o3)."""
     verifier: str | None = Field(default=None, min_length=1)
-    """The model of the verification call; none takes the same one. The local completer has one model."""
+    """The model of the verification call; none takes the same one. The local annotator has one model."""
     concurrency: int = Field(default=8, ge=1)
     """Requests in flight at once; prompts in one forward pass of a local model."""
     temperature: float | None = Field(default=None, ge=0)
@@ -40,14 +40,14 @@ class PairsSettings(Settings):
     """Everything that decides a PairUG build (paper section 2.1, Algorithm 1)."""
 
     understanding: Inputs = Field(min_length=1)
-    """Raw understanding data: files, folders or hub data sets of picture, question, answer."""
+    """Raw understanding data: files, folders or hub data sets of image, question, answer."""
     generation: Inputs = Field(min_length=1)
-    """Raw generation data: files, folders or hub data sets of picture and prompt."""
+    """Raw generation data: files, folders or hub data sets of image and prompt."""
     out: UserPath
     """Folder that receives pairs.jsonl and its images."""
     bad_records: Literal["stop", "drop"] = "stop"
     """A raw record that cannot be used ends the build before anything is paid, or goes into dropped.jsonl."""
-    completer: str = Field(default="scene", min_length=1)
+    annotator: str = Field(default="scene", min_length=1)
     """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
     completion: CompletionSettings = CompletionSettings()
     encoder: str = Field(default="microsoft/resnet-50", min_length=1)
@@ -62,7 +62,7 @@ class PairsSettings(Settings):
     """k-means on torch or faiss, or the paper's scikit-learn MiniBatchKMeans (reference)."""
     threshold: float = Field(default=0.6, ge=0, le=1)
     """delta, the least cosine of a retrieved pair (paper: 0.6)."""
-    neighbours: int = Field(default=1, ge=1)
+    max_matches: int = Field(default=1, ge=1)
     """n, understanding samples that one generation sample may take (paper: not stated; 1 fits its counts)."""
     matching: Matching = "optimal"
     """The largest total similarity, best pairs first (greedy: faster), or in file order (paper: sequential)."""

@@ -26,7 +26,7 @@ class HPSv2Settings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and features; the cosine is in float32 either way."""
     batch_size: int = Field(default=64, ge=1)
-    """Pictures per forward pass."""
+    """Images per forward pass."""
 
 
 class ClipSettings(Settings):
@@ -41,7 +41,7 @@ class ClipSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and features; the cosine is in float32 either way."""
     batch_size: int = Field(default=64, ge=1)
-    """Pictures per forward pass."""
+    """Images per forward pass."""
 
 
 class PickScoreSettings(ClipSettings):
@@ -54,7 +54,7 @@ class PickScoreSettings(ClipSettings):
 
 
 class JudgeSettings(EndpointSettings):
-    """The reward judge: a vision-language model that marks pictures by a rubric."""
+    """The reward judge: a vision-language model that marks images by a rubric."""
 
     rubric: UserPath | None = None
     """A text file that says what to judge, with fields of the record such as {prompt}; none is the shipped one."""
@@ -99,7 +99,7 @@ class CompositionSettings(Settings):
     device: str = Field(default="auto", min_length=1)
     """Where both run: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
     batch_size: int = Field(default=8, ge=1)
-    """Pictures per forward pass of the detector."""
+    """Images per forward pass of the detector."""
 
 
 class RewardSettings(Settings):
@@ -108,7 +108,7 @@ class RewardSettings(Settings):
     understanding: str = Field(default="accuracy", min_length=1)
     """Reward of answers, such as "accuracy + 0.1 * format" (paper: 1 if the answer equals the truth, else 0)."""
     generation: str = Field(default="digits", min_length=1)
-    """Reward of pictures, such as "hpsv2 + 0.5 * clip" (paper: HPSv2)."""
+    """Reward of images, such as "hpsv2 + 0.5 * clip" (paper: HPSv2)."""
     normalise: RewardNormalisation = "sum"
     """Of a sum: add up, then normalise within each group (sum), or normalise each, then average by weight (each)."""
     timeout: float | None = Field(default=600.0, gt=0)

@@ -22,7 +22,7 @@ class PolicySettings(Settings):
 
     model: str = Field(default="tiny", min_length=1)
     """A shipped name ("tiny"), a folder, or a hub id such as deepseek-community/Janus-Pro-1B."""
-    trains: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
+    trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
     """Parts that train; vision towers and VQ stay frozen unless named."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; auto is bfloat16 where the device has it, else float32."""
@@ -49,7 +49,7 @@ class RolloutSettings(Settings):
     understanding: int = Field(default=8, ge=2)
     """K_u, answers a question (paper: 8 for 1B, 4 for 7B)."""
     generation: int = Field(default=8, ge=2)
-    """K_g, pictures a prompt (paper: 8 for 1B, 4 for 7B)."""
+    """K_g, images a prompt (paper: 8 for 1B, 4 for 7B)."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of both tasks (paper: 1.0)."""
     guidance: float = Field(default=5.0, ge=1)
@@ -65,13 +65,13 @@ class PairGRPOSettings(Settings):
 
     steps: int = Field(default=1200, ge=1)
     """Number of rollout-and-update steps (paper: at most 1200)."""
-    pairs_per_step: int = Field(default=2, ge=1)
+    pairs_per_batch: int = Field(default=2, ge=1)
     """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
-    gradient_accumulation: int = Field(default=1, ge=1)
+    batches_per_step: int = Field(default=1, ge=1)
     """Batches of pairs whose gradients are summed into one update (paper: not stated)."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens per forward pass of the update; none takes all at once. Does not change the gradient."""
-    updates_per_batch: int = Field(default=1, ge=1)
+    updates_per_step: int = Field(default=1, ge=1)
     """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate after warm-up (paper: 1e-6)."""
@@ -95,7 +95,7 @@ class PairGRPOSettings(Settings):
     """Factor on the understanding loss (paper: 1)."""
     generation_weight: float = Field(default=1.0, ge=0)
     """Factor on the generation loss (paper: 1)."""
-    std_guard: float = Field(default=1e-4, ge=0)
+    std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
 
 
@@ -112,7 +112,7 @@ class EvaluationSettings(Settings):
     items: int = Field(default=120, ge=1)
     """Held-out items of each task; with ``pairs``, at most so many of the file."""
     most_excluded: float = Field(default=0.5, gt=0, lt=1)
-    """Largest share of the training pairs that may be left out because their picture or prompt is held out."""
+    """Largest share of the training pairs that may be left out because their image or prompt is held out."""
 
 
 class CheckpointSettings(Settings):
@@ -128,7 +128,7 @@ class LoggingSettings(Settings):
     """What a run writes down besides one line of metrics a step."""
 
     samples_every: int = Field(default=10, ge=0)
-    """Steps between saved pictures and answers; 0 saves none."""
+    """Steps between saved images and answers; 0 saves none."""
 
 
 class RunSettings(Settings):

@@ -14,7 +14,7 @@ from pairuni.digits.scenes import Scene
 from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSample, Verdict
 
 
-class SceneCompleter:
+class SceneAnnotator:
     """Reads the ``scene`` key that the world writes beside each image, and verifies as the paper's loop does."""
 
     multiple_choice = 0.5
@@ -34,7 +34,7 @@ class SceneCompleter:
         return question.text, question.answer
 
     def verify(self, quadruple: Quadruple) -> Verdict:
-        """Whether the picture shows the caption, and the answer follows from the caption alone."""
+        """Whether the image shows the caption, and the answer follows from the caption alone."""
         try:
             request = parse(quadruple.prompt)
         except ValueError as error:
@@ -79,7 +79,7 @@ def scene_of(record: Record) -> Scene:
     """The scene that a record carries. Raises ValueError when it carries none."""
     things = (record.model_extra or {}).get("scene")
     if not isinstance(things, list):
-        raise ValueError("the record has no scene: the scene completer reads only data of the digits world")
+        raise ValueError("the record has no scene: the scene annotator reads only data of the digits world")
     try:
         return Scene.from_json(things)
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Two readers of pictures: one pays the reward, the other marks the evaluation; no reward grades itself.
+"""Two readers of images: one pays the reward, the other marks the evaluation; no reward grades itself.
 
 They share where to look (the four places) and how to tell a colour, and differ in what decides the digit: the
 scans they learned from, the features, and the family of classifier. docs/digits.md states how many clean
@@ -46,7 +46,7 @@ class Reading:
 
     @property
     def scene(self) -> Scene | None:
-        """The scene, or None when something in the picture is unknown."""
+        """The scene, or None when something in the image is unknown."""
         named = [
             Thing(seen.place, seen.digit, seen.colour)
             for seen in self.things
@@ -75,10 +75,10 @@ class Seen:
 
 
 class Detector(ABC):
-    """Reads pictures of the world."""
+    """Reads images of the world."""
 
     def read(self, pictures: Sequence[Picture]) -> list[Reading]:
-        """One reading a picture. Raises ValueError when a picture is not SIZE by SIZE."""
+        """One reading an image. Raises ValueError when an image is not SIZE by SIZE."""
         found: list[tuple[int, str, str | None, bool]] = []
         strokes: list[NDArray[np.float32]] = []
         for index, picture in enumerate(pictures):

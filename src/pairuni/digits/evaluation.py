@@ -21,10 +21,10 @@ from pairuni.records import Annotation
 from pairuni.rewards.answers.accuracy import AccuracyReward
 
 BATCH = 102
-"""Items at once. The noise of a picture depends on its place in the batch, so scores do on this."""
+"""Items at once. The noise of an image depends on its place in the batch, so scores do on this."""
 MAX_NEW_TOKENS = 8
 _SHOWN = 60
-"""Items of each task whose pictures are kept beside the scores."""
+"""Items of each task whose images are kept beside the scores."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Evaluation:
         return {"understanding": _score(self.understanding), "generation": _score(self.generation)}
 
     def write(self, folder: Path, name: str) -> None:
-        """Write ``<name>.json`` and the first items' pictures into ``folder``, inside a run's folder.
+        """Write ``<name>.json`` and the first items' images into ``folder``, inside a run's folder.
 
         Image paths in the file are relative to ``folder.parent``, the run.
         """
@@ -101,7 +101,7 @@ def evaluate(
             branch="guided",
             seed=seed + start,
         )
-        marked += mark_pictures(prompted, policy.decode_images([group[0] for group in drawn]))
+        marked += mark_images(prompted, policy.decode_images([group[0] for group in drawn]))
         if advance is not None:
             advance(len(prompted))
     return Evaluation(mark_replies(items.understanding, replies), marked)
@@ -120,8 +120,8 @@ def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]
     ]
 
 
-def mark_pictures(prompted: Sequence[Prompted], pictures: Sequence[Image.Image]) -> list[Marked]:
-    """Whether the detector that pays no reward reads in each picture what its prompt asks for."""
+def mark_images(prompted: Sequence[Prompted], pictures: Sequence[Image.Image]) -> list[Marked]:
+    """Whether the detector that pays no reward reads in each image what its prompt asks for."""
     readings = evaluation_detector().read(pictures)
     return [
         Marked(

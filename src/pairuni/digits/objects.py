@@ -20,7 +20,7 @@ class DigitsDetector:
     names_colours = True
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The digits of each picture. Raises ValueError when one is not of the world's size."""
+        """The digits of each image. Raises ValueError when one is not of the world's size."""
         return [
             [_object(seen, DIGITS[seen.digit]) for seen in reading.things if seen.digit is not None]
             for reading in reward_detector().read(pictures)

@@ -93,7 +93,7 @@ def related(relation: str, first: str, second: str) -> bool:
 
 
 def satisfies(scene: Scene, request: Request) -> bool:
-    """Whether a scene shows exactly what is asked for and nothing else: a picture wholly right."""
+    """Whether a scene shows exactly what is asked for and nothing else: an image wholly right."""
     return len(scene.things) == len(request.wanted) and _assign(
         list(request.wanted), list(scene.things), [], request
     )

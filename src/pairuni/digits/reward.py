@@ -1,4 +1,4 @@
-"""The generation reward of the digits world: how much of the prompt a picture shows."""
+"""The generation reward of the digits world: how much of the prompt an image shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairuni.records import Annotation
 
 
 class DigitsReward:
-    """Graded score in [0, 1] by the reward detector; 1 only for a picture wholly right."""
+    """Graded score in [0, 1] by the reward detector; 1 only for an image wholly right."""
 
     name = "digits"
     range = (0.0, 1.0)
@@ -27,7 +27,7 @@ class DigitsReward:
         return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises ValueError when a prompt is not of the digits world."""
+        """One score an image. Raises ValueError when a prompt is not of the digits world."""
         requests = [parse(record.prompt) for record in records]
         readings = reward_detector().read(samples)
         return [grade(request, reading.things) for request, reading in zip(requests, readings, strict=True)]
@@ -37,7 +37,7 @@ def grade(request: Request, things: Sequence[Seen]) -> float:
     """Share of the asked facts that hold, under the best assignment of things to what was wanted.
 
     A wanted thing counts a fact for being there in a colour of the world, for its digit, and for its colour and
-    place where asked; a relation is one fact more. A thing too many costs one fact, so that filling the picture
+    place where asked; a relation is one fact more. A thing too many costs one fact, so that filling the image
     never pays.
     """
     wanted = request.wanted

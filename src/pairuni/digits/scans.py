@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 ScanGroup = Literal["train", "reward", "evaluation", "held-out"]
 
 GLYPH = 13
-"""Height and width in pixels of a scan once enlarged for a picture."""
+"""Height and width in pixels of a scan once enlarged for an image."""
 
 _SPLIT_SEED = 2510_25682
 _HELD_OUT = 397

@@ -15,7 +15,7 @@ from pairuni.digits.scans import GLYPH, Scans, load_scans
 Split = Literal["train", "held-out"]
 
 SIZE = 32
-"""Height and width of a picture in pixels."""
+"""Height and width of an image in pixels."""
 CELL = SIZE // 2
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -95,7 +95,7 @@ def random_scene(rng: np.random.Generator, split: Split, counts: tuple[int, ...]
 
 
 def render(scene: Scene, rng: np.random.Generator, scans: Scans | None = None) -> NDArray[np.uint8]:
-    """The picture [SIZE, SIZE, 3] of a scene; ``rng`` picks scans, small shifts and brightness.
+    """The image [SIZE, SIZE, 3] of a scene; ``rng`` picks scans, small shifts and brightness.
 
     Scans default to those of the scene's own split.
     """

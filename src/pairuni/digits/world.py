@@ -61,7 +61,7 @@ def write_world(folder: Path, *, seed: int, understanding: int, generation: int)
     """Draw raw training data into ``folder``: images and JSONL for the ordinary readers.
 
     understanding, generation: numbers of samples. Every record keeps its scene under the key ``scene``: the
-    demo's completer reads it where the paper asks a vision-language model to look.
+    demo's annotator reads it where the paper asks a vision-language model to look.
     """
     rng = np.random.default_rng([seed, 0])
     world = World(folder / "understanding" / "data.jsonl", folder / "generation" / "data.jsonl")

@@ -93,7 +93,7 @@ def run_benchmark(benchmark: Benchmark, model: Model, out: Path, share: Share) -
             max_new_tokens=benchmark.max_new_tokens,
             title=f"{benchmark.name} replies",
         )
-        draw_all(model, benchmark.draws, run, title=f"{benchmark.name} pictures", seed_of=benchmark.seed_of)
+        draw_all(model, benchmark.draws, run, title=f"{benchmark.name} images", seed_of=benchmark.seed_of)
         if share.rank > 0 and benchmark.share_work is None:
             return None
         records = when_all_are_done(out, benchmark.keys)

@@ -22,8 +22,8 @@ MMSTAR_FILES = (
 MMMU_FILES = (
     "MMMU is the data set MMMU/MMMU on the hub; give the folder of its <Subject>/validation-*.parquet"
 )
-_MOST_PICTURES = 7
-_SEVERAL = "several pictures side by side in one"
+_MOST_IMAGES = 7
+_SEVERAL = "several images side by side in one"
 
 
 def mmstar_benchmark(
@@ -42,7 +42,7 @@ def mmstar_benchmark(
         if row["category"] not in by_category:
             raise ValueError(f"{path}: MMStar has no category {row['category']!r}")
         if row["image"] is None:
-            raise ValueError(f"{path}: question {row['index']} has no picture")
+            raise ValueError(f"{path}: question {row['index']} has no image")
         by_category[row["category"]].append(row)
     chosen, subset = spread({name: rows for name, rows in by_category.items() if rows}, limit, "questions")
     kept = [row for rows in chosen.values() for row in rows]
@@ -76,7 +76,7 @@ def mmstar_benchmark(
 def mmmu_benchmark(
     data: Path, out: Path, *, limit: int | None = None, max_new_tokens: int = 512
 ) -> Benchmark:
-    """MMMU's 900 validation questions; of a question of several pictures they stand side by side in one.
+    """MMMU's 900 validation questions; of a question of several images they stand side by side in one.
 
     data: the folder of the hub's parquet files. Answers go to ``out``/answers/<Subject>/output.json. Raises
     FileNotFoundError and ValueError naming what is missing.
@@ -123,7 +123,7 @@ def mmmu_benchmark(
 def _mmmu_ask(row: Mapping[str, Any]) -> Ask:
     options = _known(row).get("index2ans")
     text = prompts.choice(row["question"], options) if options else prompts.open_answer(row["question"])
-    pictures = (row.get(f"image_{number}") for number in range(1, _MOST_PICTURES + 1))
+    pictures = (row.get(f"image_{number}") for number in range(1, _MOST_IMAGES + 1))
     return Ask(row["id"], tuple(picture for picture in pictures if picture is not None), text)
 
 

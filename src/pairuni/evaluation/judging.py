@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible endpoint: one picture a request, replies stored as they arrive."""
+"""A judge behind an OpenAI-compatible endpoint: one image a request, replies stored as they arrive."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ TRIES = 3
 """Times that a judge is asked until its reply can be read, as in WISE's own scripts."""
 
 MOST_FAULTS = 20
-"""Pictures without marks after which it is not the pictures' fault."""
+"""Images without marks after which it is not the images' fault."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to judge, and the texts that go before it."""
+    """One image to judge, and the texts that go before it."""
 
     name: str
     system: str
@@ -42,7 +42,7 @@ class Case:
     picture: Path
 
     def encoded(self) -> tuple[str, bytes]:
-        """(MIME type, bytes) to send: the file where any reader makes the same picture of it, else a PNG of its RGB.
+        """(MIME type, bytes) to send: the file where any reader makes the same image of it, else a PNG of its RGB.
 
         Raises ImageError naming the file.
         """
@@ -50,7 +50,7 @@ class Case:
 
     @cached_property
     def digest(self) -> str:
-        """Of texts and picture."""
+        """Of texts and image."""
         content = json.dumps([self.system, self.text]).encode()
         return hashlib.sha256(content + self.picture.read_bytes()).hexdigest()[:32]
 
@@ -73,7 +73,7 @@ def judge_all(
 ) -> dict[str, Judged[M]]:
     """What the judge says of every case; read: a reply's marks, None when it holds none.
 
-    Every reply goes into ``store`` before it is read, under a digest of model, texts, picture and number of the try:
+    Every reply goes into ``store`` before it is read, under a digest of model, texts, image and number of the try:
     what is there is never asked for again. A reply that cannot be read is asked for again, ``TRIES`` times in all a
     run; what is no answer, such as an empty reply, is not stored. Raises RuntimeError, when all others are judged,
     naming how many have no marks and the first of them, and at once when there are too many or the endpoint answers
@@ -86,7 +86,7 @@ def judge_all(
     def fault(case: Case, reason: str) -> None:
         faults[case.name] = reason
         if len(faults) == MOST_FAULTS:
-            raise AskingStopped(f"{MOST_FAULTS} pictures got no marks, the last {case.name}: {reason}")
+            raise AskingStopped(f"{MOST_FAULTS} images got no marks, the last {case.name}: {reason}")
 
     def judged(case: Case) -> Judged[M] | None:
         request = PlainRequest(
@@ -132,7 +132,7 @@ def judge_all(
     if faults:
         name, reason = next(iter(faults.items()))
         raise RuntimeError(
-            f"{len(faults):,} of {len(cases):,} pictures have no marks by {settings.model}, the first {name}: "
+            f"{len(faults):,} of {len(cases):,} images have no marks by {settings.model}, the first {name}: "
             f"{reason}; what was judged is kept, and the same command asks for these again"
         )
     return {key: one for key, one in zip(cases, found, strict=True) if one is not None}

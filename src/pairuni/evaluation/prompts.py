@@ -1,6 +1,6 @@
 """The prompts of benchmark questions for Janus-Pro, as VLMEvalKit gives them to it and the authors report with.
 
-A policy adds its own roles and the picture before the text. VLMEvalKit's roles are User and Assistant without a system
+A policy adds its own roles and the image before the text. VLMEvalKit's roles are User and Assistant without a system
 prompt; a checkpoint's own are used here, for a model is trained by them.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures of questions: in files or as a data set's bytes, several of them side by side."""
+"""Images of questions: in files or as a data set's bytes, several of them side by side."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from pairuni.io.images import ImageError, decode_image, open_picture
+from pairuni.io.images import ImageError, decode_image, load_image
 from pairuni.policies.images import side_by_side
 
 Picture = Path | bytes
-"""A picture's file, or the bytes of one."""
+"""An image's file, or the bytes of one."""
 
 
-def one_picture(pictures: Sequence[Picture]) -> Image.Image | None:
-    """The one RGB picture that a policy takes, None for a question about text alone.
+def one_image(pictures: Sequence[Picture]) -> Image.Image | None:
+    """The one RGB image that a policy takes, None for a question about text alone.
 
     Several stand side by side. Raises ValueError naming a file that cannot be read.
     """
@@ -25,18 +25,18 @@ def one_picture(pictures: Sequence[Picture]) -> Image.Image | None:
 
 def _opened(picture: Picture) -> Image.Image:
     if isinstance(picture, Path):
-        return open_picture(picture)
+        return load_image(picture)
     try:
         return decode_image(picture)
     except ImageError as error:
-        raise ImageError(error.reason, "a picture of the data set") from None
+        raise ImageError(error.reason, "an image of the data set") from None
 
 
-def check_pictures(pictures: Sequence[Path], where: str) -> None:
-    """Raises FileNotFoundError naming the first picture that is missing, how many are, and ``where`` to get them."""
+def check_images(pictures: Sequence[Path], where: str) -> None:
+    """Raises FileNotFoundError naming the first image that is missing, how many are, and ``where`` to get them."""
     missing = [path for path in dict.fromkeys(pictures) if not path.is_file()]
     if missing:
         total = len(set(pictures))
         raise FileNotFoundError(
-            f"{missing[0]}: no such picture ({len(missing):,} of {total:,} are missing); {where}"
+            f"{missing[0]}: no such image ({len(missing):,} of {total:,} are missing); {where}"
         )

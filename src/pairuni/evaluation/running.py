@@ -1,6 +1,6 @@
 """A model run on a benchmark's items in batches: what is recorded is never run again.
 
-The folder of a run holds run.json, what the run is; records-<rank>.jsonl, the replies and pictures by item; and what
+The folder of a run holds run.json, what the run is; records-<rank>.jsonl, the replies and images by item; and what
 a benchmark makes of them. The same command in the same folder goes on where it stopped. Several processes meet in
 the folder alone: each has every ``world_size``-th batch.
 """
@@ -22,7 +22,7 @@ from PIL import Image
 
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.journal import Journal, read_journal
-from pairuni.evaluation.question_images import Picture, one_picture
+from pairuni.evaluation.question_images import Picture, one_image
 from pairuni.io.files import exclusive, replacing, write_text
 from pairuni.io.text import read_json
 from pairuni.policies.policy import UnifiedPolicy
@@ -41,7 +41,7 @@ _WRITERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which model is run, and how. batch_size: replies or pictures that are made at once; the noise of a picture
+    """Which model is run, and how. batch_size: replies or images that are made at once; the noise of an image
     depends on it. guidance None is the policy's own."""
 
     name: str
@@ -58,7 +58,7 @@ class Model:
         return load_model(self.name, device=self.device, dtype=self.dtype)
 
     def described(self) -> dict[str, Any]:
-        """What replies and pictures depend on. ``weights`` changes when the checkpoint's files do: their sizes
+        """What replies and images depend on. ``weights`` changes when the checkpoint's files do: their sizes
         and 64 samples of each."""
         device, dtype = device_and_dtype(self.device, self.dtype)
         return {
@@ -72,7 +72,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question about pictures, side by side where there are several; key: by which its reply is recorded."""
+    """One question about images, side by side where there are several; key: by which its reply is recorded."""
 
     key: str
     pictures: tuple[Picture, ...]
@@ -81,7 +81,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Draw:
-    """One prompt and the files that its pictures go to; key: by which they are recorded."""
+    """One prompt and the files that its images go to; key: by which they are recorded."""
 
     key: str
     prompt: str
@@ -91,7 +91,7 @@ class Draw:
 @dataclass
 class Run:
     """A run's folder in the hands of one process. recorded: what other processes had done when it began; lost: keys
-    whose pictures are gone since."""
+    whose images are gone since."""
 
     folder: Path
     own: Journal
@@ -103,7 +103,7 @@ class Run:
         return key not in self.lost and (key in self.own or key in self.recorded)
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Record what is done; of a picture that was lost the record is there."""
+        """Record what is done; of an image that was lost the record is there."""
         self.own.add({key: value for key, value in values.items() if key not in self.lost})
         self.lost -= values.keys()
 
@@ -163,12 +163,12 @@ def when_all_are_done(folder: Path, keys: Sequence[str], *, every: float = 1.0) 
 
 
 def _opened(asks: Sequence[Ask]) -> dict[tuple[Picture, ...], Image.Image | None]:
-    """The picture of each question, opened once. Raises ValueError naming a question whose picture is none."""
+    """The image of each question, opened once. Raises ValueError naming a question whose image is none."""
     opened: dict[tuple[Picture, ...], Image.Image | None] = {}
     for ask in asks:
         if ask.pictures not in opened:
             try:
-                opened[ask.pictures] = one_picture(ask.pictures)
+                opened[ask.pictures] = one_image(ask.pictures)
             except ValueError as error:
                 raise ValueError(f"question {ask.key}: {error}") from None
     return opened
@@ -203,9 +203,9 @@ def draw_all(
     title: str,
     seed_of: Callable[[int, int], int] | None = None,
 ) -> None:
-    """Write this process's pictures, whole, then record {"guidance"} that they were drawn with.
+    """Write this process's images, whole, then record {"guidance"} that they were drawn with.
 
-    Pictures that are recorded and gone are drawn again, the same ones.
+    Images that are recorded and gone are drawn again, the same ones.
     seed_of: a batch's seed from the run's and the number of the batch's first prompt.
     """
     seed_of = seed_of or _seed
@@ -273,7 +273,7 @@ def in_batches(
 
 
 def _save(path: Path, picture: Image.Image) -> None:
-    """Least effort: the GPU waits, and compressing a picture well takes as long as drawing a part of it."""
+    """Least effort: the GPU waits, and compressing an image well takes as long as drawing a part of it."""
     with replacing(path) as aside:
         picture.save(aside, format="PNG", compress_level=1)
 

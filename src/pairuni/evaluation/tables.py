@@ -1,4 +1,4 @@
-"""Data sets that are tables with pictures inside: parquet of the hub, TSV of VLMEvalKit."""
+"""Data sets that are tables with images inside: parquet of the hub, TSV of VLMEvalKit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from pairuni.io.parquet import read_batches
 
-_SHORTEST_PICTURE = 64
-"""Characters; a shorter cell in a TSV's picture column is the index of the row that has the picture."""
+_SHORTEST_IMAGE = 64
+"""Characters; a shorter cell in a TSV's image column is the index of the row that has the image."""
 
 
 def read_table(path: Path, *needed: str) -> list[dict[str, Any]]:
-    """The rows of a .parquet or .tsv file; pictures become bytes, cells without a picture None.
+    """The rows of a .parquet or .tsv file; images become bytes, cells without an image None.
 
     Raises ValueError naming the file when it lacks a column of ``needed`` or cannot be read.
     """
@@ -32,7 +32,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _bytes(cell: Any) -> Any:
-    """Pictures of the hub are {"bytes", "path"}."""
+    """Images of the hub are {"bytes", "path"}."""
     return cell["bytes"] if isinstance(cell, dict) and "bytes" in cell else cell
 
 
@@ -45,7 +45,7 @@ def _tsv(path: Path) -> list[dict[str, Any]]:
         for row in rows:
             if "image" in row:
                 cell = row["image"]
-                row["image"] = base64.b64decode(pictures[cell] if len(cell) < _SHORTEST_PICTURE else cell)
+                row["image"] = base64.b64decode(pictures[cell] if len(cell) < _SHORTEST_IMAGE else cell)
     except (csv.Error, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a table of VLMEvalKit ({error!r})") from None
     return rows

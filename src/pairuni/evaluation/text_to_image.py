@@ -31,8 +31,8 @@ _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_sc
 
 @dataclass(frozen=True)
 class GenEvalDetector:
-    """Who judges GenEval's pictures. name: for the record; labels: the classes that it knows; judge: from the folder
-    of pictures and those of them that the run drew to a row for each picture, None for all processes but the first,
+    """Who judges GenEval's images. name: for the record; labels: the classes that it knows; judge: from the folder
+    of images and those of them that the run drew to a row for each image, None for all processes but the first,
     each of which judges its share."""
 
     name: str
@@ -42,7 +42,7 @@ class GenEvalDetector:
 
 @dataclass(frozen=True)
 class WiseJudge:
-    """Who judges WISE's pictures, by which prompt."""
+    """Who judges WISE's images, by which prompt."""
 
     settings: EndpointSettings
     endpoint: Asks
@@ -57,7 +57,7 @@ def geneval_benchmark(
     limit: int | None = None,
     detector: GenEvalDetector | None = None,
 ) -> Benchmark:
-    """GenEval's 553 prompts, ``samples`` pictures of each, in the official layout in ``out``/pictures.
+    """GenEval's 553 prompts, ``samples`` images of each, in the official layout in ``out``/images.
 
     data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector,
     ``out``/results-<detector>.jsonl and a score; without, no result. Raises FileNotFoundError when the file is
@@ -78,7 +78,7 @@ def geneval_benchmark(
         Draw(
             f"{number:05d}",
             row["prompt"],
-            tuple(geneval_files.picture_path(folder, number, sample) for sample in range(samples)),
+            tuple(geneval_files.image_path(folder, number, sample) for sample in range(samples)),
         )
         for number, row in prompts
     ]
@@ -103,11 +103,11 @@ def geneval_benchmark(
 
     return Benchmark(
         name="GenEval",
-        settings={"prompts": prompt_set, "pictures of a prompt": samples},
+        settings={"prompts": prompt_set, "images of a prompt": samples},
         draws=draws,
         subset=subset,
         unscored=(
-            f"pictures: {folder}; to judge them: the same command with --detector, "
+            f"images: {folder}; to judge them: the same command with --detector, "
             f"pairuni eval judge geneval {folder}, or GenEval's evaluation/evaluate_images.py, "
             "then pairuni eval score geneval RESULTS --judge DETECTOR"
         ),
@@ -125,7 +125,7 @@ def wise_benchmark(
     limit: int | None = None,
     judge: WiseJudge | None = None,
 ) -> Benchmark:
-    """WISE's 1000 prompts by one protocol, a picture of each, ``out``/pictures/<id>.png.
+    """WISE's 1000 prompts by one protocol, an image of each, ``out``/images/<id>.png.
 
     data: the folder of the three official files of the protocol. With a judge, full results and scores files go to
     ``out``/judged/<judge> as the official scripts write them, replies to ``out``/judge.jsonl; without, no result.
@@ -155,7 +155,7 @@ def wise_benchmark(
         draws=[Draw(str(i), row["Prompt"], (folder / f"{i}.png",)) for i, row in drawn.items()],
         subset=subset,
         unscored=(
-            f"pictures: {folder}; to judge them: the same command with --judge MODEL, or WISE's own script, then "
+            f"images: {folder}; to judge them: the same command with --judge MODEL, or WISE's own script, then "
             f"pairuni eval score wise SCORES --protocol {protocol} --judge MODEL"
         ),
         finish=finish,
@@ -190,7 +190,7 @@ def _judged(
     protocol: wise.Protocol,
     out: Path,
 ) -> dict[str, JudgeSaid[dict[str, int]]]:
-    """What the judge says of each prompt's picture, by the prompt's id."""
+    """What the judge says of each prompt's image, by the prompt's id."""
     cases = {
         str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
         for i, row in drawn.items()

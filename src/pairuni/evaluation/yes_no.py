@@ -7,7 +7,7 @@ from pathlib import Path
 from pairuni.evaluation import prompts
 from pairuni.evaluation.benchmark import Benchmark, Records, said, spread
 from pairuni.evaluation.protocols import mme, pope
-from pairuni.evaluation.question_images import check_pictures
+from pairuni.evaluation.question_images import check_images
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import Ask
 from pairuni.io.text import text_lines
@@ -16,9 +16,9 @@ MAX_NEW_TOKENS = 32
 """More than a reply needs whose first words alone are looked at."""
 
 POPE_FILES = "POPE's questions are output/coco of github.com/RUCAIBox/POPE"
-POPE_PICTURES = "give COCO val2014 (cocodataset.org) as --images"
+POPE_IMAGES = "give COCO val2014 (cocodataset.org) as --images"
 MME_FILES = "MME's release is on the page of arXiv:2306.13394, MME_Benchmark_release_version"
-MME_PICTURES = "MME's pictures come with its release, a folder for each category; give it as --images"
+MME_IMAGES = "MME's images come with its release, a folder for each category; give it as --images"
 
 
 def pope_benchmark(
@@ -42,8 +42,8 @@ def pope_benchmark(
     splits, subset = spread(every, limit, "questions")
     folder = images or data
     unique = {_key(q.image, q.text): q for questions in splits.values() for q in questions}
-    together = sorted(unique.items(), key=lambda item: item[1].image)  # a picture's questions share a batch
-    check_pictures([folder / q.image for _, q in together], POPE_PICTURES)
+    together = sorted(unique.items(), key=lambda item: item[1].image)  # an image's questions share a batch
+    check_images([folder / q.image for _, q in together], POPE_IMAGES)
 
     def finish(records: Records) -> list[Result]:
         replies = {
@@ -76,7 +76,7 @@ def mme_benchmark(
 
     data: the release, a folder for each category, or the folder of <category>.txt of the evaluation tool; images:
     the folder of the categories' folders, data itself by default. Answers files go to ``out``/answers. A limit
-    counts pictures, which have two questions each. Raises FileNotFoundError for what is missing.
+    counts images, which have two questions each. Raises FileNotFoundError for what is missing.
     """
     questions = read_questions(data)
     missing = [name for name in mme.PERCEPTION if name not in questions]
@@ -84,15 +84,15 @@ def mme_benchmark(
         raise FileNotFoundError(f"{data} lacks MME's {', '.join(missing)}; {MME_FILES}")
     cognition = set(mme.COGNITION) <= set(questions)
     names = mme.PERCEPTION + (mme.COGNITION if cognition else ())
-    by_picture = {name: list(zip(questions[name][::2], questions[name][1::2], strict=True)) for name in names}
-    chosen, subset = spread(by_picture, limit, "pictures")
+    by_image = {name: list(zip(questions[name][::2], questions[name][1::2], strict=True)) for name in names}
+    chosen, subset = spread(by_image, limit, "pictures")
     rows = {name: [row for pair in pairs for row in pair] for name, pairs in chosen.items()}
     folder = images or data
     pictures = {
-        name: {row.image: _mme_picture(folder / name, row.image) for row in found}
+        name: {row.image: _mme_image(folder / name, row.image) for row in found}
         for name, found in rows.items()
     }
-    check_pictures([path for found in pictures.values() for path in found.values()], MME_PICTURES)
+    check_images([path for found in pictures.values() for path in found.values()], MME_IMAGES)
     keyed = {
         (name, row): _key(f"{name}/{row.image}", row.question)
         for name, found in rows.items()
@@ -150,9 +150,9 @@ def _from_tool(path: Path) -> list[mme.Answered]:
 
 
 def _from_release(folder: Path) -> list[mme.Answered]:
-    """A text file for each picture, with two lines of question and truth."""
+    """A text file for each image, with two lines of question and truth."""
     texts = folder / "questions_answers_YN"
-    pictures = {path.stem: path.name for path in _picture_folder(folder).glob("*") if path.suffix != ".txt"}
+    pictures = {path.stem: path.name for path in _image_folder(folder).glob("*") if path.suffix != ".txt"}
     rows = []
     for path in sorted((texts if texts.is_dir() else folder).glob("*.txt")):
         asked = _fields(path, 2, "question and truth between a tab")
@@ -173,11 +173,11 @@ def _fields(path: Path, count: int, what: str) -> list[list[str]]:
     return found
 
 
-def _mme_picture(folder: Path, name: str) -> Path:
-    return _picture_folder(folder) / name
+def _mme_image(folder: Path, name: str) -> Path:
+    return _image_folder(folder) / name
 
 
-def _picture_folder(folder: Path) -> Path:
+def _image_folder(folder: Path) -> Path:
     return folder / "images" if (folder / "images").is_dir() else folder
 
 

@@ -1,4 +1,4 @@
-"""What a harness asks, as a policy takes it: one picture, one text, groups of equal settings in one call."""
+"""What a harness asks, as a policy takes it: one image, one text, groups of equal settings in one call."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from pairuni.io.images import PICTURE_SUFFIXES, open_picture
+from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.images import side_by_side
 from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
 
 SeveralImages = Literal["error", "row", "first"]
-"""What becomes of a question about several pictures, of which a policy takes one."""
+"""What becomes of a question about several images, of which a policy takes one."""
 
 DEFAULT_NEW_TOKENS = 128
 """Tokens of an answer where a task names no number."""
@@ -51,7 +51,7 @@ class AnswerSettings:
 
         Tokens are drawn where the temperature is above 0, or where ``do_sample`` is true and no temperature is
         given; ``do_sample`` false is greedy whatever the temperature. Names that mean nothing to a policy, such
-        as another model's picture settings, are passed over. Raises ValueError for one that would change the
+        as another model's image settings, are passed over. Raises ValueError for one that would change the
         answer and that no policy has, such as several beams.
         """
         longest = given.get("max_new_tokens") or given.get("max_gen_toks") or max_new_tokens
@@ -74,7 +74,7 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class Question:
-    """A text and the pictures it is about, which are opened when its turn comes."""
+    """A text and the images it is about, which are opened when its turn comes."""
 
     text: str
     pictures: Callable[[], Sequence[Any]]
@@ -101,7 +101,7 @@ def answers(
         for start in range(0, len(group), batch_size):
             chosen = group[start : start + batch_size]
             sampled = policy.sample_text(
-                [one_picture(questions[index].pictures(), several_images) for index in chosen],
+                [one_image(questions[index].pictures(), several_images) for index in chosen],
                 [questions[index].text for index in chosen],
                 rollouts=1,
                 temperature=settings.temperature,
@@ -126,17 +126,17 @@ def check_several_images(name: str) -> SeveralImages:
     return name  # type: ignore[return-value]
 
 
-def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image | None:
-    """The one RGB picture that a policy takes, or None for a question about text alone.
+def one_image(pictures: Sequence[Any], several: SeveralImages) -> Image.Image | None:
+    """The one RGB image that a policy takes, or None for a question about text alone.
 
-    ``pictures`` are PIL pictures or paths of picture files. Several are an error, the first of them, or a
-    "row" side by side. Raises ValueError for what is no picture, such as a video.
+    ``images`` are PIL images or paths of image files. Several are an error, the first of them, or a
+    "row" side by side. Raises ValueError for what is no image, such as a video.
     """
     opened = [_open(picture) for picture in pictures if picture is not None]
     if len(opened) > 1 and several == "error":
         raise ValueError(
-            f"A question has {len(opened)} pictures, and the policy takes one; set several_images to row "
-            "(side by side in one picture) or first, and say so beside the score."
+            f"A question has {len(opened)} images, and the policy takes one; set several_images to row "
+            "(side by side in one image) or first, and say so beside the score."
         )
     if not opened:
         return None
@@ -146,8 +146,8 @@ def one_picture(pictures: Sequence[Any], several: SeveralImages) -> Image.Image 
 def _open(picture: Any) -> Image.Image:
     if isinstance(picture, Image.Image):
         return as_rgb(picture)
-    if isinstance(picture, str | Path) and Path(picture).suffix.lower() in PICTURE_SUFFIXES:
-        return open_picture(Path(picture))
+    if isinstance(picture, str | Path) and Path(picture).suffix.lower() in IMAGE_SUFFIXES:
+        return load_image(Path(picture))
     raise ValueError(
-        f"A question comes with {str(picture)[:80]!r}, which is no picture; policies read pictures and text."
+        f"A question comes with {str(picture)[:80]!r}, which is no image; policies read images and text."
     )

@@ -24,7 +24,7 @@ from pairuni.harness.asking import (
     Question,
     answers,
     check_several_images,
-    one_picture,
+    one_image,
 )
 from pairuni.io.files import replacing
 from pairuni.policies.policy import UnifiedPolicy
@@ -51,7 +51,7 @@ class Likelihood(NamedTuple):
 class PairUni(lmms):
     """A policy by ``--model_args pretrained=FOLDER_OR_HUB_NAME``; further arguments are those of ``__init__``.
 
-    Of the "simple" kind of model: a task's text comes with its pictures beside it, which all request kinds
+    Of the "simple" kind of model: a task's text comes with its images beside it, which all request kinds
     have. One process has one whole policy; ranks share the requests as lmms-eval deals them out.
     """
 
@@ -74,10 +74,10 @@ class PairUni(lmms):
         pictures: int = 1,
         seed: int = 0,
     ) -> None:
-        """mode "draw" takes each text as a prompt and answers with pictures: ``guidance`` (the policy's own by
-        default), ``temperature``, ``pictures`` (of each prompt) and ``output_dir`` are for it alone.
+        """mode "draw" takes each text as a prompt and answers with images: ``guidance`` (the policy's own by
+        default), ``temperature``, ``images`` (of each prompt) and ``output_dir`` are for it alone.
 
-        max_new_tokens: where a task gives none. several_images: see ``asking.one_picture``. seed: of draws.
+        max_new_tokens: where a task gives none. several_images: see ``asking.one_image``. seed: of draws.
         Raises ValueError for an unknown choice or policy.
         """
         super().__init__()
@@ -105,7 +105,7 @@ class PairUni(lmms):
     def loglikelihood(self, requests: list[Any]) -> list[Any]:
         """(loss, whether greedy decoding would say the continuation) of each request.
 
-        loss: mean over tokens of -log pi(token | picture, context). lmms-eval's docstring asks for the
+        loss: mean over tokens of -log pi(token | image, context). lmms-eval's docstring asks for the
         log-likelihood, but it takes the choice of the smallest number, and its own models give this loss.
         """
         results = []
@@ -115,7 +115,7 @@ class PairUni(lmms):
                 context, continuation, *of_task = request.args
                 if callable(continuation):
                     continuation = continuation(self._document(of_task))
-                images.append(one_picture(self._pictures(of_task), self.several_images))
+                images.append(one_image(self._images(of_task), self.several_images))
                 contexts.append(_text(context))
                 continuations.append(str(continuation))
             scored = self.policy.score_text(images, contexts, continuations)
@@ -150,7 +150,7 @@ class PairUni(lmms):
             questions.append(
                 Question(
                     text=_text(context),
-                    pictures=partial(self._pictures, of_task),
+                    pictures=partial(self._images, of_task),
                     settings=AnswerSettings.read(generation, max_new_tokens=self.max_new_tokens),
                 )
             )
@@ -177,9 +177,9 @@ class PairUni(lmms):
         for start in self._progress(range(0, len(requests), self.batch_size)):
             batch = requests[start : start + self.batch_size]
             for request in batch:
-                if any(picture is not None for picture in self._pictures(request.args[2:])):
+                if any(picture is not None for picture in self._images(request.args[2:])):
                     raise ValueError(
-                        f"The task {request.task_name} gives a picture to edit, and the policies draw from text alone."
+                        f"The task {request.task_name} gives an image to edit, and the policies draw from text alone."
                     )
             groups = self.policy.sample_images(
                 [_text(request.args[0]) for request in batch],
@@ -200,8 +200,8 @@ class PairUni(lmms):
                 results.append(json.dumps({"text": "", "images": paths}))
         return results
 
-    def _pictures(self, of_task: Sequence[Any]) -> Sequence[Any]:
-        """The pictures of (doc_to_visual, doc_id, task, split); a request about text alone may lack all four."""
+    def _images(self, of_task: Sequence[Any]) -> Sequence[Any]:
+        """The images of (doc_to_visual, doc_id, task, split); a request about text alone may lack all four."""
         if not of_task or of_task[0] is None:
             return []
         return list(of_task[0](self._document(of_task)) or [])
@@ -215,5 +215,5 @@ class PairUni(lmms):
 
 
 def _text(context: str) -> str:
-    """The text without marks of where pictures would stand; a policy has its picture before the text."""
+    """The text without marks of where images would stand; a policy has its image before the text."""
     return context.replace("<image>", "").strip()

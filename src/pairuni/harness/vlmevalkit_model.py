@@ -29,7 +29,7 @@ class PairUni(Janus):
         max_new_tokens: int = 2048,
         several_images: str = "error",
     ) -> None:
-        """several_images: see ``asking.one_picture``. Raises ValueError for an unknown policy or choice."""
+        """several_images: see ``asking.one_image``. Raises ValueError for an unknown policy or choice."""
         BaseModel.__init__(self)
         self.several_images = check_several_images(several_images)
         self.settings = AnswerSettings(max_new_tokens=max_new_tokens)
@@ -38,9 +38,9 @@ class PairUni(Janus):
             self.policy.processor.use_default_system_prompt = False
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
-        """The greedy answer to texts and pictures in any order: texts joined, the picture before them.
+        """The greedy answer to texts and images in any order: texts joined, the image before them.
 
-        Raises ValueError for a conversation, for a video, and for several pictures unless told what to do.
+        Raises ValueError for a conversation, for a video, and for several images unless told what to do.
         """
         if any("role" in part for part in message):
             raise ValueError(

@@ -1,6 +1,6 @@
-"""The one opener of pictures: formats by content, regular files, bounded bytes and pixels, one kind of error.
+"""The one opener of images: formats by content, regular files, bounded bytes and pixels, one kind of error.
 
-Every picture of the project comes through here, also those of strangers. No format is read that runs programs
+Every image of the project comes through here, also those of strangers. No format is read that runs programs
 (PostScript) or whose readers are little used.
 """
 
@@ -23,20 +23,20 @@ from pairuni.io.rgb import flattened, orientation_of
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """As Pillow calls them; JPEG includes JFIF and MPO, PPM all of Netpbm."""
 
-PICTURE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-"""What the name of a picture ends in, in lower case."""
+"""What the name of an image ends in, in lower case."""
 
 MOST_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: a quarter gigabyte of RGB."""
 
 MOST_BYTES = 1 << 28
-"""Of a picture's file: a BMP of MOST_PIXELS."""
+"""Of an image's file: a BMP of MOST_PIXELS."""
 
 Trait = Literal["transparency", "orientation", "frames"]
-"""What the RGB picture of a file leaves out: it is laid over white, turned upright, the first of several frames."""
+"""What the RGB image of a file leaves out: it is laid over white, turned upright, the first of several frames."""
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -57,20 +57,20 @@ _OTHERS = (
     (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
     (b"%PDF", "a PDF file"),
     (b"8BPS", "a Photoshop file"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (b"<svg", "an SVG picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"<svg", "an SVG image"),
     (b"<?xml", "an XML file"),
 )
-_NO_PICTURES = (
-    (b"<!DOCTYPE", "is a web page, not a picture; download it again"),
-    (b"<!doctype", "is a web page, not a picture; download it again"),
-    (b"<html", "is a web page, not a picture; download it again"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not a picture; run git lfs pull"),
+_NO_IMAGES = (
+    (b"<!DOCTYPE", "is a web page, not an image; download it again"),
+    (b"<!doctype", "is a web page, not an image; download it again"),
+    (b"<html", "is a web page, not an image; download it again"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not an image; run git lfs pull"),
 )
-# such a picture is refused in a sentence; silenced once, as no thread can silence a warning for itself alone
+# such an image is refused in a sentence; silenced once, as no thread can silence a warning for itself alone
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _MIMES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -80,7 +80,7 @@ _LONGEST_REASON = 120
 
 
 class ImageError(ValueError):
-    """Why a picture cannot be used. reason: the end of a sentence that begins with the picture's name."""
+    """Why an image cannot be used. reason: the end of a sentence that begins with the image's name."""
 
     def __init__(self, reason: str, path: Path | str | None = None) -> None:
         super().__init__(reason, path)  # both, so that it survives pickling
@@ -89,7 +89,7 @@ class ImageError(ValueError):
     def __str__(self) -> str:
         if self.path is None:
             return self.reason
-        return f"{self.path}: not a picture that can be read (it {self.reason})"
+        return f"{self.path}: not an image that can be read (it {self.reason})"
 
 
 class TooManyPixels(ImageError):
@@ -98,9 +98,9 @@ class TooManyPixels(ImageError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before its pixels are decoded.
+    """What a file says of its image before its pixels are decoded.
 
-    size: width and height of the upright picture. mime: MIME type of a file that any reader shows as the picture
+    size: width and height of the upright image. mime: MIME type of a file that any reader shows as the image
     that is trained on (8 bits, RGB or grey, opaque, upright, a single frame); None for every other.
     alpha: whether pixels may be transparent.
     """
@@ -113,7 +113,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture in RGB, its header as the file has it, and what the RGB leaves out."""
+    """An image in RGB, its header as the file has it, and what the RGB leaves out."""
 
     image: Image.Image
     header: Header
@@ -132,10 +132,10 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read ({error})") from None
 
 
-def open_picture(path: Path, *, near: int | None = None) -> Image.Image:
-    """The whole RGB picture of a file. Raises ImageError naming it.
+def load_image(path: Path, *, near: int | None = None) -> Image.Image:
+    """The whole RGB image of a file. Raises ImageError naming it.
 
-    near: the picture is wanted with sides of about so many pixels, so that a JPEG may be decoded at a fraction.
+    near: the image is wanted with sides of about so many pixels, so that a JPEG may be decoded at a fraction.
     """
     try:
         return decode(read_bytes(path), near=near).image
@@ -144,7 +144,7 @@ def open_picture(path: Path, *, near: int | None = None) -> Image.Image:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """The whole RGB picture. Raises ImageError as ``decode`` does."""
+    """The whole RGB image. Raises ImageError as ``decode`` does."""
     return decode(data).image
 
 
@@ -155,9 +155,9 @@ def decode(
     most_pixels: int = MOST_PIXELS,
     near: int | None = None,
 ) -> Decoded:
-    """The whole picture as ``as_rgb`` makes it.
+    """The whole image as ``as_rgb`` makes it.
 
-    Raises ImageError (without name) when the bytes are no picture of ``formats``, are cut off or damaged, and
+    Raises ImageError (without name) when the bytes are no image of ``formats``, are cut off or damaged, and
     TooManyPixels when they promise more than ``most_pixels``: that is read from the header, before anything is
     decoded.
     """
@@ -179,7 +179,7 @@ def decode(
 
 
 def read_header(data: bytes) -> Header:
-    """What the file says of its picture. Raises ImageError (without name); that the pixels are whole is not checked."""
+    """What the file says of its image. Raises ImageError (without name); that the pixels are whole is not checked."""
     with _opened(data, FORMATS, MOST_PIXELS) as opened:
         if opened.format == "PNG" and any(mark in data for mark in _LATE_METADATA):
             opened.load()
@@ -187,13 +187,13 @@ def read_header(data: bytes) -> Header:
 
 
 def traits_of(data: bytes) -> frozenset[Trait]:
-    """What the RGB picture of a file leaves out; decoded only where the header does not tell. Raises ImageError."""
+    """What the RGB image of a file leaves out; decoded only where the header does not tell. Raises ImageError."""
     header = read_header(data)
     return decode(data).traits if header.alpha else header.traits
 
 
 def suffix_of(data: bytes) -> str | None:
-    """The suffix that a picture's first bytes call for; None for what begins as no picture."""
+    """The suffix that an image's first bytes call for; None for what begins as no image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
@@ -203,7 +203,7 @@ def suffix_of(data: bytes) -> str | None:
 
 @contextmanager
 def _opened(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Pillow's picture with its pixels still to decode; what its plug-ins raise here or in the block is ImageError."""
+    """Pillow's image with its pixels still to decode; what its plug-ins raise here or in the block is ImageError."""
     try:
         image = Image.open(BytesIO(data), formats=_readable(formats))
         width, height = image.size
@@ -226,13 +226,13 @@ def _opened(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Iterator
 def _unreadable(data: bytes) -> str:
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-        return "is a HEIC picture, which is not read; save it as JPEG or PNG"
-    for beginning, reason in _NO_PICTURES:
+        return "is a HEIC image, which is not read; save it as JPEG or PNG"
+    for beginning, reason in _NO_IMAGES:
         if start.startswith(beginning):
             return reason
     for beginning, name in _OTHERS:
         if start.startswith(beginning):
-            return f"is {name}, not a picture that is read; save it as JPEG or PNG"
+            return f"is {name}, not an image that is read; save it as JPEG or PNG"
     return "is not an image that can be read"
 
 
@@ -247,10 +247,10 @@ def _header(opened: ImageFile.ImageFile, data: bytes, orientation: int) -> Heade
     traits = set[Trait]()
     width, height = opened.size
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
-        traits.add("frames")  # further pictures of an MPO are its depth or the other eye's
+        traits.add("frames")  # further images of an MPO are its depth or the other eye's
     if orientation != 1:
         traits.add("orientation")
-    if orientation >= 5 and opened.format != "TIFF":  # whose size is that of the upright picture
+    if orientation >= 5 and opened.format != "TIFF":  # whose size is that of the upright image
         width, height = height, width
     alpha = opened.has_transparency_data
     deep = opened.format == "PNG" and data[24] > 8

@@ -1,4 +1,4 @@
-"""Paths of pictures that a data set names: they stay in its folder, and what is written is a picture's name."""
+"""Paths of images that a data set names: they stay in its folder, and what is written is an image's name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.images import IMAGE_SUFFIXES
 
 
 def path_fault(folder: Path, image_path: str) -> str | None:
@@ -43,12 +43,12 @@ def link_fault(path: Path, folder: Path) -> str | None:
 
 
 def written_name_fault(image_path: str) -> str | None:
-    """Why a file of this name is neither written nor packed: it is hidden, or does not end as a picture does."""
+    """Why a file of this name is neither written nor packed: it is hidden, or does not end as an image does."""
     path = PurePosixPath(image_path)
     if any(part.startswith(".") for part in path.parts):
         return "holds a name that begins with a dot; such files are neither written nor packed"
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        return "does not end as a picture does (.png, .jpg, ...); such files are neither written nor packed"
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return "does not end as an image does (.png, .jpg, ...); such files are neither written nor packed"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in image_path):
         return "holds a control character; such files are neither written nor packed"
     return None

@@ -1,4 +1,4 @@
-"""One way from any picture to the 8-bit RGB that models take: upright, opaque, of the usual range."""
+"""One way from any image to the 8-bit RGB that models take: upright, opaque, of the usual range."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TWELVE_BITS = 12
 
 
 def as_rgb(image: Image.Image, *, drop_alpha: bool = False) -> Image.Image:
-    """The whole picture in 8-bit RGB, turned upright by its orientation tag and laid over white where transparent.
+    """The whole image in 8-bit RGB, turned upright by its orientation tag and laid over white where transparent.
 
     16-bit grey keeps its upper byte. 32-bit integers and floats have no range of their own, so their values decide:
     0 to 1 is multiplied by 255; whole numbers up to 255 stay; whole numbers up to 65535 keep their upper byte;
     of anything else the least value becomes 0 and the greatest 255. An animation gives its first frame.
     An image that is RGB, opaque and upright is returned itself. Raises ValueError for values that are not finite.
 
-    drop_alpha: transparent parts keep the colour that is stored for them, as the scorers of pictures were made with.
+    drop_alpha: transparent parts keep the colour that is stored for them, as the scorers of images were made with.
     """
     return flattened(image, drop_alpha=drop_alpha)[0]
 
@@ -45,7 +45,7 @@ def flattened(
     if turn is not None:
         rgb = rgb.transpose(turn)
     if rgb is not image:
-        rgb.info = {}  # of the old mode and orientation; the latter would turn the picture a second time
+        rgb.info = {}  # of the old mode and orientation; the latter would turn the image a second time
     return rgb, transparent
 
 
@@ -55,7 +55,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata of every kind: the picture itself may be whole
+    except Exception:  # damaged metadata of every kind: the image itself may be whole
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -20,8 +20,8 @@ def groups_without_spread(rewards: Tensor) -> Tensor:
     return spread <= ROUNDING * rewards.abs().amax(dim=-1)
 
 
-def group_advantages(rewards: Tensor, std_guard: float = 1e-4) -> Tensor:
-    """A = (r - mean) / (std + std_guard) within each group; rewards and result [G, K].
+def group_advantages(rewards: Tensor, std_eps: float = 1e-4) -> Tensor:
+    """A = (r - mean) / (std + std_eps) within each group; rewards and result [G, K].
 
     std is the sample standard deviation (K - 1), as in TRL. A group without spread gets exactly 0, which the
     guard alone would not give: the mean of equal floats may differ from them in the last bit, and rewards that
@@ -30,7 +30,7 @@ def group_advantages(rewards: Tensor, std_guard: float = 1e-4) -> Tensor:
     if rewards.shape[-1] < 2:
         raise ValueError(f"a group needs at least 2 rollouts to have an advantage, got {rewards.shape[-1]}")
     centred = rewards - rewards.mean(dim=-1, keepdim=True)
-    scale = rewards.std(dim=-1, keepdim=True) + std_guard
+    scale = rewards.std(dim=-1, keepdim=True) + std_eps
     flat = groups_without_spread(rewards).unsqueeze(-1)
     return torch.where(flat, 0.0, centred / torch.where(flat, 1.0, scale))
 
@@ -41,7 +41,7 @@ def weighted_sum(terms: Tensor, weights: Tensor) -> Tensor:
 
 
 def combined_advantages(
-    terms: Tensor, weights: Tensor, normalise: RewardNormalisation = "sum", std_guard: float = 1e-4
+    terms: Tensor, weights: Tensor, normalise: RewardNormalisation = "sum", std_eps: float = 1e-4
 ) -> Tensor:
     """Advantages [G, K] of rewards that are a sum of terms [N, G, K] with weights [N].
 
@@ -50,8 +50,8 @@ def combined_advantages(
     adds nothing there. One term of positive weight is the same either way.
     """
     if normalise == "sum" or len(weights) == 1:
-        return group_advantages(weighted_sum(terms, weights), std_guard)
-    own = torch.stack([group_advantages(term, std_guard) for term in terms])
+        return group_advantages(weighted_sum(terms, weights), std_eps)
+    own = torch.stack([group_advantages(term, std_eps) for term in terms])
     return weighted_sum(own, weights) / weights.abs().sum()
 
 

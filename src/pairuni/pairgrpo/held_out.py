@@ -1,4 +1,4 @@
-"""Both tasks on pairs that a run does not train on: scores by the run's own rewards, with pictures."""
+"""Both tasks on pairs that a run does not train on: scores by the run's own rewards, with images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from pairuni.config import RolloutSettings
 from pairuni.io.files import replacing, write_text
-from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, open_image
+from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, load_pair_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.weighted import scores_by_term, total_scores
@@ -24,29 +24,29 @@ from pairuni.training.tracking import Progress, scores_in_words
 logger = logging.getLogger("pairuni")
 
 SHOWN = 12
-"""Pairs whose pictures are kept, of each look."""
+"""Pairs whose images are kept, of each look."""
 _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutPairs:
-    """What ``Trainer`` calls to look at a policy: a greedy answer and one picture for each pair.
+    """What ``Trainer`` calls to look at a policy: a greedy answer and one image for each pair.
 
-    image_folder: what the pairs' image paths are relative to. out: the run's folder. pairs_per_step: those of
+    image_folder: what the pairs' image paths are relative to. out: the run's folder. pairs_per_batch: those of
     training; rewards are asked for as many samples at once as a step has, so that their time limit means the same.
-    Pictures are drawn with the same noise each time, so that looks differ by the policy alone.
+    Images are drawn with the same noise each time, so that looks differ by the policy alone.
     """
 
     pairs: Sequence[UGPair]
     image_folder: Path
     rewards: Rewards
     rollout: RolloutSettings
-    pairs_per_step: int
+    pairs_per_batch: int
     seed: int
     out: Path
 
     def __call__(self, policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
-        """Mean reward of each task; answers, pictures and rewards go to ``evaluation/step-<step>.json``.
+        """Mean reward of each task; answers, images and rewards go to ``evaluation/step-<step>.json``.
 
         Raises ValueError when an image does not open, RewardError when a reward fails.
         """
@@ -73,7 +73,7 @@ class HeldOutPairs:
         self, task: Task, records: Sequence[Annotation], samples: Sequence[Any]
     ) -> dict[str, list[float]]:
         """What each term of the task's reward gives each sample."""
-        size = self.pairs_per_step * getattr(self.rollout, task)
+        size = self.pairs_per_batch * getattr(self.rollout, task)
         terms: dict[str, list[float]] = {}
         for start in range(0, len(samples), size):
             batch = slice(start, start + size)
@@ -89,7 +89,7 @@ class HeldOutPairs:
         asked = [pair.understand_ann for pair in pairs]
         answers, drawings = policy.sample(
             TextSampling(
-                images=[open_image(self.image_folder / record.image_path) for record in asked],
+                images=[load_pair_image(self.image_folder / record.image_path) for record in asked],
                 questions=[record.question for record in asked],
                 rollouts=1,
                 temperature=0.0,
@@ -115,7 +115,7 @@ class HeldOutPairs:
         pictures: Sequence[Image.Image],
         terms: Mapping[Task, Mapping[str, Sequence[float]]],
     ) -> dict[str, float]:
-        """Write the look and its pictures; the mean reward of each task."""
+        """Write the look and its images; the mean reward of each task."""
         name = f"step-{step:06d}"
         folder = self.out / "evaluation"
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class HeldOutPairs:
             if index < SHOWN:
                 seen = folder / "asked" / f"{index:03d}.png"
                 if not seen.exists():
-                    _save(open_image(self.image_folder / question.image_path), seen)
+                    _save(load_pair_image(self.image_folder / question.image_path), seen)
                 drawn = folder / name / f"{index:03d}.png"
                 _save(pictures[index], drawn)
                 items["understanding"][-1]["image"] = seen.relative_to(self.out).as_posix()

@@ -2,7 +2,7 @@
 
 Shapes: N trajectories of one task, T tokens, right-padded; mask 1 = real token.
 
-Both tasks are normalised on their own, then weighted: one picture has hundreds of tokens and would drown the
+Both tasks are normalised on their own, then weighted: one image has hundreds of tokens and would drown the
 answers under a common token mean. The normalisers (``trajectory_coefficients``) are computed once over the
 whole batch, so that cutting it into micro-batches does not change the gradient.
 """

@@ -1,4 +1,4 @@
-"""What every pair must be for a run to reach its end: texts that the policy takes, pictures that open."""
+"""What every pair must be for a run to reach its end: texts that the policy takes, images that open."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pairuni.records import UGPair
 from pairuni.training.tracking import Progress
 
 DECODED = 2000
-"""Pictures that are decoded whole. Of more, so many at even distances are, and all those that seem to be cut off."""
+"""Images that are decoded whole. Of more, so many at even distances are, and all those that seem to be cut off."""
 _LONG = 5000
-"""Pictures from which on the check shows its progress."""
+"""Images from which on the check shows its progress."""
 _SHOWN = 80
 _THREADS = min(16, 4 * (os.cpu_count() or 1))
 
@@ -63,7 +63,7 @@ def summary(faults: Sequence[str], most: int = 10) -> str:
 def check_pairs(
     policy: UnifiedPolicy, pairs: Sequence[UGPair], rollout: RolloutSettings, image_folder: Path
 ) -> str:
-    """Check every question, prompt and picture that a run of these pairs uses; SHA-256 of the pictures' files.
+    """Check every question, prompt and image that a run of these pairs uses; SHA-256 of the images' files.
 
     Raises UnusablePairs naming pair and field of what the policy does not take or what does not open.
     """
@@ -87,7 +87,7 @@ def check_pairs(
         ),
         *_named("generate_ann.prompt", _marks(drawn) | policy.prompt_faults(drawn)),
     ]
-    digest, broken = _check_pictures(image_folder, values("understand_ann.image_path"))
+    digest, broken = _check_images(image_folder, values("understand_ann.image_path"))
     faults += _named("understand_ann.image_path", broken)
     if faults:
         found = [Fault(first[field, value], field, value, reason) for field, value, reason in faults]
@@ -96,7 +96,7 @@ def check_pairs(
 
 
 def _marks(texts: Sequence[str]) -> dict[str, str]:
-    """What stands for a picture in other formats or looks like a special token, by text: to this policy it may be plain
+    """What stands for an image in other formats or looks like a special token, by text: to this policy it may be plain
     text, which is not what the data mean."""
     return {text: fault for text in texts if (fault := placeholder_fault(text)) is not None}
 
@@ -105,7 +105,7 @@ def _named(field: str, faults: dict[str, str]) -> Iterable[tuple[str, str, str]]
     return [(field, value, reason) for value, reason in faults.items()]
 
 
-def _check_pictures(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+def _check_images(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, str]]:
     """A digest of all files by name, and what is wrong with those that do not open."""
     step = max(1, -(-len(names) // DECODED))
     jobs = [(folder / name, place % step == 0) for place, name in enumerate(names)]
@@ -114,7 +114,7 @@ def _check_pictures(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, 
         pool = opened.enter_context(ThreadPoolExecutor(_THREADS))
         progress = None
         if len(names) >= _LONG:
-            progress = opened.enter_context(Progress("checking pictures", total=len(names), unit="pictures"))
+            progress = opened.enter_context(Progress("checking images", total=len(names), unit="pictures"))
         for name, (content, fault) in zip(names, pool.map(_look, jobs), strict=True):
             digest.update(f"{name}\0{content}\n".encode("utf-8", errors="surrogatepass"))
             if fault is not None:
@@ -125,7 +125,7 @@ def _check_pictures(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, 
 
 
 def _look(job: tuple[Path, bool]) -> tuple[str, str | None]:
-    """The digest of a picture's file, and what is wrong with it; whole: its pixels are decoded, whatever it takes."""
+    """The digest of an image's file, and what is wrong with it; whole: its pixels are decoded, whatever it takes."""
     path, whole = job
     content = ""
     try:

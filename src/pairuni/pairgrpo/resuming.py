@@ -56,7 +56,7 @@ def refuse_another_run(out: Path, step: int, saved: RunState, now: RunState) -> 
         raise ValueError(f"{cannot}: the pairs differ from those of its checkpoint{reason}")
     if saved.pictures_sha256 != now.pictures_sha256:
         raise ValueError(
-            f"{cannot}: the pictures beside the pair file differ from those that its checkpoint was trained on"
+            f"{cannot}: the images beside the pair file differ from those that its checkpoint was trained on"
         )
     if saved.dtype != now.dtype:
         raise ValueError(
@@ -76,17 +76,17 @@ def _refuse_settings(out: Path, step: int, saved: RunState, settings: RunSetting
         raise ValueError(
             f"{cannot}: the seed differs from that of its checkpoint; it was {saved.seed}, is {settings.seed}"
         )
-    pairs = grpo.pairs_per_step * grpo.gradient_accumulation
+    pairs = grpo.pairs_per_batch * grpo.batches_per_step
     if saved.pairs_per_update != pairs:
         raise ValueError(
             f"{cannot}: the number of pairs a step differs from that of its checkpoint; it was "
-            f"{saved.pairs_per_update}, is {pairs} (pairs_per_step times gradient_accumulation)"
+            f"{saved.pairs_per_update}, is {pairs} (pairs_per_batch times batches_per_step)"
         )
-    trained = saved.settings.get("policy", {}).get("trains")
-    if sorted(trained or []) != sorted(settings.policy.trains):
+    trained = saved.settings.get("policy", {}).get("trainable")
+    if sorted(trained or []) != sorted(settings.policy.trainable):
         raise ValueError(
-            f"{cannot}: other parts train than in its checkpoint; policy.trains was {_shown(trained)}, "
-            f"is {_shown(settings.policy.trains)}"
+            f"{cannot}: other parts train than in its checkpoint; policy.trainable was {_shown(trained)}, "
+            f"is {_shown(settings.policy.trainable)}"
         )
     if step > grpo.steps:
         raise ValueError(

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
-from pairuni.io.images import ImageError, open_picture
+from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
@@ -47,7 +47,7 @@ class Rewards:
 class TaskRollouts:
     """P groups of K trajectories of one task; trajectories and samples are pair-major, P K of them.
 
-    samples: answers or pictures; rewards, advantages: [P, K] float64, the pair weight not yet applied.
+    samples: answers or images; rewards, advantages: [P, K] float64, the pair weight not yet applied.
     terms: what each reward of a sum gave, by name, [P, K] float64, its weight not applied; one when there is no sum.
     """
 
@@ -139,9 +139,9 @@ def begin_rollouts(
     seed: int,
     image_folder: Path,
     pair_weight_mode: PairWeight = "sqrt",
-    std_guard: float = 1e-4,
+    std_eps: float = 1e-4,
 ) -> Callable[[], RolloutBatch]:
-    """Sample K_u answers and K_g pictures for each pair and start scoring them.
+    """Sample K_u answers and K_g images for each pair and start scoring them.
 
     What is returned waits for the rewards and forms the advantages. image_folder: what the pairs' image paths
     are relative to. Raises ValueError when an image does not open, and, then or later, RewardError when a
@@ -152,7 +152,7 @@ def begin_rollouts(
     with torch.no_grad():
         answers, drawings = policy.sample(
             TextSampling(
-                images=[open_image(image_folder / record.image_path) for record in questions],
+                images=[load_pair_image(image_folder / record.image_path) for record in questions],
                 questions=[record.question for record in questions],
                 rollouts=rollout.understanding,
                 temperature=rollout.temperature,
@@ -172,10 +172,10 @@ def begin_rollouts(
     images = [trajectory for group in drawings for trajectory in group]
     replies = [text.text for text in texts]
     understanding = scoring.submit(
-        lambda: _scored(texts, replies, questions, rewards, "understanding", std_guard)
+        lambda: _scored(texts, replies, questions, rewards, "understanding", std_eps)
     )
     pictures = policy.decode_images(images)
-    generation = scoring.submit(lambda: _scored(images, pictures, prompts, rewards, "generation", std_guard))
+    generation = scoring.submit(lambda: _scored(images, pictures, prompts, rewards, "generation", std_eps))
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
@@ -198,7 +198,7 @@ def rollout_batch(
     seed: int,
     image_folder: Path,
     pair_weight_mode: PairWeight = "sqrt",
-    std_guard: float = 1e-4,
+    std_eps: float = 1e-4,
 ) -> RolloutBatch:
     """``begin_rollouts`` and wait for its rewards."""
     with Scoring(policy.device) as scoring:
@@ -211,15 +211,15 @@ def rollout_batch(
             seed=seed,
             image_folder=image_folder,
             pair_weight_mode=pair_weight_mode,
-            std_guard=std_guard,
+            std_eps=std_eps,
         )
         return finish()
 
 
-def open_image(path: Path) -> Image.Image:
-    """The picture as RGB, wholly read. Raises ImageError naming a file that is missing or broken."""
+def load_pair_image(path: Path) -> Image.Image:
+    """The image as RGB, wholly read. Raises ImageError naming a file that is missing or broken."""
     try:
-        return open_picture(path)
+        return load_image(path)
     except ImageError as error:
         raise ImageError(
             f"the image {path} does not open (it {error.reason}); run `pairuni pairs check`"
@@ -232,7 +232,7 @@ def _scored(
     records: Sequence[Annotation],
     rewards: Rewards,
     task: Task,
-    std_guard: float,
+    std_eps: float,
 ) -> TaskRollouts:
     repeated = [record for record in records for _ in range(len(samples) // len(records))]
     reward = rewards.task(task)
@@ -247,5 +247,5 @@ def _scored(
         samples=samples,
         terms=terms,
         rewards=weighted_sum(given, weight),
-        advantages=combined_advantages(given, weight, rewards.normalise, std_guard),
+        advantages=combined_advantages(given, weight, rewards.normalise, std_eps),
     )

@@ -1,4 +1,4 @@
-"""Samples of a run on disk: pictures, answers and what they earned."""
+"""Samples of a run on disk: images, answers and what they earned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairuni.training.tracking import MetricsLog
 def save_samples(folder: Path, batch: RolloutBatch, *, step: int, pairs: int = 4) -> None:
     """Write a batch's first ``pairs`` pairs: PNGs in ``folder/step-<step>``, a line each in samples.jsonl.
 
-    A line: step, similarity, pair_weight, kind, prompt, pictures [{image, reward, advantage}], image_path,
+    A line: step, similarity, pair_weight, kind, prompt, images [{image, reward, advantage}], image_path,
     question, answer, answers [{text, reward, advantage}]. ``image`` is relative to ``folder``; advantages are
     those that trained, pair weight included. Where a reward is a sum, ``rewards`` holds its terms by name.
     """

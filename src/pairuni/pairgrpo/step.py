@@ -191,7 +191,7 @@ def update(
     learning_rate: float,
     reference: FrozenReference | None = None,
 ) -> dict[str, float]:
-    """Update the policy ``updates_per_batch`` times on one batch of rollouts; returns the step's metrics.
+    """Update the policy ``updates_per_step`` times on one batch of rollouts; returns the step's metrics.
 
     Metrics carry TRL's names where TRL has one, prefixed with the task; those without prefix are the plain
     mean of the tasks. reference: needed when beta > 0. Raises GradientError when the gradient is not finite,
@@ -206,7 +206,7 @@ def update(
             part.reference_log_probs = reference.log_probs(part.trajectories)
     statistics = {task: TaskStatistics() for task in TASKS}
     norms = []
-    for _ in range(settings.updates_per_batch):
+    for _ in range(settings.updates_per_step):
         optimizer.zero_grad()
         for part in cut:
             part.loss(policy, settings, statistics).backward()
@@ -218,7 +218,7 @@ def update(
         f"{task}/{name}": value
         for task in TASKS
         for name, value in (
-            reward_metrics(batch.task(task)) | statistics[task].metrics(settings.updates_per_batch)
+            reward_metrics(batch.task(task)) | statistics[task].metrics(settings.updates_per_step)
         ).items()
     }
     return (
@@ -271,7 +271,7 @@ def reward_metrics(rollouts: TaskRollouts) -> dict[str, float]:
     }
     if len(rollouts.terms) > 1:
         metrics |= {f"reward/{name}": float(scores.mean()) for name, scores in rollouts.terms.items()}
-    # a picture always has all its tokens and is never cut short: truncation is a notion of text alone
+    # an image always has all its tokens and is never cut short: truncation is a notion of text alone
     unfinished = [not t.finished for t in rollouts.trajectories if t.modality == "text"]
     if unfinished:
         metrics["completions/clipped_ratio"] = sum(unfinished) / len(unfinished)

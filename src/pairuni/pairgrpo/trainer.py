@@ -68,12 +68,12 @@ def load_rewards(names: RewardSettings) -> Rewards:
 class Trainer:
     """Trains a policy on UG pairs and fills the run's folder ``out``.
 
-    metrics.jsonl has a line a step, samples/ pictures and answers, checkpoints/ what a resume needs, final/
+    metrics.jsonl has a line a step, samples/ images and answers, checkpoints/ what a resume needs, final/
     the trained model. pairs: in their file's order, pairing and budget already applied; image_folder: what
     their image paths are relative to, None means beside the settings' pair file. evaluate(policy, step) is
     called every ``evaluation.every`` steps, and for the untouched policy as step 0; what it returns joins the
     step's line as ``eval/<name>``. A call that failed is made up for when the run is resumed. The policy must
-    be as loaded, also when resuming: its weights at construction are the frozen reference. pictures: what
+    be as loaded, also when resuming: its weights at construction are the frozen reference. images: what
     ``check_pairs`` returned for these pairs; None checks them when the run begins.
 
     Raises ValueError for settings that do not fit the policy or the pairs.
@@ -102,14 +102,14 @@ class Trainer:
         self._image_folder = image_folder or settings.data.pairs.parent
         self._evaluate = evaluate
         self._tracker = tracker
-        self._pictures = pictures
+        self._images = pictures
         grpo = settings.pairgrpo
         if grpo.understanding_weight == grpo.generation_weight == 0.0:
             raise ValueError("understanding_weight and generation_weight are both 0: nothing would train")
         # what was sampled must be what is replayed: no dropout in either
         policy.module.eval()
         policy.activation_checkpointing = settings.policy.activation_checkpointing
-        parameters = policy.train_only(settings.policy.trains)
+        parameters = policy.train_only(settings.policy.trainable)
         self._optimizer = NamedAdamW(
             parameters, learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
         )
@@ -124,7 +124,7 @@ class Trainer:
 
     @property
     def pairs_per_update(self) -> int:
-        return self._settings.pairgrpo.pairs_per_step * self._settings.pairgrpo.gradient_accumulation
+        return self._settings.pairgrpo.pairs_per_batch * self._settings.pairgrpo.batches_per_step
 
     def run(self, *, resume: bool = False, begun: Callable[[], None] | None = None) -> RunResult:
         """Train to the last step and write final/; with ``resume``, go on from the newest checkpoint.
@@ -270,8 +270,8 @@ class Trainer:
         )
         with Scoring(self._policy.device) as scoring:
             begun = []
-            for index in range(grpo.gradient_accumulation):
-                chosen = order[index * grpo.pairs_per_step : (index + 1) * grpo.pairs_per_step]
+            for index in range(grpo.batches_per_step):
+                chosen = order[index * grpo.pairs_per_batch : (index + 1) * grpo.pairs_per_batch]
                 begun.append(
                     begin_rollouts(
                         self._policy,
@@ -282,7 +282,7 @@ class Trainer:
                         seed=derive_seed(settings.seed, step, index),
                         image_folder=self._image_folder,
                         pair_weight_mode=grpo.pair_weight,
-                        std_guard=grpo.std_guard,
+                        std_eps=grpo.std_eps,
                     )
                 )
             return RolloutBatch.join([finish() for finish in begun])
@@ -332,7 +332,7 @@ class Trainer:
 
     def _run_state(self) -> RunState:
         """What tells this run from others. Raises UnusablePairs."""
-        pictures = self._pictures or check_pairs(
+        pictures = self._images or check_pairs(
             self._policy, self._pairs, self._settings.rollout, self._image_folder
         )
         module = self._policy.module

@@ -16,10 +16,10 @@ from pairuni.config import PairsSettings
 from pairuni.io.files import replacing, write_text
 from pairuni.io.images import Trait
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import Completer, CompletionReport, Dropped, complete, report_of
+from pairuni.pairug.completion.completion import Annotator, CompletionReport, Dropped, complete, report_of
 from pairuni.pairug.completion.conversation import origin_of
 from pairuni.pairug.completion.costs import Plan, Usage, usage_of
-from pairuni.pairug.completion.model_completion import ModelCompleter
+from pairuni.pairug.completion.model_completion import ModelAnnotator
 from pairuni.pairug.completion.prompts import PROMPTS_DIGEST
 from pairuni.pairug.dataset.card import write_card
 from pairuni.pairug.dataset.gathering import gather_images
@@ -55,7 +55,7 @@ _ORIGINS: tuple[Origin, ...] = ("understanding", "generation")
 class BuildSummary:
     """What a build made: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
 
-    failed: samples that got no answer. tries: answers of the completer's writing half, checks: of its verifying
+    failed: samples that got no answer. tries: answers of the annotator's writing half, checks: of its verifying
     half; retried: samples completed after a refusal. clusters: K that was asked of k-means. compared: share of all
     cosines that the first search for candidates computed; recall: share of the near pairs that it found, on a sample.
     """
@@ -85,7 +85,7 @@ def build_pairs(
     settings: PairsSettings,
     *,
     encoder: Encoder | None = None,
-    completer: Completer | ModelCompleter,
+    annotator: Annotator | ModelAnnotator,
     advance: Advance | None = None,
     spread: Spread | None = None,
     make_encoder: Callable[[], Encoder] | None = None,
@@ -96,7 +96,7 @@ def build_pairs(
     samples), dropped.jsonl (samples set aside, with reasons), stats.json, README.md (the data set card),
     pairs.jsonl, and images/ with
     copies of those images that do not lie under ``settings.out`` already. A build that was stopped goes on:
-    every answer is kept in cache/ as it arrives (those of a model for good, those of a completer of one's own
+    every answer is kept in cache/ as it arrives (those of a model for good, those of an annotator of one's own
     until the build is done), features in cache/ by content.
 
     spread: workers that complete, encode and search in this process's stead; they make encoders of their own.
@@ -110,10 +110,10 @@ def build_pairs(
     present, dropped = _set_missing_aside(raw)
     if make_encoder is not None:
         encoder = make_encoder()
-    answers = _answers_of(settings, completer)
+    answers = _answers_of(settings, annotator)
     with AnswerStore(answers) as store:
-        report = _completed(settings, present, completer, store, spread, advance)
-        usage = usage_of(settings.completion, store) if isinstance(completer, ModelCompleter) else None
+        report = _completed(settings, present, annotator, store, spread, advance)
+        usage = usage_of(settings.completion, store) if isinstance(annotator, ModelAnnotator) else None
     dropped += report.dropped
     _require_both(report.quadruples, dropped)
     encoded, described = _encoded(settings, report.quadruples, encoder, spread, advance)
@@ -132,7 +132,7 @@ def build_pairs(
         clusters=clusters,
         clustering=settings.clustering,
         threshold=settings.threshold,
-        neighbours=settings.neighbours,
+        max_matches=settings.max_matches,
         seed=settings.seed,
         matching=settings.matching,
         candidates=settings.candidates,
@@ -147,7 +147,7 @@ def build_pairs(
             encoded.features,
             pairs,
             threshold=settings.threshold,
-            neighbours=settings.neighbours,
+            max_matches=settings.max_matches,
             candidates=settings.candidates,
             seed=settings.seed,
         )
@@ -155,7 +155,7 @@ def build_pairs(
     if searches:
         summary = replace(summary, compared=round(searches[0][0], 6), recall=round(searches[0][1], 6))
     _write(settings, summary, usage, raw.left_out, quadruples, dropped, pairs, compared, described, pictures)
-    if not isinstance(completer, ModelCompleter):
+    if not isinstance(annotator, ModelAnnotator):
         answers.unlink()  # their keys do not tell whether the class is still the same
     if dropped:
         where = settings.out / "dropped.jsonl"
@@ -172,7 +172,7 @@ def build_pairs(
 def _completed(
     settings: PairsSettings,
     samples: Sequence[UnderstandingSample | GenerationSample],
-    completer: Completer | ModelCompleter,
+    annotator: Annotator | ModelAnnotator,
     store: AnswerStore,
     spread: Spread | None,
     advance: Advance | None,
@@ -186,7 +186,7 @@ def _completed(
         return report_of(samples, outcomes, settings.seed, scratch)
     return complete(
         samples,
-        completer,
+        annotator,
         settings.max_tries,
         advance=ended,
         seed=settings.seed,
@@ -221,28 +221,28 @@ def _encoded(
     return encoded, describe_encoder(encoder)
 
 
-def plan_completion(settings: PairsSettings, completer: ModelCompleter) -> Plan:
+def plan_completion(settings: PairsSettings, annotator: ModelAnnotator) -> Plan:
     """What completing the raw data would still take. Asks nothing, writes nothing. Raises ValueError."""
-    path = _answers_of(settings, completer)
+    path = _answers_of(settings, annotator)
     with tempfile.TemporaryDirectory() as folder:
         present, _ = _set_missing_aside(read_raw(settings, Path(folder), Path(folder)))
         store = AnswerStore(path) if path.is_file() else None
         try:
-            return completer.plan(present, settings.max_tries, store)
+            return annotator.plan(present, settings.max_tries, store)
         finally:
             if store is not None:
                 store.close()
 
 
-def _answers_of(settings: PairsSettings, completer: Completer | ModelCompleter) -> Path:
-    name = "answers.jsonl" if isinstance(completer, ModelCompleter) else "completion.jsonl"
+def _answers_of(settings: PairsSettings, annotator: Annotator | ModelAnnotator) -> Path:
+    name = "answers.jsonl" if isinstance(annotator, ModelAnnotator) else "completion.jsonl"
     return settings.out / "cache" / name
 
 
 def _set_missing_aside(
     raw: RawData,
 ) -> tuple[Sequence[UnderstandingSample | GenerationSample], list[Dropped]]:
-    """The samples with pictures, and all that is set aside before the completer is asked, which may cost money."""
+    """The samples with images, and all that is set aside before the annotator is asked, which may cost money."""
     numbers = array("q")
     dropped = list(raw.bad)
     for number, sample in enumerate(raw.samples):

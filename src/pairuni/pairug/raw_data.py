@@ -29,7 +29,7 @@ class RawData:
 
 
 def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
-    """Read both corpora; pictures that are inside files are written to ``pictures``, samples kept in ``scratch``.
+    """Read both corpora; images that are inside files are written to ``images``, samples kept in ``scratch``.
 
     Raises FileNotFoundError, or ValueError for an empty corpus and, unless ``bad_records`` is drop, for the first
     record that cannot be used.

@@ -1,4 +1,4 @@
-"""Several pictures as the one that a policy takes."""
+"""Several images as the one that a policy takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """From left to right at the height of the tallest, none cropped; one RGB picture alone is itself."""
+    """From left to right at the height of the tallest, none cropped; one RGB image alone is itself."""
     if len(pictures) == 1:
         return pictures[0]
     height = max(picture.height for picture in pictures)

@@ -43,7 +43,7 @@ class TextTrajectory:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTrajectory:
-    """One sampled picture, as the policy's discrete image tokens. All tensors live on the CPU.
+    """One sampled image, as the policy's discrete image tokens. All tensors live on the CPU.
 
     tokens: [T] sampled codebook ids in the order they were set.
     log_probs: [T] float32, of the branch named by ``branch``.
@@ -66,7 +66,7 @@ Trajectory = TextTrajectory | ImageTrajectory
 
 def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
     """Tokens of one packed forward of these trajectories: a prompt that several share counts once, a guided
-    picture's unconditional twin counts too."""
+    image's unconditional twin counts too."""
     prompts: dict[tuple[object, ...], int] = {}
     total = 0
     for one in trajectories:
@@ -121,7 +121,7 @@ class UnifiedPolicy(ABC):
     default_guidance: float = 5.0
     """Guidance of drawing where nobody asks for another (paper: 5)."""
     image_tokens: int
-    """Tokens that a picture takes, drawn or asked about."""
+    """Tokens that an image takes, drawn or asked about."""
     activation_checkpointing: bool = False
     """Whether ``log_probs`` keeps one state a layer and computes the rest again in the backward pass."""
 
@@ -157,18 +157,18 @@ class UnifiedPolicy(ABC):
         branch: LogProbBranch,
         seed: int,
     ) -> list[list[ImageTrajectory]]:
-        """Sample ``rollouts`` pictures of each prompt; the outer list follows the prompts."""
+        """Sample ``rollouts`` images of each prompt; the outer list follows the prompts."""
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
-        """Answers and pictures together: what ``sample_text`` and ``sample_images`` would give, in less time
+        """Answers and images together: what ``sample_text`` and ``sample_images`` would give, in less time
         where the policy can decode both in the same steps."""
         return self.sample_text(**vars(texts)), self.sample_images(**vars(images))
 
     @abstractmethod
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
-        """The pictures that image trajectories stand for, as RGB."""
+        """The images that image trajectories stand for, as RGB."""
 
     @abstractmethod
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
@@ -179,7 +179,7 @@ class UnifiedPolicy(ABC):
         """
 
     def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
-        """Why questions about a picture cannot be asked, by question, worded as by ``question_fault``.
+        """Why questions about an image cannot be asked, by question, worded as by ``question_fault``.
 
         A policy whose context ends somewhere overrides this; it must be fast for 100,000 questions.
         """

@@ -14,9 +14,9 @@ _NAMES = [
 _DRAWINGS = ("gen_vision_config", "gen_aligner_config", "gen_head_config")
 
 REASONS = {
-    "JanusFlow": "it draws by rectified flow instead of picture tokens",
-    "DeepSeek-VL": "it draws no pictures",
-    "DeepSeek-VL2": "it draws no pictures",
+    "JanusFlow": "it draws by rectified flow instead of image tokens",
+    "DeepSeek-VL": "it draws no images",
+    "DeepSeek-VL2": "it draws no images",
 }
 
 

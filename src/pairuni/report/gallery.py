@@ -12,18 +12,18 @@ from typing import Any
 
 from pairuni.io.files import write_text
 from pairuni.records import Annotation, UGPair
-from pairuni.report.gallery_images import Source, embed_pictures, write_pictures
+from pairuni.report.gallery_images import Source, embed_images, write_images
 from pairuni.report.markup import content_policy, escape
 
 MOST = 20_000
 """Pairs on one page unless asked for more."""
 MOST_EMBEDDED = 256 * 2**20
-"""Characters of pictures inside one page; browsers refuse a text of twice this."""
+"""Characters of images inside one page; browsers refuse a text of twice this."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written. shown, total: pairs on the page and pairs given; missing: pictures not found."""
+    """What was written. shown, total: pairs on the page and pairs given; missing: images not found."""
 
     page: Path
     shown: int
@@ -42,8 +42,8 @@ def write_gallery(
 ) -> Gallery:
     """Write the page of ``pairs``, whose image paths are relative to ``folder``.
 
-    out: a name that ends in .html makes one page with its pictures inside; any other is a folder, which gets
-    gallery.html and gallery-pictures/. An earlier page stays whole until the new one takes its place.
+    out: a name that ends in .html makes one page with its images inside; any other is a folder, which gets
+    gallery.html and gallery-images/. An earlier page stays whole until the new one takes its place.
     most: of more pairs, this many are taken at even distances, and the page says so.
     advance(done, total): called as thumbnails are made.
 
@@ -60,11 +60,11 @@ def write_gallery(
     paths = data["paths"]
     page = out if alone else out / "gallery.html"
     if alone:
-        data["images"] = embed_pictures(folder, paths, advance, most=MOST_EMBEDDED)
+        data["images"] = embed_images(folder, paths, advance, most=MOST_EMBEDDED)
         write_text(page, _render(title, data, len(pairs), "data:"))
     else:
         pictures = out / "gallery-pictures"
-        data["images"] = write_pictures(folder, paths, pictures, advance)
+        data["images"] = write_images(folder, paths, pictures, advance)
         write_text(page, _render(title, data, len(pairs), "'self' file:"))
         _remove_unused(pictures, data["images"])
     return Gallery(page, len(chosen), len(pairs), sum(image is None for image in data["images"]))
@@ -78,10 +78,10 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _data(numbered: Sequence[tuple[int, UGPair]]) -> dict[str, Any]:
-    """The pairs as tables that name each picture, tag and side once.
+    """The pairs as tables that name each image, tag and side once.
 
-    paths: of pictures. sides: [picture, prompt, question, answer, tag]. pairs: [number in the file,
-    similarity, understanding side, generation side]; pictures, tags and sides by their place.
+    paths: of images. sides: [image, prompt, question, answer, tag]. pairs: [number in the file,
+    similarity, understanding side, generation side]; images, tags and sides by their place.
     """
     paths: dict[str, int] = {}
     tags: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _data(numbered: Sequence[tuple[int, UGPair]]) -> dict[str, Any]:
     return {"paths": list(paths), "tags": list(tags), "sides": list(sides), "pairs": rows}
 
 
-def _render(title: str, data: dict[str, Any], total: int, pictures_from: str) -> str:
+def _render(title: str, data: dict[str, Any], total: int, images_from: str) -> str:
     assets = files("pairuni.report")
 
     def asset(name: str) -> str:
@@ -107,7 +107,7 @@ def _render(title: str, data: dict[str, Any], total: int, pictures_from: str) ->
 
     style, script = asset("style.css") + asset("gallery.css"), asset("gallery.js")
     parts = {
-        "policy": content_policy(style, script, pictures_from),
+        "policy": content_policy(style, script, images_from),
         "title": escape(title),
         "style": style,
         "facts": _facts(data, total),
@@ -137,7 +137,7 @@ def _facts(data: dict[str, Any], total: int) -> str:
         ("retrieved", f"{len(retrieved):,}"),
         ("their mean similarity", f"{sum(retrieved) / len(retrieved):.3f}" if retrieved else None),
         ("pictures", f"{len(data['paths']):,}"),
-        ("pictures not found", f"{missing:,}" if missing else None),
+        ("images not found", f"{missing:,}" if missing else None),
     ]
     rows = "".join(
         f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts if value is not None

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pairuni.report.images import Thumbnail, thumbnail
 
 LARGEST = 320
-"""Longest side in pixels of a gallery's picture."""
+"""Longest side in pixels of a gallery's image."""
 AHEAD = 64
 """Thumbnails in work at a time: what bounds the memory."""
 
@@ -23,8 +23,8 @@ Advance = Callable[[int, int], None]
 Made = TypeVar("Made")
 
 
-def embed_pictures(folder: Path, paths: Sequence[str], advance: Advance, *, most: int) -> list[Source | None]:
-    """Data URIs of ``folder/paths``, in order; None where a picture is not found.
+def embed_images(folder: Path, paths: Sequence[str], advance: Advance, *, most: int) -> list[Source | None]:
+    """Data URIs of ``folder/paths``, in order; None where an image is not found.
 
     Raises ValueError as soon as they are longer than ``most`` characters together.
     """
@@ -39,13 +39,13 @@ def embed_pictures(folder: Path, paths: Sequence[str], advance: Advance, *, most
         length += len(source[0]) if source else 0
         if length > most:
             raise ValueError(
-                f"the {len(paths):,} pictures are too large for one page: give a folder to --out, or fewer pairs"
+                f"the {len(paths):,} images are too large for one page: give a folder to --out, or fewer pairs"
             )
         sources.append(source)
     return sources
 
 
-def write_pictures(folder: Path, paths: Sequence[str], target: Path, advance: Advance) -> list[Source | None]:
+def write_images(folder: Path, paths: Sequence[str], target: Path, advance: Advance) -> list[Source | None]:
     """Thumbnails of ``folder/paths`` as files in ``target``; sources relative to ``target``'s parent.
 
     A file that is there already is kept: its name tells its content.

@@ -85,8 +85,8 @@ def body(folder: Path, looks: Sequence[Look]) -> str:
         ),
     ]
     shown = spread(looks, SHOWN_STEPS)
-    pictures = "".join(_drawings(folder, shown, row) for row in _pictured(looks[-1].generation))
-    answers = "".join(_answers(folder, shown, row) for row in _pictured(looks[-1].understanding))
+    pictures = "".join(_drawings(folder, shown, row) for row in _imaged(looks[-1].generation))
+    answers = "".join(_answers(folder, shown, row) for row in _imaged(looks[-1].understanding))
     return (
         f'<div class="charts">{"".join(drawn)}</div>'
         f'<ol class="rollouts">{pictures}</ol><ol class="answers">{answers}</ol>'
@@ -100,7 +100,7 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
-def _pictured(task: LookedTask) -> list[int]:
+def _imaged(task: LookedTask) -> list[int]:
     return spread([row for row, item in enumerate(task.items) if item.image], SHOWN_ITEMS)
 
 

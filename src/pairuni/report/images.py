@@ -1,4 +1,4 @@
-"""Pictures made small for a page: as data URIs, so that it stands alone, or as files beside it."""
+"""Images made small for a page: as data URIs, so that it stands alone, or as files beside it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Literal
 
 from PIL import Image
 
-from pairuni.io.images import ImageError, open_picture
+from pairuni.io.images import ImageError, load_image
 from pairuni.io.paths import path_fault
 from pairuni.report.markup import escape
 
 LARGEST = 256
-"""Longest side in pixels of a picture in a report; larger ones are scaled down."""
+"""Longest side in pixels of an image in a report; larger ones are scaled down."""
 CRISP = 96
-"""Longest side in pixels of pictures whose pixels are shown as they are: kept without loss."""
+"""Longest side in pixels of images whose pixels are shown as they are: kept without loss."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An encoded picture. width, height: in pixels."""
+    """An encoded image. width, height: in pixels."""
 
     data: bytes
     kind: Literal["png", "jpeg"]
@@ -30,7 +30,7 @@ class Thumbnail:
     height: int
 
     def uri(self) -> str:
-        """The picture as a data URI."""
+        """The image as a data URI."""
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
@@ -39,7 +39,7 @@ def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
     if not path or path_fault(folder, path) is not None:
         return None
     try:
-        image = open_picture(folder / path, near=largest)
+        image = load_image(folder / path, near=largest)
     except ImageError:
         return None
     image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
@@ -54,10 +54,10 @@ def picture(folder: Path, path: str, alt: str) -> str:
     found = thumbnail(folder, path, LARGEST)
     if found is None:
         return (
-            f'<span class="picture missing" role="img" aria-label="{escape(alt)}: not found">not found</span>'
+            f'<span class="image missing" role="img" aria-label="{escape(alt)}: not found">not found</span>'
         )
     crisp = " crisp" if max(found.width, found.height) <= CRISP else ""
     return (
-        f'<img class="picture{crisp}" src="{found.uri()}" width="{found.width}" height="{found.height}" '
+        f'<img class="image{crisp}" src="{found.uri()}" width="{found.width}" height="{found.height}" '
         f'alt="{escape(alt)}" loading="lazy">'
     )

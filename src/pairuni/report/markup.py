@@ -15,10 +15,10 @@ def escape(value: object) -> str:
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def content_policy(style: str, script: str, pictures_from: str) -> str:
+def content_policy(style: str, script: str, images_from: str) -> str:
     """A policy under which this style and this script run, and nothing else: neither attributes nor requests."""
     return (
-        f"default-src 'none'; img-src {pictures_from}; style-src '{_digest(style)}'; "
+        f"default-src 'none'; img-src {images_from}; style-src '{_digest(style)}'; "
         f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
 

@@ -32,7 +32,7 @@ class KindScore(Part):
 class Item(Part):
     """One held-out item: a question answered or a prompt drawn.
 
-    image: relative to the run's folder; empty when no picture was kept. reply: the answer, or for a picture
+    image: relative to the run's folder; empty when no image was kept. reply: the answer, or for an image
     what the detector saw.
     """
 
@@ -97,7 +97,7 @@ class _Measured(Part):
 
 
 class Shot(Part):
-    """A picture of a rollout and what it earned. image: relative to samples/."""
+    """An image of a rollout and what it earned. image: relative to samples/."""
 
     image: str
     reward: Number | None = None
@@ -238,7 +238,7 @@ def _read_pairs(path: Path) -> list[UGPair]:
 
 
 def _read_parquet(path: Path) -> list[UGPair]:
-    """The plain columns: a report shows no further keys, and pictures inside the file are not read."""
+    """The plain columns: a report shows no further keys, and images inside the file are not read."""
     columns = ["similarity", *(f"{side}.{name}" for side in SIDES for name in Annotation.model_fields)]
     rows = (row for batch in read_batches(path, columns=columns) for row in batch)
     return [checked(UGPair, row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]

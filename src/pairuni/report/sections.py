@@ -28,7 +28,7 @@ from pairuni.report.run import (
 )
 from pairuni.report.statistics import paired_difference
 
-WHAT = {"understanding": "questions answered right", "generation": "pictures drawn right"}
+WHAT = {"understanding": "questions answered right", "generation": "images drawn right"}
 EVENLY = "Where a group is too large to show: some of it, taken at even distances, not chosen."
 SIGNALS = (
     ("grad_norm", "Gradient norm"),
@@ -86,7 +86,7 @@ def held_out(run: Run) -> str:
         return ""
     note = (
         "Items that are not trained on, at the steps that the settings ask for; step 0 is the untouched policy. "
-        "Pictures are drawn with the same noise at every step."
+        "Images are drawn with the same noise at every step."
     )
     return _section("held-out", "Held out, while training", look_body(run.folder, run.looks), note)
 
@@ -113,7 +113,7 @@ def drawings(run: Run) -> str:
     return _compared(
         run,
         "generation",
-        "Pictures, before and after",
+        "Images, before and after",
         "The same held-out prompts, drawn before and after training; below wrong ones, what the detector saw. "
         + EVENLY,
         card,
@@ -124,7 +124,7 @@ def drawings(run: Run) -> str:
 def answers(run: Run) -> str:
     def card(before: Item, after: Item) -> str:
         image = after.image or before.image
-        shown = picture(run.folder, image, "the picture asked about") if image else ""
+        shown = picture(run.folder, image, "the image asked about") if image else ""
         return (
             f'<li class="asked">{shown}<div><p>{escape(after.question)}</p><dl>'
             f"<dt>truth</dt><dd>{escape(after.answer)}</dd>"
@@ -287,8 +287,8 @@ def _compared(run: Run, task: Task, title: str, what: str, card: Any, name: str)
     for heading, was, is_now, most in outcomes:
         found = [(b, a) for b, a in matched if (b.correct, a.correct) == (was, is_now)]
         if found:
-            pictured = [(b, a) for b, a in found if a.image and (b.image or task == "understanding")]
-            shown = spread(pictured or found, most)
+            imaged = [(b, a) for b, a in found if a.image and (b.image or task == "understanding")]
+            shown = spread(imaged or found, most)
             of = f"{len(shown)} of {len(found):,}" if len(shown) < len(found) else f"{len(found):,}"
             cards = "".join(card(b, a) for b, a in shown)
             groups.append(f'<h3>{heading} <small>{of}</small></h3><ol class="{name}">{cards}</ol>')

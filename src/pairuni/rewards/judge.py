@@ -1,4 +1,4 @@
-"""Reward of pictures by a vision-language model that marks them by a rubric, behind any OpenAI-compatible endpoint."""
+"""Reward of images by a vision-language model that marks them by a rubric, behind any OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BeforeValidator
 
 from pairuni.chat.endpoint import Endpoint
-from pairuni.chat.image import MemoryPicture
+from pairuni.chat.image import MemoryImage
 from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
 from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import JudgeSettings, RewardSettings
@@ -67,7 +67,7 @@ class Mark(Reply):
 
 
 class JudgeReward:
-    """The score that a judge gives each picture, between the least and the largest that the rubric allows.
+    """The score that a judge gives each image, between the least and the largest that the rubric allows.
 
     Requests run ``concurrency`` at a time and are repeated as the endpoint demands. A reply without a score in the
     range is asked for again, with the reason; there is no score for a failure.
@@ -103,7 +103,7 @@ class JudgeReward:
         return cls(settings.judge)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises RewardError naming the sample that has none."""
+        """One score an image. Raises RewardError naming the sample that has none."""
         stopping = Stopping()
         return at_once(
             lambda one: self._score(*one, stopping),
@@ -113,7 +113,7 @@ class JudgeReward:
         )
 
     def _score(self, record: Annotation, sample: Image.Image, stopping: Stopping) -> float:
-        picture = MemoryPicture(sample, self._settings.image_side)
+        picture = MemoryImage(sample, self._settings.image_side)
         text = self._text(record)
         reason = ""
         for _ in range(TRIES):

@@ -30,7 +30,7 @@ class TextReward(Protocol):
 
 
 class ImageReward(Protocol):
-    """Scores pictures of the generation side."""
+    """Scores images of the generation side."""
 
     name: str
 

@@ -90,14 +90,14 @@ def from_checkpoint(
         own = str(next(policy.module.parameters()).dtype).removeprefix("torch.")
         if own == state.dtype and digest_of_tensors(policy.module.state_dict()) != state.policy_sha256:
             raise ValueError(f"{folder}: {base or chosen.model} is not the model that its run began with")
-        _fill(policy, checkpoint, chosen.trains, getattr(torch, state.dtype))
+        _fill(policy, checkpoint, chosen.trainable, getattr(torch, state.dtype))
     return policy
 
 
 @torch.no_grad()
-def _fill(policy: UnifiedPolicy, checkpoint: Checkpoint, trains: list[str], dtype: torch.dtype) -> None:
+def _fill(policy: UnifiedPolicy, checkpoint: Checkpoint, trainable: list[str], dtype: torch.dtype) -> None:
     trained = checkpoint.tensors.get("trained", {})
-    parameters = dict(policy.train_only(trains))
+    parameters = dict(policy.train_only(trainable))
     if set(parameters) != set(trained) or any(
         trained[name].shape != parameter.shape for name, parameter in parameters.items()
     ):

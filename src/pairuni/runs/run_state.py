@@ -18,7 +18,7 @@ _MOST = 2**53
 class RunState(BaseModel):
     """A checkpoint's account of its run, besides tensors.
 
-    The digests are SHA-256: of the pairs as trained on, of the pictures that they ask about, and of all weights as
+    The digests are SHA-256: of the pairs as trained on, of the images that they ask about, and of all weights as
     they were loaded. unlogged: the line of metrics of the last step, where it could not be written.
     """
 

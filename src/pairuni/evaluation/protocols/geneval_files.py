@@ -1,4 +1,4 @@
-"""GenEval's files: prompts, the folder of pictures, the results of each picture, and the score of those."""
+"""GenEval's files: prompts, the folder of images, the results of each image, and the score of those."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROMPTS = 553
 
 @dataclass(frozen=True)
 class Judged:
-    """One picture's row of results.jsonl."""
+    """One image's row of results.jsonl."""
 
     filename: str
     metadata: Mapping[str, Any]
@@ -41,13 +41,13 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def picture_path(folder: Path, prompt: int, sample: int) -> Path:
-    """Where the official script looks for a prompt's picture, both counted from 0."""
+def image_path(folder: Path, prompt: int, sample: int) -> Path:
+    """Where the official script looks for a prompt's image, both counted from 0."""
     return folder / f"{prompt:05d}" / "samples" / f"{sample:05d}.png"
 
 
 def write_prompt(folder: Path, prompt: int, metadata: Mapping[str, Any]) -> None:
-    """Write the metadata.jsonl beside a prompt's pictures, if it is not there with this content."""
+    """Write the metadata.jsonl beside a prompt's images, if it is not there with this content."""
     path = folder / f"{prompt:05d}" / "metadata.jsonl"
     if not path.is_file() or path.read_text(encoding="utf-8") != as_lines([metadata]):
         write_rows(path, [metadata])
@@ -101,15 +101,15 @@ def _within(row: Mapping[str, Any], key: str, where: str) -> Any:
 
 
 def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = None) -> Result:
-    """Overall score in percent: the mean of the six tasks' shares of right pictures.
+    """Overall score in percent: the mean of the six tasks' shares of right images.
 
     detector: what found objects and named colours, on which the number depends; prompt_set: original or whose
-    rewriting, by default what the prompts look like. The interval draws prompts, whose pictures are alike. Raises
-    ValueError when a task has none, and for a picture that is there twice.
+    rewriting, by default what the prompts look like. The interval draws prompts, whose images are alike. Raises
+    ValueError when a task has none, and for an image that is there twice.
     """
     names = Counter(one.filename for one in judged)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise ValueError(f"the picture {twice[0]} is judged {names[twice[0]]} times; each counts once")
+        raise ValueError(f"the image {twice[0]} is judged {names[twice[0]]} times; each counts once")
     if prompt_set is None:
         plain = all(one.metadata["prompt"].startswith("a photo of ") for one in judged)
         prompt_set = "original" if plain else "rewritten"
@@ -119,7 +119,7 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
         prompts[one.metadata["tag"]].setdefault(key, []).append(one.verdict.correct)
     missing = [task for task, found in prompts.items() if not found]
     if missing:
-        raise ValueError(f"GenEval needs pictures of all six tasks; missing: {', '.join(missing)}")
+        raise ValueError(f"GenEval needs images of all six tasks; missing: {', '.join(missing)}")
     strata = [
         [[float(sum(marks)), float(len(marks))] for marks in found.values()] for found in prompts.values()
     ]
@@ -136,10 +136,10 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
         ),
         parts=shares
         | {
-            "pictures right": 100 * sum(map(sum, every)) / len(judged),
+            "images right": 100 * sum(map(sum, every)) / len(judged),
             "prompts right once": 100 * sum(map(any, every)) / len(every),
         },
         counts={task: len(marks) for task, marks in pictures.items()}
-        | {"pictures right": len(judged), "prompts right once": len(every)},
+        | {"images right": len(judged), "prompts right once": len(every)},
         settings={"detector": detector, "prompts": prompt_set},
     )

@@ -1,6 +1,6 @@
-"""GenEval's folder of pictures judged by a detector: what the official evaluate_images.py does, resumable.
+"""GenEval's folder of images judged by a detector: what the official evaluate_images.py does, resumable.
 
-A picture's verdict is recorded under a digest of the picture, what was asked, and who judged, so that one that was
+An image's verdict is recorded under a digest of the image, what was asked, and who judged, so that one that was
 drawn anew is judged anew and all others never twice.
 """
 
@@ -19,7 +19,7 @@ from pairuni.distributed.shares import Share
 from pairuni.evaluation.protocols.geneval_files import TASKS, Judged
 from pairuni.evaluation.rows import read_rows
 from pairuni.evaluation.running import Run, all_records, in_batches, own_journal, when_all_are_done
-from pairuni.io.images import open_picture
+from pairuni.io.images import load_image
 from pairuni.rewards.composition.asked import checked
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.looking import Looking
@@ -28,18 +28,18 @@ from pairuni.rewards.composition.rules import Verdict, judge
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture and the metadata of its prompt."""
+    """One image and the metadata of its prompt."""
 
     path: Path
     metadata: Mapping[str, Any]
 
 
 def read_folder(folder: Path, labels: frozenset[str], only: Collection[Path] | None = None) -> list[Drawn]:
-    """The pictures of a folder in the official layout, 00000/metadata.jsonl and 00000/samples/0000.png, in order.
+    """The images of a folder in the official layout, 00000/metadata.jsonl and 00000/samples/0000.png, in order.
 
-    labels: the classes that can be judged; only: the pictures to read, all without it. Raises FileNotFoundError and
+    labels: the classes that can be judged; only: the images to read, all without it. Raises FileNotFoundError and
     ValueError, naming the prompt's folder, for a missing or faulty metadata file, a class of no label, and a prompt
-    with fewer pictures than others.
+    with fewer images than others.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -53,7 +53,7 @@ def read_folder(folder: Path, labels: frozenset[str], only: Collection[Path] | N
             f"{folder} is not in GenEval's layout: no folder such as 00000, with metadata.jsonl and samples/0000.png"
         )
     drawn = {
-        prompt: [one for one in _pictures(prompt, labels) if only is None or one.path in only]
+        prompt: [one for one in _images(prompt, labels) if only is None or one.path in only]
         for prompt in prompts
     }
     most = max(len(pictures) for pictures in drawn.values())
@@ -61,7 +61,7 @@ def read_folder(folder: Path, labels: frozenset[str], only: Collection[Path] | N
     if fewer or most == 0:
         first = (fewer or prompts)[0]
         raise ValueError(
-            f"{first / 'samples'}: {len(drawn[first])} pictures such as 0000.png, where "
+            f"{first / 'samples'}: {len(drawn[first])} images such as 0000.png, where "
             f"{f'other prompts have {most}' if most else 'there must be some'}; prompts with too few: "
             f"{len(fewer) or len(prompts):,} of {len(prompts):,}; draw them first"
         )
@@ -77,11 +77,11 @@ def judge_folder(
     batch_size: int = 32,
     share: Share | None = None,
 ) -> list[Judged] | None:
-    """A row of results.jsonl for each picture, in order; ``batch_size`` pictures are held at once.
+    """A row of results.jsonl for each image, in order; ``batch_size`` images are held at once.
 
-    only: the pictures to judge, all of the folder without it. records: the folder of what is judged so far; the same
+    only: the images to judge, all of the folder without it. records: the folder of what is judged so far; the same
     call there goes on. Several processes each judge their share; the first one waits for all of them, None for the
-    others. Raises ValueError naming a picture that cannot be read, and what ``read_folder`` raises.
+    others. Raises ValueError naming an image that cannot be read, and what ``read_folder`` raises.
     """
     share = share or Share()
     drawn = read_folder(folder, look.detector.labels, only)
@@ -103,7 +103,7 @@ def judge_folder(
     return [_judged(one, found[keys[one.path]]) for one in drawn]
 
 
-def _pictures(prompt: Path, labels: frozenset[str]) -> list[Drawn]:
+def _images(prompt: Path, labels: frozenset[str]) -> list[Drawn]:
     file = prompt / "metadata.jsonl"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; GenEval's layout has the prompt's metadata there")
@@ -125,7 +125,7 @@ def _key(one: Drawn, folder: Path, look: Looking) -> str:
 
 
 def _verdicts(batch: Sequence[Drawn], look: Looking) -> list[dict[str, Any]]:
-    seen = look([open_picture(one.path) for one in batch], [one.metadata for one in batch])
+    seen = look([load_image(one.path) for one in batch], [one.metadata for one in batch])
     verdicts = [judge(one.metadata, objects) for one, objects in zip(batch, seen, strict=True)]
     return [
         {

@@ -1,4 +1,4 @@
-"""ImgEdit-Bench Basic (arXiv:2505.20275): edited pictures marked from 1 to 5 by a judge, by the official rules."""
+"""ImgEdit-Bench Basic (arXiv:2505.20275): edited images marked from 1 to 5 by a judge, by the official rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mark_in(reply: str) -> float | None:
 
 
 def read_edits(path: Path) -> dict[str, dict[str, Any]]:
-    """The edits of basic_edit.json by key: id of the source picture, prompt and edit_type."""
+    """The edits of basic_edit.json by key: id of the source image, prompt and edit_type."""
     edits = checked(read_json(path), str(path), {})
     if not all(isinstance(edit, dict) and edit.get("edit_type") in TYPES for edit in edits.values()):
         raise ValueError(f"{path} is not ImgEdit's basic_edit.json: an edit has no known edit_type")

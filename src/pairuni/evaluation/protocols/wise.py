@@ -1,4 +1,4 @@
-"""WISE (arXiv:2503.07265): pictures that take world knowledge, in six buckets, scored by a judge.
+"""WISE (arXiv:2503.07265): images that take world knowledge, in six buckets, scored by a judge.
 
 Two protocols share prompt ids and nothing else: ``legacy``, that of the paper (three marks from 0 to 2 by GPT-4o),
 and ``verified`` (right or wrong, other prompts, other buckets). Their scores cannot be compared.

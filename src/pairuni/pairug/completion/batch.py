@@ -186,7 +186,7 @@ class BatchFiles:
 
 
 def _requests_in(path: Path) -> Iterator[tuple[str, bool]]:
-    """(id, whether a temperature is asked for) of a file of requests, without reading its pictures as JSON."""
+    """(id, whether a temperature is asked for) of a file of requests, without reading its images as JSON."""
     with path.open("rb") as lines:
         for line in lines:
             if match := _CUSTOM_ID.match(line):

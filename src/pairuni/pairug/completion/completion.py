@@ -15,18 +15,18 @@ from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.asking import in_order
 from pairuni.pairug.completion.conversation import Half, Outcome, Sample, converse, origin_of, quadruple_of
-from pairuni.pairug.completion.model_completion import MODEL_COMPLETERS, ModelCompleter
+from pairuni.pairug.completion.model_completion import MODEL_ANNOTATORS, ModelAnnotator
 from pairuni.pairug.completion.options import LETTERS, balanced_letters, lettered
 from pairuni.pairug.completion.requests import key_of
 from pairuni.pairug.record_file import RecordFile
 from pairuni.records import GenerationSample, Origin, Quadruple, UnderstandingSample, Verdict
 
-COMPLETERS = {"scene": "pairuni.digits.annotator:SceneCompleter"}
-"""Completers by short name -> "module:Class", imported when asked for."""
+ANNOTATORS = {"scene": "pairuni.digits.annotator:SceneAnnotator"}
+"""Annotators by short name -> "module:Class", imported when asked for."""
 
 
 @runtime_checkable
-class Completer(Protocol):
+class Annotator(Protocol):
     """Writes the half that a sample lacks, and checks a quadruple against what the sample said.
 
     ``feedback`` is None at the first try, then the reason why the last try was refused. What a source added
@@ -47,15 +47,15 @@ class Completer(Protocol):
 
 
 class CompletionError(RuntimeError):
-    """A completer raised; the sentence names the sample, ``__cause__`` is what it raised."""
+    """An annotator raised; the sentence names the sample, ``__cause__`` is what it raised."""
 
 
 @dataclass(frozen=True)
 class Dropped:
     """A sample that went no further, and why.
 
-    tries: 0 when it never reached the completer. failed: no answer was to be had, so that the next build may
-    complete it; otherwise it was refused, or its picture is of no use.
+    tries: 0 when it never reached the annotator. failed: no answer was to be had, so that the next build may
+    complete it; otherwise it was refused, or its image is of no use.
     """
 
     id: str
@@ -87,7 +87,7 @@ class CompletionReport:
 
 def complete(
     samples: Sequence[Sample],
-    completer: Completer | ModelCompleter,
+    annotator: Annotator | ModelAnnotator,
     max_tries: int,
     *,
     seed: int = 0,
@@ -98,16 +98,16 @@ def complete(
     """Complete every sample; the report is in the samples' order. What ``store`` holds is not asked for again.
 
     A half that is empty counts as refused. Questions of a model get their letters here, balanced over the set
-    by ``seed``. Raises CompletionError when a completer raises; AskingStopped or CompletionPaused, with all
+    by ``seed``. Raises CompletionError when an annotator raises; AskingStopped or CompletionPaused, with all
     answers kept, when a model's endpoint or budget allows no more or a batch is to be submitted.
     """
-    outcomes = outcomes_of(samples, completer, max_tries, advance=advance, store=store)
+    outcomes = outcomes_of(samples, annotator, max_tries, advance=advance, store=store)
     return report_of(samples, outcomes, seed, scratch)
 
 
 def outcomes_of(
     samples: Sequence[Sample],
-    completer: Completer | ModelCompleter,
+    annotator: Annotator | ModelAnnotator,
     max_tries: int,
     *,
     advance: Callable[[], None] | None = None,
@@ -121,39 +121,39 @@ def outcomes_of(
         if advance is not None:
             advance()
 
-    if isinstance(completer, ModelCompleter):
-        completer.complete(samples, max_tries, store, ended)
+    if isinstance(annotator, ModelAnnotator):
+        annotator.complete(samples, max_tries, store, ended)
     else:
-        own = _Own(completer, max_tries)
+        own = _Own(annotator, max_tries)
         in_order((own.begins(sample) for sample in samples), own.ask, store, ended)
     return [outcomes[number] for number in range(len(samples))]
 
 
-def make_completer(name: str, settings: CompletionSettings | None = None) -> Completer | ModelCompleter:
-    """The completer of this name: endpoint, batch or local by ``settings``, or "package.module:Class" of one's own.
+def make_annotator(name: str, settings: CompletionSettings | None = None) -> Annotator | ModelAnnotator:
+    """The annotator of this name: endpoint, batch or local by ``settings``, or "package.module:Class" of one's own.
 
     Raises ValueError, and ImportError when a package is missing.
     """
     settings = settings or CompletionSettings()
-    if name in MODEL_COMPLETERS:
-        return ModelCompleter.make(name, settings)
+    if name in MODEL_ANNOTATORS:
+        return ModelAnnotator.make(name, settings)
     check_secrets(settings, "completion")
-    module, colon, attribute = COMPLETERS.get(name, name).partition(":")
+    module, colon, attribute = ANNOTATORS.get(name, name).partition(":")
     if not colon:
-        known = ", ".join([*COMPLETERS, *MODEL_COMPLETERS])
-        raise ValueError(f"no completer is called {name!r}; known: {known}, or package.module:Class")
+        known = ", ".join([*ANNOTATORS, *MODEL_ANNOTATORS])
+        raise ValueError(f"no annotator is called {name!r}; known: {known}, or package.module:Class")
     try:
-        completer = getattr(importlib.import_module(module), attribute)()
+        annotator = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"the completer {name!r} cannot be loaded: {error}") from None
-    if not isinstance(completer, Completer):
-        raise ValueError(f"the completer {name!r} lacks one of the methods caption, question and verify")
-    return completer
+        raise ValueError(f"the annotator {name!r} cannot be loaded: {error}") from None
+    if not isinstance(annotator, Annotator):
+        raise ValueError(f"the annotator {name!r} lacks one of the methods caption, question and verify")
+    return annotator
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of an own completer. The key tells apart what may be answered differently."""
+    """One call of an own annotator. The key tells apart what may be answered differently."""
 
     method: str
     sample: Sample
@@ -162,11 +162,11 @@ class _Call:
 
 
 class _OwnAuthor:
-    """Puts a sample's tasks to a completer of one's own, as calls."""
+    """Puts a sample's tasks to an annotator of one's own, as calls."""
 
-    def __init__(self, sample: Sample, completer: Completer) -> None:
+    def __init__(self, sample: Sample, annotator: Annotator) -> None:
         self.sample = sample
-        self.completer = completer
+        self.annotator = annotator
 
     def write(self, refusals: Sequence[str]) -> _Call:
         sample, feedback = self.sample, refusals[-1] if refusals else None
@@ -175,7 +175,7 @@ class _OwnAuthor:
                 "caption",
                 len(refusals),
                 feedback,
-                lambda: {"prompt": self.completer.caption(sample, feedback)},
+                lambda: {"prompt": self.annotator.caption(sample, feedback)},
             )
         return self._call("question", len(refusals), feedback, lambda: self._asked(sample, feedback))
 
@@ -190,31 +190,31 @@ class _OwnAuthor:
             "verify",
             0,
             [half.prompt, half.question, half.answer],
-            lambda: self.completer.verify(quadruple_of(self.sample, half)).model_dump(),
+            lambda: self.annotator.verify(quadruple_of(self.sample, half)).model_dump(),
         )
 
     def verdict(self, half: Half, answer: Answer) -> Verdict:
         return Verdict.model_validate(answer)
 
     def _asked(self, sample: GenerationSample, feedback: str | None) -> Answer:
-        question, answer = self.completer.question(sample, feedback)
+        question, answer = self.annotator.question(sample, feedback)
         return {"question": question, "answer": answer}
 
     def _call(self, method: str, attempt: int, said: Any, make: Callable[[], Answer]) -> _Call:
-        kind = type(self.completer)
+        kind = type(self.annotator)
         key = key_of([kind.__module__, kind.__qualname__, method, self.sample.model_dump(), attempt, said])
         return _Call(method, self.sample, key, make)
 
 
 class _Own:
-    """A completer of one's own behind the loop that all completers share."""
+    """An annotator of one's own behind the loop that all annotators share."""
 
-    def __init__(self, completer: Completer, max_tries: int) -> None:
-        self._completer = completer
+    def __init__(self, annotator: Annotator, max_tries: int) -> None:
+        self._annotator = annotator
         self._max_tries = max_tries
 
     def begins(self, sample: Sample) -> Callable[[], Any]:
-        return lambda: converse(_OwnAuthor(sample, self._completer), self._max_tries)
+        return lambda: converse(_OwnAuthor(sample, self._annotator), self._max_tries)
 
     def ask(self, call: _Call) -> Answer:
         try:
@@ -222,7 +222,7 @@ class _Own:
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise CompletionError(
-                f"the completer failed on the {origin_of(call.sample)} sample {call.sample.id!r} ({what})"
+                f"the annotator failed on the {origin_of(call.sample)} sample {call.sample.id!r} ({what})"
             ) from error
 
 

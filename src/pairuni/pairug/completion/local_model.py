@@ -41,7 +41,7 @@ class LocalModel:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
     def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed | ImageError]:
-        """One answer a request, in order; ImageError for a picture that cannot be used, AskingFailed for no answer.
+        """One answer a request, in order; ImageError for an image that cannot be used, AskingFailed for no answer.
 
         Raises AskingStopped when many in a row have none.
         """

@@ -117,7 +117,7 @@ class QuestionAuthor:
         return _request(self.settings, self.picture, text + _unread(unread), QuestionVerdict)
 
     def verdict(self, half: Half, answer: Answer) -> Verdict:
-        """Good when caption and picture each lead to the right option and the question asks for what C states."""
+        """Good when caption and image each lead to the right option and the question asks for what C states."""
         said = read_reply(answer, QuestionVerdict)
         faults = []
         sources = {"caption": said.letter_from_caption, "picture": said.letter_from_picture}

@@ -19,13 +19,13 @@ from pairuni.pairug.completion.prompts import CaptionVerdict, QuestionVerdict
 from pairuni.pairug.completion.requests import Picture, Request
 from pairuni.pairug.record_file import Lazily
 
-MODEL_COMPLETERS = ("endpoint", "batch", "local")
+MODEL_ANNOTATORS = ("endpoint", "batch", "local")
 
 _VERDICTS = (CaptionVerdict.__name__, QuestionVerdict.__name__)
 
 
 @dataclass(frozen=True)
-class ModelCompleter:
+class ModelAnnotator:
     """Which way a model is asked, and by which settings."""
 
     name: str
@@ -34,7 +34,7 @@ class ModelCompleter:
     """Of an endpoint: answers one request. None is enough for a plan."""
 
     @classmethod
-    def make(cls, name: str, settings: CompletionSettings) -> ModelCompleter:
+    def make(cls, name: str, settings: CompletionSettings) -> ModelAnnotator:
         """Ready to ask. Raises ValueError for settings that cannot work, ImportError without a package."""
         check_settings(name, settings)
         return cls(name, settings, Endpoint(settings) if name == "endpoint" else None)
@@ -92,7 +92,7 @@ def check_settings(name: str, settings: CompletionSettings) -> None:
     check_secrets(settings, "completion")
     if not settings.model:
         raise ValueError(
-            f"the completer {name} needs a model: set completion.model, such as --completion.model "
+            f"the annotator {name} needs a model: set completion.model, such as --completion.model "
             "Qwen/Qwen2.5-VL-7B-Instruct"
         )
     if settings.max_cost is not None and settings.price_input == settings.price_output == 0:

@@ -26,7 +26,7 @@ def key_of(values: Any) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by its file: digest of what is sent, and its size as sent (longest side at most ``side``)."""
+    """An image by its file: digest of what is sent, and its size as sent (longest side at most ``side``)."""
 
     path: Path
     side: int
@@ -36,7 +36,7 @@ class Picture:
 
     @classmethod
     def of(cls, path: Path, side: int) -> Picture:
-        """Reads the header only. Raises ImageError when there is no picture that can be used."""
+        """Reads the header only. Raises ImageError when there is no image that can be used."""
         data = read_bytes(path)
         header = read_header(data)
         width, height = header.size
@@ -52,12 +52,12 @@ class Picture:
         return -(-self.width * self.height // _PIXELS_PER_TOKEN)
 
     def load(self) -> Image.Image:
-        """The RGB picture, scaled down. Raises ImageError."""
+        """The RGB image, scaled down. Raises ImageError."""
         return self._scaled(decode_image(read_bytes(self.path)))
 
     def encoded(self) -> tuple[str, bytes]:
-        """(MIME type, bytes) to send: the file itself where it is small enough and every reader makes the picture of
-        it that a policy is trained on, else a PNG of that picture. Raises ImageError."""
+        """(MIME type, bytes) to send: the file itself where it is small enough and every reader makes the image of
+        it that a policy is trained on, else a PNG of that image. Raises ImageError."""
         data = read_bytes(self.path)
         whole = decode(data)
         if whole.header.mime is not None and whole.image.size == (self.width, self.height):
@@ -104,5 +104,5 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """Roughly the tokens sent: four characters a token, and the picture."""
+        """Roughly the tokens sent: four characters a token, and the image."""
         return len(self.system + self.text) // _CHARACTERS_PER_TOKEN + self.picture.tokens

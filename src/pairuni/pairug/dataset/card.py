@@ -56,9 +56,9 @@ def card(pairs: Sequence[UGPair], stats: Mapping[str, Any], *, data_files: str, 
         MARK,
         f"# {_inline(name)}",
         f"{len(pairs):,} understanding-generation pairs ({_counts(numbers['kinds'])}) of "
-        f"{numbers['distinct_images']:,} pictures, made by the PairUni method "
+        f"{numbers['distinct_images']:,} images, made by the PairUni method "
         "([arXiv:2510.25682](https://arxiv.org/abs/2510.25682)) with pairuni. Each pair asks a question about one "
-        "picture and gives a prompt for another that looks alike, or for the same.",
+        "image and gives a prompt for another that looks alike, or for the same.",
         _how(stats),
         "## Counts",
         _origins(pairs, numbers),
@@ -66,10 +66,10 @@ def card(pairs: Sequence[UGPair], stats: Mapping[str, Any], *, data_files: str, 
         "## Similarity of retrieved pairs",
         _similarity(numbers["retrieved_similarity"]),
         "## Fields",
-        "`similarity` (cosine of the pictures' features; 1 where both sides are one picture), `generate_ann` and "
+        "`similarity` (cosine of the images' features; 1 where both sides are one image), `generate_ann` and "
         "`understand_ann`, each with `image_path`, `prompt`, `question`, `answer`, `tag`.",
         "## Licence",
-        "Pictures and texts keep the licences of the data they come from.",
+        "Images and texts keep the licences of the data they come from.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -103,13 +103,13 @@ def _how(stats: Mapping[str, Any]) -> str:
         ("its output taken as feature", features.get("pooling")),
         ("threshold", chosen.get("threshold")),
         ("K, clusters", build.get("clusters")),
-        ("n, neighbours", chosen.get("neighbours")),
+        ("n, max_matches", chosen.get("max_matches")),
         (
             "near pairs found, share on a sample",
             build["recall"] if build.get("compared", 1.0) < 1.0 else None,
         ),
         ("seed", chosen.get("seed")),
-        ("completer", chosen.get("completer")),
+        ("annotator", chosen.get("annotator")),
         ("model", model),
         ("verified by", _public(asked.get("verifier")) or model),
         ("prompts", spent.get("prompts")),

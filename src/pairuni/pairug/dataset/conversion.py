@@ -1,4 +1,4 @@
-"""A pair file in another form or place: JSON Lines, parquet by path, parquet with the pictures inside."""
+"""A pair file in another form or place: JSON Lines, parquet by path, parquet with the images inside."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pairuni.records import UGPair
 def convert_pairs(source: Path, target: Path, *, embed: bool = False) -> int:
     """Write the pairs of ``source`` as ``target``, by its suffix; returns their number.
 
-    embed: pictures go into the parquet file. Else they lie under the target's folder by the same relative
+    embed: images go into the parquet file. Else they lie under the target's folder by the same relative
     paths: out of ``source`` if it holds them, copied if they lie elsewhere. Raises FileNotFoundError, and
-    ValueError for pairs that cannot be read, pictures that are missing or do not decode, names that are no
-    picture's or leave the target's folder, or a file that is in the way.
+    ValueError for pairs that cannot be read, images that are missing or do not decode, names that are no
+    image's or leave the target's folder, or a file that is in the way.
     """
     if embed and target.suffix != ".parquet":
-        raise ValueError(f"{target}: pictures go into .parquet files only")
+        raise ValueError(f"{target}: images go into .parquet files only")
     pairs = read_pairs(source)
     inside = source.suffix == ".parquet" and is_embedded(source)
     if inside and embed:
-        raise ValueError(f"{source} holds its pictures already; copy the file")
+        raise ValueError(f"{source} holds its images already; copy the file")
     if embed:
         write_pairs(target, pairs, embed=source.parent)
         return len(pairs)
@@ -74,7 +74,7 @@ def _place(source: Path, path: Path, data: bytes) -> None:
     try:
         decode(data)
     except ImageError as error:
-        raise ValueError(f"{source}: the picture {path.name!r} {error}") from None
+        raise ValueError(f"{source}: the image {path.name!r} {error}") from None
     if os.path.lexists(path):
         if _read(path) != data:
             raise ValueError(f"{path} is in the way: another file of this name; choose an empty folder")

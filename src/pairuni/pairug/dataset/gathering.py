@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairuni.io.images import PICTURE_SUFFIXES, suffix_of
+from pairuni.io.images import IMAGE_SUFFIXES, suffix_of
 from pairuni.io.paths import written_name_fault
 from pairuni.pairug.record_file import RecordFile
 from pairuni.records import Quadruple
 
 _LONGEST_STEM = 150
-"""Bytes of a picture's own name that are kept; a file's name has 255 at most."""
+"""Bytes of an image's own name that are kept; a file's name has 255 at most."""
 
 
 def gather_images(
@@ -62,8 +62,8 @@ def _stem(name: Path) -> str:
 
 
 def _suffix(name: Path, source: Path) -> str:
-    """Its suffix, or where that is no picture's, the one that its first bytes call for."""
-    if name.suffix.lower() in PICTURE_SUFFIXES:
+    """Its suffix, or where that is no image's, the one that its first bytes call for."""
+    if name.suffix.lower() in IMAGE_SUFFIXES:
         return name.suffix
     with source.open("rb") as file:
-        return suffix_of(file.read(16)) or PICTURE_SUFFIXES[0]
+        return suffix_of(file.read(16)) or IMAGE_SUFFIXES[0]

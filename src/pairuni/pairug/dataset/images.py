@@ -1,4 +1,4 @@
-"""The pictures of a data set: why one cannot be used, and how many lose something as RGB."""
+"""The images of a data set: why one cannot be used, and how many lose something as RGB."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ImageError", "counted", "decode_image", "described", "image_fault"]
 
 _MEANINGS: dict[Trait, str] = {
     "transparency": "transparent parts, under which white is laid",
-    "orientation": "an orientation tag, by which the picture is turned upright",
+    "orientation": "an orientation tag, by which the image is turned upright",
     "frames": "several frames or pages, of which the first is used",
 }
 
@@ -34,7 +34,7 @@ def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | 
 
 
 def counted(traits: Iterable[Iterable[Trait]]) -> dict[Trait, int]:
-    """Trait -> pictures that have it, in a fixed order, those that occur."""
+    """Trait -> images that have it, in a fixed order, those that occur."""
     counts = Counter(trait for of_one in traits for trait in of_one)
     return {trait: counts[trait] for trait in _MEANINGS if counts[trait]}
 

@@ -38,7 +38,7 @@ def load_pairing(
 ) -> list[UGPair]:
     """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
 
-    held_out: a pair is left out when it would be asked about the picture of a held-out question, or would draw a
+    held_out: a pair is left out when it would be asked about the image of a held-out question, or would draw a
     held-out prompt; what its other fields hold does not train. How many are left out is logged.
     held_out_folder: what their image paths are relative to; None is the file's own folder. sides: the tasks that
     train. Raises ValueError when more than the share ``most_excluded`` of the pairs would be left out.
@@ -63,7 +63,7 @@ def load_pairing(
 
 @dataclass(frozen=True)
 class _Held:
-    """Pictures, as paths without links, and prompts that must not train."""
+    """Images, as paths without links, and prompts that must not train."""
 
     pictures: frozenset[str]
     prompts: frozenset[str]
@@ -77,7 +77,7 @@ class _Held:
         return cls(frozenset(pictures), frozenset(prompts))
 
     def free(self, side: Annotation | Quadruple, role: Origin, folder: Path) -> bool:
-        """Whether a side may train in a role: asked about its picture, or drawn by its prompt."""
+        """Whether a side may train in a role: asked about its image, or drawn by its prompt."""
         if role == "understanding":
             return _place(folder, side) not in self.pictures
         return side.prompt not in self.prompts
@@ -100,7 +100,7 @@ def _say_excluded(path: Path, excluded: int, every: int, held_out: int, most: fl
             f"or name a file of held-out pairs in evaluation.pairs"
         )
     share = excluded / every
-    told = f"{excluded:,} of {every:,} pairs are not trained on: their question's picture or their prompt is held out"
+    told = f"{excluded:,} of {every:,} pairs are not trained on: their question's image or their prompt is held out"
     if share > most:
         raise ValueError(
             f"{path}: {told}. That is {share:.0%}, more than evaluation.most_excluded allows ({most:.0%}); lower "

@@ -1,4 +1,4 @@
-"""Pairs as rows of parquet, with pictures by path or inside; `datasets` decodes those as images."""
+"""Pairs as rows of parquet, with images by path or inside; `datasets` decodes those as images."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ SIDES = ("generate_ann", "understand_ann")
 _TEXTS = (*Annotation.model_fields, "extra")
 """Columns of a side; ``extra`` holds unknown keys as a JSON object so that none is lost."""
 _ROWS = 8192
-_ROWS_WITH_PICTURES = 100
-"""In a row group, so that a viewer that wants one row reads few pictures."""
+_ROWS_WITH_IMAGES = 100
+"""In a row group, so that a viewer that wants one row reads few images."""
 
-Pictures = dict[str, bytes | None]
-"""A row's embedded pictures by side; empty when the file has none."""
+Images = dict[str, bytes | None]
+"""A row's embedded images by side; empty when the file has none."""
 
 
 def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -> None:
-    """Write a parquet file; with ``embed``, the folder that image paths are relative to, pictures go inside.
+    """Write a parquet file; with ``embed``, the folder that image paths are relative to, images go inside.
 
-    Raises ValueError naming the pair and the picture that cannot be read or does not decode.
+    Raises ValueError naming the pair and the image that cannot be read or does not decode.
     """
     schema = _schema(embed is not None)
-    # Without dictionaries, which would gather a row group's pictures in one page.
+    # Without dictionaries, which would gather a row group's images in one page.
     with pq.ParquetWriter(path, schema, use_dictionary=embed is None) as writer:
-        for rows in _batches(_rows(pairs, embed), _ROWS if embed is None else _ROWS_WITH_PICTURES):
+        for rows in _batches(_rows(pairs, embed), _ROWS if embed is None else _ROWS_WITH_IMAGES):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
 def is_embedded(path: Path) -> bool:
-    """Whether a parquet file of pairs holds its pictures. Raises FileNotFoundError, ValueError."""
-    return any(name in _picture_leaves() for name in leaf_paths(path))
+    """Whether a parquet file of pairs holds its images. Raises FileNotFoundError, ValueError."""
+    return any(name in _image_leaves() for name in leaf_paths(path))
 
 
 def iter_rows(
     path: Path, *, pictures: bool = False
-) -> Iterator[tuple[int, dict[str, Any] | Problem, Pictures]]:
-    """Each row's number, the JSON object that it stands for, and its pictures if they are asked for.
+) -> Iterator[tuple[int, dict[str, Any] | Problem, Images]]:
+    """Each row's number, the JSON object that it stands for, and its images if they are asked for.
 
     Raises FileNotFoundError, or ValueError when this is no whole parquet file.
     """
     leaves = leaf_paths(path)
-    embedded = any(leaf in _picture_leaves() for leaf in leaves)
+    embedded = any(leaf in _image_leaves() for leaf in leaves)
     wanted = [leaf for leaf in leaves if not leaf.startswith(tuple(f"{side}.image." for side in SIDES))]
     number = 0
     columns = wanted if embedded and not pictures else None
-    for rows in read_batches(path, rows=_ROWS_WITH_PICTURES if embedded else _ROWS, columns=columns):
+    for rows in read_batches(path, rows=_ROWS_WITH_IMAGES if embedded else _ROWS, columns=columns):
         for row in rows:
             number += 1
-            held = _take_pictures(row) if embedded and pictures else {}
+            held = _take_images(row) if embedded and pictures else {}
             yield number, _values(path, number, row), held
 
 
@@ -106,11 +106,11 @@ def _rows(pairs: Iterable[UGPair], embed: Path | None) -> Iterator[dict[str, Any
         yield {"similarity": pair.similarity, "kind": pair.kind, **sides, "extra": _json(pair.model_extra)}
 
 
-def _picture_leaves() -> set[str]:
+def _image_leaves() -> set[str]:
     return {f"{side}.image.bytes" for side in SIDES}
 
 
-def _take_pictures(row: dict[str, Any]) -> Pictures:
+def _take_images(row: dict[str, Any]) -> Images:
     return {
         name: (row[name].pop("image", None) or {}).get("bytes")
         for name in SIDES

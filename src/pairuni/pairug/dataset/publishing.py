@@ -1,4 +1,4 @@
-"""Pairs on the Hugging Face hub: parquet with the pictures inside, and the card."""
+"""Pairs on the Hugging Face hub: parquet with the images inside, and the card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pairuni.records import UGPair
 
 DATA_FILES = "data/*.parquet"
 SHARD_BYTES = 400 << 20
-"""Of pictures in a file: what the hub's viewer and a slow line take well."""
+"""Of images in a file: what the hub's viewer and a slow line take well."""
 
 
 class HubApi(Protocol):
@@ -38,7 +38,7 @@ def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | N
 
     Everything is written in a folder beside the file first, and removed in the end; an earlier push's parquet
     is replaced. The token is the one of ``hf auth login`` or HF_TOKEN. Raises FileNotFoundError, ValueError
-    for faulty pairs and missing pictures, and OSError for what the hub refuses.
+    for faulty pairs and missing images, and OSError for what the hub refuses.
     """
     pairs = read_pairs(path)
     if api is None:

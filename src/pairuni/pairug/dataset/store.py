@@ -11,7 +11,7 @@ from pairuni.io.files import replacing
 from pairuni.io.images import ImageError, Trait, decode
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.images import image_fault
-from pairuni.pairug.dataset.parquet import SIDES, Pictures, iter_rows, write_rows
+from pairuni.pairug.dataset.parquet import SIDES, Images, iter_rows, write_rows
 from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_first, validate
 from pairuni.placeholders import placeholder_fault
 from pairuni.records import Quadruple, UGPair
@@ -57,9 +57,9 @@ def read_quadruples(path: Path) -> list[Quadruple]:
 
 def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[Problem]:
     """Everything that is wrong with a pair file: its lines, its fields, questions and prompts that hold marks of
-    pictures or special tokens, and images that do not open whole, whether they lie beside it or inside.
+    images or special tokens, and images that do not open whole, whether they lie beside it or inside.
 
-    traits: where it is counted how many distinct pictures lose something as RGB.
+    traits: where it is counted how many distinct images lose something as RGB.
     Raises FileNotFoundError when it is missing and ValueError when a parquet file cannot be read at all.
     """
     faults: dict[str, str | None] = {}
@@ -86,7 +86,7 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
 
 
 def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
-    """Marks of pictures and special tokens in the question and the prompt that a run uses."""
+    """Marks of images and special tokens in the question and the prompt that a run uses."""
     used = (
         ("generate_ann.prompt", pair.generate_ann.prompt),
         ("understand_ann.question", pair.understand_ann.question),
@@ -99,9 +99,9 @@ def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
 def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:
     """Write pairs as .jsonl or .parquet, by the suffix; an older file stays until the new one is whole.
 
-    embed: folder that image paths are relative to; the pictures then go into the parquet file.
+    embed: folder that image paths are relative to; the images then go into the parquet file.
     Strict: raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image
-    paths that are not relative to the file's folder and inside it or are no picture's name, pictures to embed that
+    paths that are not relative to the file's folder and inside it or are no image's name, images to embed that
     do not decode, and extras that JSON cannot hold.
     """
     checked = _checked(path, pairs, path.parent if embed is None else embed)
@@ -109,7 +109,7 @@ def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = Non
         with replacing(path) as aside:
             write_rows(aside, checked, embed)
     else:
-        assert embed is None, "JSON Lines hold no pictures"
+        assert embed is None, "JSON Lines hold no images"
         with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(dump_line(pair) for pair in checked)
 
@@ -153,7 +153,7 @@ def _image_problems(
 
 
 def _embedded_problems(
-    path: Path, number: int, pair: UGPair, pictures: Pictures, traits: Counter[Trait], seen: set[str]
+    path: Path, number: int, pair: UGPair, pictures: Images, traits: Counter[Trait], seen: set[str]
 ) -> Iterator[Problem]:
     yield from _image_problems(path, number, pair, path_fault)
     for side, data in pictures.items():
@@ -176,8 +176,8 @@ def _is_parquet(path: Path) -> bool:
 
 def _iter_pairs(
     path: Path, *, pictures: bool = False
-) -> Iterator[tuple[int, UGPair | list[Problem], Pictures]]:
-    held: Pictures = {}
+) -> Iterator[tuple[int, UGPair | list[Problem], Images]]:
+    held: Images = {}
     if _is_parquet(path):
         rows = iter_rows(path, pictures=pictures)
     else:

@@ -28,7 +28,7 @@ def encode_raw(
 ) -> EncodedShare:
     """Encode this process's share of all images of the raw data into ``settings.out``, where a build finds them.
 
-    Processes meet only in the folder: they read the raw data one after another, since that may write pictures
+    Processes meet only in the folder: they read the raw data one after another, since that may write images
     out, and encode at the same time. One that was stopped goes on by itself. advance: called with the images done
     since the last call and the share's total. Raises what ``read_raw`` raises.
     """

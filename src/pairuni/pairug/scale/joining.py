@@ -23,7 +23,7 @@ _OF_THE_WHOLE = ("compared", "recall")
 
 
 def join_parts(out: Path) -> int:
-    """Write what all parts made into OUT as one build does, pictures staying where they are; the number of pairs.
+    """Write what all parts made into OUT as one build does, images staying where they are; the number of pairs.
 
     quadruples.jsonl, dropped.jsonl, stats.json (counts added up), README.md, and pairs.jsonl last. Raises ValueError
     when a part has no pairs yet, saying how to build it.

@@ -1,4 +1,4 @@
-"""A corpus too large for one build, cut into parts whose pictures look alike."""
+"""A corpus too large for one build, cut into parts whose images look alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARTS, RECIPE = "parts", "build.toml"
 SAMPLE = 65_536
 """Samples from which the centres of the parts are taken; of many parts, 64 for each."""
 ROOT = Path("/")
-"""Paths of pictures in a part's files start here: they stay where they are."""
+"""Paths of images in a part's files start here: they stay where they are."""
 
 Sizes = list[Counter[Origin]]
 """Samples of each corpus in each part."""
@@ -43,7 +43,7 @@ def split_raw(
     """Cut the raw data into at most ``parts`` builds: folders OUT/parts/000 and on, with their data and build.toml.
 
     A sample goes where the nearest of k-means' centres is, with its features, so that a part's build encodes nothing;
-    those whose picture cannot be used go to the first part, which names them. Centres near to samples of one corpus
+    those whose image cannot be used go to the first part, which names them. Centres near to samples of one corpus
     alone are left out. In memory are the features of SAMPLE samples, then of one shard a part. advance: told of the
     images done and of all. Raises ValueError, also for settings that hold for a whole and not for its parts.
     """
@@ -93,7 +93,7 @@ class _Blocks:
         return -(-len(self._samples) // SHARD)
 
     def encode(self, advance: Callable[[int, int], None] | None) -> None:
-        """Look at every picture once; told of the images done and of all."""
+        """Look at every image once; told of the images done and of all."""
         for number in range(len(self)):
             samples = self.samples(number)
             paths = [one.image_path for one in samples]
@@ -107,7 +107,7 @@ class _Blocks:
         return self._samples[number * SHARD : (number + 1) * SHARD]
 
     def features(self, number: int) -> EncodedImages:
-        """Of the block's pictures that can be used, normalised."""
+        """Of the block's images that can be used, normalised."""
         digests = self._digests[number * SHARD : (number + 1) * SHARD].astype(str).tolist()
         return collect(self._rows, {place: digest for place, digest in enumerate(digests) if digest}, {})
 
@@ -132,7 +132,7 @@ def _shared(blocks: _Blocks, centres: NDArray[np.float32]) -> NDArray[np.float32
         if both.all():
             return centres
         if not both.any():
-            raise ValueError("no part holds pictures of both corpora; take fewer parts")
+            raise ValueError("no part holds images of both corpora; take fewer parts")
         centres = centres[both]
 
 

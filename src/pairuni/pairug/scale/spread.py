@@ -15,7 +15,7 @@ from typing import Any
 from pairuni.config import PairsSettings
 from pairuni.io.images import Trait
 from pairuni.pairug.completion.answer_store import AnswerStore, PartStore
-from pairuni.pairug.completion.completion import make_completer, outcomes_of
+from pairuni.pairug.completion.completion import make_annotator, outcomes_of
 from pairuni.pairug.completion.conversation import Outcome, Sample
 from pairuni.pairug.record_file import Lazily
 from pairuni.pairug.scale.ray_engine import RayEngine
@@ -50,8 +50,8 @@ def check_spread(settings: PairsSettings) -> None:
     """Raises ValueError for what one process alone can do."""
     if settings.engine == "local":
         return
-    if settings.completer == "batch":
-        raise ValueError("completer = batch works on files of one process: set engine = local")
+    if settings.annotator == "batch":
+        raise ValueError("annotator = batch works on files of one process: set engine = local")
     if settings.completion.max_calls is not None or settings.completion.max_cost is not None:
         raise ValueError(
             "a budget (completion.max_calls, completion.max_cost) is kept by one process: set engine = local; "
@@ -77,7 +77,7 @@ def complete_spread(
         -(-len(samples) // SAMPLES), lambda number: samples[number * SAMPLES : (number + 1) * SAMPLES]
     )
     outcomes: dict[int, list[Outcome]] = {}
-    make = partial(_BlockCompleter, settings, store.path, parts)
+    make = partial(_BlockAnnotator, settings, store.path, parts)
     try:
         for number, (made, part) in engine.run(make, blocks):
             outcomes[number] = made
@@ -89,11 +89,11 @@ def complete_spread(
     return [outcome for number in range(len(blocks)) for outcome in outcomes[number]]
 
 
-class _BlockCompleter:
+class _BlockAnnotator:
     """Completes a block of samples; answers go into a file of its own as they arrive."""
 
     def __init__(self, settings: PairsSettings, answers: Path, parts: Path) -> None:
-        self._completer = make_completer(settings.completer, settings.completion)
+        self._annotator = make_annotator(settings.annotator, settings.completion)
         self._max_tries = settings.max_tries
         self._known = AnswerStore(answers)
         self._parts = parts
@@ -104,7 +104,7 @@ class _BlockCompleter:
         ).hexdigest()
         part = self._parts / f"{name}.jsonl"
         with PartStore(part, self._known) as store:
-            return outcomes_of(samples, self._completer, self._max_tries, store=store), part
+            return outcomes_of(samples, self._annotator, self._max_tries, store=store), part
 
 
 def encode_spread(
@@ -115,7 +115,7 @@ def encode_spread(
 ) -> tuple[EncodedImages, Mapping[str, Any]]:
     """As ``encode_features``, a block of SHARD images at a time, and what there is to say of the encoder.
 
-    Raises ValueError when the workers' encoders differ in what they make of one picture.
+    Raises ValueError when the workers' encoders differ in what they make of one image.
     """
     cache = settings.out / "cache" / "features"
     blocks = [
@@ -137,7 +137,7 @@ def encode_spread(
         advance(len(encoded.digests) + len(encoded.faults))
     if len(behaviours) > 1:
         raise ValueError(
-            "the workers' encoders make different features of the same picture: give them the same kind of device, "
+            "the workers' encoders make different features of the same image: give them the same kind of device, "
             "package versions and dtype"
         )
     rows = FeatureCache(cache / behaviours.pop())

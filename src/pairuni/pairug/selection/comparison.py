@@ -20,7 +20,7 @@ def compare_matchings(
     pairs: Sequence[UGPair],
     *,
     threshold: float,
-    neighbours: int,
+    max_matches: int,
     candidates: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def compare_matchings(
             features[g_rows],
             features[u_rows],
             threshold,
-            neighbours,
+            max_matches,
             g_names,
             u_names,
             how=how,

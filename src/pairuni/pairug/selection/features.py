@@ -46,7 +46,7 @@ class EncodedImages:
     traits: dict[int, frozenset[Trait]] = field(default_factory=dict)
 
     def distinct_traits(self) -> list[frozenset[Trait]]:
-        """Of each kept picture once, of which its RGB leaves out something."""
+        """Of each kept image once, of which its RGB leaves out something."""
         of_digest = {
             digest: self.traits[number]
             for number, digest in zip(self.kept, self.digests, strict=True)
@@ -151,7 +151,7 @@ def encode_block(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file's digest, its picture where no features of it are kept, and what is wrong with it."""
+    """A file's digest, its image where no features of it are kept, and what is wrong with it."""
 
     digest: str = ""
     image: Image.Image | None = None
@@ -259,7 +259,7 @@ def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
 
 
 def behaviour_of(encoder: Encoder) -> str:
-    """A digest of what the encoder makes of one picture, and the opener of a file: other weights, preprocessing or
+    """A digest of what the encoder makes of one image, and the opener of a file: other weights, preprocessing or
     rules of transparency and orientation, another digest."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     made = hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8)

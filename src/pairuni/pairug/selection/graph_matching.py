@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 Edges = NDArray[np.int64]
 
 
-def match_greedy(candidates: Candidates, neighbours: int, g_images: Edges, u_images: Edges) -> Edges:
+def match_greedy(candidates: Candidates, max_matches: int, g_images: Edges, u_images: Edges) -> Edges:
     """Edges by number, taken best first; of equal ones the lower row of G, then of U.
 
     g_images: [M], u_images: [N], one number an image, over both sets. Each image is used once, by one row;
-    a row of G takes at most ``neighbours``. Among the candidates, the total is at least half the largest.
+    a row of G takes at most ``max_matches``. Among the candidates, the total is at least half the largest.
     An edge with none better at either of its images is taken at once, so that few passes are needed.
     """
     order = np.lexsort((candidates.understanding, candidates.generation, -candidates.similarity))
@@ -40,12 +40,12 @@ def match_greedy(candidates: Candidates, neighbours: int, g_images: Edges, u_ima
         used[g[best]] = used[u[best]] = True
         owner[g[best]] = rows[best]
         count[rows[best]] += 1
-        left = (count[rows] < neighbours) & ~used[u] & ((owner[g] == rows) | ~used[g])
+        left = (count[rows] < max_matches) & ~used[u] & ((owner[g] == rows) | ~used[g])
         order, rows, g, u = order[left], rows[left], g[left], u[left]
     return np.concatenate(taken) if taken else np.zeros(0, np.int64)
 
 
-def match_optimal(candidates: Candidates, neighbours: int, g_images: Edges, u_images: Edges) -> Edges:
+def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_images: Edges) -> Edges:
     """Edges by number, of the largest total similarity; arguments as of ``match_greedy``.
 
     Rows of one image have one feature, so the first stands for it. An image of both sets may as well take
@@ -62,7 +62,7 @@ def match_optimal(candidates: Candidates, neighbours: int, g_images: Edges, u_im
     standing = np.isin(candidates.generation, first_g) & np.isin(candidates.understanding, first_u)
     own = edges[standing & (g == u)]
     rest = edges[standing & (g != u) & ~np.isin(u, g[own])]
-    if neighbours == 1:
+    if max_matches == 1:
         rest = rest[~np.isin(g[rest], g[own])]
     # an image of both sets without an edge to itself among the candidates stays on the side of G
     rest = rest[~np.isin(u[rest], np.intersect1d(g_images, u_images))]
@@ -71,14 +71,14 @@ def match_optimal(candidates: Candidates, neighbours: int, g_images: Edges, u_im
     g_names, row = np.unique(g[rest], return_inverse=True)
     u_names, column = np.unique(u[rest], return_inverse=True)
     weight = 1.0 + candidates.similarity[rest].astype(np.float64)  # a weight of 0 would be no edge
-    places = np.full((len(g_names), neighbours), True)
+    places = np.full((len(g_names), max_matches), True)
     places[np.isin(g_names, g[own]), -1] = False
     copies = np.flatnonzero(places.ravel())
     number = np.full(places.size, -1)
     number[copies] = np.arange(len(copies))
     rows, columns, weights, sources = [], [], [], []
-    for copy in range(neighbours):
-        at = number[row * neighbours + copy]
+    for copy in range(max_matches):
+        at = number[row * max_matches + copy]
         there = at >= 0
         rows.append(at[there])
         columns.append(column[there])

@@ -37,13 +37,13 @@ def match_sequential(
     generation: NDArray[np.float32],
     understanding: NDArray[np.float32],
     threshold: float,
-    neighbours: int,
+    max_matches: int,
     generation_images: Sequence[str] | None = None,
     understanding_images: Sequence[str] | None = None,
 ) -> list[Match]:
     """The paper's loop: in the order of G', each x takes its top-n nearest left in U' with cosine >= delta.
 
-    generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; neighbours: n.
+    generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; max_matches: n.
     Cosines are clamped to [0, 1]; where two are equal the lower row of U' wins. An x with none near enough
     stays unpaired. Each image is used once: rows that share an image's name leave with the row that was
     taken, in both sets; without names every row is an image of its own. Time: M * N * D multiplications.
@@ -63,7 +63,7 @@ def match_sequential(
         for x, row in enumerate(block, start=start):
             if g_images[x] in used:
                 continue
-            for _ in range(neighbours):
+            for _ in range(max_matches):
                 row[taken] = -1.0
                 best = int(row.argmax())
                 if row[best] < threshold:
@@ -80,7 +80,7 @@ def match(
     generation: NDArray[np.float32],
     understanding: NDArray[np.float32],
     threshold: float,
-    neighbours: int,
+    max_matches: int,
     generation_images: Sequence[str] | None = None,
     understanding_images: Sequence[str] | None = None,
     *,
@@ -101,7 +101,7 @@ def match(
     """
     if how == "sequential":
         return match_sequential(
-            generation, understanding, threshold, neighbours, generation_images, understanding_images
+            generation, understanding, threshold, max_matches, generation_images, understanding_images
         )
     import torch
 
@@ -115,7 +115,7 @@ def match(
     g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    most = max(candidates, neighbours)
+    most = max(candidates, max_matches)
     while len(g_left) and len(u_left):
         found = find_candidates(
             _rows(generation, g_left),
@@ -129,7 +129,7 @@ def match(
         )
         if searched is not None:
             searched(found.comparisons / (len(g_left) * len(u_left)), found.recall)
-        edges = solve(found, neighbours, g_images[g_left], u_images[u_left])
+        edges = solve(found, max_matches, g_images[g_left], u_images[u_left])
         g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
         u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])
         used = np.union1d(g_images[g_taken], u_images[u_taken])

@@ -1,4 +1,4 @@
-"""Chats as data sets write them: who says what, and which pictures stand among the words."""
+"""Chats as data sets write them: who says what, and which images stand among the words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Turn:
-    """who: the role in small letters; text: without picture marks at its ends."""
+    """who: the role in small letters; text: without image marks at its ends."""
 
     who: str
     text: str
@@ -31,7 +31,7 @@ def turns_of(value: Any) -> list[Turn] | None:
     """The turns of a list of messages, or of the JSON of one; None for anything else.
 
     A message is {"role", "content"} or {"from", "value"}; its content is text, or parts of OpenAI's form: texts,
-    and pictures as ``image_url`` or ``image``.
+    and images as ``image_url`` or ``image``.
     """
     value = _list(value)
     return None if value is None else [_turn(message) for message in value]
@@ -72,7 +72,7 @@ def _turn(message: Any) -> Turn:
     content = message.get("value", message.get("content"))
     parts = content if isinstance(content, list) else [content]
     texts = [text for part in parts if (text := _text(part))]
-    pictures = [picture for part in parts if (picture := _picture(part)) is not None]
+    pictures = [picture for part in parts if (picture := _image(part)) is not None]
     pictures += [path for part in parts if isinstance(part, str) for path in _TAGGED.findall(part)]
     who = message.get("from", message.get("role"))
     return Turn(str(who).casefold(), without_placeholders("\n".join(texts)).strip(), tuple(pictures))
@@ -83,8 +83,8 @@ def _text(part: Any) -> str:
     return without_placeholders(text).strip() if isinstance(text, str) else ""
 
 
-def _picture(part: Any) -> Any:
-    """What a part holds for its picture; None for parts that only mark a place, {"type": "image"}."""
+def _image(part: Any) -> Any:
+    """What a part holds for its image; None for parts that only mark a place, {"type": "image"}."""
     if not isinstance(part, dict) or part.get("type") not in ("image", "image_url", "input_image"):
         return None
     names = ("image_url", "image", "url", "path", "bytes")

@@ -8,12 +8,12 @@ from typing import Any
 
 from pairuni.pairug.sources.choices import letter_columns
 from pairuni.pairug.sources.rows import Row
-from pairuni.pairug.sources.shapes import PICTURES
+from pairuni.pairug.sources.shapes import IMAGES
 from pairuni.pairug.sources.values import Unreadable, as_text, is_absent
 
 COMMON = {
     "id": ("id",),
-    "image_path": PICTURES,
+    "image_path": IMAGES,
     "question": ("question", "problem", "query"),
     "answer": ("answer",),
     "options": ("options", "choices"),

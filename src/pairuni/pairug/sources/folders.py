@@ -1,4 +1,4 @@
-"""A folder of pictures, each with a text beside it: cat.jpg and cat.txt, or cat.json."""
+"""A folder of images, each with a text beside it: cat.jpg and cat.txt, or cat.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pairuni.io.files import read_regular
-from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.io.paths import link_fault
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows, text_columns
@@ -16,14 +16,14 @@ from pairuni.pairug.sources.skipped import why_left_out
 
 _TEXTS = (".json", ".txt")
 MOST_TEXT = 1 << 26
-"""Bytes of a text beside a picture."""
+"""Bytes of a text beside an image."""
 
 
 def folder_rows(folder: Path, *, links: bool = False) -> Rows:
-    """A row for each picture at any depth, in the order of names.
+    """A row for each image at any depth, in the order of names.
 
-    A .txt is column ``txt``; the keys of a .json object are columns; a picture may have both. The id is the path
-    without its suffix, the tag the name of the folder that the picture lies in. Folders that are links are read, each
+    A .txt is column ``txt``; the keys of a .json object are columns; an image may have both. The id is the path
+    without its suffix, the tag the name of the folder that the image lies in. Folders that are links are read, each
     folder once; a text that is a link out of the folder is a problem unless ``links``. Names that begin with a dot are
     passed over, all other files that are not used are left out with a reason.
     """
@@ -45,7 +45,7 @@ def folder_rows(folder: Path, *, links: bool = False) -> Rows:
 def _files(
     folder: Path, top: Path, seen: set[tuple[int, int]]
 ) -> Iterator[tuple[Path, list[str]] | Row | Problem]:
-    """(A picture, the names of the texts beside it), and what is left out. seen: folders that are read already."""
+    """(An image, the names of the texts beside it), and what is left out. seen: folders that are read already."""
     try:
         with os.scandir(folder) as entries:
             listed = sorted(
@@ -72,7 +72,7 @@ def _files(
             else:
                 seen.add(identity)
                 yield from _files(path, top, seen)
-        elif _suffix(name) in PICTURE_SUFFIXES:
+        elif _suffix(name) in IMAGE_SUFFIXES:
             stem = _plain(path.stem)
             beside = [texts[stem + suffix] for suffix in _TEXTS if stem + suffix in texts]
             used.update(beside)
@@ -80,7 +80,7 @@ def _files(
         elif _suffix(name) not in _TEXTS:
             yield Row(top, {}, left_out=why_left_out(_suffix(name)))
     for _ in set(texts.values()) - used:
-        yield Row(top, {}, left_out="texts without a picture of their name")
+        yield Row(top, {}, left_out="texts without an image of their name")
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def _plain(name: str) -> str:
 
 
 def _columns(picture: Path, beside: list[str], inside: Path | None) -> dict[str, object] | str:
-    """The columns beside a picture, or why there are none. inside: folder that a link must not leave."""
+    """The columns beside an image, or why there are none. inside: folder that a link must not leave."""
     columns: dict[str, object] = {}
     for name in beside:
         found = _columns_of(picture.with_name(name), inside)

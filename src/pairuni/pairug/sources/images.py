@@ -1,4 +1,4 @@
-"""From what a row holds for its picture to a file: a path, bytes, base64, a data URI, a file URL."""
+"""From what a row holds for its image to a file: a path, bytes, base64, a data URI, a file URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from pairuni.io.images import PICTURE_SUFFIXES, ImageError, suffix_of
+from pairuni.io.images import IMAGE_SUFFIXES, ImageError, suffix_of
 from pairuni.io.paths import is_absolute, link_fault, spelling_fault
 
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+:)?//")
@@ -24,14 +24,14 @@ _REPR = re.compile(r"""b?(['"])([A-Za-z0-9+/=_\s-]*)\1""")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
 _START = 32
-"""Characters of base64 that tell a picture from a path; the shortest GIF has more."""
+"""Characters of base64 that tell an image from a path; the shortest GIF has more."""
 _INSIDE = ("bytes", "path", "url", "image_url", "image", "file_name")
-"""Keys of an object that stands for a picture, the first that is not null."""
+"""Keys of an object that stands for an image, the first that is not null."""
 _LONGEST_PATH = 4096
 
 
-class PictureFolder:
-    """A folder of pictures by content: equal pictures share a file, and what is there is not written again."""
+class ImageFolder:
+    """A folder of images by content: equal images share a file, and what is there is not written again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,11 +39,11 @@ class PictureFolder:
     def keep(self, data: bytes, name: str = "") -> Path:
         """The file that holds ``data``, written aside and renamed if it was not there. Raises OSError.
 
-        Its suffix is what the bytes call for; of what is no picture that of ``name``, else .bin. Not flushed one by
+        Its suffix is what the bytes call for; of what is no image that of ``name``, else .bin. Not flushed one by
         one, which takes longer than the build; what a power cut spoils is written again.
         """
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        path = self.folder / digest[:2] / f"{digest}{suffix_of(data) or _picture_suffix(name) or '.bin'}"
+        path = self.folder / digest[:2] / f"{digest}{suffix_of(data) or _image_suffix(name) or '.bin'}"
         try:
             if path.stat().st_size == len(data):
                 return path
@@ -58,13 +58,13 @@ class PictureFolder:
         return path
 
 
-def _picture_suffix(name: str) -> str | None:
+def _image_suffix(name: str) -> str | None:
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix in PICTURE_SUFFIXES else None
+    return suffix if suffix in IMAGE_SUFFIXES else None
 
 
 class Found(NamedTuple):
-    """A picture's file, and whether it was written out of the data."""
+    """An image's file, and whether it was written out of the data."""
 
     path: Path
     written: bool
@@ -72,18 +72,18 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Finder:
-    """Where the pictures of an input are.
+    """Where the images of an input are.
 
-    root: folder that paths are relative to. named: whether the user named it as the folder of pictures, which opens
-    absolute paths into it and its links. kept: where pictures that are inside the data are written.
+    root: folder that paths are relative to. named: whether the user named it as the folder of images, which opens
+    absolute paths into it and its links. kept: where images that are inside the data are written.
     """
 
     root: Path
     named: bool
-    kept: PictureFolder | None
+    kept: ImageFolder | None
 
     def find(self, value: Any) -> Found:
-        """The file of a picture (text, bytes, or an object around them), which need not exist.
+        """The file of an image (text, bytes, or an object around them), which need not exist.
 
         Raises ImageError with the reason where there is none.
         ``..`` out of the root is refused, and so is a file that is a link out of it unless the root is named;
@@ -102,19 +102,19 @@ class Finder:
         key = next((name for name in _INSIDE if value.get(name) is not None), None)
         inner = value.get(key)
         if key is None:
-            raise ImageError(f"the picture is empty; it needs one of {', '.join(_INSIDE)}")
+            raise ImageError(f"the image is empty; it needs one of {', '.join(_INSIDE)}")
         if key == "bytes":
             return self._keep(_given_as_bytes(inner), str(value.get("path") or ""))
         if not isinstance(inner, str | bytes | dict):
-            raise ImageError(f"{key} of the picture must be text, not {type(inner).__name__}")
+            raise ImageError(f"{key} of the image must be text, not {type(inner).__name__}")
         return self.find(inner)
 
     def _keep(self, data: bytes, name: str = "") -> Found:
         if not data:
-            raise ImageError("the picture is empty")
+            raise ImageError("the image is empty")
         if self.kept is None:
             raise ValueError(
-                f"the data in {self.root} holds its pictures inside; say into which folder to write them"
+                f"the data in {self.root} holds its images inside; say into which folder to write them"
             )
         return Found(self.kept.keep(data, name), True)
 
@@ -150,7 +150,7 @@ class Finder:
 
 
 def _from_text(text: str) -> bytes | None:
-    """The picture that a text holds as base64 or data URI; None for one that names a file. Raises ImageError."""
+    """The image that a text holds as base64 or data URI; None for one that names a file. Raises ImageError."""
     text = text.strip()
     if found := _DATA_URI.match(text):
         kind, content = found.groups()
@@ -166,7 +166,7 @@ def _from_text(text: str) -> bytes | None:
         "." in text[:_LONGEST_PATH]
         or len(start) < _START
         or not _BASE64.fullmatch(start)
-        or not _begins_as_picture(base64.b64decode(start + "=="))
+        or not _begins_as_image(base64.b64decode(start + "=="))
     ):
         return None
     return _from_base64(text)
@@ -177,17 +177,17 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ImageError("the picture is base64 that cannot be decoded") from None
+        raise ImageError("the image is base64 that cannot be decoded") from None
 
 
-def _begins_as_picture(data: bytes) -> bool:
+def _begins_as_image(data: bytes) -> bool:
     if data.startswith(b"BM"):  # two letters are few: of a bitmap four zeros follow
         return data[6:10] == bytes(4)
     return suffix_of(data) is not None
 
 
 def _from_bytes(data: bytes) -> bytes:
-    """The picture, which a column of bytes may hold as base64 too."""
+    """The image, which a column of bytes may hold as base64 too."""
     if suffix_of(data) is None and data.isascii():
         found = _from_text(data.decode("ascii"))
         return data if found is None else found
@@ -205,8 +205,8 @@ def _given_as_bytes(value: Any) -> bytes:
         try:
             return bytes(value)
         except (TypeError, ValueError):
-            raise ImageError("bytes of the picture must be numbers from 0 to 255") from None
-    raise ImageError(f"bytes of the picture must be bytes or base64, not {type(value).__name__}")
+            raise ImageError("bytes of the image must be numbers from 0 to 255") from None
+    raise ImageError(f"bytes of the image must be bytes or base64, not {type(value).__name__}")
 
 
 def _from_file_url(given: str) -> str:
@@ -218,7 +218,7 @@ def _from_file_url(given: str) -> str:
         return unquote(parts.path)
     if _URL.match(given):
         raise ImageError(
-            f"{_shown(given)} is a URL; pictures are not downloaded: download it and name the file"
+            f"{_shown(given)} is a URL; images are not downloaded: download it and name the file"
         )
     return given
 
@@ -236,7 +236,7 @@ def _reachable(path: Path, shown: str) -> Path:
 
 def _unlike_a_path(given: str) -> str | None:
     if len(given) > _LONGEST_PATH or "\n" in given:
-        return "is neither a path nor a picture in base64"
+        return "is neither a path nor an image in base64"
     return None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.answers import READINGS
 from pairuni.pairug.sources.folders import folder_rows
@@ -23,7 +23,7 @@ FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
 """What a column can be: the record's own fields, and the options of a question."""
 
 OPTIONS = {
-    "images": "folder of the pictures",
+    "images": "folder of the images",
     "leave_out": "abilities that are left out",
     "answers": f"what answers name an option by: {', '.join(READINGS)}",
 }
@@ -67,7 +67,7 @@ class Input:
 class Part:
     """A file, folder or hub data set of an input.
 
-    root: folder that its image paths are relative to. named: whether the user named it as the folder of pictures.
+    root: folder that its image paths are relative to. named: whether the user named it as the folder of images.
     file: what is read, if it is one file.
     """
 
@@ -121,7 +121,7 @@ def parts_of(text: str) -> list[Part]:
     images = input.options.get("images")
     images = None if images is None else os.path.expanduser(images)
     if images is not None and not Path(images).is_dir():
-        raise FileNotFoundError(f"{images}: no such folder of pictures")
+        raise FileNotFoundError(f"{images}: no such folder of images")
     if input.format == "hub":
         root = Path(images or input.path)
         # of a local folder, whose files `datasets` names by absolute paths
@@ -153,7 +153,7 @@ def _files(input: Input) -> Iterator[tuple[Path, str]]:
 
 
 def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
-    """A folder's data files, if all are of one format; else it is a folder of pictures with text beside them."""
+    """A folder's data files, if all are of one format; else it is a folder of images with text beside them."""
     if format == "folder":
         yield folder, format
         return
@@ -166,7 +166,7 @@ def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
         files += [
             (path, "parquet") for path in sorted(folder.rglob("*.parquet")) if format in (None, "parquet")
         ]
-    pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
+    pictures = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
     formats = {its for _, its in files}
     if format is None and (not formats or (pictures and formats == {"json"})):
         yield folder, "folder"

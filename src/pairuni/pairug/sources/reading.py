@@ -14,7 +14,7 @@ from pairuni.io.images import ImageError
 from pairuni.pairug.jsonl import Problem, raise_first, validate
 from pairuni.pairug.sources.chats import QUESTIONS, REPLIES
 from pairuni.pairug.sources.columns import common_columns
-from pairuni.pairug.sources.images import Finder, PictureFolder
+from pairuni.pairug.sources.images import Finder, ImageFolder
 from pairuni.pairug.sources.inputs import Part, parts_of
 from pairuni.pairug.sources.right_options import RightOptions
 from pairuni.pairug.sources.rows import Row
@@ -34,7 +34,7 @@ _FIELDS: dict[type, tuple[str, ...]] = {
 def read_understanding(inputs: Given, pictures: Path | None = None) -> list[UnderstandingSample]:
     """The understanding set U of one or several inputs, each [FORMAT:]PATH[?field=column&...].
 
-    Samples carry image paths ready to open; pictures that come inside a file are written to ``pictures``.
+    Samples carry image paths ready to open; images that come inside a file are written to ``images``.
     A record without id gets one derived from its content, without tag its file's name; ``source`` says where
     it came from. Raises FileNotFoundError, or ValueError naming file, line or member, field and reason of the
     first problem and how many more there are; an empty set is one.
@@ -43,7 +43,7 @@ def read_understanding(inputs: Given, pictures: Path | None = None) -> list[Unde
 
 
 def read_generation(inputs: Given, pictures: Path | None = None) -> list[GenerationSample]:
-    """The generation set G: picture and prompt. Else as above."""
+    """The generation set G: image and prompt. Else as above."""
     return _all(Reading(inputs, GenerationSample, pictures))
 
 
@@ -74,7 +74,7 @@ class Reading(Generic[Sample]):
         self.parts = [part for one in given for part in parts_of(str(one))]
         self.names = ", ".join(map(str, given))
         self.kind: type[Sample] = kind
-        self.pictures = None if pictures is None else PictureFolder(pictures)
+        self.pictures = None if pictures is None else ImageFolder(pictures)
         self.left_out: Counter[str] = Counter()
         self.not_kept: Counter[str] = Counter()
         self._place_of: dict[str, str] = {}
@@ -139,13 +139,13 @@ class Reading(Generic[Sample]):
                     image = place.name
             except ImageError as error:
                 place = row.problem("image_path", error.reason)
-                image = image if isinstance(image, str) else "a picture inside"
+                image = image if isinstance(image, str) else "an image inside"
         if "image_path" in values:
             values["image_path"] = image
         yield from self._checked(texts, place)
 
     def _checked(self, texts: Texts, place: Path | Problem | None) -> Iterator[Sample | Problem]:
-        """place: of the picture, or why there is none; None where the row says nothing of one."""
+        """place: of the image, or why there is none; None where the row says nothing of one."""
         row, values = texts.row, texts.values
         if values.get("id") is None:
             values["id"] = row.id if row.id is not None else self._derived_id(values)

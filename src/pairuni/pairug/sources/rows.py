@@ -30,7 +30,7 @@ class Row:
     """One raw record as its file holds it: column -> value, and where it stands.
 
     id, tag: what the record is called and counted under if it says nothing itself. An image column holds a
-    path, or {"bytes", "path"} with the picture's bytes. left_out: why a record in order is not used. typed: whether
+    path, or {"bytes", "path"} with the image's bytes. left_out: why a record in order is not used. typed: whether
     its file tells a number from a text. notes: what of the row is not kept. empty: columns of a table without a value.
     """
 
@@ -54,7 +54,7 @@ Rows = Iterator[Row | Problem]
 
 
 def text_columns(suffix: str, data: bytes) -> dict[str, Any] | str:
-    """The columns of a text beside a picture, or why there are none: the keys of a .json, else ``txt``."""
+    """The columns of a text beside an image, or why there are none: the keys of a .json, else ``txt``."""
     if suffix == ".json":
         return parse_object(data)
     try:

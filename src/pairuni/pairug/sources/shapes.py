@@ -14,8 +14,8 @@ from pairuni.pairug.sources.values import is_absent
 LEFT_OUT = "detection, grounding"
 """Abilities of Orsta-47k that the paper leaves out (arXiv:2510.25682, section 2.1): their answers are boxes."""
 
-PICTURES = ("image_path", "image", "images", "file_name")
-"""Columns of pictures, in the order in which they are taken."""
+IMAGES = ("image_path", "image", "images", "file_name")
+"""Columns of images, in the order in which they are taken."""
 
 _BOXES = ("<bbox>", "<ref-object>")
 """What ms-swift replaces by names and boxes out of another column."""
@@ -65,7 +65,7 @@ def reshaped(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] = ())
 
 
 def only_image(value: Any) -> Any:
-    """The one picture of a column that may hold several. Raises LeftOut for none and for more."""
+    """The one image of a column that may hold several. Raises LeftOut for none and for more."""
     if not isinstance(value, list):
         return value
     if len(value) != 1:
@@ -87,7 +87,7 @@ def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem
     truth = reward.get("ground_truth")
     answer = reward.get("answer") if is_absent(truth) or truth == "" else truth
     rest = {name: value for name, value in row.values.items() if name not in ("prompt", "reward_model")}
-    values = {**rest, **_pictures(row.values, turns or []), "answer": answer}
+    values = {**rest, **_images(row.values, turns or []), "answer": answer}
     values["question"] = "\n".join(turn.text for turn in asked)
     return replace(row, values=values, tag=ability or row.tag, notes=_notes(turns or []))
 
@@ -122,9 +122,9 @@ def _conversation(
         columns = f", and there is no column {', '.join((*_TRUTHS, *_ANSWERS))}" if asks and asked else ""
         return row.problem(column, f"holds no question that is followed by a reply{columns}")
     new = {"question": "\n".join(asked), "answer": reply} if asks else {"prompt": reply}
-    pictures = _pictures(row.values, turns)
+    pictures = _images(row.values, turns)
     rest = {name: value for name, value in row.values.items() if name not in used}
-    if "image_path" not in named and not _has_picture({**rest, **pictures}):
+    if "image_path" not in named and not _has_image({**rest, **pictures}):
         raise LeftOut("no picture")
     return replace(row, values={**rest, **pictures, **new}, notes=_notes(turns, spoken[first + 1 :]))
 
@@ -148,14 +148,14 @@ def _first(values: Mapping[str, Any], columns: Sequence[str]) -> str | None:
     return next((name for name in columns if not is_absent(values.get(name))), None)
 
 
-def _pictures(values: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:
-    """The pictures that stand among the words of a chat, where no column holds any."""
+def _images(values: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:
+    """The images that stand among the words of a chat, where no column holds any."""
     inside = [picture for turn in turns for picture in turn.pictures]
-    return {"images": inside} if inside and not _has_picture(values) else {}
+    return {"images": inside} if inside and not _has_image(values) else {}
 
 
-def _has_picture(values: Mapping[str, Any]) -> bool:
-    return any(values.get(name) for name in PICTURES)
+def _has_image(values: Mapping[str, Any]) -> bool:
+    return any(values.get(name) for name in IMAGES)
 
 
 def _notes(turns: Sequence[Turn], later: Sequence[Turn] = ()) -> tuple[str, ...]:

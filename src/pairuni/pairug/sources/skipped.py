@@ -1,4 +1,4 @@
-"""What stands among pictures and texts and is neither: counted by kind, never passed over silently."""
+"""What stands among images and texts and is neither: counted by kind, never passed over silently."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKED = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"PK\x03\x04", "zip"),
 )
-OTHER = "files that are neither pictures nor texts"
+OTHER = "files that are neither images nor texts"
 
 
 def why_left_out(suffix: str) -> str:

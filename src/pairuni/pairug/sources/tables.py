@@ -16,7 +16,7 @@ from pairuni.pairug.sources.rows import Row, Rows
 from pairuni.pairug.sources.values import Foreign
 
 _ROWS = 32
-"""Decoded at once: rows with pictures are heavy."""
+"""Decoded at once: rows with images are heavy."""
 _BUFFER = 1 << 20
 """Bytes read ahead of a column, instead of the whole of it."""
 
@@ -24,7 +24,7 @@ _BUFFER = 1 << 20
 def parquet_rows(path: Path) -> Rows:
     """Rows of a parquet file, a few at a time; one that is damaged yields a problem where it breaks.
 
-    In memory is at most a row group, which ``datasets`` writes for every 100 rows with pictures.
+    In memory is at most a row group, which ``datasets`` writes for every 100 rows with images.
     """
     number = 0
     try:
@@ -76,7 +76,7 @@ def _short(value: Any, type: pa.DataType) -> Any:
 
 
 def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
-    """Rows of a hub data set, or of a local folder that ``datasets`` reads, streamed; pictures stay encoded.
+    """Rows of a hub data set, or of a local folder that ``datasets`` reads, streamed; images stay encoded.
 
     options: config, split (train if not said) and revision. Raises ImportError with the install line, and
     ValueError when the data set cannot be opened.
@@ -117,7 +117,7 @@ def _rows(found: Any) -> Iterator[dict[str, Any]]:
 
 
 def _undecoded(found: Any, image: Any) -> Any:
-    """Pictures as their files' bytes: decoding and encoding again would change and lose something."""
+    """Images as their files' bytes: decoding and encoding again would change and lose something."""
     for column, feature in (found.features or {}).items():
         if isinstance(feature, image):
             found = found.cast_column(column, image(decode=False))

@@ -14,16 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from pairuni.console.counts import counted
-from pairuni.io.images import PICTURE_SUFFIXES
+from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.rows import Row, Rows, text_columns
 from pairuni.pairug.sources.skipped import why_left_out
 
 _TEXTS = (".txt", ".json")
-_KNOWN = (*PICTURE_SUFFIXES, *_TEXTS)
+_KNOWN = (*IMAGE_SUFFIXES, *_TEXTS)
 _SEVERAL_DOTS = "names of several dots in a tar, such as 1.2.jpg"
 MOST_BYTES = 1 << 28
-"""Of one member: more is no picture and no caption."""
+"""Of one member: more is no image and no caption."""
 _BUFFER = 1 << 16
 _SHARD = re.compile(r"[-_.]\d{4,}$")
 _TAR_SUFFIX = re.compile(r"\.tar(\..*)?$|\.tgz$", re.I)
@@ -32,11 +32,11 @@ _TAR_SUFFIX = re.compile(r"\.tar(\..*)?$|\.tgz$", re.I)
 def tar_rows(path: Path) -> Rows:
     """A row for each key, in order, read as a stream; no member is ever written under its own name.
 
-    The picture is column ``image``, a .txt column ``txt``, a .json's keys columns of their own; other members
+    The image is column ``image``, a .txt column ``txt``, a .json's keys columns of their own; other members
     are left out with a reason, what macOS adds (._NAME, __MACOSX) and other hidden names are passed over. The id is
     the tar's name and the key, the tag the tar's name without a shard's number. Archives that were appended to each
     other are read one after another; bytes behind an end mark that are no archive are a problem. A tar
-    that is cut off or damaged yields what stands whole before (of the last key a picture with a text is enough), then
+    that is cut off or damaged yields what stands whole before (of the last key an image with a text is enough), then
     a problem.
     """
     reader = _Reader(path)
@@ -50,12 +50,12 @@ def tar_rows(path: Path) -> Rows:
         return
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         where = f"after member {reader.key}" if reader.key else ""
-        if reader.parts.keys() & set(PICTURE_SUFFIXES) and reader.parts.keys() & set(_TEXTS):
+        if reader.parts.keys() & set(IMAGE_SUFFIXES) and reader.parts.keys() & set(_TEXTS):
             yield from reader.ended()
         yield Problem(path, 0, "", f"is cut off or damaged; {reader.whole} ({error})", where)
         return
     if not reader.count:
-        seen = f": {reader.key} and others are no picture, .txt or .json by what follows their first dot"
+        seen = f": {reader.key} and others are no image, .txt or .json by what follows their first dot"
         yield Problem(path, 0, "", f"holds no records{seen if reader.key else ''}")
 
 
@@ -122,7 +122,7 @@ class _Reader:
         for suffix, data in self.parts.items():
             if isinstance(data, Problem):
                 return data
-            if suffix in PICTURE_SUFFIXES:
+            if suffix in IMAGE_SUFFIXES:
                 pictures.append({"bytes": data, "path": f"{self.key}{suffix}"})
                 continue
             found = text_columns(suffix, data)
@@ -133,7 +133,7 @@ class _Reader:
             values["image"] = pictures
         member = f"member {self.key}"
         if "image" not in values:
-            reason = "there is no picture beside it"
+            reason = "there is no image beside it"
             if self.others:
                 reason += f"; {', '.join(self.others[:3])} is not read"
             return Problem(self.path, 0, "image_path", reason, member)

@@ -26,7 +26,7 @@ _TEXT = re.compile(r"\s*\\(?:text|textbf|textit|mathrm|mathbf)\{(?P<inner>.*)\}\
 class Texts:
     """What a row says, before it is checked as a record.
 
-    row: in columns that are known. values: fields as text, the picture as it is, further columns as JSON can hold them.
+    row: in columns that are known. values: fields as text, the image as it is, further columns as JSON can hold them.
     answer: as the row holds it. lost: further columns that cannot be kept.
     """
 
@@ -65,7 +65,7 @@ def texts_of(row: Row, raw: Row, wanted: tuple[str, ...], columns: Mapping[str, 
 
 
 def placeholder_problems(row: Row, sample: UnderstandingSample | GenerationSample) -> list[Problem]:
-    """What is wrong with a question or prompt that holds a mark of a picture or a special token."""
+    """What is wrong with a question or prompt that holds a mark of an image or a special token."""
     name = "question" if isinstance(sample, UnderstandingSample) else "prompt"
     fault = placeholder_fault(getattr(sample, name))
     return [] if fault is None else [row.problem(name, fault)]
@@ -110,7 +110,7 @@ def _without_marks(text: Any) -> Any:
 
 
 def _stripped(value: Any) -> Any:
-    """A picture's column as it is, but for white space around a path and for numbers that name files."""
+    """An image's column as it is, but for white space around a path and for numbers that name files."""
     if is_absent(value):
         return None
     return as_text(value) if isinstance(value, str | int | float) else value

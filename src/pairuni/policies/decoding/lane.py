@@ -28,7 +28,7 @@ def _power(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-class Arena:
+class Workspace:
     """Memory that is allocated once and laid out again for every lane; it only grows."""
 
     def __init__(self, device: torch.device) -> None:
@@ -121,11 +121,11 @@ class Lane:
         prompts: Sequence[int],
         rollouts: range,
         layers: LlamaLayers,
-        arena: Arena,
+        workspace: Workspace,
         *,
         static: bool,
     ) -> None:
-        self.request, self.layers, self.arena, self.static = request, layers, arena, static
+        self.request, self.layers, self.workspace, self.static = request, layers, workspace, static
         self.device, self.sampling = layers.device, request.sampling
         self.groups, self.rollouts = len(prompts), len(rollouts)
         self.owners = [(prompt, rollout) for prompt in prompts for rollout in rollouts]
@@ -160,7 +160,7 @@ class Lane:
         prefixes, pairs = sampling.branches * self.groups, self.groups * self.rollouts
         prefix = (depth, prefixes * heads, self.prefix_width, dim)
         suffix = (depth, self.rows * heads, self.capacity, dim)
-        memory = self.arena.lay_out(
+        memory = self.workspace.lay_out(
             {
                 "prefix_keys": (prefix, dtype),
                 "prefix_values": (prefix, dtype),

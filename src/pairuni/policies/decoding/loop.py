@@ -1,4 +1,4 @@
-"""The decode loop of autoregressive policies: several requests, for text or pictures, in the same steps.
+"""The decode loop of autoregressive policies: several requests, for text or images, in the same steps.
 
 A step costs the reading of the weights whoever rides along. So the rows of all requests go through the layers
 together and part only where they differ: attention, which each lane does over its own memory, and the heads.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from pairuni.policies.decoding.lane import Arena, Lane, Prompt, Request, Rollout, rounded
+from pairuni.policies.decoding.lane import Lane, Prompt, Request, Rollout, Workspace, rounded
 from pairuni.policies.llama import Forward, LlamaLayers
 
 MEMORY_BUDGET = 8 << 30
@@ -57,7 +57,7 @@ class DecodeLoop:
     ) -> None:
         self.layers, self.max_rows, self.static = layers, max_rows, static
         self.memory_budget = memory_budget
-        self._arenas: dict[Place, Arena] = {}
+        self._arenas: dict[Place, Workspace] = {}
         self._steps = CapturedSteps()
         self._rotary = torch.empty(2, 0, layers.head_dim)
 
@@ -69,7 +69,7 @@ class DecodeLoop:
             # made here because parameters that move in inference mode could never be trained again
             forward = self.layers.inference(self.max_rows)
             found = self._decode(forward, requests)
-        if sum(len(arena.bytes) for arena in self._arenas.values()) > kept_bytes(device):
+        if sum(len(workspace.bytes) for workspace in self._arenas.values()) > kept_bytes(device):
             self._forget()
         return [
             [
@@ -112,7 +112,7 @@ class DecodeLoop:
         self._steps.clear()
 
     def _prepare(self, requests: Sequence[Request]) -> list[Place]:
-        """Rotary positions and an arena for each request; returns whose is which."""
+        """Rotary positions and an workspace for each request; returns whose is which."""
         device = self.layers.device
         longest = max((max(one.lengths, default=0) + one.sampling.steps for one in requests), default=0)
         stale = self._rotary.device != device or self._rotary.dtype != self.layers.dtype
@@ -125,7 +125,7 @@ class DecodeLoop:
         places = [(stream, streams[:index].count(stream)) for index, stream in enumerate(streams)]
         for place in places:
             if place not in self._arenas:
-                self._arenas[place] = Arena(device)
+                self._arenas[place] = Workspace(device)
         return places
 
     def _budget(self) -> int:
@@ -136,17 +136,17 @@ class DecodeLoop:
             return MEMORY_BUDGET
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        ours = sum(len(arena.bytes) for arena in self._arenas.values())
+        ours = sum(len(workspace.bytes) for workspace in self._arenas.values())
         return int(0.8 * (free + cached + ours))
 
     def _begin(
-        self, forward: Forward, request: Request, prompts: list[int], rollouts: range, arena: Arena
+        self, forward: Forward, request: Request, prompts: list[int], rollouts: range, workspace: Workspace
     ) -> Lane:
         """A lane whose prompts are prefilled and whose rollouts have their first token."""
         static = self.layers.device.type == "cuda" if self.static is None else self.static
-        before = arena.bytes.data_ptr()
-        lane = Lane(request, prompts, rollouts, self.layers, arena, static=static)
-        if arena.bytes.data_ptr() != before:
+        before = workspace.bytes.data_ptr()
+        lane = Lane(request, prompts, rollouts, self.layers, workspace, static=static)
+        if workspace.bytes.data_ptr() != before:
             self._steps.clear()
         lane.choose(prefill(forward, request.prompts(prompts), lane, self._rotary))
         lane.end_step()

@@ -78,17 +78,17 @@ _PROBE = "what?"
 def format_of(processor: JanusProcessor) -> ConversationFormat | None:
     """The format that a processor's chat template speaks; None for a template of another kind.
 
-    Raises ValueError for a template that cannot be used: it fails, or loses the picture or the question.
+    Raises ValueError for a template that cannot be used: it fails, or loses the image or the question.
     """
-    pictured, plain = render(processor, _PROBE, with_image=True), render(processor, _PROBE, with_image=False)
+    imaged, plain = render(processor, _PROBE, with_image=True), render(processor, _PROBE, with_image=False)
     tag = processor.image_token
-    if pictured.count(tag) != 1 or _PROBE not in pictured or tag in plain or _PROBE not in plain:
+    if imaged.count(tag) != 1 or _PROBE not in imaged or tag in plain or _PROBE not in plain:
         raise ValueError(
-            "The chat template of the checkpoint does not show one placeholder a picture and the text of a "
+            "The chat template of the checkpoint does not show one placeholder an image and the text of a "
             "question; restore chat_template.jinja."
         )
     for known in FORMATS.values():
-        if pictured == known.question(f"{tag}\n{_PROBE}") and plain == known.question(_PROBE):
+        if imaged == known.question(f"{tag}\n{_PROBE}") and plain == known.question(_PROBE):
             return known
     return None
 

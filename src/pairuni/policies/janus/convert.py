@@ -19,7 +19,7 @@ from pairuni.policies.janus.generation import GENERATION_FILE, load_generation_c
 from pairuni.policies.janus.layout import Layout, config_to_original, to_original, to_transformers
 from pairuni.policies.janus.loading import (
     IMAGE_TAGS,
-    PICTURES_FILE,
+    IMAGES_FILE,
     PROCESSOR_FILE,
     TEMPLATE_FILE,
     load_processor,
@@ -151,7 +151,7 @@ def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Te
         },
     )
     _write_json(
-        folder / PICTURES_FILE,
+        folder / IMAGES_FILE,
         {
             "image_processor_type": "VLMImageProcessor",
             "processor_class": "VLChatProcessor",

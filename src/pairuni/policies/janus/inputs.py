@@ -1,4 +1,4 @@
-"""What goes into Janus's language model: embeddings of prompts, questions' pictures and drawn tokens."""
+"""What goes into Janus's language model: embeddings of prompts, questions' images and drawn tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.prompts import JanusPrompts
 
 IMAGES_AT_ONCE = 32
-"""Pictures that pass a vision tower or the VQ together."""
+"""Images that pass a vision tower or the VQ together."""
 
 
 class JanusInputs:
@@ -37,22 +37,22 @@ class JanusInputs:
         return torch.stack([preprocess(as_rgb(image), self.processor.image_processor) for image in images])
 
     def texts(self, rows: Sequence[Tensor], pictures: Sequence[Tensor | None]) -> Sequence[Tensor]:
-        """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's picture [T, H].
+        """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's image [T, H].
 
-        Without a picture a placeholder is a token like others. One lookup, so that the gradient of a large
+        Without an image a placeholder is a token like others. One lookup, so that the gradient of a large
         vocabulary exists once.
         """
         ids = torch.cat(list(rows)).to(self.device)
         embeds = self.text(ids)
         shown = [picture for picture in pictures if picture is not None]
         if shown:
-            pictured = torch.cat(
+            imaged = torch.cat(
                 [
                     torch.full((len(row),), picture is not None)
                     for row, picture in zip(rows, pictures, strict=True)
                 ]
             )
-            replaced = (ids == self.prompts.image) & pictured.to(self.device)
+            replaced = (ids == self.prompts.image) & imaged.to(self.device)
             embeds = embeds.masked_scatter(replaced.unsqueeze(1), torch.cat(shown).to(embeds.dtype))
         return embeds.split([len(row) for row in rows])
 
@@ -77,7 +77,7 @@ class JanusInputs:
 
 
 def preprocess(image: Image.Image, settings: JanusImageProcessorPil) -> Tensor:
-    """[3, S, S] float32 of an RGB picture: the longer side becomes S, the rest is padded on both sides.
+    """[3, S, S] float32 of an RGB image: the longer side becomes S, the rest is padded on both sides.
 
     The authors' code, on which Janus was trained, cuts the fraction off the shorter side's length;
     ``transformers`` rounds it, which gives many photographs another row of pixels.
@@ -97,5 +97,5 @@ def preprocess(image: Image.Image, settings: JanusImageProcessorPil) -> Tensor:
 
 
 def digest(pixels: Tensor | None) -> bytes:
-    """What pictures of the same content share; empty where there is none."""
+    """What images of the same content share; empty where there is none."""
     return b"" if pixels is None else hashlib.blake2b(pixels.contiguous().numpy().tobytes()).digest()

@@ -255,7 +255,7 @@ def _tower(cls: str, params: Mapping[str, Any]) -> dict[str, Any]:
     mean, std = params.get("pixel_mean"), params.get("pixel_std")
     if mean is not None and std is not None and (any(mean) or any(one != 1 for one in std)):
         raise _Unlike(
-            "normalises pictures in the vision tower too (pixel_mean, pixel_std), which transformers cannot hold."
+            "normalises images in the vision tower too (pixel_mean, pixel_std), which transformers cannot hold."
         )
     if not params.get("ignore_head", True):
         raise _Unlike("reads the head of the vision tower (ignore_head), which transformers does not have.")

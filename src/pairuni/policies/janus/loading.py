@@ -26,7 +26,7 @@ from pairuni.policies.janus.tokenizer import load_tokenizer
 from pairuni.policies.janus.weights import check_tensors, few, is_finite, read_tensors
 from pairuni.policies.relatives import refusal, relative_by_config
 
-PROCESSOR_FILE, PICTURES_FILE = "processor_config.json", "preprocessor_config.json"
+PROCESSOR_FILE, IMAGES_FILE = "processor_config.json", "preprocessor_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 
 IMAGE_TAGS = {"image_token": "image_tag", "boi_token": "image_start_tag", "eoi_token": "image_end_tag"}
@@ -106,7 +106,7 @@ def load_processor(folder: Path, layout: Layout) -> JanusProcessor:
     if layout == "original":
         names = {role: _setting(settings, IMAGE_TAGS[role], name, str, path) for role, name in names.items()}
     processor = JanusProcessor(
-        image_processor=_load_pictures(folder, settings),
+        image_processor=_load_images(folder, settings),
         tokenizer=load_tokenizer(folder, names),
         chat_template=_chat_template(folder, settings),
         use_default_system_prompt=system,
@@ -138,11 +138,11 @@ def _setting(settings: Mapping[str, Any], key: str, default: Any, kind: type, pa
     return value
 
 
-def _load_pictures(folder: Path, settings: Mapping[str, Any]) -> JanusImageProcessorPil:
-    """How pictures are preprocessed, as ``preprocess`` reads it."""
+def _load_images(folder: Path, settings: Mapping[str, Any]) -> JanusImageProcessorPil:
+    """How images are preprocessed, as ``preprocess`` reads it."""
     path, pictures = folder / PROCESSOR_FILE, settings.get("image_processor")
     if not pictures:
-        path = folder / PICTURES_FILE
+        path = folder / IMAGES_FILE
         pictures = optional_json(path)
     if not pictures:
         raise ValueError(f"{folder} has no preprocessor_config.json; copy it from the released checkpoint.")
@@ -152,18 +152,18 @@ def _load_pictures(folder: Path, settings: Mapping[str, Any]) -> JanusImageProce
         if "image_size" in pictures:
             kwargs["size"] = {"height": pictures["image_size"], "width": pictures["image_size"]}
         processor = JanusImageProcessorPil(**kwargs)
-        _check_pictures(processor, pictures)
+        _check_images(processor, pictures)
     return processor
 
 
-def _check_pictures(processor: JanusImageProcessorPil, said: Mapping[str, Any]) -> None:
+def _check_images(processor: JanusImageProcessorPil, said: Mapping[str, Any]) -> None:
     """Raise ValueError for what cannot be preprocessed with."""
     side = processor.size["height"]
     sizes = (side, processor.size["width"], processor.min_size)
     if not all(type(size) is int and 0 < size <= 2**14 for size in sizes) or len(set(sizes[:2])) > 1:
-        raise ValueError(f"pictures of {sizes[0]} x {sizes[1]} with sides of at least {sizes[2]} cannot be")
+        raise ValueError(f"images of {sizes[0]} x {sizes[1]} with sides of at least {sizes[2]} cannot be")
     if processor.min_size > side:
-        raise ValueError(f"min_size is {processor.min_size}, more than a picture's side of {side}")
+        raise ValueError(f"min_size is {processor.min_size}, more than an image's side of {side}")
     if not isinstance(processor.do_normalize, bool):
         raise ValueError("do_normalize must be true or false")
     if processor.resample not in range(6):
@@ -178,7 +178,7 @@ def _check_pictures(processor: JanusImageProcessorPil, said: Mapping[str, Any]) 
         raise ValueError("image_std or rescale_factor holds 0")
     for key in ("do_resize", "do_rescale", "do_pad"):
         if said.get(key) is False:
-            raise ValueError(f"{key} is false, but Janus's pictures are resized, padded and rescaled")
+            raise ValueError(f"{key} is false, but Janus's images are resized, padded and rescaled")
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -225,12 +225,12 @@ def parse_config(
     side = processor.image_processor.size["height"]
     if vision.image_size != side:
         raise ValueError(
-            f"{path} describes a vision tower for pictures of {vision.image_size} pixels, but the processor "
-            f"makes them {side} wide; correct the size in {PICTURES_FILE} or {PROCESSOR_FILE}."
+            f"{path} describes a vision tower for images of {vision.image_size} pixels, but the processor "
+            f"makes them {side} wide; correct the size in {IMAGES_FILE} or {PROCESSOR_FILE}."
         )
     for part, count, shape in (
         ("pictures", grid**2, f" of {grid} x {grid} patches"),
-        ("vision tower's pictures", patches, ""),
+        ("vision tower's images", patches, ""),
     ):
         if processor.num_image_tokens != count:
             raise ValueError(

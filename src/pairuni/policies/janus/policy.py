@@ -112,7 +112,7 @@ class JanusPolicy(UnifiedPolicy):
         branch: LogProbBranch,
         seed: int,
     ) -> list[list[ImageTrajectory]]:
-        pictures = _Pictures(
+        pictures = _Images(
             self,
             ImageSampling(
                 prompts=prompts,
@@ -128,7 +128,7 @@ class JanusPolicy(UnifiedPolicy):
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
-        answers, pictures = _Texts(self, texts), _Pictures(self, images)
+        answers, pictures = _Texts(self, texts), _Images(self, images)
         spoken, drawn = self.loop.run([answers.request, pictures.request])
         return answers.trajectories(spoken), pictures.trajectories(drawn)
 
@@ -163,7 +163,7 @@ class JanusPolicy(UnifiedPolicy):
         temperature: float = 1.0,
         seed: int = 0,
     ) -> list[Image.Image]:
-        """``count`` pictures of one prompt; guidance None is the checkpoint's own."""
+        """``count`` images of one prompt; guidance None is the checkpoint's own."""
         guidance = self.default_guidance if guidance is None else guidance
         groups = self.sample_images(
             [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
@@ -254,7 +254,7 @@ class JanusPolicy(UnifiedPolicy):
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """VQ codes of pictures, [N, T] int64 on the CPU; see ``vq_codes``."""
+        """VQ codes of images, [N, T] int64 on the CPU; see ``vq_codes``."""
         processor = self.processor.image_processor
         codes = [torch.zeros(0, self.image_tokens, dtype=torch.long)]
         for start in range(0, len(images), IMAGES_AT_ONCE):
@@ -376,8 +376,8 @@ class _Texts:
         ]
 
 
-class _Pictures:
-    """Pictures asked for, likewise."""
+class _Images:
+    """Images asked for, likewise."""
 
     def __init__(self, policy: JanusPolicy, asked: ImageSampling) -> None:
         self.policy, self.asked = policy, asked

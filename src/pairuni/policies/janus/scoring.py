@@ -16,7 +16,7 @@ from pairuni.policies.replay import Continuation, linear_log_probs, packed_state
 
 Key = tuple[str, bytes, tuple[int, ...]]
 Place = tuple[Key, int]
-"""A prompt (its kind, picture and ids) and a sequence's number among those that continue it."""
+"""A prompt (its kind, image and ids) and a sequence's number among those that continue it."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Sequences:
     """Sequences by the prompt that they share, in the order in which they came.
 
     continuations: for each prompt the numbers of its sequences in ``words`` or ``drawn``, lists of ids
-    [T - 1]; a guided picture and its twin continue two prompts with the same drawn tokens.
+    [T - 1]; a guided image and its twin continue two prompts with the same drawn tokens.
     """
 
     continuations: dict[Key, list[int]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class JanusScorer:
                 masked = self.inputs.prompts.unconditional(one.prompt_ids)
                 twins[index] = sequences.add("drawn", b"", masked, number)
         distinct = {digests[number]: one for number, one in pictures.items() if one is not None}
-        # equal pictures pass the tower once
+        # equal images pass the tower once
         embedded = dict(zip(distinct, self.inputs.images(list(distinct.values())), strict=True))
         groups = sequences.embed(self.inputs, embedded)
         found_states = packed_states(self.layers, groups, checkpointing=checkpointing)

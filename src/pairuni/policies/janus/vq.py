@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 
 def vq_codes(vq: Any, pixels: Tensor) -> Tensor:
-    """Codes of pictures: [N, 3, S, S] in [-1, 1] -> [N, T] int64, row by row of the patch grid.
+    """Codes of images: [N, 3, S, S] in [-1, 1] -> [N, T] int64, row by row of the patch grid.
 
     vq: a ``JanusVQVAE``. Latents and codebook are L2-normalised before the nearest code is taken, as the VQ
     was trained; ``transformers``' own encode leaves that out, and differs where codes are not of unit length.

@@ -1,4 +1,4 @@
-"""Human Preference Score v2 of a picture for its prompt (arXiv:2306.09341), the paper's reward of pictures."""
+"""Human Preference Score v2 of an image for its prompt (arXiv:2306.09341), the paper's reward of images."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class HPSv2Reward:
         return cls(**settings.hpsv2.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises ValueError when records and pictures differ in number."""
+        """One score an image. Raises ValueError when records and images differ in number."""
         if len(records) != len(samples):
-            raise ValueError(f"{len(records)} records but {len(samples)} pictures to score")
+            raise ValueError(f"{len(records)} records but {len(samples)} images to score")
         prompts = [record.prompt for record in records]
         return self._scorer.cosines(prompts, samples, self._batch_size)
 

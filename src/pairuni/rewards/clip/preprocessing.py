@@ -1,4 +1,4 @@
-"""Pictures as HPSv2 sees them: floats first, then resized by antialiased bicubic interpolation, then cropped.
+"""Images as HPSv2 sees them: floats first, then resized by antialiased bicubic interpolation, then cropped.
 
 The original (torchvision's ToTensor, Resize, CenterCrop, Normalize on tensors) interpolates numbers in [0, 1] without
 rounding or clipping, where the usual preprocessing of CLIP resizes bytes.
@@ -22,7 +22,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
-    """Normalised pictures [N, 3, size, size], float32: shorter side to ``size``, then the middle square."""
+    """Normalised images [N, 3, size, size], float32: shorter side to ``size``, then the middle square."""
     mean = torch.tensor(MEAN, device=device)[:, None, None]
     std = torch.tensor(STD, device=device)[:, None, None]
     squares = []
@@ -38,11 +38,11 @@ def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device)
 
 @lru_cache(maxsize=64)
 def middle_of_resize(length: int, size: int, *, shortest: int) -> Tensor:
-    """Weights [size, length] that resize one side of a picture and keep the middle ``size`` places.
+    """Weights [size, length] that resize one side of an image and keep the middle ``size`` places.
 
     The side has ``length`` pixels and the shorter one ``shortest``, which becomes ``size``. Cubic convolution with
     a = -0.5, widened when shrinking (antialias), cut at the edges and normalised. Only what the crop keeps is
-    computed, so a strip a pixel wide costs no more than another picture.
+    computed, so a strip a pixel wide costs no more than another image.
     """
     resized = size if length == shortest else int(size * length / shortest)
     first = round((resized - size) / 2)

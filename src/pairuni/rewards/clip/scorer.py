@@ -1,4 +1,4 @@
-"""Cosine of a picture and its prompt under CLIP: batched, text features kept, in float32."""
+"""Cosine of an image and its prompt under CLIP: batched, text features kept, in float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS_KEPT = 4096
 """Prompts whose features are kept, the latest used; 16 MiB at ViT-H-14's 1024 numbers."""
 
 Preprocess = Callable[[Sequence[Image.Image]], Tensor]
-"""Pictures -> normalised [N, 3, height, width] in float32, on any device."""
+"""Images -> normalised [N, 3, height, width] in float32, on any device."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -40,7 +40,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 class ClipScorer:
-    """A CLIPModel with its preprocessing of pictures and prompts.
+    """A CLIPModel with its preprocessing of images and prompts.
 
     clean: what happens to a prompt before its tokens; None is nothing. Raises ValueError when the tokenizer knows
     more tokens than the model.
@@ -75,7 +75,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def cosines(self, prompts: Sequence[str], images: Sequence[Image.Image], batch_size: int) -> list[float]:
-        """Cosine of each picture with its prompt, in [-1, 1] and float32; batch_size pictures a forward pass."""
+        """Cosine of each image with its prompt, in [-1, 1] and float32; batch_size images a forward pass."""
         scores: list[float] = []
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
@@ -85,7 +85,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
-        """L2-normalised features [N, D] of pictures, float32."""
+        """L2-normalised features [N, D] of images, float32."""
         pixels = self._preprocess(images).to(self.device, self.dtype)
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
         return normalize(self.model.visual_projection(pooled).float(), dim=1)
@@ -131,7 +131,7 @@ def processor_of(source: str) -> Preprocess:
         processor = CLIPImageProcessorPil.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"no preprocessing of pictures can be loaded from {source!r}: {reason}") from None
+        raise ValueError(f"no preprocessing of images can be loaded from {source!r}: {reason}") from None
 
     def preprocess(images: Sequence[Image.Image]) -> Tensor:
         pixels: Tensor = processor(

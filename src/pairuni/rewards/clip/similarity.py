@@ -1,4 +1,4 @@
-"""Rewards of pictures that are CLIP models of ``transformers``: plain CLIP and PickScore (arXiv:2305.01569)."""
+"""Rewards of images that are CLIP models of ``transformers``: plain CLIP and PickScore (arXiv:2305.01569)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _loading = threading.Lock()
 
 
 class ClipReward:
-    """Cosine of picture and prompt under a CLIP model, with the preprocessing that its folder states.
+    """Cosine of image and prompt under a CLIP model, with the preprocessing that its folder states.
 
     model: a ``transformers`` folder or hub name. processor: where tokenizer and preprocessing are, by default with
     the model. Raises FileNotFoundError for a missing folder and ValueError when it holds no whole CLIP.
@@ -56,9 +56,9 @@ class ClipReward:
         return cls(**settings.clip.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises ValueError when records and pictures differ in number."""
+        """One score an image. Raises ValueError when records and images differ in number."""
         if len(records) != len(samples):
-            raise ValueError(f"{len(records)} records but {len(samples)} pictures to score")
+            raise ValueError(f"{len(records)} records but {len(samples)} images to score")
         return self._scorer.cosines([record.prompt for record in records], samples, self._batch_size)
 
     def _source(self, name: str, setting: str) -> str:
@@ -89,7 +89,7 @@ class PickScoreReward(ClipReward):
         return cls(**settings.pickscore.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises ValueError when records and pictures differ in number."""
+        """One score an image. Raises ValueError when records and images differ in number."""
         return [self._scorer.logit_scale * cosine for cosine in super().__call__(records, samples)]
 
 

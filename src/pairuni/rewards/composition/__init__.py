@@ -1,1 +1,1 @@
-"""Does a picture show the objects, numbers, colours and positions asked for? By any detector, by GenEval's rules."""
+"""Does an image show the objects, numbers, colours and positions asked for? By any detector, by GenEval's rules."""

@@ -1,4 +1,4 @@
-"""What is asked of a picture, in the form of GenEval's metadata, checked before anything is judged by it.
+"""What is asked of an image, in the form of GenEval's metadata, checked before anything is judged by it.
 
 ``{"tag": "counting", "include": [{"class": "dog", "count": 2, "color": "red", "position": ["left of", 0]}], "exclude":
 [{"class": "dog", "count": 3}]}``: ``color`` and ``position`` (of an earlier clause's objects) may be left out, as may

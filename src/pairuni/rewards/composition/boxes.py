@@ -18,7 +18,7 @@ class BoxDetector:
     """Objects with a confidence above ``least``, by the model's own processor.
 
     model: from ``AutoModelForObjectDetection``; processor: of the model, with ``post_process_object_detection``.
-    Pictures of one size are taken ``batch_size`` at a time; what is found in one does not depend on the others.
+    Images of one size are taken ``batch_size`` at a time; what is found in one does not depend on the others.
     """
 
     names_colours = False
@@ -40,7 +40,7 @@ class BoxDetector:
         self.labels = frozenset(self._names.values()) - {"n/a"}
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of each picture, in any order."""
+        """The objects of each image, in any order."""
         found: list[list[Detection]] = [[] for _ in pictures]
         for group in same_sizes(pictures, self._batch_size):
             for index, objects in zip(group, self._detect([pictures[i] for i in group]), strict=True):

@@ -38,7 +38,7 @@ class ClipColours:
 
     @torch.inference_mode()
     def __call__(self, objects: Sequence[tuple[Image.Image, Detection]]) -> list[str]:
-        """A colour for each object of an RGB picture."""
+        """A colour for each object of an RGB image."""
         colours: list[str] = []
         for start in range(0, len(objects), _BATCH):
             part = objects[start : start + _BATCH]
@@ -68,7 +68,7 @@ def cut_out(picture: Image.Image, one: Detection) -> Image.Image:
 
 
 def open_clip_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
-    """Normalised [N, 3, size, size] as open_clip prepares pictures for OpenAI's CLIP.
+    """Normalised [N, 3, size, size] as open_clip prepares images for OpenAI's CLIP.
 
     Bytes resized by PIL (bicubic), the shorter side to ``size``, then the middle square.
     """

@@ -15,7 +15,7 @@ from PIL import Image
 class Detection:
     """One object: box (left, top, right, bottom) in pixels, y downwards, and confidence in [0, 1].
 
-    mask: [height, width] of the picture, where the detector has one; colour: None until one is named, and where it
+    mask: [height, width] of the image, where the detector has one; colour: None until one is named, and where it
     is none of those known.
     """
 
@@ -27,7 +27,7 @@ class Detection:
 
 
 Objects = Mapping[str, Sequence[Detection]]
-"""The objects of a picture by class."""
+"""The objects of an image by class."""
 
 
 class Detector(Protocol):
@@ -38,7 +38,7 @@ class Detector(Protocol):
     names_colours: bool
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of each RGB picture, in any order."""
+        """The objects of each RGB image, in any order."""
         ...
 
 
@@ -48,5 +48,5 @@ class ColourNamer(Protocol):
     name: str
 
     def __call__(self, objects: Sequence[tuple[Image.Image, Detection]]) -> list[str]:
-        """A colour of ``rules.COLOURS`` for each object of an RGB picture."""
+        """A colour of ``rules.COLOURS`` for each object of an RGB image."""
         ...

@@ -1,4 +1,4 @@
-"""How much of what is asked a picture shows, where GenEval's own decision is all or nothing."""
+"""How much of what is asked an image shows, where GenEval's own decision is all or nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pairuni.rewards.composition.rules import positions
 
 
 def grade(metadata: Mapping[str, Any], objects: Objects) -> float:
-    """Share of the asked facts that hold, in [0, 1]; 1 exactly where ``rules.judge`` finds the picture right.
+    """Share of the asked facts that hold, in [0, 1]; 1 exactly where ``rules.judge`` finds the image right.
 
     A clause of ``include`` asks a fact for each of its objects to be there, one more for each to have the colour, and
     one for the position of all of them; a clause of ``exclude`` asks one fact. As in ``judge``, the most confident

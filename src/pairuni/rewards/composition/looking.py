@@ -1,4 +1,4 @@
-"""From pictures and what is asked of them to their objects: one pass of the detector, one of the colours."""
+"""From images and what is asked of them to their objects: one pass of the detector, one of the colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD, kep
 from pairuni.rewards.reward import models_of
 
 Seen = dict[str, list[Detection]]
-"""The objects of a picture that count, by class, the most confident first."""
+"""The objects of an image that count, by class, the most confident first."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Looking:
             raise ValueError(f"the detector {self.detector.name} names no colours; give who does")
 
     def __call__(self, pictures: Sequence[Image.Image], asked: Sequence[Mapping[str, Any]]) -> list[Seen]:
-        """The objects of each picture; colours are named of those alone whose colour is asked for."""
+        """The objects of each image; colours are named of those alone whose colour is asked for."""
         found = self.detector(pictures)
         if len(found) != len(pictures):
             raise ValueError(
-                f"the detector {self.detector.name} gave {len(found)} lists of objects for {len(pictures)} pictures"
+                f"the detector {self.detector.name} gave {len(found)} lists of objects for {len(pictures)} images"
             )
         seen: list[Seen] = []
         for objects, metadata in zip(found, asked, strict=True):

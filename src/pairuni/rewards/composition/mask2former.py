@@ -1,7 +1,7 @@
 """Mask2Former of ``transformers``, read as GenEval's detector reads its own: mmdetection 2's instance inference.
 
-Pictures are resized, padded and normalised as in mmdetection's ``mask2former_*_lsj_8x2_50e_coco``; instances may
-overlap, and their scores and boxes come from masks at the picture's own size. The post-processing of
+Images are resized, padded and normalised as in mmdetection's ``mask2former_*_lsj_8x2_50e_coco``; instances may
+overlap, and their scores and boxes come from masks at the image's own size. The post-processing of
 ``transformers`` does otherwise: it squeezes masks to 384 x 384, and of overlapping ones keeps the last.
 """
 
@@ -22,7 +22,7 @@ from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.labels import geneval_name
 
 SHORT, LONG = 800, 1333
-"""A picture is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""
+"""An image is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""
 _DIVISOR = 32
 _MOST = 100
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -31,7 +31,7 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class Mask2FormerDetector:
     """Instances of a Mask2Former with a confidence above ``least``, with masks.
 
-    model: a ``Mask2FormerForUniversalSegmentation``. Pictures of one size are taken ``batch_size`` at a time; what is
+    model: a ``Mask2FormerForUniversalSegmentation``. Images of one size are taken ``batch_size`` at a time; what is
     found in one does not depend on the others.
     """
 
@@ -48,7 +48,7 @@ class Mask2FormerDetector:
         self.labels = frozenset(self._names)
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of each picture, in any order."""
+        """The objects of each image, in any order."""
         found: list[list[Detection]] = [[] for _ in pictures]
         for group in same_sizes(pictures, self._batch_size):
             for index, objects in zip(group, self._detect([pictures[i] for i in group]), strict=True):
@@ -104,15 +104,15 @@ def instances(
     size: tuple[int, int],
     least: float,
 ) -> Instances:
-    """The instances of one picture with a score above ``least``.
+    """The instances of one image with a score above ``least``.
 
-    class_logits: [Q, C + 1], the last of nothing. mask_logits: [Q, h, w], of the padded picture. padded, resized,
-    size: (height, width) of the model's input, of the picture in it, and of the picture itself. An instance is one of
+    class_logits: [Q, C + 1], the last of nothing. mask_logits: [Q, h, w], of the padded image. padded, resized,
+    size: (height, width) of the model's input, of the image in it, and of the image itself. An instance is one of
     the 100 most probable (query, class); its score is that probability times the mean probability within its mask.
     """
     chances = class_logits.softmax(dim=-1)[:, :-1]
     best, places = chances.flatten().topk(min(_MOST, chances.numel()))
-    # No mask makes a score larger than this, so what cannot pass needs no mask at the picture's size.
+    # No mask makes a score larger than this, so what cannot pass needs no mask at the image's size.
     possible = best > least
     best, places = best[possible], places[possible]
     queries, labels = places // chances.shape[1], places % chances.shape[1]
@@ -139,7 +139,7 @@ def boxes_of(masks: Tensor) -> Tensor:
 
 
 def prepared(pictures: Sequence[Image.Image], device: torch.device) -> tuple[Tensor, tuple[int, int]]:
-    """Pictures of one size as the model's input [N, 3, H, W], and (height, width) of the picture in it.
+    """Images of one size as the model's input [N, 3, H, W], and (height, width) of the image in it.
 
     Bilinear without antialias on bytes, as OpenCV resizes; padded with 0 after normalising.
     """
@@ -155,7 +155,7 @@ def prepared(pictures: Sequence[Image.Image], device: torch.device) -> tuple[Ten
 
 
 def same_sizes(pictures: Sequence[Image.Image], most: int) -> list[list[int]]:
-    """Indices of pictures in groups of one size, at most ``most`` in each."""
+    """Indices of images in groups of one size, at most ``most`` in each."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for index, picture in enumerate(pictures):
         sizes.setdefault(picture.size, []).append(index)

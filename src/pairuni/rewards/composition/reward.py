@@ -39,9 +39,9 @@ class CompositionReward:
         return cls(load_looking(**chosen), mode=mode)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a picture. Raises ValueError, naming the record, when it does not say what is asked."""
+        """One score an image. Raises ValueError, naming the record, when it does not say what is asked."""
         if len(records) != len(samples):
-            raise ValueError(f"{len(records)} records but {len(samples)} pictures to score")
+            raise ValueError(f"{len(records)} records but {len(samples)} images to score")
         asked = [self._asked(record) for record in records]
         seen = self._look(samples, asked)
         if self._strict:

@@ -1,4 +1,4 @@
-"""GenEval (arXiv:2310.11513): does a picture show what was asked? Decided on detections, by the official rules.
+"""GenEval (arXiv:2310.11513): does an image show what was asked? Decided on detections, by the official rules.
 
 Here are the rules; who detects objects and names colours is for others to choose.
 """
@@ -24,7 +24,7 @@ _DEAD_ZONE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the picture is right, and what is wrong with it, a line a fault."""
+    """Whether the image is right, and what is wrong with it, a line a fault."""
 
     correct: bool
     reason: str

@@ -41,8 +41,8 @@ class _Job:
 class Scorer:
     """Scores requests with one reward. All methods belong to the thread of the event loop.
 
-    One thread reads the pictures of the next request while another scores: a reward may hold a model, and models are
-    not made for several threads. At most three requests have their pictures in memory.
+    One thread reads the images of the next request while another scores: a reward may hold a model, and models are
+    not made for several threads. At most three requests have their images in memory.
     """
 
     def __init__(self, reward: Reward, limit: float | None) -> None:

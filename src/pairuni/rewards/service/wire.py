@@ -16,14 +16,14 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from pairuni.chat.image import MemoryPicture
+from pairuni.chat.image import MemoryImage
 from pairuni.io.images import TooManyPixels, decode
 from pairuni.records import Annotation
 
 Sample = str | Image.Image
 
 MOST_PIXELS = 1 << 27
-"""Of all pictures of a request: 400 MB once they are read, however few bytes they travel in."""
+"""Of all images of a request: 400 MB once they are read, however few bytes they travel in."""
 MOST_VALUES = 1 << 21
 """Of a request: objects in memory are many times larger than the two bytes that an empty one travels in."""
 _LONGEST_QUOTE = 500
@@ -45,7 +45,7 @@ def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
 def unpack(body: bytes | bytearray) -> tuple[list[Annotation], list[Sample]]:
     """Records and samples of a request. Raises ValueError saying what is wrong with which.
 
-    Memory: a small multiple of the body, and of the pictures only those that fit into ``MOST_PIXELS``.
+    Memory: a small multiple of the body, and of the images only those that fit into ``MOST_PIXELS``.
     """
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise ValueError(f"the request has more than {MOST_VALUES:,} values")
@@ -101,7 +101,7 @@ def shortened(text: str) -> str:
 def _packed(sample: Sample) -> dict[str, str]:
     if isinstance(sample, str):
         return {"text": sample}
-    return {"png": base64.b64encode(MemoryPicture(sample).encoded()[1]).decode()}
+    return {"png": base64.b64encode(MemoryImage(sample).encoded()[1]).decode()}
 
 
 def _record(number: int, given: Any) -> Annotation:
@@ -126,7 +126,7 @@ def _unpacked(number: int, given: Any, most_pixels: int) -> Sample:
         return decode(data, formats=("PNG",), most_pixels=most_pixels).image
     except TooManyPixels:
         raise ValueError(
-            f"the pictures up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
+            f"the images up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
             "lower reward.remote.batch_size"
         ) from None
     except ValueError as error:
