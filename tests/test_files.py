@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.io.files import clear_partial, replacing_folder, write_text
+from pairuni.io.files import atomic_folder, clear_partial, write_text
 
 
 def fill(folder: Path, names: str, *, keep_all_but: str | None = None, fails: bool = False) -> None:
-    with replacing_folder(folder, keep_all_but=keep_all_but) as aside:
+    with atomic_folder(folder, keep_all_but=keep_all_but) as aside:
         for name in names:
             (aside / name).write_text("new")
         if fails:

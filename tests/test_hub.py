@@ -133,7 +133,7 @@ def test_one_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:
         ("model_folder('org/gated')", "the model org/gated is gated: accept its terms"),
         (
             "model_folder('no name')",
-            "there is no folder no name, and it is not a name that the hub could have",
+            "there is no folder no name, and it is not a valid hub name",
         ),
         ("model_folder('./models/clip')", "there is no folder ./models/clip"),
         ("check_data_set('org/none')", "the hub has no data set org/none, or it is private"),

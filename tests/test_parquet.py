@@ -39,5 +39,5 @@ def cut(path: Path) -> None:
 def test_what_cannot_be_read_is_one_sentence_with_the_file(tmp_path: Path, make) -> None:
     path = tmp_path / "a.parquet"
     make(path)
-    with pytest.raises(ValueError, match=r"a\.parquet is not a whole parquet file \(.+\)$"):
+    with pytest.raises(ValueError, match=r"a\.parquet is not a valid parquet file \(.+\)$"):
         list(read_batches(path))

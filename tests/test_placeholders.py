@@ -59,7 +59,7 @@ def test_marks_go_at_the_ends_and_are_named_inside(mark):
         assert placeholder_fault(text) is not None
     inside = f"Is {mark} a cat?"
     assert without_placeholders(inside) == inside
-    assert "which stands for a picture in other formats; remove it" in str(placeholder_fault(inside))
+    assert "which stands for an image in other formats; remove it" in str(placeholder_fault(inside))
     assert without_placeholders(mark) == ""
 
 

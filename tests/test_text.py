@@ -16,17 +16,17 @@ from pairuni.io.text import decode_text, json_lines, parse_json, read_json, read
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b'{"a": 1', "is not whole JSON (Expecting ',' delimiter at column 8)"),
-        (b'{"a": 1,\n"b"}', "is not whole JSON (Expecting ':' delimiter at line 2, column 4)"),
-        (b"", "is not whole JSON (Expecting value at column 1)"),
-        (b"[" * 200_000, "is not JSON that can be read (nested too deeply)"),
-        (b'{"a":' * 100_000 + b"1", "is not JSON that can be read (nested too deeply)"),
-        (b"9" * 5000, "is not JSON that can be read (Exceeds the limit"),
+        (b'{"a": 1', "is not valid JSON (Expecting ',' delimiter at column 8)"),
+        (b'{"a": 1,\n"b"}', "is not valid JSON (Expecting ':' delimiter at line 2, column 4)"),
+        (b"", "is not valid JSON (Expecting value at column 1)"),
+        (b"[" * 200_000, "is not readable JSON (nested too deeply)"),
+        (b'{"a":' * 100_000 + b"1", "is not readable JSON (nested too deeply)"),
+        (b"9" * 5000, "is not readable JSON (Exceeds the limit"),
         (b'"\xe4"', "is not UTF-8 text (byte 2)"),
         (b'"\xed\xa0\x80"', "is not UTF-8 text (byte 2)"),
         (b"\xff\xfe[\x001\x00]\x00", "is not UTF-8 text (byte 1)"),
-        (b"[NaN]", "is not JSON that can be read (NaN is not JSON)"),
-        (b"-Infinity", "is not JSON that can be read (-Infinity is not JSON)"),
+        (b"[NaN]", "is not readable JSON (NaN is not JSON)"),
+        (b"-Infinity", "is not readable JSON (-Infinity is not JSON)"),
     ],
 )
 def test_what_is_no_json_is_one_sentence_with_its_place(tmp_path: Path, data: bytes, said: str) -> None:
@@ -44,7 +44,7 @@ def test_what_is_no_json_is_one_sentence_with_its_place(tmp_path: Path, data: by
 def test_a_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n\n{"a": \n')
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 3: is not whole JSON"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 3: is not valid JSON"):
         list(json_lines(path))
     path.write_bytes(b"one\ntw\xf6\n")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 2: is not UTF-8 text \(byte 3\)"):

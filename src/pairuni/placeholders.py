@@ -1,8 +1,8 @@
-"""Marks that stand for an image in other trainers' texts, and special tokens of models, in questions and prompts.
+"""Image placeholders and special tokens in questions and prompts.
 
-An image reaches the policy beside its question, so that a mark at the ends of a text says nothing and is removed.
-Inside a text it cannot be removed without changing what is asked, and as a special token it would change what the
-model reads: such a text is refused.
+The policy receives the image separately, so a placeholder such as ``<image>`` at either end of a text is redundant
+and removed. Inside a text, removing it would change the question, and a special token would change what the model
+reads: such texts are refused.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _IMAGE = re.compile(
     re.I | re.X,
 )
 _SPECIAL = re.compile(r"<[|｜][^<>|｜\s]{1,48}[|｜]>")
-"""What special tokens of Janus, Qwen, Llama and Phi look like: <|User|>, <｜end▁of▁sentence｜>."""
+"""Special tokens of Janus, Qwen, Llama and Phi: <|User|>, <｜end▁of▁sentence｜>."""
 
 
 def without_placeholders(text: str) -> str:
-    """The text without image marks at its ends and the white space around them."""
+    """The text without image placeholders at its ends and the white space around them."""
     marks = [match.span() for match in _IMAGE.finditer(text)]
     start, end = 0, len(text)
     for begin, stop in marks:
@@ -44,13 +44,13 @@ def without_placeholders(text: str) -> str:
 
 
 def placeholder_fault(text: str) -> str | None:
-    """Why ``text`` cannot be a question or a drawing prompt, as the end of a sentence that begins with its name.
+    """Why ``text`` cannot be a question or a prompt, as a predicate ("contains <image>, ..."); None if it can.
 
-    Knows the marks of common trainers and the form of special tokens; a checkpoint may have others
-    (``UnifiedPolicy.question_fault``).
+    Covers the placeholders of common trainers and the usual form of special tokens; for the tokens of a checkpoint see
+    ``UnifiedPolicy.question_fault``.
     """
     if found := _IMAGE.search(text):
-        return f"contains {found[0]}, which stands for a picture in other formats; remove it"
+        return f"contains {found[0]}, which stands for an image in other formats; remove it"
     if found := _SPECIAL.search(text):
         return f"contains {found[0]}, which looks like a special token of a model; remove it"
     return None

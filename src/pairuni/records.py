@@ -1,7 +1,7 @@
-"""What a sample, a quadruple and a UG pair are. Imports no torch.
+"""The records of the pipeline: samples, quadruples and UG pairs. Imports no torch.
 
-The pair format is the paper's released JSONL (arXiv:2510.25682, section 2.1): one pair a line, unknown
-keys survive a round trip.
+Pairs are stored in the paper's JSONL format (arXiv:2510.25682, section 2.1): one pair a line, unknown keys are
+preserved.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Origin = Literal["understanding", "generation"]
-"""Which of the two corpora (U or G) a sample came from."""
+"""The corpus (U or G) of a sample."""
 
 PairKind = Literal["aligned", "retrieved"]
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Tag = Annotated[str, StringConstraints(min_length=0)]
-"""May be empty. A string with constraints must be valid Unicode; a lone surrogate could not be written to a file."""
+"""May be empty. The constraint makes pydantic refuse lone surrogates, which cannot be written to a file."""
 
 
 class Record(BaseModel):
-    """Base of all records: values are checked strictly, unknown keys are kept."""
+    """Base class of records: values are validated strictly, unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -46,7 +46,7 @@ class GenerationSample(Record):
 
 
 class Quadruple(Record):
-    """A completed sample (I, C, Q, A) and the corpus it came from."""
+    """A completed sample (I, C, Q, A) and its corpus."""
 
     id: Text
     origin: Origin
@@ -57,12 +57,12 @@ class Quadruple(Record):
     tag: Tag = ""
 
     def annotation(self) -> Annotation:
-        """This quadruple as one side of a pair; keys that a source added travel along."""
+        """This quadruple as one side of a pair; additional keys are kept."""
         return Annotation(**self.model_dump(exclude={"id", "origin"}))
 
 
 class Annotation(Record):
-    """One side of a pair, as in the released JSONL."""
+    """One side of a pair, as in the paper's JSONL."""
 
     image_path: Text
     prompt: Text
@@ -72,10 +72,10 @@ class Annotation(Record):
 
 
 class UGPair(Record):
-    """One understanding-generation pair: the unit that PairGRPO trains on.
+    """One understanding-generation pair, the unit that PairGRPO trains on.
 
-    The policy answers ``understand_ann.question`` about ``understand_ann.image_path`` and draws
-    ``generate_ann.prompt``. ``similarity`` is the cosine of the two images' features, 1 if aligned.
+    The policy answers ``understand_ann.question`` about ``understand_ann.image_path`` and generates an image for
+    ``generate_ann.prompt``. ``similarity`` is the cosine similarity of the two images' features, 1 if aligned.
     """
 
     similarity: float = Field(ge=0.0, le=1.0)
@@ -84,13 +84,13 @@ class UGPair(Record):
 
     @property
     def kind(self) -> PairKind:
-        """An aligned pair has the same image on both sides; every other pair was retrieved."""
+        """ "aligned" if both sides have the same image, else "retrieved"."""
         same = self.generate_ann.image_path == self.understand_ann.image_path
         return "aligned" if same else "retrieved"
 
 
 class Verdict(Record):
-    """What a verification says of a quadruple; ``reason`` goes back to the writer when it is not ok."""
+    """The verification of a quadruple; ``reason`` is feedback for the next try if it is not ok."""
 
     ok: bool
     reason: str = ""

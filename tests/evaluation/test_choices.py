@@ -150,5 +150,5 @@ def test_what_is_missing_is_named_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks MMMU's Music; MMMU is the data set"):
         mmmu_benchmark(tmp_path / "data", tmp_path)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(ValueError, match="is not a whole parquet file"):
+    with pytest.raises(ValueError, match="is not a valid parquet file"):
         mmstar_benchmark(tmp_path / "broken.parquet", tmp_path)

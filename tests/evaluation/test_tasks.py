@@ -105,7 +105,7 @@ FAULTY = {
     # task, file, content, what is said
     "geneval task": ("geneval", "r", {"metadata": '{"tag": "chess", "prompt": "p"}'}, "no task 'chess'"),
     "geneval metadata": ("geneval", "r", {"metadata": {}}, "line 1: metadata must be text"),
-    "geneval json": ("geneval", "r", {"metadata": "{"}, "r, 0.png, metadata: is not whole JSON"),
+    "geneval json": ("geneval", "r", {"metadata": "{"}, "r, 0.png, metadata: is not valid JSON"),
     "geneval boxes": ("geneval", "r", {"details": '{"cat": [[1]]}'}, "r, 0.png: details must hold lists"),
     "geneval correct": ("geneval", "r", {"correct": "yes"}, "correct must be true or false"),
     "imgedit list": ("imgedit", "r", [1], "r: expected a JSON object"),

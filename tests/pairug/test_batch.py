@@ -175,7 +175,7 @@ def test_files_keep_to_the_limits_and_to_the_budget(tmp_path, monkeypatch):
     [
         (
             '{"custom_id": "a", "resp',
-            r"results\.jsonl, line 1: is not whole JSON .*; download the results again",
+            r"results\.jsonl, line 1: is not valid JSON .*; download the results again",
         ),
         ('{"id": 3}\n', r"results\.jsonl, line 1: not a line of a batch's results"),
     ],

@@ -218,7 +218,7 @@ def test_bad_images_and_refused_samples_are_set_aside_with_reasons_and_add_up(tm
             lambda folder: (folder / "g/data.jsonl").write_bytes(
                 (folder / "g/data.jsonl").read_bytes()[:-20]
             ),
-            r"g/data\.jsonl, line 40: is not whole JSON",
+            r"g/data\.jsonl, line 40: is not valid JSON",
         ),
     ],
 )

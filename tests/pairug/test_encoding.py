@@ -17,7 +17,7 @@ from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 from pairuni.cli.pairs import build
 from pairuni.config import PairsSettings
 from pairuni.distributed.shares import Share, share_of
-from pairuni.io.files import exclusive
+from pairuni.io.locks import exclusive_lock
 from pairuni.pairug.scale.encoding import encode_raw
 from pairuni.pairug.selection import encoders
 from pairuni.pairug.selection import features as stage
@@ -147,12 +147,12 @@ def test_one_at_a_time(tmp_path):
     script = f"""
 import sys
 from pathlib import Path
-from pairuni.io.files import exclusive
+from pairuni.io.locks import exclusive_lock
 print("waits", flush=True)
-with exclusive(Path({str(tmp_path / "lock")!r})):
+with exclusive_lock(Path({str(tmp_path / "lock")!r})):
     print((Path({str(tmp_path)!r}) / "done").exists(), flush=True)
 """
-    with exclusive(tmp_path / "lock"):
+    with exclusive_lock(tmp_path / "lock"):
         other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         assert other.stdout is not None
         assert other.stdout.readline() == "waits\n"

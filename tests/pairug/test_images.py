@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairuni.io.images import ImageError, decode_image
+from pairuni.io.images import ImageError, load_image
 from pairuni.pairug.completion.requests import Picture
 from pairuni.pairug.dataset.gathering import gather_images
 from pairuni.records import Quadruple
@@ -32,7 +32,7 @@ def test_spoilt_bytes_of_any_format_are_an_image_error(kind):
         spoilt = bytearray(data[: rng.integers(8, len(data) + 1)])
         spoilt[rng.integers(4, len(spoilt))] ^= int(rng.integers(1, 256))
         try:
-            assert decode_image(bytes(spoilt)).mode == "RGB"
+            assert load_image(bytes(spoilt)).mode == "RGB"
         except ImageError:
             refused += 1
     assert refused > 0
@@ -40,7 +40,7 @@ def test_spoilt_bytes_of_any_format_are_an_image_error(kind):
 
 def test_sixteen_bits_are_scaled_not_cut_off():
     ramp = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
-    decoded = decode_image(encoded(Image.fromarray(ramp), "PNG"))
+    decoded = load_image(encoded(Image.fromarray(ramp), "PNG"))
     assert np.asarray(decoded)[..., 0].ravel().tolist() == (ramp >> 8).ravel().tolist()
 
 
@@ -58,7 +58,7 @@ def test_what_is_sent_is_what_a_policy_sees(tmp_path, mode):
     kind, data = Picture.of(tmp_path / "x.png", 100).encoded()
     sent = Image.open(BytesIO(data))
     assert (kind, sent.mode) == ("image/png", "RGB")
-    assert sent.tobytes() == decode_image((tmp_path / "x.png").read_bytes()).tobytes()
+    assert sent.tobytes() == load_image((tmp_path / "x.png").read_bytes()).tobytes()
 
 
 def test_plain_files_are_sent_as_they_are(tmp_path):

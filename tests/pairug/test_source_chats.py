@@ -204,9 +204,9 @@ def test_rows_that_are_no_sample(tmp_path):
         {"query": "How many?", "response": "3", "history": [["a", "b"]], "image": "a.png"},
     ):
         assert read(tmp_path, row)[0] == {"a question that comes after other turns": 1}
-    assert read(tmp_path, {"messages": [USER, reply]})[0] == {"no picture": 1}
+    assert read(tmp_path, {"messages": [USER, reply]})[0] == {"no image": 1}
     two = {"messages": [USER, reply], "images": ["a.png", "a.png"]}
-    assert read(tmp_path, two)[0] == {"more than one picture": 1}
+    assert read(tmp_path, two)[0] == {"more than one image": 1}
     problem, _ = read(tmp_path, {"messages": [USER], "image": "a.png"})
     assert isinstance(problem, Problem)
     assert "holds no question that is followed by a reply, and there is no column solution" in str(problem)

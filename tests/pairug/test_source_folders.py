@@ -33,8 +33,8 @@ def test_either_text_beside_a_image_may_be_faulty(tmp_path):
         [],
         [
             "1.txt is not UTF-8 text (byte 4)",
-            "2.json is not whole JSON (Expecting value at column 11)",
-            "3.json is not JSON that can be read (nested too deeply)",
+            "2.json is not valid JSON (Expecting value at column 11)",
+            "3.json is not readable JSON (nested too deeply)",
         ],
     )
 

@@ -145,7 +145,7 @@ def test_orsta_without_detection_and_grounding(tmp_path):
     assert named.id == "7"
     assert Path(sample.image_path).read_bytes() == png(1)
     assert not problems
-    assert left_out == {"detection": 2, "grounding": 1, "more than one picture": 1, "no picture": 1}
+    assert left_out == {"detection": 2, "grounding": 1, "more than one image": 1, "no image": 1}
     samples, _, left_out = found(UnderstandingSample, f"{path}?leave_out=", tmp_path / "p")
     assert [one.tag for one in samples] == ["Counting", "Detection", "grounding", "Counting"]
     assert "detection" not in left_out
@@ -181,7 +181,7 @@ def test_conversations(tmp_path, suffix):
     samples, (problem,), left_out = found(UnderstandingSample, path)
     assert [(s.question, s.answer) for s in samples] == [("What is it?", "A cat."), ("And this?", "A dog.")]
     assert "holds no question that is followed by a reply" in str(problem)
-    assert left_out == {"no picture": 1}
+    assert left_out == {"no image": 1}
     samples, _, _ = found(GenerationSample, path)
     assert [s.prompt for s in samples] == ["A cat.", "A dog."]
 
@@ -196,7 +196,7 @@ def test_images_in_another_folder_stay_in_it(tmp_path):
     (sample,), (problem,), _ = found(GenerationSample, f"{path}?images={tmp_path / 'coco'}")
     assert Path(sample.image_path).read_bytes() == png(1)
     assert str(problem).startswith(f"{path}, line 2, field image_path: '../a.png' lies outside")
-    with pytest.raises(FileNotFoundError, match="no such folder of pictures"):
+    with pytest.raises(FileNotFoundError, match="no such folder of images"):
         read_generation(f"{path}?images={tmp_path / 'none'}")
 
 
@@ -263,7 +263,7 @@ def test_what_a_tar_holds_and_is_not_taken_is_counted(tmp_path):
     ]
     samples, problems, left_out = found(GenerationSample, tar_of(tmp_path / "x.tar", members), tmp_path / "p")
     assert ([one.prompt for one in samples], problems) == (["one", "four"], [])
-    assert left_out == {"more than one picture": 1, "names of several dots in a tar, such as 1.2.jpg": 3}
+    assert left_out == {"more than one image": 1, "names of several dots in a tar, such as 1.2.jpg": 3}
 
 
 def test_a_further_column_that_is_no_unicode_is_not_kept(tmp_path):
@@ -308,7 +308,7 @@ def test_a_tar_with_a_damaged_header_is_not_silently_shorter(tmp_path):
 def test_faulty_members_are_named(tmp_path):
     members = [
         *(("a.png", png(1)), ("a.txt", b"caf\xe9")),
-        *(("b.txt", b"no picture"), ("c.png", png(2)), ("c.json", b"[1]")),
+        *(("b.txt", b"no image"), ("c.png", png(2)), ("c.json", b"[1]")),
         *(("d.png", b""), ("d.txt", b"empty")),
         *(("../../e.png", png(3)), ("../../e.txt", b"leaves no trace")),
         *(("f.png", b"not a picture"), ("f.txt", b"kept: the encoder sets it aside by name")),
@@ -318,9 +318,9 @@ def test_faulty_members_are_named(tmp_path):
     samples, problems, _ = found(GenerationSample, path, tmp_path / "p")
     assert [str(problem).removeprefix(f"{path}, ") for problem in problems] == [
         "member a.txt: is not UTF-8 text (byte 4)",
-        "member b, field image_path: there is no picture beside it",
+        "member b, field image_path: there is no image beside it",
         "member c.json: must be a JSON object, not list",
-        "member d, field image_path: the picture is empty",
+        "member d, field image_path: the image is empty",
         "member g, field prompt: must not be empty",
     ]
     assert [Path(one.image_path).suffix for one in samples] == [".png", ".png"]
@@ -341,7 +341,7 @@ def test_faulty_text_files(tmp_path):
     samples, problems, _ = found(GenerationSample, tmp_path / "b.json")
     assert len(samples) == 1
     assert [problem.member for problem in problems] == ["entry 2", "entry 3"]
-    assert "is not whole JSON" in str(problems[1])
+    assert "is not valid JSON" in str(problems[1])
     folder = tmp_path / "folder" / "cats"
     folder.mkdir(parents=True)
     for name in "abc":
@@ -360,7 +360,7 @@ def test_faulty_text_files(tmp_path):
         ('[{"image": "a.png", "text": "x"} {"image": "b.png", "text": "y"}]', 1, "entry 1: lacks a comma"),
         ('[{"image": "a.png", "text": "x"}] []', 1, "goes on after the closing bracket"),
         ('[{"image": "a.png", "text": "x"}]\n \n', 1, None),
-        ('[{"image": "a.png", "text": "x"},,{}]', 1, "entry 2: is not whole JSON"),
+        ('[{"image": "a.png", "text": "x"},,{}]', 1, "entry 2: is not valid JSON"),
     ],
 )
 def test_arrays_that_are_no_json_are_not_read_as_if_they_were(tmp_path, monkeypatch, text, count, reason):
@@ -398,7 +398,7 @@ def test_faulty_parquet(tmp_path):
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
     samples, (problem,), _ = found(UnderstandingSample, tmp_path / "a.parquet", tmp_path / "p")
     assert not samples
-    assert "is not a whole parquet file" in str(problem)
+    assert "is not a valid parquet file" in str(problem)
     row = orsta_row()
     del row["reward_model"]
     path = parquet(tmp_path / "b.parquet", row)
@@ -420,7 +420,7 @@ def test_forms_that_cannot_be_told(tmp_path):
         read_generation(tmp_path)
     assert len(read_generation(f"webdataset:{tmp_path}", tmp_path / "p")) == 3
     assert len(read_generation(f"{tmp_path}/*.tar", tmp_path / "p")) == 3
-    with pytest.raises(ValueError, match="holds its pictures inside"):
+    with pytest.raises(ValueError, match="holds its images inside"):
         read_generation(tmp_path / "b.tar")
     with pytest.raises(
         ValueError, match="pictur is not known after the question mark; known: id, image_path"
@@ -543,7 +543,7 @@ def test_a_flipped_bit_in_a_tar_never_loses_a_record_silently(tmp_path_factory, 
 def test_a_tar_without_records_says_what_it_holds(tmp_path):
     path = tar_of(tmp_path / "x.tar", [("photo.1.jpg", png(1)), ("photo.1.txt", b"x")])
     _, (problem,), _ = found(GenerationSample, path, tmp_path / "p")
-    assert str(problem).startswith(f"{path}: holds no records: photo and others are no picture")
+    assert str(problem).startswith(f"{path}: holds no records: photo and others are no image")
     _, (problem,), _ = found(GenerationSample, tar_of(tmp_path / "y.tar", []), tmp_path / "p")
     assert str(problem) == f"{tmp_path / 'y.tar'}: holds no records"
 

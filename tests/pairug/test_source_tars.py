@@ -74,7 +74,7 @@ def test_records_do_not_run_across_archives(tmp_path):
     samples, (problem, other), _ = found(tmp_path / "x.tar", archive([first]) + archive([second]))
     assert samples == []
     assert "field prompt: is missing" in problem
-    assert "there is no picture beside it" in other
+    assert "there is no image beside it" in other
     samples, (problem,), _ = found(tmp_path / "y.tar", archive(record("a")) + archive(record("a", 2)))
     assert samples == ["text a"]
     assert "'y/a' is also that of" in problem
@@ -170,12 +170,12 @@ def test_members_that_are_not_read_are_counted(tmp_path):
     ]
     samples, (problem,), left_out = found(tmp_path / "x.tar", archive(members))
     assert samples == ["text a"]
-    assert problem == ", member b, field image_path: there is no picture beside it; .heic is not read"
+    assert problem == ", member b, field image_path: there is no image beside it; .heic is not read"
     assert left_out == {
-        "files that are neither pictures nor texts": 2,
+        "files that are neither images nor texts": 2,
         "arrays that are not read (.npy)": 1,
-        "pictures that are not read (.heic)": 1,
-        "films that are not read (.mp4)": 1,
+        "images that are not read (.heic)": 1,
+        "videos that are not read (.mp4)": 1,
     }
 
 

@@ -108,11 +108,11 @@ def test_parquet_of_others_may_lack_our_columns_and_bring_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("line", "field", "reason"),
     [
-        (json.dumps(PAIR).encode()[:60], "", "is not whole JSON"),
+        (json.dumps(PAIR).encode()[:60], "", "is not valid JSON"),
         (b'"pair"', "", "must be a JSON object, not str"),
-        (b"[" * 100_000, "", "is not JSON that can be read"),
+        (b"[" * 100_000, "", "is not readable JSON"),
         (b'{"similarity": NaN}', "", "NaN is not JSON"),
-        (b'{"similarity": ' + b"9" * 5000 + b"}", "", "is not JSON that can be read"),
+        (b'{"similarity": ' + b"9" * 5000 + b"}", "", "is not readable JSON"),
         (json.dumps(PAIR).encode().replace(b"cat", b"c\xe4t"), "", "is not UTF-8 text"),
         ({**PAIR, "similarity": 1.2}, "similarity", "must be less than or equal to 1, not 1.2"),
         ({**PAIR, "similarity": "0.5"}, "similarity", "must be a number, not '0.5'"),
@@ -136,7 +136,7 @@ def test_parquet_of_others_may_lack_our_columns_and_bring_its_own(tmp_path):
         (
             {**PAIR, "understand_ann": {**SIDE, "image_path": "a\0"}},
             "understand_ann.image_path",
-            "holds a NUL",
+            "contains a NUL",
         ),
     ],
 )
@@ -246,7 +246,7 @@ def test_bad_parquet_is_a_sentence(tmp_path):
     path = tmp_path / "pairs.parquet"
     write_pairs(path, [pair()] * 50)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="is not a whole parquet file"):
+    with pytest.raises(ValueError, match="is not a valid parquet file"):
         read_pairs(path)
     pq.write_table(
         pa.Table.from_pylist(

@@ -180,7 +180,7 @@ def test_a_missing_image_is_said(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("summary.json", "{", "summary.json: is not whole JSON"),
+        ("summary.json", "{", "summary.json: is not valid JSON"),
         ("config.toml", "a = ", "config.toml: is not valid TOML"),
         ("metrics.jsonl", "{}x\n{}\n", "metrics.jsonl, line 1"),
         ("evaluation/after.json", '{"understanding": {"score": "high"}}', "after.json: understanding.score"),
@@ -226,7 +226,7 @@ def test_pairs_are_read_from_parquet_too(tmp_path):
     ]
     assert read.pairs_folder == lines.parent
     lines.with_suffix(".parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"pairs\.parquet is not a whole parquet file"):
+    with pytest.raises(ValueError, match=r"pairs\.parquet is not a valid parquet file"):
         read_run(folder)
 
 
@@ -290,7 +290,7 @@ def test_a_look_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1}\n')
     (run / "evaluation").mkdir()
     (run / "evaluation" / "step-000002.json").write_text('{"understanding": ')
-    with pytest.raises(ValueError, match=r"step-000002\.json: is not whole JSON"):
+    with pytest.raises(ValueError, match=r"step-000002\.json: is not valid JSON"):
         write_report(run)
     (run / "evaluation" / "step-000002.json").write_text('{"understanding": {"score": 1}}')
     with pytest.raises(ValueError, match=r"step-000002\.json: generation: Field required"):

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from pairuni.distributed.shares import refuse_several
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.io.images import load_image
 from pairuni.io.locks import target_lock
 
@@ -42,7 +42,7 @@ def draw(
         pictures = policy.decode_images(groups[0])
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
         for path, picture in zip(paths, pictures, strict=True):
-            with replacing(path) as aside:
+            with atomic_write(path) as aside:
                 picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
     return paths
 

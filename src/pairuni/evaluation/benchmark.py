@@ -26,7 +26,8 @@ from pairuni.evaluation.running import (
     settings_checked,
     when_all_are_done,
 )
-from pairuni.io.files import exclusive, write_text
+from pairuni.io.files import write_text
+from pairuni.io.locks import exclusive_lock
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ def run_benchmark(benchmark: Benchmark, model: Model, out: Path, share: Share) -
     items = {"version": __version__, "items": f"{len(benchmark.keys)}, {digest_of(_asked(benchmark))}"}
     settings_checked(out, {"benchmark": benchmark.name, **items, **settings})
     if benchmark.begin is not None:
-        with exclusive(out / ".run.lock"):
+        with exclusive_lock(out / ".run.lock"):
             benchmark.begin()
     with own_journal(out, share) as own:
         run = Run(out, own, share, all_records(out))

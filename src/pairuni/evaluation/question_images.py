@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pairuni.io.images import ImageError, decode_image, load_image
+from pairuni.io.images import ImageError, load_image
 from pairuni.policies.images import side_by_side
 
 Picture = Path | bytes
@@ -24,12 +24,10 @@ def one_image(pictures: Sequence[Picture]) -> Image.Image | None:
 
 
 def _opened(picture: Picture) -> Image.Image:
-    if isinstance(picture, Path):
-        return load_image(picture)
     try:
-        return decode_image(picture)
+        return load_image(picture)
     except ImageError as error:
-        raise ImageError(error.reason, "an image of the data set") from None
+        raise ImageError(error.reason, error.path or "an image of the data set") from None
 
 
 def check_images(pictures: Sequence[Path], where: str) -> None:

@@ -23,7 +23,8 @@ from PIL import Image
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.journal import Journal, read_journal
 from pairuni.evaluation.question_images import Picture, one_image
-from pairuni.io.files import exclusive, replacing, write_text
+from pairuni.io.files import atomic_write, write_text
+from pairuni.io.locks import exclusive_lock
 from pairuni.io.text import read_json
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import device_and_dtype
@@ -120,7 +121,7 @@ def settings_checked(folder: Path, settings: Mapping[str, Any]) -> None:
         other = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if other:
             raise ValueError(f"{folder} holds something else, such as {other[0]}; give a new --out")
-    with exclusive(folder / ".run.lock"):
+    with exclusive_lock(folder / ".run.lock"):
         if described.is_file() and any(path.stat().st_size for path in _journals(folder)):
             found = read_json(described)
             if not isinstance(found, dict):
@@ -274,7 +275,7 @@ def in_batches(
 
 def _save(path: Path, picture: Image.Image) -> None:
     """Least effort: the GPU waits, and compressing an image well takes as long as drawing a part of it."""
-    with replacing(path) as aside:
+    with atomic_write(path) as aside:
         picture.save(aside, format="PNG", compress_level=1)
 
 

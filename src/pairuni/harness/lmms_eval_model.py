@@ -26,7 +26,7 @@ from pairuni.harness.asking import (
     check_several_images,
     one_image,
 )
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.models import load_model
 
@@ -194,7 +194,7 @@ class PairUni(lmms):
                 for picture in self.policy.decode_images(group):
                     path = folder / f"{drawn[folder]}.png"
                     drawn[folder] += 1
-                    with replacing(path) as aside:
+                    with atomic_write(path) as aside:
                         picture.save(aside, format="PNG")
                     paths.append(str(path))
                 results.append(json.dumps({"text": "", "images": paths}))

@@ -1,1 +1,1 @@
-"""Files of users and of others: opened, checked, written whole."""
+"""Reading and writing of files: atomic writes, locks, images, text, JSON, parquet, hub downloads."""

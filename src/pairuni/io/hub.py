@@ -1,7 +1,7 @@
-"""Models and data sets of the Hugging Face hub: one request tells whether they can be had, before anything loads.
+"""Models and data sets from the Hugging Face hub: availability is known after one request, before anything loads.
 
-``from_pretrained`` asks the hub for each file and repeats each request for half a minute when there is no network.
-Here a repository is downloaded once, as a snapshot, and everything is then loaded from its folder.
+``from_pretrained`` requests each file and, without a network, retries each request for half a minute. Here a
+repository is downloaded once, as a snapshot, and everything is then loaded from its folder.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from pathlib import Path
 TEXT_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
 """Configuration, tokenizers, preprocessing."""
 WEIGHT_FILES = ("model.safetensors", "model-*-of-*.safetensors")
-"""Weights under the names that transformers looks for; not the copies for other libraries."""
+"""Weights under the names that transformers looks for, without copies for other libraries."""
 
 _SECONDS = 10.0
-_HIGHEST_LEVEL = ("*/*",)
 
 
 def model_folder(
     name: str | Path, *, files: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES), kind: str = "model"
 ) -> Path:
-    """The folder of a model: ``name`` itself where it is a folder, else a snapshot of that hub repository.
+    """The folder of a model: ``name`` itself if it is a folder, else a snapshot of that hub repository.
 
-    files: patterns of file names at the repository's highest level. A cached snapshot is used when the hub
-    cannot be reached or HF_HUB_OFFLINE is set. kind: what the model is, for the error, such as "image encoder".
-    Raises ValueError with one sentence when there is neither.
+    files: patterns of file names at the top level of the repository. kind: what the model is, for the error message,
+    such as "image encoder". A cached snapshot is used if the hub cannot be reached or HF_HUB_OFFLINE is set. Raises
+    ValueError if there is neither.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -39,7 +38,7 @@ def model_folder(
     try:
         return Path(
             snapshot_download(
-                name, allow_patterns=list(files), ignore_patterns=list(_HIGHEST_LEVEL), etag_timeout=_SECONDS
+                name, allow_patterns=list(files), ignore_patterns=["*/*"], etag_timeout=_SECONDS
             )
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
@@ -47,7 +46,7 @@ def model_folder(
 
 
 def hub_file(repository: str, file: str, *, kind: str) -> Path:
-    """One file of a hub repository, downloaded or from the cache. Raises ValueError with one sentence."""
+    """One file of a hub repository, downloaded or from the cache. Raises ValueError if there is none."""
     path = model_folder(repository, files=(file,), kind=kind) / file
     if not path.is_file():
         raise ValueError(f"the {kind} {repository} has no file {file} in the local cache or on the hub")
@@ -55,9 +54,9 @@ def hub_file(repository: str, file: str, *, kind: str) -> Path:
 
 
 def check_data_set(name: str) -> None:
-    """Raise ValueError, with one sentence, when the hub does not give the data set ``name``.
+    """Raise ValueError if the hub does not provide the data set ``name``.
 
-    A local folder is passed, and so is every name when HF_HUB_OFFLINE is set: then ``datasets`` looks into its cache.
+    Local folders are not checked, and nothing is if HF_HUB_OFFLINE is set: ``datasets`` then uses its cache.
     """
     if Path(name).expanduser().exists() or offline():
         return
@@ -66,16 +65,15 @@ def check_data_set(name: str) -> None:
 
     try:
         HfApi().dataset_info(name, timeout=_SECONDS)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ValueError(_fault(name, "data set", error)) from error
     except Exception as error:
-        if not _is_transport_error(error):
+        expected = isinstance(error, HfHubHTTPError | HFValidationError | OSError)
+        if not expected and not _is_transport_error(error):
             raise
         raise ValueError(_fault(name, "data set", error)) from error
 
 
 def offline() -> bool:
-    """Whether the user has told the hub's client to make no request."""
+    """Whether HF_HUB_OFFLINE forbids requests to the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
@@ -84,7 +82,7 @@ def _may_be_repository(name: str) -> bool:
 
 
 def _is_transport_error(error: BaseException) -> bool:
-    """Errors of the HTTP library, which changes with the hub's client: no address, no route, no answer in time."""
+    """Whether the HTTP library raised it (no address, no route, timeout); the hub's client may use any of these."""
     return type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2", "requests"}
 
 
@@ -96,7 +94,7 @@ def _fault(name: str, kind: str, error: Exception) -> str:
     if isinstance(error, RepositoryNotFoundError):
         return f"the hub has no {kind} {name}, or it is private: check the name, or run hf auth login"
     if isinstance(error, HFValidationError):
-        return f"there is no folder {name}, and it is not a name that the hub could have; check the {kind}'s name"
+        return f"there is no folder {name}, and it is not a valid hub name; check the {kind}'s name"
     if offline():
         return (
             f"the {kind} {name} is not in the local cache, and HF_HUB_OFFLINE is set: "

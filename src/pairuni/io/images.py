@@ -1,7 +1,7 @@
-"""The one opener of images: formats by content, regular files, bounded bytes and pixels, one kind of error.
+"""Loading images: the only place in the package that calls ``PIL.Image.open``.
 
-Every image of the project comes through here, also those of strangers. No format is read that runs programs
-(PostScript) or whose readers are little used.
+Image files may come from anyone: formats are detected by content, sizes are bounded, only regular files are opened,
+and every failure is an ImageError. Formats that run programs (PostScript) or have rarely used decoders are refused.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from pairuni.io.files import read_regular
 from pairuni.io.rgb import flattened, orientation_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""As Pillow calls them; JPEG includes JFIF and MPO, PPM all of Netpbm."""
+"""Pillow's names of the formats that are read; JPEG includes JFIF and MPO, PPM all of Netpbm."""
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-"""What the name of an image ends in, in lower case."""
+"""File name suffixes of images, in lower case."""
 
 MOST_PIXELS = 89_478_485
-"""Pillow's own limit against decompression bombs: a quarter gigabyte of RGB."""
+"""Pillow's limit against decompression bombs: a quarter gigabyte of RGB."""
 
 MOST_BYTES = 1 << 28
-"""Of an image's file: a BMP of MOST_PIXELS."""
+"""Limit for an image file: a BMP of MOST_PIXELS."""
 
 Trait = Literal["transparency", "orientation", "frames"]
-"""What the RGB image of a file leaves out: it is laid over white, turned upright, the first of several frames."""
+"""What conversion to RGB changes: transparency is laid over white, the orientation tag is applied, and only the first
+frame is kept."""
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -64,26 +65,27 @@ _OTHERS = (
     (b"<svg", "an SVG image"),
     (b"<?xml", "an XML file"),
 )
+_WEB_PAGE = "is a web page, not an image; download it again"
 _NO_IMAGES = (
-    (b"<!DOCTYPE", "is a web page, not an image; download it again"),
-    (b"<!doctype", "is a web page, not an image; download it again"),
-    (b"<html", "is a web page, not an image; download it again"),
+    (b"<!DOCTYPE", _WEB_PAGE),
+    (b"<!doctype", _WEB_PAGE),
+    (b"<html", _WEB_PAGE),
     (b"version https://git-lfs", "is a pointer of Git LFS, not an image; run git lfs pull"),
 )
-# such an image is refused in a sentence; silenced once, as no thread can silence a warning for itself alone
+# large images raise TooManyPixels; the filter is set once, because warning filters are not thread-safe
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _MIMES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _LATE_METADATA = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
-"""Marks of an orientation in a PNG, which may stand behind the pixels."""
+"""Chunks of a PNG that hold an orientation and may come after the pixels."""
 _LONGEST_REASON = 120
 
 
 class ImageError(ValueError):
-    """Why an image cannot be used. reason: the end of a sentence that begins with the image's name."""
+    """Why an image cannot be used. reason: a predicate, such as "is missing"; the name of the image precedes it."""
 
     def __init__(self, reason: str, path: Path | str | None = None) -> None:
-        super().__init__(reason, path)  # both, so that it survives pickling
+        super().__init__(reason, path)  # both, so that the error can be pickled
         self.reason, self.path = reason, path
 
     def __str__(self) -> str:
@@ -93,16 +95,15 @@ class ImageError(ValueError):
 
 
 class TooManyPixels(ImageError):
-    """The header promises more pixels than are decoded."""
+    """The header announces more pixels than the limit."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before its pixels are decoded.
+    """What a file says of its image before the pixels are decoded.
 
-    size: width and height of the upright image. mime: MIME type of a file that any reader shows as the image
-    that is trained on (8 bits, RGB or grey, opaque, upright, a single frame); None for every other.
-    alpha: whether pixels may be transparent.
+    size: width and height of the upright image. mime: MIME type if any other reader decodes the file to the same
+    RGB image (8 bits, RGB or grey, opaque, upright, one frame), else None. alpha: pixels may be transparent.
     """
 
     size: tuple[int, int]
@@ -113,15 +114,29 @@ class Header:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in RGB, its header as the file has it, and what the RGB leaves out."""
+    """An RGB image, the header of its file, and what the conversion to RGB changed."""
 
     image: Image.Image
     header: Header
     traits: frozenset[Trait]
 
 
+def load_image(source: Path | bytes, *, near: int | None = None) -> Image.Image:
+    """The upright, opaque 8-bit RGB image of a file or of its bytes, fully decoded.
+
+    near: wanted side in pixels; a JPEG may then be decoded at a fraction of its size. Raises ImageError, which names
+    the file if ``source`` is a path.
+    """
+    if isinstance(source, bytes):
+        return decode(source, near=near).image
+    try:
+        return decode(read_bytes(source), near=near).image
+    except ImageError as error:
+        raise ImageError(error.reason, source) from None
+
+
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes. Raises ImageError (without name) when it is missing, no regular file, or too large."""
+    """The bytes of an image file. Raises ImageError (without path) if missing, not a regular file or too large."""
     try:
         return read_regular(path, most=MOST_BYTES)
     except FileNotFoundError:
@@ -132,22 +147,6 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read ({error})") from None
 
 
-def load_image(path: Path, *, near: int | None = None) -> Image.Image:
-    """The whole RGB image of a file. Raises ImageError naming it.
-
-    near: the image is wanted with sides of about so many pixels, so that a JPEG may be decoded at a fraction.
-    """
-    try:
-        return decode(read_bytes(path), near=near).image
-    except ImageError as error:
-        raise ImageError(error.reason, path) from None
-
-
-def decode_image(data: bytes) -> Image.Image:
-    """The whole RGB image. Raises ImageError as ``decode`` does."""
-    return decode(data).image
-
-
 def decode(
     data: bytes,
     *,
@@ -155,23 +154,22 @@ def decode(
     most_pixels: int = MOST_PIXELS,
     near: int | None = None,
 ) -> Decoded:
-    """The whole image as ``as_rgb`` makes it.
+    """Decode an image file and convert it as ``as_rgb`` does.
 
-    Raises ImageError (without name) when the bytes are no image of ``formats``, are cut off or damaged, and
-    TooManyPixels when they promise more than ``most_pixels``: that is read from the header, before anything is
-    decoded.
+    Raises ImageError (without path) for bytes that are truncated, damaged or not in one of ``formats``, and
+    TooManyPixels, before decoding, if the header announces more than ``most_pixels``.
     """
     with _opened(data, formats, most_pixels) as opened:
         if opened.format == "PNG":
-            opened.load()  # the orientation may stand behind the pixels
+            opened.load()  # the orientation may come after the pixels
         orientation = orientation_of(opened)
         header = _header(opened, data, orientation)
         if near is not None:
             opened.draft("RGB", (near, near))
-        # Pillow turns a TIFF itself
+        # Pillow applies the orientation of a TIFF itself
         image, transparent = flattened(opened, orientation=1 if opened.format == "TIFF" else orientation)
         if image is opened:
-            # WebP's and AVIF's readers keep their canvases; a profile or tag of the file describes other pixels
+            # the readers of WebP and AVIF keep their canvases; profiles and tags no longer apply to the pixels
             image = opened.copy() if opened.format in ("WEBP", "AVIF") else image
             image.info = {}
         over_white: frozenset[Trait] = frozenset({"transparency"} if transparent else ())
@@ -179,7 +177,7 @@ def decode(
 
 
 def read_header(data: bytes) -> Header:
-    """What the file says of its image. Raises ImageError (without name); that the pixels are whole is not checked."""
+    """The header of an image file; the pixels are not checked. Raises ImageError (without path)."""
     with _opened(data, FORMATS, MOST_PIXELS) as opened:
         if opened.format == "PNG" and any(mark in data for mark in _LATE_METADATA):
             opened.load()
@@ -187,13 +185,13 @@ def read_header(data: bytes) -> Header:
 
 
 def traits_of(data: bytes) -> frozenset[Trait]:
-    """What the RGB image of a file leaves out; decoded only where the header does not tell. Raises ImageError."""
+    """The traits of an image file, which is decoded only if the header does not tell. Raises ImageError."""
     header = read_header(data)
     return decode(data).traits if header.alpha else header.traits
 
 
 def suffix_of(data: bytes) -> str | None:
-    """The suffix that an image's first bytes call for; None for what begins as no image."""
+    """The file name suffix for an image's first bytes; None if they are not those of an image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
@@ -203,7 +201,7 @@ def suffix_of(data: bytes) -> str | None:
 
 @contextmanager
 def _opened(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Pillow's image with its pixels still to decode; what its plug-ins raise here or in the block is ImageError."""
+    """The image before decoding. Errors of Pillow's plug-ins, here or in the block, become ImageError."""
     try:
         image = Image.open(BytesIO(data), formats=_readable(formats))
         width, height = image.size
@@ -218,7 +216,7 @@ def _opened(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Iterator
         ) from None
     except Image.UnidentifiedImageError:
         raise ImageError(_unreadable(data)) from None
-    except Exception as error:  # whatever the plug-in of a format raises, down to SyntaxError and KeyError
+    except Exception as error:  # plug-ins raise anything, even SyntaxError and KeyError
         reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
         raise ImageError(f"cannot be decoded ({reason})") from None
 
@@ -238,7 +236,7 @@ def _unreadable(data: bytes) -> str:
 
 @cache
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that this Pillow has a reader for: a name without one is an error to it."""
+    """The formats that this build of Pillow can read; it raises for the names of others."""
     Image.init()
     return tuple(name for name in formats if name in Image.OPEN)
 
@@ -247,14 +245,13 @@ def _header(opened: ImageFile.ImageFile, data: bytes, orientation: int) -> Heade
     traits = set[Trait]()
     width, height = opened.size
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
-        traits.add("frames")  # further images of an MPO are its depth or the other eye's
+        traits.add("frames")  # further images of an MPO are a depth map or the other eye of a stereo pair
     if orientation != 1:
         traits.add("orientation")
-    if orientation >= 5 and opened.format != "TIFF":  # whose size is that of the upright image
+    if orientation >= 5 and opened.format != "TIFF":  # the size of a TIFF is that of the upright image
         width, height = height, width
     alpha = opened.has_transparency_data
     deep = opened.format == "PNG" and data[24] > 8
     plain = opened.mode in ("RGB", "L") and not (traits or alpha or deep)
-    return Header(
-        (width, height), _MIMES.get(opened.format or "") if plain else None, alpha, frozenset(traits)
-    )
+    mime = _MIMES.get(opened.format or "") if plain else None
+    return Header((width, height), mime, alpha, frozenset(traits))

@@ -1,8 +1,8 @@
-"""One process at a time in a folder that a command writes to.
+"""Locks: only one process at a time writes to a folder.
 
-The lock is an ``flock`` on a file, which the kernel frees however the process ends. The file says who holds it, for
-the sentence that refuses a second process. On a network file system ``flock`` may not reach other machines, and some
-file systems have none; there the file's content decides.
+A lock is an ``flock`` on a file, which the kernel releases however the process ends. The file names its holder for
+the error message of a second process. On a network file system ``flock`` may not reach other machines, and some file
+systems do not support it; there the content of the file decides.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ from pathlib import Path
 from typing import Any
 
 LOCK = ".pairuni.lock"
-"""The lock's name in the folder that it guards."""
+"""Name of the lock file in the folder that it guards."""
 
 _NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "fuse",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "9p",
-    "afs",
-    "virtiofs",
-    "glusterfs",
+    *("nfs", "cifs", "smb", "fuse", "lustre", "gpfs"),
+    *("beegfs", "ceph", "9p", "afs", "virtiofs", "glusterfs"),
 )
+"""Prefixes of the types of network file systems."""
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_ADVICE = "wait for its end, or give another folder"
 _held: set[int] = set()
 
 
 class FolderInUse(ValueError):
-    """Another process writes to the folder; names its id, machine and command."""
+    """Another process writes to the folder; the message names its id, machine and command."""
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file ``path``, then hold it; a dead process releases it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
 def folder_lock(folder: Path, command: str, *, rank: int = 0) -> Iterator[None]:
-    """Hold ``folder``, which is made if need be, for a command; the file is removed at the end.
+    """Lock ``folder``, creating it if needed, for a command; the lock file is removed at the end.
 
-    rank: processes that share one command's work hold a lock each, by rank. Raises FolderInUse when another process
-    holds the same lock. What a process that died left behind is taken over.
+    rank: processes that share the work of one command hold one lock each, by rank. A lock that a dead process left
+    is taken over. Raises FolderInUse when another process holds the lock.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,13 +59,13 @@ def folder_lock(folder: Path, command: str, *, rank: int = 0) -> Iterator[None]:
             yield
     finally:
         if made:
-            with suppress(OSError):  # a command that wrote nothing leaves no empty folder
+            with suppress(OSError):  # remove the folder only if the command wrote nothing
                 folder.rmdir()
 
 
 @contextmanager
 def target_lock(target: Path, command: str, *, rank: int = 0) -> Iterator[None]:
-    """Hold a file or folder that is written as a whole, by a lock beside it. Otherwise as ``folder_lock``."""
+    """Lock a file or folder that is replaced atomically, by a lock file next to it. Otherwise as ``folder_lock``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.with_name(f".{target.name}.lock{_suffix(rank)}"), target, command):
         yield
@@ -82,7 +83,7 @@ def _locked(path: Path, what: Path, command: str) -> Iterator[None]:
         _describe(descriptor, command)
         yield
     finally:
-        # removed while it is held, so that a waiting process notices that the file is gone
+        # unlinked while held, so that a process that waits for it notices
         path.unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)
@@ -90,9 +91,8 @@ def _locked(path: Path, what: Path, command: str) -> Iterator[None]:
 
 def _acquire(path: Path, what: Path) -> int:
     while True:
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ValueError(f"{path} is not a regular file, so it cannot be a lock; remove it")
@@ -108,11 +108,10 @@ def _acquire(path: Path, what: Path) -> int:
 def _take(descriptor: int, path: Path, what: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(descriptor, wait=True)
+        raise FolderInUse(f"{what} is in use by {_named(holder)}; {_ADVICE}") from None
     except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise FolderInUse(
-                f"{what} is in use by {_named(_holder(descriptor, wait=True))}; {_ADVICE}"
-            ) from None
         if error.errno not in _NO_FLOCK:
             raise
         holder = _holder(descriptor)
@@ -122,9 +121,6 @@ def _take(descriptor: int, path: Path, what: Path) -> None:
     holder = _holder(descriptor)
     if holder and _elsewhere(holder) and _on_network(path):
         raise FolderInUse(_unsure(what, path, holder))
-
-
-_ADVICE = "wait for its end, or give another folder"
 
 
 def _unsure(what: Path, path: Path, holder: Mapping[str, Any]) -> str:
@@ -145,7 +141,7 @@ def _describe(descriptor: int, command: str) -> None:
 
 
 def _holder(descriptor: int, *, wait: bool = False) -> dict[str, Any]:
-    """What the file says; empty when it says nothing. wait: its holder may be about to write it."""
+    """What the lock file says of its holder, empty if nothing. wait: the holder may be about to write it."""
     for _ in range(20 if wait else 1):
         try:
             found = json.loads(os.pread(descriptor, 4096, 0))
@@ -168,14 +164,14 @@ def _named(holder: Mapping[str, Any]) -> str:
 
 
 def _elsewhere(holder: Mapping[str, Any]) -> bool:
-    """Whether another running kernel wrote it. Containers of one machine share theirs, whatever they are called."""
+    """Whether another machine wrote it. Containers on one machine share its boot id, whatever their host names."""
     if holder.get("boot") and _boot():
         return holder["boot"] != _boot() and holder.get("host") != socket.gethostname()
     return holder.get("host") != socket.gethostname()
 
 
 def _alive(holder: Mapping[str, Any]) -> bool:
-    """Whether that process of this machine still runs: a process id that is used again started at another time."""
+    """Whether that process of this machine still runs; a reused process id has another start time."""
     pid = holder.get("pid")
     if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31 or pid == os.getpid():
         return False
@@ -186,12 +182,12 @@ def _alive(holder: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it runs, as somebody else
+        pass  # it runs as another user
     return holder.get("started") in (None, _started(pid))
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks since the machine did; None where /proc does not tell."""
+    """Start time of a process in clock ticks since boot; None without /proc."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -206,7 +202,7 @@ def _boot() -> str:
 
 
 def _on_network(path: Path) -> bool:
-    """Whether other machines may see the file system without seeing its locks."""
+    """Whether the file system may be shared with machines that do not see its locks."""
     try:
         device = os.stat(path).st_dev
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -225,11 +221,11 @@ def _same_file(descriptor: int, path: Path) -> bool:
     return (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)
 
 
-def _forget() -> None:
+def _close_inherited() -> None:
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-# a forked child would keep the lock after its parent was killed
-os.register_at_fork(after_in_child=_forget)
+# a forked child would otherwise keep the lock after its parent was killed
+os.register_at_fork(after_in_child=_close_inherited)

@@ -1,4 +1,4 @@
-"""Parquet files that others wrote, a few rows at a time; whatever is wrong with one is a ValueError that names it."""
+"""Parquet files from any source, read in batches; every failure is a ValueError that names the file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ROWS = 8192
 def read_batches(
     path: Path, *, rows: int = ROWS, columns: Sequence[str] | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows as Python values, at most ``rows`` at a time. columns: paths of leaves to read, all if None.
+    """Rows as Python values, at most ``rows`` at a time. columns: paths of the leaves to read, all if None.
 
-    Raises ValueError when the file is damaged, lacks a column, or holds what Python cannot: text that is not
-    UTF-8, a date beyond the year 9999.
+    Raises ValueError if the file is damaged, lacks a column, or holds a value without a Python equivalent, such as
+    text that is not UTF-8 or a date after the year 9999.
     """
     import pyarrow.parquet as pq
 
@@ -43,4 +43,4 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is not a whole parquet file ({reason})") from None
+        raise ValueError(f"{path} is not a valid parquet file ({reason})") from None

@@ -1,4 +1,4 @@
-"""Paths of images that a data set names: they stay in its folder, and what is written is an image's name."""
+"""Checks of the image paths in a data set: they must stay in its folder, and written files must be images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pairuni.io.images import IMAGE_SUFFIXES
 
 
 def path_fault(folder: Path, image_path: str) -> str | None:
-    """Why a data set in ``folder`` must not name ``image_path``: it is absolute, or leaves the folder, by a link too.
+    """Why a data set in ``folder`` must not name ``image_path``: it is absolute or leaves the folder, also by a link.
 
-    A snapshot in the hub's cache is a folder of links into the blobs beside it; these are not outside.
+    The files of a snapshot in the hub's cache are links to ``blobs``; these count as inside.
     """
     fault = spelling_fault(image_path)
     if fault is not None:
@@ -27,9 +27,9 @@ def path_fault(folder: Path, image_path: str) -> str | None:
 
 
 def link_fault(path: Path, folder: Path) -> str | None:
-    """Why a file of the data in ``folder``, which its user named, must not be followed: it is a link out of it.
+    """Why a file of the raw data in ``folder`` must not be opened: it is a link out of the folder.
 
-    The folders on the way may be links. The blobs of a hub snapshot are not outside of it.
+    Its parent folders may be links. The blobs of a hub snapshot count as inside.
     """
     try:
         if not path.is_symlink():
@@ -43,21 +43,23 @@ def link_fault(path: Path, folder: Path) -> str | None:
 
 
 def written_name_fault(image_path: str) -> str | None:
-    """Why a file of this name is neither written nor packed: it is hidden, or does not end as an image does."""
+    """Why a file of this name is neither written nor packed: it is hidden or not named like an image."""
     path = PurePosixPath(image_path)
     if any(part.startswith(".") for part in path.parts):
-        return "holds a name that begins with a dot; such files are neither written nor packed"
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return "does not end as an image does (.png, .jpg, ...); such files are neither written nor packed"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in image_path):
-        return "holds a control character; such files are neither written nor packed"
-    return None
+        fault = "contains a name that begins with a dot"
+    elif path.suffix.lower() not in IMAGE_SUFFIXES:
+        fault = "does not end in an image suffix (.png, .jpg, ...)"
+    elif any(unicodedata.category(character) in ("Cc", "Cs") for character in image_path):
+        fault = "contains a control character"
+    else:
+        return None
+    return f"{fault}; such files are neither written nor packed"
 
 
 def spelling_fault(image_path: str) -> str | None:
-    """Why no file can have this path."""
+    """Why no file can have this path; None if one can."""
     if "\0" in image_path:
-        return "holds a NUL character"
+        return "contains a NUL character"
     try:
         image_path.encode()
     except UnicodeEncodeError:
@@ -66,13 +68,13 @@ def spelling_fault(image_path: str) -> str | None:
 
 
 def is_absolute(image_path: str) -> bool:
-    """Whether a path begins at a root or a drive, of this system or of Windows."""
+    """Whether a path begins with a root or a drive, in the notation of POSIX or of Windows."""
     windows = PureWindowsPath(image_path)
     return PurePosixPath(image_path).is_absolute() or bool(windows.drive or windows.root)
 
 
 def is_inside(real: Path, folder: Path) -> bool:
-    """Whether a path without links lies in ``folder``, or in the blobs of the hub snapshot that ``folder`` is in."""
+    """Whether a resolved path lies in ``folder``, or in the blobs of the hub snapshot that contains ``folder``."""
     if real.is_relative_to(folder.resolve()):
         return True
     blobs = _blobs_of(folder)
@@ -81,8 +83,9 @@ def is_inside(real: Path, folder: Path) -> bool:
 
 def _blobs_of(folder: Path) -> Path | None:
     """CACHE/datasets--OWNER--NAME/blobs for a folder in or below CACHE/datasets--OWNER--NAME/snapshots/REVISION."""
-    for whole in (Path(os.path.abspath(folder)), folder.resolve()):
-        for place in (whole, *whole.parents):
-            if place.parent.name == "snapshots" and (place.parent.parent / "blobs").is_dir():
-                return (place.parent.parent / "blobs").resolve()
+    for given in (Path(os.path.abspath(folder)), folder.resolve()):
+        for parent in (given, *given.parents):
+            blobs = parent.parent.parent / "blobs"
+            if parent.parent.name == "snapshots" and blobs.is_dir():
+                return blobs.resolve()
     return None

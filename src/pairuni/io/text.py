@@ -1,6 +1,6 @@
-"""Text and JSON that others wrote: what cannot be read is one ValueError that begins with where it stands.
+"""Text and JSON files from any source; every failure is a ValueError that begins with the file and line.
 
-Lines end at "\\n" alone: a line separator inside a JSON string (U+2028, U+0085) does not end its line.
+Only "\\n" ends a line: Unicode separators inside a JSON string (U+2028, U+0085) do not.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, NoReturn
 from pairuni.io.files import read_regular
 
 MOST_BYTES = 8 << 30
-"""Of a file that is read as a whole; a larger one is none of ours."""
+"""Limit for a file that is read at once."""
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark.
 
-    Raises OSError when it is missing or not a regular file, and ValueError naming it when it is not UTF-8.
+    Raises OSError if it is missing or not a regular file, and ValueError naming it if it is not UTF-8.
     """
     return decode_text(_read_bytes(path), str(path))
 
 
 def decode_text(data: bytes, where: str = "") -> str:
-    """UTF-8 bytes as text, without a byte order mark. Raises ValueError that begins with ``where``."""
+    """UTF-8 bytes as text, without a byte order mark. Raises ValueError, which begins with ``where``."""
     try:
         return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -33,27 +33,27 @@ def decode_text(data: bytes, where: str = "") -> str:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line of a UTF-8 file that is not blank. Raises as ``read_text`` does."""
+    """(number from 1, text) of each line of a UTF-8 file that is not blank. Raises as ``read_text`` does."""
     for number, line in enumerate(_read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             yield number, decode_text(line, f"{path}, line {number}").removesuffix("\r")
 
 
 def parse_json(text: str | bytes, where: str = "", *, finite: bool = False) -> Any:
-    """The value of a JSON text. Raises ValueError that begins with ``where``.
+    """The value of a JSON text. Raises ValueError, which begins with ``where``.
 
-    finite: refuse NaN and the infinities, which Python's reader takes and JSON does not have.
+    finite: refuse NaN and infinities, which Python's parser accepts although JSON does not have them.
     """
     if isinstance(text, bytes):
         text = decode_text(text, where)
     try:
         return json.loads(text, parse_constant=_refuse if finite else None)
     except json.JSONDecodeError as error:
-        raise _fault(where, f"is not whole JSON ({error.msg} at {_place(error)})") from None
+        raise _fault(where, f"is not valid JSON ({error.msg} at {_place(error)})") from None
     except RecursionError:
-        raise _fault(where, "is not JSON that can be read (nested too deeply)") from None
-    except ValueError as error:  # a number of thousands of digits, or a constant that JSON does not have
-        raise _fault(where, f"is not JSON that can be read ({error})") from None
+        raise _fault(where, "is not readable JSON (nested too deeply)") from None
+    except ValueError as error:  # a number with thousands of digits, or NaN
+        raise _fault(where, f"is not readable JSON ({error})") from None
 
 
 def read_json(path: Path, *, finite: bool = False) -> Any:
@@ -62,7 +62,7 @@ def read_json(path: Path, *, finite: bool = False) -> Any:
 
 
 def json_lines(path: Path, *, finite: bool = False) -> Iterator[tuple[int, Any]]:
-    """Number and value of each line of a JSON Lines file, blank lines left out. Raises, naming file and line."""
+    """(number, value) of each line of a JSON Lines file that is not blank. Raises, naming file and line."""
     for number, line in text_lines(path):
         yield number, parse_json(line, f"{path}, line {number}", finite=finite)
 

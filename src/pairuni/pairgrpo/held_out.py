@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from pairuni.config import RolloutSettings
-from pairuni.io.files import replacing, write_text
+from pairuni.io.files import atomic_write, write_text
 from pairuni.pairgrpo.rollout import TASKS, Rewards, Task, load_pair_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation, UGPair
@@ -148,5 +148,5 @@ class HeldOutPairs:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    with replacing(path) as aside:
+    with atomic_write(path) as aside:
         picture.save(aside, format="PNG")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.config import RolloutSettings
-from pairuni.io.images import ImageError, decode_image, read_bytes, read_header
+from pairuni.io.images import ImageError, decode, read_bytes, read_header
 from pairuni.placeholders import placeholder_fault
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
@@ -132,7 +132,7 @@ def _look(job: tuple[Path, bool]) -> tuple[str, str | None]:
         data = read_bytes(path)
         content = hashlib.sha256(data).hexdigest()
         if whole or not _ends(data):
-            decode_image(data)
+            decode(data)
         else:
             read_header(data)
     except ImageError as error:

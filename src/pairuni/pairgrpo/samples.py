@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.pairgrpo.rollout import RolloutBatch, Task
 from pairuni.training.tracking import MetricsLog
 
@@ -26,7 +26,7 @@ def save_samples(folder: Path, batch: RolloutBatch, *, step: int, pairs: int = 4
         drawn = []
         for rollout, (picture, earned) in enumerate(drawings[index]):
             file = pictures / f"{index}-{rollout}.png"
-            with replacing(file) as aside:
+            with atomic_write(file) as aside:
                 picture.save(aside, format="PNG")
             drawn.append({"image": str(file.relative_to(folder)), **earned})
         log.append(

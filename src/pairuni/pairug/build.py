@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.config import PairsSettings
-from pairuni.io.files import replacing, write_text
+from pairuni.io.files import atomic_write, write_text
 from pairuni.io.images import Trait
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.completion import Annotator, CompletionReport, Dropped, complete, report_of
@@ -318,7 +318,7 @@ def _write(
     if usage is not None:
         stats["completion"] = {**usage.to_json(), "prompts": PROMPTS_DIGEST}
     with (
-        replacing(settings.out / "quadruples.jsonl") as aside,
+        atomic_write(settings.out / "quadruples.jsonl") as aside,
         aside.open("w", encoding="utf-8") as lines,
     ):
         lines.writelines(map(dump_line, quadruples))

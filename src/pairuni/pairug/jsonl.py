@@ -1,4 +1,4 @@
-"""JSON Lines in, records out: every fault is named by file, line, field and reason."""
+"""JSON Lines and records: every problem names file, line, field and reason."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one line (row of a parquet file); ``field`` is empty when it is the whole line.
+    """What is wrong with one line (row of a parquet file). field: empty if it concerns the line itself.
 
-    member: the entry of an archive or array, or the file of a folder, where lines do not count.
+    member: the entry of an archive, array or folder, for inputs without line numbers.
     """
 
     file: Path
@@ -54,10 +54,7 @@ class Problem:
 
 
 def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """Each line's number and its JSON object, or why it is none. Empty lines are passed over.
-
-    Raises FileNotFoundError when there is no such file.
-    """
+    """(line number, JSON object or problem) of each line that is not blank. Raises FileNotFoundError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     with path.open("rb") as lines:
@@ -68,7 +65,7 @@ def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
 
 
 def parse_object(data: bytes, *, finite: bool = False) -> dict[str, Any] | str:
-    """The JSON object that ``data`` is, or why it is none. finite: refuse NaN and the infinities."""
+    """The JSON object in ``data``, or why it is none. finite: refuse NaN and infinities."""
     try:
         values = parse_json(data, finite=finite)
     except ValueError as error:
@@ -77,7 +74,7 @@ def parse_object(data: bytes, *, finite: bool = False) -> dict[str, Any] | str:
 
 
 def validate(path: Path, number: int, values: dict[str, Any], kind: type[R]) -> R | list[Problem]:
-    """The record that ``values`` of one line make, or everything that is wrong with them."""
+    """The record made of the ``values`` of one line, or everything that is wrong with them."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -88,7 +85,7 @@ def validate(path: Path, number: int, values: dict[str, Any], kind: type[R]) -> 
 
 
 def raise_first(problems: list[Problem]) -> None:
-    """Raise ValueError for the first problem, saying how many more there are; nothing when there is none."""
+    """Raise ValueError for the first problem, if any, with the number of further problems."""
     if problems:
         rest = len(problems) - 1
         more = f" (and {rest} more problem{'s' if rest > 1 else ''})" if rest else ""
@@ -96,12 +93,12 @@ def raise_first(problems: list[Problem]) -> None:
 
 
 def dump_line(record: Record) -> str:
-    """A record as one line of JSON, unknown keys included. Raises ValueError for what JSON cannot hold."""
+    """A record as one line of JSON, unknown keys included. Raises ValueError for values that JSON cannot hold."""
     return dump(record.model_dump()) + "\n"
 
 
 def dump(values: Any) -> str:
-    """``values`` as standard JSON in one line. Raises ValueError for NaN, infinities and foreign objects."""
+    """``values`` as one line of standard JSON. Raises ValueError for NaN, infinities and other objects."""
     try:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False)
         text.encode()
@@ -111,7 +108,7 @@ def dump(values: Any) -> str:
 
 
 def dump_lines(rows: Iterable[Any]) -> str:
-    """Plain rows as JSON Lines."""
+    """Rows as JSON Lines."""
     return "".join(dump(row) + "\n" for row in rows)
 
 

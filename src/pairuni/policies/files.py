@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.io import text
-from pairuni.io.files import replacing_folder
+from pairuni.io.files import atomic_folder
 
 MAX_JSON_BYTES = 256 << 20
 """The largest JSON file that is read; Janus's largest, tokenizer.json, takes 5 MB."""
@@ -19,7 +19,7 @@ def written_aside(folder: Path) -> AbstractContextManager[Path]:
 
     In a folder that exists other files stay, but for weights that the new index does not name.
     """
-    return replacing_folder(folder, keep_all_but="model*.safetensors*")
+    return atomic_folder(folder, keep_all_but="model*.safetensors*")
 
 
 def read_json(path: Path) -> dict[str, Any]:

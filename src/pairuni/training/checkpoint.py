@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pairuni.io.files import remove_folder, replacing_folder
+from pairuni.io.files import atomic_folder, remove_folder
 
 logger = logging.getLogger("pairuni")
 
@@ -157,7 +157,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     Raises CheckpointError in one sentence when the disk is full or refuses.
     """
     try:
-        with replacing_folder(target) as aside:
+        with atomic_folder(target) as aside:
             write(aside)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_reason(target, error)) from error

@@ -13,7 +13,7 @@ from pairuni.chat.dialect import Dialect, Refusal
 from pairuni.chat.quoting import one_line
 from pairuni.chat.request import AskingFailed
 from pairuni.config import CompletionSettings
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.costs import Budget, CompletionPaused
@@ -152,7 +152,7 @@ class BatchFiles:
         while rest:
             number += 1
             path = self.folder / f"requests-{number:03d}.jsonl"
-            with replacing(path) as aside, aside.open("wb") as file:
+            with atomic_write(path) as aside, aside.open("wb") as file:
                 count = size = 0
                 while rest and count < MOST_REQUESTS:
                     request = rest[-1]

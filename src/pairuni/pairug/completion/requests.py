@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from pairuni.io.images import decode, decode_image, read_bytes, read_header
+from pairuni.io.images import decode, read_bytes, read_header
 
 _CHARACTERS_PER_TOKEN = 4
 _PIXELS_PER_TOKEN = 28 * 28
@@ -53,7 +53,7 @@ class Picture:
 
     def load(self) -> Image.Image:
         """The RGB image, scaled down. Raises ImageError."""
-        return self._scaled(decode_image(read_bytes(self.path)))
+        return self._scaled(decode(read_bytes(self.path)).image)
 
     def encoded(self) -> tuple[str, bytes]:
         """(MIME type, bytes) to send: the file itself where it is small enough and every reader makes the image of

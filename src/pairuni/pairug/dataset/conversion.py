@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, decode, read_bytes
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.parquet import SIDES, is_embedded, iter_rows
@@ -79,7 +79,7 @@ def _place(source: Path, path: Path, data: bytes) -> None:
         if _read(path) != data:
             raise ValueError(f"{path} is in the way: another file of this name; choose an empty folder")
         return
-    with replacing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(data)
 
 

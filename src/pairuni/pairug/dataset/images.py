@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pairuni.io.images import ImageError, Trait, decode, decode_image, read_bytes
+from pairuni.io.images import ImageError, Trait, decode, read_bytes
 from pairuni.io.paths import path_fault
-
-__all__ = ["ImageError", "counted", "decode_image", "described", "image_fault"]
 
 _MEANINGS: dict[Trait, str] = {
     "transparency": "transparent parts, under which white is laid",
@@ -42,7 +40,7 @@ def counted(traits: Iterable[Iterable[Trait]]) -> dict[Trait, int]:
 def described(counts: Mapping[Trait, int]) -> list[str]:
     """A sentence for each trait that occurs."""
     return [
-        f"{count:,} {'picture has' if count == 1 else 'pictures have'} {_MEANINGS[trait]}"
+        f"{count:,} {'image has' if count == 1 else 'images have'} {_MEANINGS[trait]}"
         for trait in _MEANINGS
         if (count := counts.get(trait, 0))
     ]

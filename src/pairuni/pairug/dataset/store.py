@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, Trait, decode
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.images import image_fault
@@ -106,11 +106,11 @@ def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = Non
     """
     checked = _checked(path, pairs, path.parent if embed is None else embed)
     if _is_parquet(path):
-        with replacing(path) as aside:
+        with atomic_write(path) as aside:
             write_rows(aside, checked, embed)
     else:
         assert embed is None, "JSON Lines hold no images"
-        with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
+        with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(dump_line(pair) for pair in checked)
 
 

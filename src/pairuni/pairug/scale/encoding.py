@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pairuni.config import PairsSettings
 from pairuni.distributed.shares import Share
-from pairuni.io.files import exclusive
+from pairuni.io.locks import exclusive_lock
 from pairuni.pairug.raw_data import read_raw
 from pairuni.pairug.selection.features import Encoder, encode_share, images_of_share
 
@@ -33,7 +33,7 @@ def encode_raw(
     since the last call and the share's total. Raises what ``read_raw`` raises.
     """
     cache = settings.out / "cache"
-    with exclusive(cache / "reading.lock"):
+    with exclusive_lock(cache / "reading.lock"):
         raw = read_raw(settings, settings.out / "images", cache)
     paths = [sample.image_path for sample in raw.samples]
     total = images_of_share(len(paths), share.rank, share.world_size)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairuni.io.files import replacing, write_text
+from pairuni.io.files import atomic_write, write_text
 from pairuni.pairug.dataset.card import read_stats, write_card
 from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.pairug.dataset.store import read_pairs, read_quadruples, write_pairs
@@ -37,9 +37,9 @@ def join_parts(out: Path) -> int:
     pairs = RecordFile(out / "cache", UGPair)
     for folder in folders:
         pairs.extend(_moved(pair, folder.relative_to(out)) for pair in read_pairs(folder / PAIRS))
-    with replacing(out / "quadruples.jsonl") as aside, aside.open("w", encoding="utf-8") as lines:
+    with atomic_write(out / "quadruples.jsonl") as aside, aside.open("w", encoding="utf-8") as lines:
         lines.writelines(map(dump_line, _quadruples(folders, out)))
-    with replacing(out / "dropped.jsonl") as aside, aside.open("w", encoding="utf-8") as lines:
+    with atomic_write(out / "dropped.jsonl") as aside, aside.open("w", encoding="utf-8") as lines:
         for folder in (out / PARTS, *folders):
             if (folder / "dropped.jsonl").is_file():
                 lines.write((folder / "dropped.jsonl").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairuni.config import PairsSettings, to_toml
-from pairuni.io.files import replacing_folder, write_text
+from pairuni.io.files import atomic_folder, write_text
 from pairuni.pairug.completion.conversation import Sample, origin_of
 from pairuni.pairug.jsonl import dump
 from pairuni.pairug.raw_data import read_raw
@@ -59,7 +59,7 @@ def split_raw(
     blocks = _Blocks(raw.samples, encoder, settings.batch_size, cache / "features")
     blocks.encode(advance)
     centres = _shared(blocks, _centres(blocks, parts, settings.seed))
-    with replacing_folder(target) as aside:
+    with atomic_folder(target) as aside:
         writer = _Writer(aside, len(centres), blocks.behaviour)
         for number in range(len(blocks)):
             samples, encoded = blocks.samples(number), blocks.features(number)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pairuni.io.files import replacing
+from pairuni.io.files import atomic_write
 
 _KEYS = ".keys.npy"
 
@@ -52,9 +52,9 @@ class FeatureCache:
             self._index(name, keys, rows)
             return
         path = self.folder / f"{name}.npy"
-        with replacing(path) as aside, aside.open("wb") as file:
+        with atomic_write(path) as aside, aside.open("wb") as file:
             np.save(file, rows.astype(np.float32), allow_pickle=False)
-        with replacing(path.with_name(name + _KEYS)) as aside, aside.open("wb") as file:
+        with atomic_write(path.with_name(name + _KEYS)) as aside, aside.open("wb") as file:
             np.save(file, np.array(keys, dtype=np.bytes_), allow_pickle=False)
         self._index(name, keys, path)
 

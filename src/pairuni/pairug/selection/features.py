@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from pairuni.io.images import ImageError, Trait, decode, decode_image, read_bytes, traits_of
+from pairuni.io.images import ImageError, Trait, decode, read_bytes, traits_of
 from pairuni.pairug.selection.feature_cache import FeatureCache
 
 Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
@@ -246,7 +246,7 @@ def _encode_batch(
 ) -> None:
     """Into ``fresh``, and empty the batch. One of which all is kept is not encoded; of others, all is."""
     if not all(digest in rows for digest in batch):
-        images = [decode_image(read_bytes(one)) if isinstance(one, Path) else one for one in batch.values()]
+        images = [decode(read_bytes(one)).image if isinstance(one, Path) else one for one in batch.values()]
         fresh.update(zip(batch, _encode(images, encoder), strict=True))
     batch.clear()
 
@@ -274,7 +274,7 @@ def _lying_and_transparent() -> Image.Image:
     exif[ExifTags.Base.Orientation] = 6
     file = BytesIO()
     picture.save(file, "PNG", exif=exif)
-    return decode_image(file.getvalue())
+    return decode(file.getvalue()).image
 
 
 def _has_direction(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -127,7 +127,7 @@ def _array(path: Path) -> Rows:
                     values, end = decoder.raw_decode(text, start)
                 except json.JSONDecodeError as error:
                     if ended or len(text) - start > _LONGEST:
-                        yield Problem(path, 0, "", f"is not whole JSON ({error.msg})", f"entry {number + 1}")
+                        yield Problem(path, 0, "", f"is not valid JSON ({error.msg})", f"entry {number + 1}")
                         return
                     more = file.read(max(_CHUNK, len(text) - start))
                     text, start, ended = text[start:] + more, 0, not more
@@ -141,7 +141,7 @@ def _array(path: Path) -> Rows:
         except UnicodeDecodeError:
             yield Problem(path, 0, "", "is not UTF-8 text", f"after entry {number}")
         except (ValueError, RecursionError) as error:
-            yield Problem(path, 0, "", f"is not JSON that can be read ({error})", f"entry {number + 1}")
+            yield Problem(path, 0, "", f"is not readable JSON ({error})", f"entry {number + 1}")
 
 
 def _skip(text: str, start: int) -> int:

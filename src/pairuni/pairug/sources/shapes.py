@@ -69,7 +69,7 @@ def only_image(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     if len(value) != 1:
-        raise LeftOut("more than one picture" if value else "no picture")
+        raise LeftOut("more than one image" if value else "no image")
     return value[0]
 
 
@@ -125,7 +125,7 @@ def _conversation(
     pictures = _images(row.values, turns)
     rest = {name: value for name, value in row.values.items() if name not in used}
     if "image_path" not in named and not _has_image({**rest, **pictures}):
-        raise LeftOut("no picture")
+        raise LeftOut("no image")
     return replace(row, values={**rest, **pictures, **new}, notes=_notes(turns, spoken[first + 1 :]))
 
 

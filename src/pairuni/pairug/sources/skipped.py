@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 _NOT_READ = {
-    "pictures": "apng heic heif svg svgz psd ai eps ps jp2 j2k jpx jxl ico icns tga dds exr hdr pcx qoi xcf "
+    "images": "apng heic heif svg svgz psd ai eps ps jp2 j2k jpx jxl ico icns tga dds exr hdr pcx qoi xcf "
     "dng cr2 cr3 nef arw orf rw2 raf raw",
-    "films": "mp4 m4v mov avi mkv webm gifv mpg mpeg",
+    "videos": "mp4 m4v mov avi mkv webm gifv mpg mpeg",
     "data files": "jsonl ndjson csv tsv parquet arrow",
     "arrays": "npy npz pt pth pkl pickle safetensors mat h5 hdf5",
 }

@@ -34,7 +34,7 @@ def parquet_rows(path: Path) -> Rows:
                     number += 1
                     yield Row(path, values, number, tag=path.stem)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"is not a whole parquet file ({_first_line(error)})"
+        reason = f"is not a valid parquet file ({_first_line(error)})"
         yield Problem(path, 0, "", reason, f"after row {number}" if number else "")
 
 
