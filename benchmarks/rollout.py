@@ -83,7 +83,7 @@ def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[i
         ],
         "peers-batched": lambda _: peers_rollout(policy, batch.prompts, **how),
         "transformers": lambda _: transformers_rollout(policy, batch.prompts, **how),
-        OURS: lambda seed: policy.sample_images(**vars(drawing(batch, settings, seed))),
+        OURS: lambda seed: policy.sample_images(drawing(batch, settings, seed)),
         JOINT: lambda seed: joint_rollout(policy, batch, settings, seed),
     }
     return {name: work for name, work in every.items() if name not in settings.skip}

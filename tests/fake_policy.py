@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pairuni.policies.policy import (
+    ImageSampling,
     ImageTrajectory,
-    LogProbBranch,
+    TextSampling,
     TextTrajectory,
     Trajectory,
     TrajectoryLogProbs,
@@ -64,31 +65,25 @@ class FakePolicy(UnifiedPolicy):
         unconditional = self._logits(self.module.cells, 0, previous)
         return unconditional + guidance * (conditional - unconditional)
 
-    def sample_text(
-        self,
-        images: Sequence[Image.Image],
-        questions: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-    ) -> list[list[TextTrajectory]]:
+    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
         groups = []
-        for index, (image, question) in enumerate(zip(images, questions, strict=True)):
+        for index, (image, question) in enumerate(zip(request.images, request.questions, strict=True)):
+            assert image is not None
             assert image.mode == "RGB"
             prompt = torch.tensor(list(question.encode()))
             group = []
-            for rollout in range(rollouts):
-                draw = torch.Generator().manual_seed(seed + 1000 * index + rollout)
-                tokens, log_probs = self._sample("text", prompt, temperature, 1.0, max_new_tokens, draw)
+            for rollout in range(request.rollouts):
+                draw = torch.Generator().manual_seed(request.seed + 1000 * index + rollout)
+                tokens, log_probs = self._sample(
+                    "text", prompt, request.temperature, 1.0, request.max_new_tokens, draw
+                )
                 group.append(
                     TextTrajectory(
                         tokens=tokens,
                         log_probs=log_probs,
                         prompt_ids=prompt,
                         pixel_values=None,
-                        temperature=temperature,
+                        temperature=request.temperature,
                         finished=bool(tokens[-1] == EOS),
                         text="".join(WORDS[token] for token in tokens.tolist()),
                     )
@@ -96,30 +91,23 @@ class FakePolicy(UnifiedPolicy):
             groups.append(group)
         return groups
 
-    def sample_images(
-        self,
-        prompts: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        guidance: float,
-        branch: LogProbBranch,
-        seed: int,
-    ) -> list[list[ImageTrajectory]]:
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
         groups = []
-        for index, text in enumerate(prompts):
+        for index, text in enumerate(request.prompts):
             prompt = torch.tensor(list(text.encode()))
             group = []
-            for rollout in range(rollouts):
-                draw = torch.Generator().manual_seed(seed + 1000 * index + rollout)
-                tokens, log_probs = self._sample("image", prompt, temperature, guidance, IMAGE_TOKENS, draw)
+            for rollout in range(request.rollouts):
+                draw = torch.Generator().manual_seed(request.seed + 1000 * index + rollout)
+                tokens, log_probs = self._sample(
+                    "image", prompt, request.temperature, request.guidance, IMAGE_TOKENS, draw
+                )
                 trajectory = ImageTrajectory(
                     tokens=tokens,
                     log_probs=log_probs,
                     prompt_ids=prompt,
-                    temperature=temperature,
-                    guidance=guidance,
-                    branch=branch,
+                    temperature=request.temperature,
+                    guidance=request.guidance,
+                    branch=request.branch,
                 )
                 group.append(trajectory)
             groups.append(group)

@@ -15,7 +15,7 @@ from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.language import parse
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.scenes import Scene, Thing, render_image
-from pairuni.policies import load_policy
+from pairuni.policies import ImageSampling, TextSampling, load_policy
 
 PROMPT = "a red seven"
 QUESTION = "how many digits are there?"
@@ -79,12 +79,10 @@ def test_answers_and_draws_without_pairuni(saved: bool, shipped: Path, tmp_path:
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    answer = policy.sample_text([picture], [QUESTION], rollouts=1, temperature=0.0, max_new_tokens=6, seed=0)[
-        0
-    ][0]
-    drawn = policy.sample_images(
-        [PROMPT], rollouts=1, temperature=0.0, guidance=2.0, branch="guided", seed=0
+    answer = policy.sample_text(
+        TextSampling(images=[picture], questions=[QUESTION], temperature=0.0, max_new_tokens=6)
     )[0][0]
+    drawn = policy.sample_images(ImageSampling(prompts=[PROMPT], temperature=0.0, guidance=2.0))[0][0]
     assert result["reply"] == answer.text.strip() == "two"
     assert result["codes"] == drawn.tokens.tolist()
     reading = evaluation_detector().read([Image.open(tmp_path / "drawn.png")])[0]

@@ -13,6 +13,7 @@ from benchmarks.baselines import (
 )
 from benchmarks.shapes import Shape, random_policy
 from benchmarks.workload import Settings, random_trajectories
+from pairuni.policies.policy import ImageSampling
 
 SMALL = Shape(
     hidden=32,
@@ -42,7 +43,7 @@ def policy():
 
 @pytest.fixture(scope="module")
 def greedy(policy):
-    groups = policy.sample_images(PROMPTS, rollouts=1, temperature=0.0, guidance=5.0, branch="guided", seed=0)
+    groups = policy.sample_images(ImageSampling(prompts=PROMPTS, temperature=0.0, guidance=5.0))
     return torch.stack([group[0].tokens for group in groups])
 
 

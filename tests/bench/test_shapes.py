@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.shapes import SHAPES, build_policy, byte_processor, janus_config
 from pairuni.policies.janus.layout import config_to_transformers
+from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
 from reference.original_janus import JANUS_PRO_1B, JANUS_PRO_7B
 
@@ -35,5 +36,7 @@ def test_a_larger_vocabulary_leaves_what_was_known():
     assert large.module.lm_head.weight.shape == (1000, 192)
     known = plain.module.config.text_config.vocab_size
     assert torch.equal(large.module.lm_head.weight[:known], plain.module.lm_head.weight)
-    ours, theirs = (one.sample_images(["a red seven"], **how)[0] for one in (large, plain))
+    ours, theirs = (
+        one.sample_images(ImageSampling(prompts=["a red seven"], **how))[0] for one in (large, plain)
+    )
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(ours, theirs, strict=True))

@@ -29,19 +29,28 @@ class Ruled:
         self.answers = {id(item.image): item.question.answer for item in items.understanding}
         self.right, self.asked, self.drawn, self.seen = right, 0, 0, []
 
-    def sample_text(self, images, questions, *, rollouts, temperature, max_new_tokens, seed):
-        self.seen.append(("text", len(questions), rollouts, temperature))
+    def sample_text(self, request):
+        self.seen.append(("text", len(request.questions), request.rollouts, request.temperature))
         groups = []
-        for image in images:
+        for image in request.images:
             answer = self.answers[id(image)]
             wrong = "B" if answer == "A" else "A"
             groups.append([SimpleNamespace(text=f" {answer if self.right(self.asked) else wrong} ")])
             self.asked += 1
         return groups
 
-    def sample_images(self, prompts, *, rollouts, temperature, guidance, branch, seed):
-        self.seen.append(("image", len(prompts), rollouts, temperature, guidance, branch))
-        return [[SimpleNamespace(prompt=prompt)] for prompt in prompts]
+    def sample_images(self, request):
+        self.seen.append(
+            (
+                "image",
+                len(request.prompts),
+                request.rollouts,
+                request.temperature,
+                request.guidance,
+                request.branch,
+            )
+        )
+        return [[SimpleNamespace(prompt=prompt)] for prompt in request.prompts]
 
     def decode_images(self, trajectories):
         rng = np.random.default_rng(0)

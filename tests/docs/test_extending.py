@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from pairuni.cli.app import app
 from pairuni.pairug.dataset.store import read_pairs
+from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import POLICIES, load_policy
 from pairuni.records import Annotation
 from pairuni.rewards.registry import image_reward, text_reward
@@ -121,15 +122,15 @@ def test_the_policy_keeps_the_contract(here: Path, branch: Any) -> None:
     picture = Image.new("RGB", (8, 8), "red")
     text = {"rollouts": 3, "temperature": 0.7, "max_new_tokens": 5, "seed": 4}
     image = {"rollouts": 3, "temperature": 1.3, "guidance": 3.0, "branch": branch, "seed": 4}
-    answers = policy.sample_text([picture, picture], ["a?", "bb?"], **text)
-    drawings = policy.sample_images(["a", "bb"], **image)
+    answers = policy.sample_text(TextSampling(images=[picture, picture], questions=["a?", "bb?"], **text))
+    drawings = policy.sample_images(ImageSampling(prompts=["a", "bb"], **image))
     trajectories = [one for group in (*answers, *drawings) for one in group]
     replay = policy.log_probs(trajectories)
     for row, trajectory in enumerate(trajectories):
         count = len(trajectory.tokens)
         torch.testing.assert_close(replay.values[row, :count].detach(), trajectory.log_probs)
         assert replay.mask[row].sum() == count
-    alone = policy.sample_images(["a"], **image)
+    alone = policy.sample_images(ImageSampling(prompts=["a"], **image))
     assert [one.tokens.tolist() for one in alone[0]] == [one.tokens.tolist() for one in drawings[0]]
 
 

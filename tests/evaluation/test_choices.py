@@ -1,6 +1,5 @@
 import base64
 import json
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
 from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
+from pairuni.policies.policy import TextSampling
 
 END = "\nAnswer with the option's letter from the given choices directly."
 
@@ -37,9 +37,9 @@ class Says:
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
 
-    def sample_text(self, images: Sequence[Image.Image], questions: Sequence[str], **settings: Any) -> Any:
-        self.sizes += [image.size for image in images]
-        return [[SimpleNamespace(text="B", finished="cut" not in question)] for question in questions]
+    def sample_text(self, request: TextSampling) -> Any:
+        self.sizes += [image.size for image in request.images if image is not None]
+        return [[SimpleNamespace(text="B", finished="cut" not in question)] for question in request.questions]
 
 
 def says_b() -> Model:

@@ -1,6 +1,6 @@
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from pairuni.evaluation.protocols import mme, pope
 from pairuni.evaluation.running import Model
 from pairuni.evaluation.tasks import Given, score_files
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark, read_questions
+from pairuni.policies.policy import TextSampling
 
 
 class Echo:
@@ -25,11 +26,11 @@ class Echo:
     def __init__(self, reply: Callable[[str], str]) -> None:
         self.reply, self.asked = reply, []
 
-    def sample_text(self, images: Sequence[Image.Image], questions: Sequence[str], **settings: Any) -> Any:
-        assert settings["temperature"] == 0.0
-        assert all(image.mode == "RGB" for image in images)
-        self.asked += zip(images, questions, strict=True)
-        return [[SimpleNamespace(text=self.reply(question), finished=True)] for question in questions]
+    def sample_text(self, request: TextSampling) -> Any:
+        assert request.temperature == 0.0
+        assert all(image is not None and image.mode == "RGB" for image in request.images)
+        self.asked += zip(request.images, request.questions, strict=True)
+        return [[SimpleNamespace(text=self.reply(question), finished=True)] for question in request.questions]
 
 
 def echo_model(reply: Callable[[str], str], **settings: Any) -> Model:
@@ -175,10 +176,10 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
 ) -> None:
     policy = Echo(lambda asked: "yes")
 
-    def interrupted(*given: Any, **settings: Any) -> Any:
+    def interrupted(request: TextSampling) -> Any:
         if len(policy.asked) == 10:
             os.kill(os.getpid(), signal.SIGINT)
-        return Echo.sample_text(policy, *given, **settings)
+        return Echo.sample_text(policy, request)
 
     policy.sample_text = interrupted
     monkeypatch.setattr(running, "load_model", lambda *given, **settings: policy)

@@ -106,9 +106,9 @@ class Recording(FakePolicy):
         super().__init__()
         self.calls = []
 
-    def sample_text(self, images, questions, **settings):
-        self.calls.append((list(questions), settings))
-        return super().sample_text(images, questions, **settings)
+    def sample_text(self, request):
+        self.calls.append(request)
+        return super().sample_text(request)
 
 
 def ask(text, opened, **settings):
@@ -126,12 +126,12 @@ def test_questions_of_equal_settings_share_batches_and_images_wait_for_their_tur
     assert [index for index, _, _ in next(batches)] == [0, 2]
     assert opened == ["a", "c"]
     assert [[index for index, _, _ in batch] for batch in batches] == [[4], [1, 3]]
-    assert [(asked, call["temperature"], call["seed"]) for asked, call in policy.calls] == [
+    assert [(call.questions, call.temperature, call.seed) for call in policy.calls] == [
         (["a", "c"], 0.5, 7),
         (["e"], 0.5, 9),
         (["b", "d"], 1.0, 7),
     ]
-    assert all(call["rollouts"] == 1 and call["max_new_tokens"] == 5 for _, call in policy.calls)
+    assert all(call.rollouts == 1 and call.max_new_tokens == 5 for call in policy.calls)
 
 
 def test_answers_end_at_stops_and_keep_their_trajectories():

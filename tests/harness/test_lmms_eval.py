@@ -17,6 +17,7 @@ from PIL import Image
 
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
+from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def test_several_images_are_an_error_until_told_otherwise(model, documents):
 def test_choices_are_ranked_by_loss_and_marked_greedy(model, documents):
     one = documents[0]
     said = model.policy.sample_text(
-        [one["image"]], [one["question"]], rollouts=1, temperature=0.0, max_new_tokens=1, seed=0
+        TextSampling(images=[one["image"]], questions=[one["question"]], temperature=0.0, max_new_tokens=1)
     )[0][0]
     tokenizer = model.policy.processor.tokenizer
     choices = [tokenizer.decode(said.tokens), " zebra stripes", " blue"]
@@ -149,12 +150,7 @@ def test_drawings_lie_where_the_reply_says(model, documents, tmp_path):
     # the last is asked twice, as with --repeats 2
     replies = [json.loads(reply) for reply in model.generate_until([*requests, requests[2]])]
     drawn = model.policy.sample_images(
-        [*prompts, prompts[2]],
-        rollouts=2,
-        temperature=1.0,
-        guidance=model.policy.default_guidance,
-        branch="guided",
-        seed=0,
+        ImageSampling(prompts=[*prompts, prompts[2]], rollouts=2, guidance=model.policy.default_guidance)
     )
     paths = [path for reply in replies for path in reply["images"]]
     assert len(set(paths)) == 8

@@ -1,6 +1,7 @@
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from pairuni.training.tracking import MetricsLog
 class GreedyFakePolicy(FakePolicy):
     """Temperature 0 as a very low one."""
 
-    def sample_text(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["temperature"] = kwargs["temperature"] or 1e-3
-        return super().sample_text(*args, **kwargs)
+    def sample_text(self, request: Any) -> Any:
+        return super().sample_text(replace(request, temperature=request.temperature or 1e-3))
 
 
 def held_out(folder: Path, out: Path, rewards: Rewards = REWARDS) -> HeldOutPairs:

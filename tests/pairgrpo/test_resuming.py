@@ -175,11 +175,11 @@ class Ends(NoisyFakePolicy):
         super().__init__()
         self.error, self.left, self.replay = error, sample, replay
 
-    def sample_text(self, *args: Any, **kwargs: Any) -> Any:
+    def sample_text(self, request: Any) -> Any:
         self.left -= 1
         if self.left == 0:
             raise self.error
-        return super().sample_text(*args, **kwargs)
+        return super().sample_text(request)
 
     def log_probs(self, trajectories: Any) -> Any:
         self.replay -= 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,8 @@ TIMES = {"step_time", "rollout_time", "update_time", "tokens_per_second"}
 class NoisyFakePolicy(FakePolicy):
     """Also draws from torch's global generator, as a careless policy might: a resume must restore it."""
 
-    def sample_text(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["seed"] += int(torch.randint(1000, ()))
-        return super().sample_text(*args, **kwargs)
+    def sample_text(self, request: Any) -> Any:
+        return super().sample_text(replace(request, seed=request.seed + int(torch.randint(1000, ()))))
 
 
 class Stop:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pairuni.policies import load_policy
 from pairuni.policies.janus.convert import convert_checkpoint
+from pairuni.policies.policy import ImageSampling, TextSampling
 from tiny_models import save_tiny_janus
 
 FILES = {
@@ -53,9 +54,9 @@ def outcome(folder):
     try:
         policy = load_policy(folder)
         policy.sample_text(
-            [Image.new("RGB", (20, 30))], ["a"], rollouts=1, temperature=1.0, max_new_tokens=2, seed=0
+            TextSampling(images=[Image.new("RGB", (20, 30))], questions=["a"], max_new_tokens=2)
         )
-        policy.sample_images(["a"], rollouts=1, temperature=1.0, guidance=5.0, branch="guided", seed=0)
+        policy.sample_images(ImageSampling(prompts=["a"], guidance=5.0))
     except ValueError as error:
         said = str(error)
         assert "\n" not in said, said

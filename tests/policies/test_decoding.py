@@ -13,6 +13,7 @@ from pairuni.policies.decoding.lane import Prompt, Request
 from pairuni.policies.decoding.loop import CapturedSteps, DecodeLoop, chunks, needed, shares
 from pairuni.policies.decoding.sampling import Head, Sampling, draw, uniforms
 from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.policy import ImageSampling
 
 
 @contextmanager
@@ -264,9 +265,7 @@ def test_seed_prompt_and_rollout_choose_the_noise():
 def test_each_distinct_prompt_is_prefilled_once(policy):
     seen: list[int] = []
     with rows_of(policy.loop, seen):
-        policy.sample_images(
-            ["a cat", "a dog", "a cat"], rollouts=4, temperature=1.0, guidance=5.0, branch="guided", seed=0
-        )
+        policy.sample_images(ImageSampling(prompts=["a cat", "a dog", "a cat"], rollouts=4, guidance=5.0))
     length = len(policy.prompts.generation("a cat"))
     # "a cat" once, "a dog" once, and one unconditional twin for both, which are of one length.
     assert seen == [3 * length] + [24] * (policy.image_tokens - 1)
@@ -275,7 +274,7 @@ def test_each_distinct_prompt_is_prefilled_once(policy):
 def test_guidance_of_one_runs_no_unconditional_rows(policy):
     seen: list[int] = []
     with rows_of(policy.loop, seen):
-        policy.sample_images(["a cat"], rollouts=2, temperature=1.0, guidance=1.0, branch="guided", seed=0)
+        policy.sample_images(ImageSampling(prompts=["a cat"], rollouts=2, guidance=1.0))
     assert set(seen[1:]) == {2}
 
 

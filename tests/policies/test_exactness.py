@@ -30,13 +30,10 @@ def asked(policy):
         images=[picture for picture in pictures for _ in QUESTIONS],
         questions=QUESTIONS * len(pictures),
         rollouts=8,
-        temperature=1.0,
         max_new_tokens=24,
         seed=3,
     )
-    images = ImageSampling(
-        prompts=PROMPTS, rollouts=8, temperature=1.0, guidance=2.0, branch="guided", seed=4
-    )
+    images = ImageSampling(prompts=PROMPTS, rollouts=8, guidance=2.0, seed=4)
     return texts, images
 
 
@@ -62,7 +59,7 @@ def test_tokens_do_not_depend_on_how_they_were_batched(policy, asked, together, 
     try:
         policy.loop = DecodeLoop(layers, **settings)
         if how == "apart":
-            again = policy.sample_text(**vars(asked[0])), policy.sample_images(**vars(asked[1]))
+            again = policy.sample_text(asked[0]), policy.sample_images(asked[1])
         else:
             again = policy.sample(*asked)
     finally:

@@ -13,6 +13,7 @@ from pairuni.policies import load_policy
 from pairuni.policies.files import written_aside
 from pairuni.policies.janus.convert import UNUSED_FILE, convert_checkpoint
 from pairuni.policies.janus.loading import read_tensors
+from pairuni.policies.policy import ImageSampling
 from reference.janus_decoding import siglip
 from tiny_models import PAD, save_tiny_janus
 
@@ -40,9 +41,7 @@ def equal(one, two):
 
 
 def drawn(policy):
-    return policy.sample_images(
-        ["a cat"], rollouts=1, temperature=1.0, guidance=5.0, branch="guided", seed=0
-    )[0][0].tokens
+    return policy.sample_images(ImageSampling(prompts=["a cat"], guidance=5.0))[0][0].tokens
 
 
 def test_transformers_layout_loads_as_transformers_does(transformers_folder):
@@ -112,7 +111,7 @@ def test_converted_checkpoint_draws_in_plain_transformers(original_folder, tmp_p
     inputs = processor(text=[text], generation_mode="image", return_tensors="pt")
     tokens = model.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=5)
     policy = load_policy(original_folder)
-    ours = policy.sample_images(["a cat"], rollouts=1, temperature=0.0, guidance=5.0, branch="guided", seed=0)
+    ours = policy.sample_images(ImageSampling(prompts=["a cat"], temperature=0.0, guidance=5.0))
     assert torch.equal(ours[0][0].tokens, tokens[0])
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pairuni.policies.janus import scoring
+from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.replay import linear_log_probs
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
@@ -11,19 +12,23 @@ TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 def some_texts(policy, pictures, *, temperature=1.0, seed=0):
     groups = policy.sample_text(
-        [*pictures[:2], None],
-        ["what?", "how many digits are there?", "no image here"],
-        rollouts=2,
-        temperature=temperature,
-        max_new_tokens=14,
-        seed=seed,
+        TextSampling(
+            images=[*pictures[:2], None],
+            questions=["what?", "how many digits are there?", "no image here"],
+            rollouts=2,
+            temperature=temperature,
+            max_new_tokens=14,
+            seed=seed,
+        )
     )
     return [one for group in groups for one in group]
 
 
 def some_images(policy, prompts, *, guidance=5.0, branch="guided", temperature=1.0, seed=0):
     groups = policy.sample_images(
-        prompts, rollouts=2, temperature=temperature, guidance=guidance, branch=branch, seed=seed
+        ImageSampling(
+            prompts=prompts, rollouts=2, temperature=temperature, guidance=guidance, branch=branch, seed=seed
+        )
     )
     return [one for group in groups for one in group]
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from pairuni.policies.janus.vq import vq_codes
+from pairuni.policies.policy import ImageSampling
 from reference.janus_decoding import nearest_codes
 
 
@@ -47,9 +48,7 @@ def test_codes_equal_transformers_where_all_is_of_unit_length(policy, noise_imag
 
 @torch.no_grad()
 def test_decoded_images_are_those_of_the_vq(policy):
-    trajectories = policy.sample_images(
-        ["a cat"], rollouts=2, temperature=1.0, guidance=5.0, branch="guided", seed=0
-    )[0]
+    trajectories = policy.sample_images(ImageSampling(prompts=["a cat"], rollouts=2, guidance=5.0))[0]
     pictures = policy.decode_images(trajectories)
     for trajectory, picture in zip(trajectories, pictures, strict=True):
         decoded = policy.module.model.vqmodel.decode(trajectory.tokens[None])[0]

@@ -14,6 +14,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.inputs import preprocess
+from pairuni.policies.policy import TextSampling
 
 GENERATED = json.loads((Path(__file__).parents[1] / "reference" / "janus_preprocessing.json").read_text())
 SHARED = Path(__file__).parents[3] / "shared"
@@ -76,7 +77,9 @@ def test_training_answering_and_features_see_these_pixels(policy):
     pixels = preprocess(image, policy.processor.image_processor)
     plain = policy.processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
     assert not np.allclose(pixels, plain, atol=1e-3)
-    sampled = policy.sample_text([image], ["what?"], rollouts=1, temperature=0.0, max_new_tokens=1, seed=0)
+    sampled = policy.sample_text(
+        TextSampling(images=[image], questions=["what?"], temperature=0.0, max_new_tokens=1)
+    )
     scored = policy.score_text([image], ["what?"], ["a"])
     for found in (policy.pixel_values([image])[0], sampled[0][0].pixel_values, scored[0].pixel_values):
         np.testing.assert_array_equal(found, pixels)

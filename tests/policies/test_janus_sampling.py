@@ -6,6 +6,7 @@ import torch
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.decoding.sampling import uniforms
 from pairuni.policies.janus.policy import IMAGE_STREAM
+from pairuni.policies.policy import ImageSampling, TextSampling
 from reference.janus_decoding import draw_image
 
 
@@ -20,7 +21,7 @@ def test_greedy_image_tokens_equal_transformers(policy, prompts):
     inputs = policy.processor(text=texts, generation_mode="image", return_tensors="pt", padding=True)
     assert (inputs["attention_mask"] == 0).any()
     expected = policy.module.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=5)
-    groups = policy.sample_images(prompts, rollouts=2, temperature=0.0, guidance=5.0, branch="guided", seed=0)
+    groups = policy.sample_images(ImageSampling(prompts=prompts, rollouts=2, temperature=0.0, guidance=5.0))
     for group, row in zip(groups, expected, strict=True):
         for rollout in group:
             assert torch.equal(rollout.tokens, row)
@@ -34,7 +35,9 @@ def test_greedy_answers_equal_transformers(policy, pictures):
     inputs = policy.processor(text=texts, images=images, return_tensors="pt", padding=True)
     inputs["pixel_values"] = policy.pixel_values(pictures)
     expected = policy.module.generate(**inputs, do_sample=False, max_new_tokens=24)
-    answers = policy.sample_text(pictures, questions, rollouts=1, temperature=0.0, max_new_tokens=24, seed=0)
+    answers = policy.sample_text(
+        TextSampling(images=pictures, questions=questions, temperature=0.0, max_new_tokens=24)
+    )
     length = inputs["input_ids"].shape[1]
     for group, row in zip(answers, expected[:, length:], strict=True):
         tokens = group[0].tokens
@@ -44,7 +47,9 @@ def test_greedy_answers_equal_transformers(policy, pictures):
 
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
 def test_samples_equal_the_slow_loop(policy, prompts, branch):
-    groups = policy.sample_images(prompts, rollouts=2, temperature=0.8, guidance=3.0, branch=branch, seed=11)
+    groups = policy.sample_images(
+        ImageSampling(prompts=prompts, rollouts=2, temperature=0.8, guidance=3.0, branch=branch, seed=11)
+    )
     for index, group in enumerate(groups):
         for rollout, trajectory in enumerate(group):
             tokens, guided, conditional = draw_image(
@@ -64,8 +69,8 @@ def test_samples_equal_the_slow_loop(policy, prompts, branch):
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
 def test_prompts_of_other_lengths_change_nothing(policy, prompts, branch):
     settings = {"rollouts": 2, "temperature": 1.0, "guidance": 5.0, "branch": branch, "seed": 4}
-    together = policy.sample_images(prompts, **settings)
-    alone = policy.sample_images(prompts[:1], **settings)[0]
+    together = policy.sample_images(ImageSampling(prompts=prompts, **settings))
+    alone = policy.sample_images(ImageSampling(prompts=prompts[:1], **settings))[0]
     for one, two in zip(alone, together[0], strict=True):
         assert torch.equal(one.tokens, two.tokens)
         torch.testing.assert_close(one.log_probs, two.log_probs, atol=1e-4, rtol=0)
@@ -73,8 +78,8 @@ def test_prompts_of_other_lengths_change_nothing(policy, prompts, branch):
 
 def test_guidance_of_one_equals_no_guidance(policy, prompts):
     settings = {"rollouts": 2, "temperature": 1.0, "guidance": 1.0, "seed": 4}
-    guided = policy.sample_images(prompts, branch="guided", **settings)
-    conditional = policy.sample_images(prompts, branch="conditional", **settings)
+    guided = policy.sample_images(ImageSampling(prompts=prompts, **settings))
+    conditional = policy.sample_images(ImageSampling(prompts=prompts, branch="conditional", **settings))
     for group, other in zip(guided, conditional, strict=True):
         for one, two in zip(group, other, strict=True):
             assert torch.equal(one.tokens, two.tokens)
@@ -83,11 +88,9 @@ def test_guidance_of_one_equals_no_guidance(policy, prompts):
 
 def test_seeds_decide(policy, pictures):
     def tokens(seed):
-        imaged = policy.sample_images(
-            ["a cat"], rollouts=2, temperature=1.0, guidance=5.0, branch="guided", seed=seed
-        )
+        imaged = policy.sample_images(ImageSampling(prompts=["a cat"], rollouts=2, guidance=5.0, seed=seed))
         answered = policy.sample_text(
-            pictures[:1], ["what?"], rollouts=2, temperature=1.0, max_new_tokens=12, seed=seed
+            TextSampling(images=pictures[:1], questions=["what?"], rollouts=2, max_new_tokens=12, seed=seed)
         )
         return [one.tokens.tolist() for one in (*imaged[0], *answered[0])]
 
@@ -103,12 +106,13 @@ def test_answers_do_not_depend_on_the_batch(policy, pictures):
         policy.loop.max_rows = max_rows
         try:
             return policy.sample_text(
-                [*pictures, None],
-                ["what?", "how many digits?", "why", "no image"],
-                rollouts=3,
-                temperature=1.0,
-                max_new_tokens=10,
-                seed=7,
+                TextSampling(
+                    images=[*pictures, None],
+                    questions=["what?", "how many digits?", "why", "no image"],
+                    rollouts=3,
+                    max_new_tokens=10,
+                    seed=7,
+                )
             )
         finally:
             policy.loop.max_rows = MAX_ROWS
@@ -120,15 +124,15 @@ def test_answers_do_not_depend_on_the_batch(policy, pictures):
 
 
 def test_trajectories_carry_what_replay_needs(policy, pictures):
-    text = policy.sample_text(pictures[:1], ["what?"], rollouts=1, temperature=0.5, max_new_tokens=6, seed=0)[
-        0
-    ][0]
+    text = policy.sample_text(
+        TextSampling(images=pictures[:1], questions=["what?"], temperature=0.5, max_new_tokens=6)
+    )[0][0]
     assert text.log_probs.dtype == torch.float32
     assert text.pixel_values.shape == (3, 32, 32)
     assert (text.prompt_ids == policy.prompts.image).sum() == policy.image_tokens
     assert text.temperature == 0.5
     image = policy.sample_images(
-        ["a cat"], rollouts=1, temperature=0.5, guidance=2.0, branch="conditional", seed=0
+        ImageSampling(prompts=["a cat"], temperature=0.5, guidance=2.0, branch="conditional")
     )[0][0]
     assert image.tokens.shape == (policy.image_tokens,)
     assert (image.temperature, image.guidance, image.branch) == (0.5, 2.0, "conditional")
@@ -144,10 +148,10 @@ def test_images_come_out(policy):
 
 def test_user_mistakes_are_named(policy, pictures):
     with pytest.raises(ValueError, match="1 images came with 2 questions"):
-        policy.sample_text(pictures[:1], ["a", "b"], rollouts=1, temperature=1.0, max_new_tokens=1, seed=0)
+        policy.sample_text(TextSampling(images=pictures[:1], questions=["a", "b"], max_new_tokens=1))
     with pytest.raises(ValueError, match="512"):
-        policy.sample_text([None], ["a"], rollouts=1, temperature=1.0, max_new_tokens=600, seed=0)
+        policy.sample_text(TextSampling(images=[None], questions=["a"], max_new_tokens=600))
     with pytest.raises(ValueError, match="<image_placeholder>"):
         policy.sample_text(
-            [None], ["see <image_placeholder>"], rollouts=1, temperature=1.0, max_new_tokens=1, seed=0
+            TextSampling(images=[None], questions=["see <image_placeholder>"], max_new_tokens=1)
         )

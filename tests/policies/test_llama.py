@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pairuni.policies.llama import LlamaLayers, side_by_side
+from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
 from tiny_models import tiny_llama
 
@@ -59,9 +60,7 @@ def test_a_policy_whose_weights_moved_together_trains_and_saves(tmp_path):
     """In bfloat16 the weights lie side by side after the first rollout, on a GPU in any type."""
     policy = load_policy("tiny", device="cpu", dtype="bfloat16")
     before = {name: weight.clone() for name, weight in policy.module.state_dict().items()}
-    picture = policy.sample_images(
-        ["a red seven"], rollouts=2, temperature=1.0, guidance=2.0, branch="guided", seed=0
-    )[0]
+    picture = policy.sample_images(ImageSampling(prompts=["a red seven"], rollouts=2, guidance=2.0))[0]
     attention = policy.module.model.language_model.layers[0].self_attn
     places = {part.weight.untyped_storage().data_ptr() for part in (attention.q_proj, attention.v_proj)}
     assert len(places) == 1

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, JanusForConditionalGeneration
 from pairuni.policies import load_policy
 from pairuni.policies.decoding.sampling import Sampling
 from pairuni.policies.janus.convert import convert_checkpoint
+from pairuni.policies.policy import TextSampling
 from tiny_models import save_tiny_janus
 
 
@@ -32,7 +33,9 @@ def edit(path, **changes):
 
 def sample(policy, **asked):
     settings = {"rollouts": 6, "temperature": 1.0, "max_new_tokens": 24, "seed": 0, **asked}
-    return policy.sample_text([Image.new("RGB", (30, 30), "red")], ["what?"], **settings)[0]
+    return policy.sample_text(
+        TextSampling(images=[Image.new("RGB", (30, 30), "red")], questions=["what?"], **settings)
+    )[0]
 
 
 def common_token(folder):
@@ -91,7 +94,9 @@ def test_greedy_answers_equal_transformers(folder):
             max_new_tokens=16,
             do_sample=False,
         )[0, ids.shape[1] :]
-        ours = policy.sample_text([image], [question], rollouts=1, temperature=0, max_new_tokens=16, seed=0)
+        ours = policy.sample_text(
+            TextSampling(images=[image], questions=[question], temperature=0, max_new_tokens=16)
+        )
         assert ours[0][0].tokens.tolist() == plain.tolist()
 
 

@@ -31,13 +31,16 @@ def draw(
         raise ValueError(f"{out}: not an image's name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
+    from pairuni.policies.policy import ImageSampling
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
         policy = load_model(model, device=device, dtype=dtype)
         guidance = policy.default_guidance if guidance is None else guidance
         groups = policy.sample_images(
-            [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
+            ImageSampling(
+                prompts=[prompt], rollouts=count, temperature=temperature, guidance=guidance, seed=seed
+            )
         )
         pictures = policy.decode_images(groups[0])
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]

@@ -16,7 +16,7 @@ from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.world import Asked, HeldOut, Prompted
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
-from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import Annotation
 from pairuni.rewards.answers.accuracy import AccuracyReward
 
@@ -80,12 +80,13 @@ def evaluate(
     for start in range(0, len(items.understanding), BATCH):
         asked = items.understanding[start : start + BATCH]
         groups = policy.sample_text(
-            [one.image for one in asked],
-            [one.question.text for one in asked],
-            rollouts=1,
-            temperature=0.0,
-            max_new_tokens=MAX_NEW_TOKENS,
-            seed=seed + start,
+            TextSampling(
+                images=[one.image for one in asked],
+                questions=[one.question.text for one in asked],
+                temperature=0.0,
+                max_new_tokens=MAX_NEW_TOKENS,
+                seed=seed + start,
+            )
         )
         replies += [group[0].text for group in groups]
         if advance is not None:
@@ -94,12 +95,7 @@ def evaluate(
     for start in range(0, len(items.generation), BATCH):
         prompted = items.generation[start : start + BATCH]
         drawn = policy.sample_images(
-            [one.prompt for one in prompted],
-            rollouts=1,
-            temperature=1.0,
-            guidance=guidance,
-            branch="guided",
-            seed=seed + start,
+            ImageSampling(prompts=[one.prompt for one in prompted], guidance=guidance, seed=seed + start)
         )
         marked += mark_images(prompted, policy.decode_images([group[0] for group in drawn]))
         if advance is not None:

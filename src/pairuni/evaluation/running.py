@@ -26,7 +26,7 @@ from pairuni.evaluation.question_images import Picture, one_image
 from pairuni.io.files import atomic_write, write_text
 from pairuni.io.locks import exclusive_lock
 from pairuni.io.text import read_json
-from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.policies.registry import device_and_dtype
 from pairuni.runs.models import load_model, resolve_model
 from pairuni.training.interrupt import StopRequest
@@ -181,12 +181,12 @@ def answer_all(model: Model, asks: Sequence[Ask], run: Run, *, max_new_tokens: i
     def answered(batch: Sequence[Ask], start: int) -> dict[str, Any]:
         opened = _opened(batch)
         groups = model.policy.sample_text(
-            [opened[ask.pictures] for ask in batch],
-            [ask.question for ask in batch],
-            rollouts=1,
-            temperature=0.0,
-            max_new_tokens=max_new_tokens,
-            seed=0,
+            TextSampling(
+                images=[opened[ask.pictures] for ask in batch],
+                questions=[ask.question for ask in batch],
+                temperature=0.0,
+                max_new_tokens=max_new_tokens,
+            )
         )
         return {
             ask.key: {"reply": group[0].text, "finished": group[0].finished}
@@ -218,12 +218,13 @@ def draw_all(
         policy = model.policy
         guidance = policy.default_guidance if model.guidance is None else model.guidance
         groups = policy.sample_images(
-            [draw.prompt for draw in batch],
-            rollouts=len(batch[0].pictures),
-            temperature=model.temperature,
-            guidance=guidance,
-            branch="guided",
-            seed=seed_of(model.seed, start),
+            ImageSampling(
+                prompts=[draw.prompt for draw in batch],
+                rollouts=len(batch[0].pictures),
+                temperature=model.temperature,
+                guidance=guidance,
+                seed=seed_of(model.seed, start),
+            )
         )
         pictures = policy.decode_images([trajectory for group in groups for trajectory in group])
         with ThreadPoolExecutor(_WRITERS) as writers:

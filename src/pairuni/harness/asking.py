@@ -12,7 +12,7 @@ from PIL import Image
 from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import TextTrajectory, UnifiedPolicy
+from pairuni.policies.policy import TextSampling, TextTrajectory, UnifiedPolicy
 
 SeveralImages = Literal["error", "row", "first"]
 """What becomes of a question about several images, of which a policy takes one."""
@@ -101,12 +101,13 @@ def answers(
         for start in range(0, len(group), batch_size):
             chosen = group[start : start + batch_size]
             sampled = policy.sample_text(
-                [one_image(questions[index].pictures(), several_images) for index in chosen],
-                [questions[index].text for index in chosen],
-                rollouts=1,
-                temperature=settings.temperature,
-                max_new_tokens=settings.max_new_tokens,
-                seed=seed + start,
+                TextSampling(
+                    images=[one_image(questions[index].pictures(), several_images) for index in chosen],
+                    questions=[questions[index].text for index in chosen],
+                    temperature=settings.temperature,
+                    max_new_tokens=settings.max_new_tokens,
+                    seed=seed + start,
+                )
             )
             yield [
                 (index, one, before_stop(one.text, settings.stops))

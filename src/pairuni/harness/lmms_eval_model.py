@@ -27,7 +27,7 @@ from pairuni.harness.asking import (
     one_image,
 )
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.runs.models import load_model
 
 AUTO_BATCH = 64
@@ -120,12 +120,12 @@ class PairUni(lmms):
                 continuations.append(str(continuation))
             scored = self.policy.score_text(images, contexts, continuations)
             greedy = self.policy.sample_text(
-                images,
-                contexts,
-                rollouts=1,
-                temperature=0.0,
-                max_new_tokens=max(len(one.tokens) for one in scored),
-                seed=0,
+                TextSampling(
+                    images=images,
+                    questions=contexts,
+                    temperature=0.0,
+                    max_new_tokens=max(len(one.tokens) for one in scored),
+                )
             )
             for given, (said,) in zip(scored, greedy, strict=True):
                 same = said.tokens[: len(given.tokens)].tolist() == given.tokens.tolist()
@@ -182,12 +182,13 @@ class PairUni(lmms):
                         f"The task {request.task_name} gives an image to edit, and the policies draw from text alone."
                     )
             groups = self.policy.sample_images(
-                [_text(request.args[0]) for request in batch],
-                rollouts=self.pictures,
-                temperature=self.temperature,
-                guidance=guidance,
-                branch="guided",
-                seed=self.seed + start,
+                ImageSampling(
+                    prompts=[_text(request.args[0]) for request in batch],
+                    rollouts=self.pictures,
+                    temperature=self.temperature,
+                    guidance=guidance,
+                    seed=self.seed + start,
+                )
             )
             for request, group in zip(batch, groups, strict=True):
                 paths, folder = [], self.output_dir / str(request.task_name) / str(request.doc_id)

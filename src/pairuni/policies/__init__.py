@@ -1,8 +1,10 @@
-"""A unified model: weights, prompts, tokens, log-probs. Knows no RL and no data sets."""
+"""A unified model: weights, prompts, tokens, log-probs. No RL and no datasets here."""
 
 from pairuni.policies.policy import (
+    ImageSampling,
     ImageTrajectory,
     LogProbBranch,
+    TextSampling,
     TextTrajectory,
     Trajectory,
     TrajectoryLogProbs,
@@ -11,8 +13,10 @@ from pairuni.policies.policy import (
 from pairuni.policies.registry import load_policy
 
 __all__ = [
+    "ImageSampling",
     "ImageTrajectory",
     "LogProbBranch",
+    "TextSampling",
     "TextTrajectory",
     "Trajectory",
     "TrajectoryLogProbs",

@@ -83,26 +83,29 @@ def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSampling:
-    """What ``UnifiedPolicy.sample_text`` is asked for."""
+    """A request for ``rollouts`` answers to each (image, question); an image may be None for a text-only question.
+
+    temperature 0 is greedy decoding.
+    """
 
     images: Sequence[Image.Image | None]
     questions: Sequence[str]
-    rollouts: int
-    temperature: float
+    rollouts: int = 1
+    temperature: float = 1.0
     max_new_tokens: int
-    seed: int
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSampling:
-    """What ``UnifiedPolicy.sample_images`` is asked for."""
+    """A request for ``rollouts`` images of each prompt; for guidance and branch see ``ImageTrajectory``."""
 
     prompts: Sequence[str]
-    rollouts: int
-    temperature: float
+    rollouts: int = 1
+    temperature: float = 1.0
     guidance: float
-    branch: LogProbBranch
-    seed: int
+    branch: LogProbBranch = "guided"
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,41 +133,24 @@ class UnifiedPolicy(ABC):
         return next(self.module.parameters()).device
 
     @abstractmethod
-    def sample_text(
-        self,
-        images: Sequence[Image.Image | None],
-        questions: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-    ) -> list[list[TextTrajectory]]:
-        """Sample ``rollouts`` answers to each (image, question); the outer list follows the questions.
+    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+        """One list of trajectories per question, in order.
 
-        temperature 0 is greedy. The draw depends on ``seed`` and on the index in the call alone, not on how
-        rows were batched.
+        A trajectory depends on the seed and on its place in the request, not on how rows were batched.
         """
 
     @abstractmethod
-    def sample_images(
-        self,
-        prompts: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        guidance: float,
-        branch: LogProbBranch,
-        seed: int,
-    ) -> list[list[ImageTrajectory]]:
-        """Sample ``rollouts`` images of each prompt; the outer list follows the prompts."""
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+        """One list of trajectories per prompt, in order; reproducible as in ``sample_text``."""
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
-        """Answers and images together: what ``sample_text`` and ``sample_images`` would give, in less time
-        where the policy can decode both in the same steps."""
-        return self.sample_text(**vars(texts)), self.sample_images(**vars(images))
+        """The results of ``sample_text`` and ``sample_images``.
+
+        A policy that can decode both in the same steps overrides this to save time.
+        """
+        return self.sample_text(texts), self.sample_images(images)
 
     @abstractmethod
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
@@ -191,10 +177,10 @@ class UnifiedPolicy(ABC):
 
     def answer(self, image: Image.Image, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question; by default up to 512 tokens."""
-        group = self.sample_text(
-            [image], [question], rollouts=1, temperature=0.0, max_new_tokens=max_new_tokens or 512, seed=0
+        request = TextSampling(
+            images=[image], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens or 512
         )
-        return group[0][0].text
+        return self.sample_text(request)[0][0].text
 
     def question_fault(self, text: str) -> str | None:
         """Why ``text`` cannot be a question or a drawing prompt of this policy, as the end of a sentence that begins

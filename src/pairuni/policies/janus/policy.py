@@ -26,7 +26,6 @@ from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import (
     ImageSampling,
     ImageTrajectory,
-    LogProbBranch,
     TextSampling,
     TextTrajectory,
     Trajectory,
@@ -78,59 +77,20 @@ class JanusPolicy(UnifiedPolicy):
 
     # Sampling
 
-    def sample_text(
-        self,
-        images: Sequence[Image.Image | None],
-        questions: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-    ) -> list[list[TextTrajectory]]:
-        """As ``UnifiedPolicy.sample_text``; an image may be None for a question about text alone."""
-        texts = _Texts(
-            self,
-            TextSampling(
-                images=images,
-                questions=questions,
-                rollouts=rollouts,
-                temperature=temperature,
-                max_new_tokens=max_new_tokens,
-                seed=seed,
-            ),
-        )
+    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+        texts = _Texts(self, request)
         return texts.trajectories(self.loop.run([texts.request])[0])
 
-    def sample_images(
-        self,
-        prompts: Sequence[str],
-        *,
-        rollouts: int,
-        temperature: float,
-        guidance: float,
-        branch: LogProbBranch,
-        seed: int,
-    ) -> list[list[ImageTrajectory]]:
-        pictures = _Images(
-            self,
-            ImageSampling(
-                prompts=prompts,
-                rollouts=rollouts,
-                temperature=temperature,
-                guidance=guidance,
-                branch=branch,
-                seed=seed,
-            ),
-        )
-        return pictures.trajectories(self.loop.run([pictures.request])[0])
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+        images = _Images(self, request)
+        return images.trajectories(self.loop.run([images.request])[0])
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
-        answers, pictures = _Texts(self, texts), _Images(self, images)
-        spoken, drawn = self.loop.run([answers.request, pictures.request])
-        return answers.trajectories(spoken), pictures.trajectories(drawn)
+        text, image = _Texts(self, texts), _Images(self, images)
+        text_rollouts, image_rollouts = self.loop.run([text.request, image.request])
+        return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
 
     @torch.no_grad()
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
@@ -149,10 +109,10 @@ class JanusPolicy(UnifiedPolicy):
             prompt = self.prompts.understanding(question, with_image=image is not None)
             room = self.module.config.text_config.max_position_embeddings - len(prompt)
             max_new_tokens = max(1, min(512, room))
-        group = self.sample_text(
-            [image], [question], rollouts=1, temperature=0.0, max_new_tokens=max_new_tokens, seed=0
+        request = TextSampling(
+            images=[image], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens
         )
-        return group[0][0].text
+        return self.sample_text(request)[0][0].text
 
     def draw(
         self,
@@ -165,10 +125,10 @@ class JanusPolicy(UnifiedPolicy):
     ) -> list[Image.Image]:
         """``count`` images of one prompt; guidance None is the checkpoint's own."""
         guidance = self.default_guidance if guidance is None else guidance
-        groups = self.sample_images(
-            [prompt], rollouts=count, temperature=temperature, guidance=guidance, branch="guided", seed=seed
+        request = ImageSampling(
+            prompts=[prompt], rollouts=count, temperature=temperature, guidance=guidance, seed=seed
         )
-        return self.decode_images(groups[0])
+        return self.decode_images(self.sample_images(request)[0])
 
     # Checks before a run
 
