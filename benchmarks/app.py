@@ -47,9 +47,10 @@ def _measure(bench: str, as_json: bool, **options: Any) -> None:
     from benchmarks.result import run
     from benchmarks.workload import Settings
     from pairuni.cli.environment import describe
-    from pairuni.policies.registry import device_and_dtype
+    from pairuni.devices import resolve_device, resolve_dtype
 
-    device, dtype = device_and_dtype(options.pop("device"), options.pop("dtype"))
+    device = resolve_device(options.pop("device"))
+    dtype = resolve_dtype(options.pop("dtype"), device)
     tokens = options.pop("answer_tokens") or (16 if options["model"] == "tiny" else 200)
     settings = Settings(
         **options,
@@ -218,9 +219,9 @@ def reward(
     from benchmarks.result import described
     from benchmarks.reward import Settings, measure
     from pairuni.cli.environment import describe
-    from pairuni.rewards.clip.scorer import resolve_device
+    from pairuni.devices import check_device, resolve_device
 
-    where = resolve_device(device)
+    where = check_device(resolve_device(device))
     settings = Settings(
         model=model,
         prompts=prompts,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from benchmarks.memory import resident
 from benchmarks.pairing import Settings, clustered_features
 from benchmarks.timing import interleaved
+from pairuni.devices import resolve_device
 from pairuni.pairug.selection.candidates import Candidates, Cells, find_candidates
-from pairuni.pairug.selection.kmeans import fit_kmeans, resolve_device
+from pairuni.pairug.selection.kmeans import fit_kmeans
 
 OURS = "pairuni"
 ADDS = {
@@ -36,7 +37,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     cells = Cells(
         fitted.centres, fitted.labels[settings.understanding :], fitted.labels[: settings.understanding]
     )
-    device = resolve_device("auto")
+    device = str(resolve_device("auto"))
     found: dict[str, Candidates] = {}
 
     def search(name: str, near: Cells | None) -> Callable[[int], None]:

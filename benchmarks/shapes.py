@@ -23,9 +23,10 @@ from transformers.initialization import no_init_weights
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from pairuni.devices import check_device
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.janus.prompts import CHAT_TEMPLATE, IMAGE_TOKENS, PAD_TOKEN
-from pairuni.policies.registry import check_device, load_policy
+from pairuni.policies.registry import load_policy
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 STANDARD_DEVIATION = 0.02

@@ -280,7 +280,7 @@ def test_conversion_refuses_what_it_should_not_touch(transformers_folder, tmp_pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_cuda_where_there_is_none(transformers_folder, device):
-    with pytest.raises(ValueError, match=f"'{device}' was asked for, but torch sees no CUDA here"):
+    with pytest.raises(ValueError, match=f"'{device}' was requested, but torch sees no CUDA here"):
         load_policy(transformers_folder, device=device)
 
 

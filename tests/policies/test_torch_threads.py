@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pairuni.policies import threads
+from pairuni import devices
 
 SCRIPT = """
 import torch
@@ -23,7 +23,7 @@ print(default, torch.get_num_threads())
 
 def counts(*, before="", between="", **environment):
     """torch's threads before and after the tiny model is loaded, in a process of its own."""
-    kept = {key: value for key, value in os.environ.items() if key not in threads._CHOSEN_BY_USERS}
+    kept = {key: value for key, value in os.environ.items() if key not in devices._THREAD_VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(before=before, between=between)],
         env={**kept, **environment},
@@ -54,21 +54,21 @@ def of_size(parameters, device="cpu"):
 def free(monkeypatch):
     """No choice of a user's, and the number of threads as it was afterwards."""
     before = torch.get_num_threads()
-    for name in threads._CHOSEN_BY_USERS:
+    for name in devices._THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "_DEFAULT", 3)
+    monkeypatch.setattr(devices, "_DEFAULT_THREADS", 3)
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
 
 
 def test_a_large_model_takes_all_of_them_also_after_a_small_one(free):
-    threads.fit_threads(of_size(threads.SMALL))
+    devices.fit_threads(of_size(devices.SMALL))
     assert torch.get_num_threads() == 1
-    threads.fit_threads(of_size(threads.SMALL + 1))
+    devices.fit_threads(of_size(devices.SMALL + 1))
     assert torch.get_num_threads() == 3
 
 
 def test_models_elsewhere_change_nothing(free):
-    threads.fit_threads(of_size(10, device="meta"))
+    devices.fit_threads(of_size(10, device="meta"))
     assert torch.get_num_threads() == 3

@@ -305,7 +305,7 @@ def test_missing_ftfy_is_named_with_its_install_line(monkeypatch: pytest.MonkeyP
 
 
 def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
-    for name, said in (("cuda:99", "cuda:99 is not there"), ("abacus", "'abacus' is no device")):
+    for name, said in (("cuda:99", "device 'cuda:99'"), ("abacus", "device 'abacus' is unknown")):
         with pytest.raises(ValueError, match=said):
             HPSv2Reward(str(folder / "small.pt"), device=name)
 

@@ -78,7 +78,7 @@ def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
         ClipReward(str(tmp_path), processor=str(folder), device="cpu")
     with pytest.raises(ValueError, match="CLIP's tokenizer cannot be loaded from"):
         ClipReward(str(folder), processor=str(tmp_path), device="cpu")
-    with pytest.raises(ValueError, match="'abacus' is no device"):
+    with pytest.raises(ValueError, match="device 'abacus' is unknown"):
         ClipReward(str(folder), device="abacus")
     with pytest.raises(ValueError, match="5 records but 1 images"):
         ClipReward(str(folder), device="cpu")(records(), pictures()[:1])

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from pairuni.devices import resolve_device, resolve_dtype
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.journal import Journal, read_journal
 from pairuni.evaluation.question_images import Picture, one_image
@@ -27,7 +28,6 @@ from pairuni.io.files import atomic_write, write_text
 from pairuni.io.locks import exclusive_lock
 from pairuni.io.text import read_json
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
-from pairuni.policies.registry import device_and_dtype
 from pairuni.runs.models import load_model, resolve_model
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.tracking import Progress
@@ -61,7 +61,8 @@ class Model:
     def described(self) -> dict[str, Any]:
         """What replies and images depend on. ``weights`` changes when the checkpoint's files do: their sizes
         and 64 samples of each."""
-        device, dtype = device_and_dtype(self.device, self.dtype)
+        device = resolve_device(self.device)
+        dtype = resolve_dtype(self.dtype, device)
         return {
             "model": self.name,
             "weights": _digest_of_weights(resolve_model(self.name)),

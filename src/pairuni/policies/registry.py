@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from pairuni.devices import check_device, fit_threads, resolve_device, resolve_dtype
 from pairuni.io.hub import TEXT_FILES, WEIGHT_FILES, model_folder
-from pairuni.policies.files import read_json, reason
+from pairuni.policies.files import read_json
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.relatives import refusal, relative_by_config, relative_by_name
-from pairuni.policies.threads import fit_threads
 
 POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
@@ -24,7 +24,6 @@ policy is wanted without its weights."""
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
 
 
@@ -52,35 +51,13 @@ def load_policy(
             f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
         )
     module, _, attribute = POLICIES[model_type].partition(":")
-    chosen, precision = device_and_dtype(device, dtype)
-    if weights:
-        check_device(chosen)
-    else:
-        chosen = torch.device("meta")
+    chosen = resolve_device(device)
+    precision = resolve_dtype(dtype, chosen)
+    chosen = check_device(chosen) if weights else torch.device("meta")
     load = getattr(importlib.import_module(module), attribute)
     policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
     fit_threads(policy.module)
     return policy
-
-
-def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """What the names that ``load_policy`` takes stand for here. Raises ValueError for an unknown one."""
-    chosen = _device(device)
-    return chosen, _dtype(dtype, chosen)
-
-
-def check_device(device: torch.device) -> None:
-    """Raise ValueError where this machine, or this build of torch, has no such device."""
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"The device {str(device)!r} was asked for, but torch sees no CUDA here; choose auto or cpu."
-        )
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"The device {str(device)!r} cannot be used here ({reason(error)}); choose auto, cpu, cuda or cuda:N."
-        ) from error
 
 
 def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
@@ -103,21 +80,3 @@ def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
     if relative := relative_by_name(name):
         raise ValueError(refusal(name, relative))
     return model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"The device {device!r} is unknown; choose auto, cpu, cuda or cuda:N.") from error
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in _DTYPES:
-        raise ValueError(f"The dtype {dtype!r} is unknown; choose auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[dtype]

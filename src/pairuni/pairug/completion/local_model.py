@@ -19,12 +19,12 @@ class LocalModel:
 
     def __init__(self, settings: CompletionSettings) -> None:
         """Raises OSError or ValueError, naming the model, when transformers has no such one."""
-        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from pairuni.devices import resolve_device
 
         self._settings = settings
         self._row = NoAnswersInARow()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = str(model_folder(settings.model, kind="vision-language model (completion.model)"))
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder)
@@ -34,7 +34,7 @@ class LocalModel:
                 f"completion.model is {settings.model!r}, which transformers does not load as an "
                 f"image-text-to-text model: {error}"
             ) from None
-        self._model: Any = model.to(device).eval()
+        self._model: Any = model.to(resolve_device("auto")).eval()
         # rows of a batch are continued at their right end
         self._processor.tokenizer.padding_side = "left"
         if self._processor.tokenizer.pad_token is None:

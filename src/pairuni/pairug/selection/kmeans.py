@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pairuni.devices import resolve_device
+
 _SCORES = 1 << 25
 """Largest number of distances held at once."""
 _COLUMNS = 8192
@@ -42,16 +44,16 @@ def fit_kmeans(
     principal directions, which finds nearly all of the assignment at a fraction of the cost.
     device: "auto" takes a GPU where there is one. Memory beyond the features: N * 128 floats, 2^25 distances.
     """
-    rows, device = torch.from_numpy(np.ascontiguousarray(features)), resolve_device(device)
+    rows, where = torch.from_numpy(np.ascontiguousarray(features)), resolve_device(device)
     rng = np.random.default_rng(seed)
     if rows.shape[1] > 2 * _PRINCIPAL:
-        coarse = _Lloyd(_principal(rows, rng, device), clusters, device)
+        coarse = _Lloyd(_principal(rows, rng, where), clusters, where)
         coarse.seed(rng)
         coarse.run(iterations, tolerance=1e-3)
-        fine = _Lloyd(rows, clusters, device)
+        fine = _Lloyd(rows, clusters, where)
         fine.start(coarse.labels)
     else:
-        fine = _Lloyd(rows, clusters, device)
+        fine = _Lloyd(rows, clusters, where)
         fine.seed(rng)
     fine.run(iterations, tolerance=1e-3)
     return Clusters(fine.centres.cpu().numpy(), fine.labels.numpy(), float(fine.distances.sum()))
@@ -63,17 +65,10 @@ def seed_rows(features: NDArray[np.float32], clusters: int, seed: int, *, device
     return _Lloyd(rows, clusters, resolve_device(device)).seed(np.random.default_rng(seed))
 
 
-def resolve_device(name: str) -> str:
-    """ "auto" is the GPU where there is one, else the CPU; other names stand for themselves."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 class _Lloyd:
     """State of one k-means over rows [N, D]: labels and squared distances on the CPU, centres on ``device``."""
 
-    def __init__(self, rows: Tensor, clusters: int, device: str) -> None:
+    def __init__(self, rows: Tensor, clusters: int, device: torch.device) -> None:
         self.rows, self.clusters, self.device = rows, clusters, device
         self.norms = _squared_lengths(rows)
         self.labels = torch.zeros(len(rows), dtype=torch.int64)
@@ -229,7 +224,7 @@ class _Lloyd:
             self.distances[part] = (apart * apart).sum(dim=1).cpu()
 
 
-def _principal(rows: Tensor, rng: np.random.Generator, device: str) -> Tensor:
+def _principal(rows: Tensor, rng: np.random.Generator, device: torch.device) -> Tensor:
     """Rows [N, D] in the leading principal directions of a sample of them, [N, 128], on the grid of features."""
     sample = rows[torch.from_numpy(np.sort(rng.permutation(len(rows))[:_SAMPLE]))].to(device)
     sample = sample - sample.mean(dim=0)

@@ -103,8 +103,7 @@ def match(
         return match_sequential(
             generation, understanding, threshold, max_matches, generation_images, understanding_images
         )
-    import torch
-
+    from pairuni.devices import resolve_device
     from pairuni.pairug.selection.candidates import exact_cosines, find_candidates
 
     g_images, u_images = _numbered(
@@ -113,7 +112,7 @@ def match(
     )
     solve = match_greedy if how == "greedy" else match_optimal
     g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(resolve_device("auto"))
     g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
     most = max(candidates, max_matches)
     while len(g_left) and len(u_left):

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from pairuni.config import RewardSettings
+from pairuni.devices import check_device, resolve_device
 from pairuni.io.hub import hub_file
 from pairuni.records import Annotation
 from pairuni.rewards.clip.original import clip_from_original, read_original
 from pairuni.rewards.clip.preprocessing import tensor_first
-from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip, resolve_device
+from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip
 from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning
 
 HUB = "xswu/HPSv2"
@@ -51,7 +52,9 @@ class HPSv2Reward:
         self._batch_size = batch_size
         source = locate(checkpoint, version)
         with _loading:
-            self._scorer = _load(source, tokenizer, resolve_device(device), getattr(torch, dtype))
+            self._scorer = _load(
+                source, tokenizer, check_device(resolve_device(device)), getattr(torch, dtype)
+            )
         self.models = (self._scorer.model,)
 
     @classmethod

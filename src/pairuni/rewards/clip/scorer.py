@@ -24,21 +24,6 @@ Preprocess = Callable[[Sequence[Image.Image]], Tensor]
 """Images -> normalised [N, 3, height, width] in float32, on any device."""
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of this name; auto is CUDA where there is one. Raises ValueError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{name!r} is no device; give auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"the device {name} is not there; torch finds {torch.cuda.device_count()} CUDA devices"
-        )
-    return device
-
-
 class ClipScorer:
     """A CLIPModel with its preprocessing of images and prompts.
 

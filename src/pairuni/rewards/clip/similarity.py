@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from pairuni.config import RewardSettings
+from pairuni.devices import check_device, resolve_device
 from pairuni.records import Annotation
 from pairuni.rewards.clip.scorer import (
     ClipScorer,
     existing,
     load_transformers_clip,
     processor_of,
-    resolve_device,
 )
 from pairuni.rewards.clip.text import load_tokenizer
 
@@ -47,7 +47,7 @@ class ClipReward:
         self._batch_size = batch_size
         sources = (self._source(model, "model"), self._source(processor or model, "processor"))
         with _loading:
-            self._scorer = _load(*sources, resolve_device(device), getattr(torch, dtype))
+            self._scorer = _load(*sources, check_device(resolve_device(device)), getattr(torch, dtype))
         self.models = (self._scorer.model,)
 
     @classmethod

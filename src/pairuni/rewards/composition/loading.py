@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from pairuni.devices import check_device, resolve_device
 from pairuni.io.hub import model_folder
-from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip, resolve_device
+from pairuni.rewards.clip.scorer import ClipScorer, existing, load_transformers_clip
 from pairuni.rewards.clip.text import load_tokenizer
 from pairuni.rewards.composition.boxes import BoxDetector
 from pairuni.rewards.composition.colours import ClipColours, open_clip_pixels
@@ -46,7 +47,7 @@ def load_detector(
     path = existing(name, setting)
     source = name if path is None else str(path.absolute())
     with _loading:
-        return _load_model(source, name, resolve_device(device), least, batch_size)
+        return _load_model(source, name, check_device(resolve_device(device)), least, batch_size)
 
 
 def load_colours(name: str, *, device: str = "auto", setting: str = "reward.composition.clip") -> ColourNamer:
@@ -56,7 +57,9 @@ def load_colours(name: str, *, device: str = "auto", setting: str = "reward.comp
     """
     path = existing(name, setting)
     with _loading:
-        return _load_clip(name if path is None else str(path.absolute()), name, resolve_device(device))
+        return _load_clip(
+            name if path is None else str(path.absolute()), name, check_device(resolve_device(device))
+        )
 
 
 def load_looking(
