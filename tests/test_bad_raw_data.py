@@ -138,13 +138,13 @@ CASES = [
     ),
     Case(
         half_a_tar,
-        "g.tar, after member 00005: is cut off or damaged; 6 records are whole",
-        "is cut off",
+        "g.tar, after member 00005: is truncated or damaged; 6 records are complete",
+        "is truncated",
         1,
         8,
     ),
     Case(latin_1, "g.jsonl, line 1: is not UTF-8 text (byte 48)", "is not UTF-8 text", 1, 3),
-    Case(utf_16, "g.csv, line 1: the header is not UTF-8 text; save the whole file as UTF-8", None, 1, None),
+    Case(utf_16, "g.csv, line 1: the header is not UTF-8 text; save the file as UTF-8", None, 1, None),
     Case(
         repeated_id,
         "u.jsonl, line 2, field id: 'u0' is also that of line 1; ids must differ",

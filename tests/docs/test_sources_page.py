@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from chat_server import ChatServer
 from pairuni.cli.app import app
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import UnderstandingSample
 
 PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
@@ -133,6 +133,6 @@ def test_the_forms_of_options_on_the_page_are_read(tmp_path: Path) -> None:
         else:
             continue
         (tmp_path / "u.jsonl").write_text(json.dumps(row))
-        (sample,) = Reading(str(tmp_path / "u.jsonl"), UnderstandingSample)
+        (sample,) = SampleReader(str(tmp_path / "u.jsonl"), UnderstandingSample)
         assert isinstance(sample, UnderstandingSample), f"{code}: {sample}"
         assert (sample.question[:23], sample.answer) == ("Which? A. red B. blue A", "B")

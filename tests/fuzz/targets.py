@@ -31,7 +31,7 @@ from pairuni.evaluation.tasks import Given, score_files
 from pairuni.io.images import load_image
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import GenerationSample, UnderstandingSample
 from pairuni.report import write_gallery, write_report
 from pairuni.rewards.answers.accuracy import answers_match
@@ -164,7 +164,7 @@ def _use_rows(folder: Path) -> None:
     for path in sorted(folder.glob("rows*")):
         for kind in (UnderstandingSample, GenerationSample)[path.suffix in {"", ".tar"} :]:
             try:
-                for found in Reading(str(path), kind, folder / "pictures"):
+                for found in SampleReader(str(path), kind, folder / "pictures"):
                     if isinstance(found, Problem):
                         problems.append(str(found))
                     else:

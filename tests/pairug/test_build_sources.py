@@ -74,7 +74,7 @@ def test_bad_records_stop_or_are_set_aside(tmp_path):
     whole = (tmp_path / "g.tar").read_bytes()
     (tmp_path / "g.tar").write_bytes(whole[: len(whole) // 2])
     write_rows(tmp_path / "more.jsonl", [{"image": "more.png"}, {"image": "more.png", "caption": "b"}])
-    with pytest.raises(ValueError, match=r"g\.tar, after member \d+: is cut off .* \(and 1 more problem\)"):
+    with pytest.raises(ValueError, match=r"g\.tar, after member \d+: is truncated .* \(and 1 more problem\)"):
         build_pairs(settings, encoder=small, annotator=Template())
     assert not (settings.out / "pairs.jsonl").exists()
     dropping = settings.model_copy(update={"bad_records": "drop"})

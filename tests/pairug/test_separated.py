@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.rows import Row
-from pairuni.pairug.sources.separated import separated
+from pairuni.pairug.sources.readers.csv_files import csv_rows
+from pairuni.pairug.sources.readers.rows import Row
 
 
 def read(path: Path, text: str | bytes) -> tuple[list[tuple[int, dict[str, str]]], list[tuple[int, str]]]:
     """(line, cells) of each row and (line, reason) of each problem."""
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    every = list(separated(path))
+    every = list(csv_rows(path))
     rows = [(one.line, one.values) for one in every if isinstance(one, Row)]
     return rows, [(one.line, one.reason) for one in every if isinstance(one, Problem)]
 
@@ -110,7 +110,7 @@ def test_faults_of_files(tmp_path):
 
 
 def test_a_record_without_end_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("pairuni.pairug.sources.separated._LONGEST", 1000)
+    monkeypatch.setattr("pairuni.pairug.sources.readers.csv_files._LONGEST", 1000)
     rows, problems = read(tmp_path / "x.csv", 'image,caption\na.png,"open\n' + "b.png,fine\n" * 500)
     assert (len(rows), [line for line, _ in problems]) == (500, [2])
     rows, problems = read(tmp_path / "x.csv", "image,caption\na.png,x\nb.png," + "y" * 2000 + "\nc.png,x\n")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_source_forms import orsta_row, png
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import GenerationSample, UnderstandingSample
 
 
@@ -23,7 +23,7 @@ def read(folder: Path, row: dict[str, Any], query: str = "", kind: type = Unders
     """The sample of one row, its problem, or the reasons why it is left out; and what is not kept."""
     (folder / "a.png").write_bytes(png(1))
     (folder / "u.jsonl").write_text(json.dumps(row))
-    reading = Reading(f"{folder / 'u.jsonl'}{query}", kind, folder / "pictures")
+    reading = SampleReader(f"{folder / 'u.jsonl'}{query}", kind, folder / "pictures")
     found = list(reading)
     return (found[0] if found else dict(reading.left_out)), dict(reading.not_kept)
 
@@ -173,11 +173,11 @@ def test_parquet_of_messages(tmp_path):
         {"messages": [USER], "images": [{"bytes": png(1), "path": None}], "solution": "<answer>4</answer>"},
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "u.parquet")
-    samples = list(Reading(str(tmp_path / "u.parquet"), UnderstandingSample, tmp_path / "p"))
+    samples = list(SampleReader(str(tmp_path / "u.parquet"), UnderstandingSample, tmp_path / "p"))
     assert [(one.question, one.answer) for one in samples] == [("How many?", "3"), ("How many?", "4")]
     verl = orsta_row(reward_model={"style": "rule", "ground_truth": "\\boxed{a} and \\boxed{b}"})
     pq.write_table(pa.Table.from_pylist([verl]), tmp_path / "v.parquet")
-    (sample,) = Reading(str(tmp_path / "v.parquet"), UnderstandingSample, tmp_path / "p")
+    (sample,) = SampleReader(str(tmp_path / "v.parquet"), UnderstandingSample, tmp_path / "p")
     assert sample.answer == "\\boxed{a} and \\boxed{b}", "two boxes are not one around all"
 
 
@@ -203,15 +203,15 @@ def test_rows_that_are_no_sample(tmp_path):
         {"messages": later, "images": ["a.png"], "solution": "3"},
         {"query": "How many?", "response": "3", "history": [["a", "b"]], "image": "a.png"},
     ):
-        assert read(tmp_path, row)[0] == {"a question that comes after other turns": 1}
+        assert read(tmp_path, row)[0] == {"a question after other turns": 1}
     assert read(tmp_path, {"messages": [USER, reply]})[0] == {"no image": 1}
     two = {"messages": [USER, reply], "images": ["a.png", "a.png"]}
     assert read(tmp_path, two)[0] == {"more than one image": 1}
     problem, _ = read(tmp_path, {"messages": [USER], "image": "a.png"})
     assert isinstance(problem, Problem)
-    assert "holds no question that is followed by a reply, and there is no column solution" in str(problem)
+    assert "has no question that is followed by a reply, and there is no column solution" in str(problem)
     problem, _ = read(tmp_path, {"messages": [reply], "image": "a.png"})
-    assert "field messages: holds no question that is followed by a reply" in str(problem)
+    assert "field messages: has no question that is followed by a reply" in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -308,5 +308,5 @@ def test_no_row_raises_anything_but_a_sentence(tmp_path_factory, row, kind):
     folder = tmp_path_factory.mktemp("rows")
     (folder / "u.json").write_text(json.dumps([row, row]))
     for query in ("", "?question=messages.0.content&answer=solution&prompt=messages"):
-        reading = Reading(f"{folder / 'u.json'}{query}", kind, folder / "p")
+        reading = SampleReader(f"{folder / 'u.json'}{query}", kind, folder / "p")
         assert len(list(reading)) + sum(reading.left_out.values()) >= 2

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading, read_generation, read_understanding
+from pairuni.pairug.sources import SampleReader, read_generation, read_understanding
 from pairuni.pairug.sources.inputs import FIELDS, parse_input
 from pairuni.records import GenerationSample, UnderstandingSample
 
@@ -65,7 +65,7 @@ def parquet(path: Path, *rows: dict[str, object]) -> Path:
 
 
 def found(kind: type, given: object, pictures: Path | None = None) -> tuple[list, list[Problem], dict]:
-    reading = Reading(str(given), kind, pictures)
+    reading = SampleReader(str(given), kind, pictures)
     every = list(reading)
     samples = [one for one in every if not isinstance(one, Problem)]
     return samples, [one for one in every if isinstance(one, Problem)], dict(reading.left_out)
@@ -180,7 +180,7 @@ def test_conversations(tmp_path, suffix):
     path.write_text(json.dumps(rows) if suffix == "json" else "".join(json.dumps(row) + "\n" for row in rows))
     samples, (problem,), left_out = found(UnderstandingSample, path)
     assert [(s.question, s.answer) for s in samples] == [("What is it?", "A cat."), ("And this?", "A dog.")]
-    assert "holds no question that is followed by a reply" in str(problem)
+    assert "has no question that is followed by a reply" in str(problem)
     assert left_out == {"no image": 1}
     samples, _, _ = found(GenerationSample, path)
     assert [s.prompt for s in samples] == ["A cat.", "A dog."]
@@ -263,7 +263,7 @@ def test_what_a_tar_holds_and_is_not_taken_is_counted(tmp_path):
     ]
     samples, problems, left_out = found(GenerationSample, tar_of(tmp_path / "x.tar", members), tmp_path / "p")
     assert ([one.prompt for one in samples], problems) == (["one", "four"], [])
-    assert left_out == {"more than one image": 1, "names of several dots in a tar, such as 1.2.jpg": 3}
+    assert left_out == {"more than one image": 1, "names with several dots in a tar, such as 1.2.jpg": 3}
 
 
 def test_a_further_column_that_is_no_unicode_is_not_kept(tmp_path):
@@ -291,7 +291,7 @@ def test_a_tar_cut_anywhere_gives_what_is_whole_and_one_sentence(tmp_path, mode)
         assert captions(samples) == [(png(n).hex(), f"picture {n}") for n in range(len(samples))]
         assert len(samples) < 4 or mode == "w:gz"
         (problem,) = problems
-        assert "is cut off or damaged" in str(problem)
+        assert "is truncated or damaged" in str(problem)
         assert f"; {len(samples):,} record" in str(problem)
 
 
@@ -318,7 +318,7 @@ def test_faulty_members_are_named(tmp_path):
     samples, problems, _ = found(GenerationSample, path, tmp_path / "p")
     assert [str(problem).removeprefix(f"{path}, ") for problem in problems] == [
         "member a.txt: is not UTF-8 text (byte 4)",
-        "member b, field image_path: there is no image beside it",
+        "member b, field image_path: there is no image with this key",
         "member c.json: must be a JSON object, not list",
         "member d, field image_path: the image is empty",
         "member g, field prompt: must not be empty",
@@ -351,21 +351,21 @@ def test_faulty_text_files(tmp_path):
     samples, problems, _ = found(GenerationSample, tmp_path / "folder")
     assert [(one.id, one.tag, one.prompt) for one in samples] == [("cats/b", "cats", "a cat")]
     assert "cats/a.png: a.txt is not UTF-8 text" in str(problems[0])
-    assert "cats/c.png: has no text beside it" in str(problems[1])
+    assert "cats/c.png: has no text next to it" in str(problems[1])
 
 
 @pytest.mark.parametrize(
     ("text", "count", "reason"),
     [
         ('[{"image": "a.png", "text": "x"} {"image": "b.png", "text": "y"}]', 1, "entry 1: lacks a comma"),
-        ('[{"image": "a.png", "text": "x"}] []', 1, "goes on after the closing bracket"),
+        ('[{"image": "a.png", "text": "x"}] []', 1, "continues after the closing bracket"),
         ('[{"image": "a.png", "text": "x"}]\n \n', 1, None),
         ('[{"image": "a.png", "text": "x"},,{}]', 1, "entry 2: is not valid JSON"),
     ],
 )
 def test_arrays_that_are_no_json_are_not_read_as_if_they_were(tmp_path, monkeypatch, text, count, reason):
     for chunk in (1 << 20, 3):
-        monkeypatch.setattr("pairuni.pairug.sources.rows._CHUNK", chunk)
+        monkeypatch.setattr("pairuni.pairug.sources.readers.json_files._CHUNK", chunk)
         (tmp_path / "a.json").write_text(text)
         samples, problems, _ = found(GenerationSample, tmp_path / "a.json")
         assert len(samples) == count
@@ -387,7 +387,7 @@ def test_texts_beside_images_in_capitals(tmp_path):
 
 
 def test_an_array_is_decoded_across_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("pairuni.pairug.sources.rows._CHUNK", 7)
+    monkeypatch.setattr("pairuni.pairug.sources.readers.json_files._CHUNK", 7)
     rows = [{"image": f"{n}.png", "caption": f"ü {n} ]}}, {{["} for n in range(20)]
     (tmp_path / "a.json").write_text(json.dumps(rows, ensure_ascii=False))
     assert [one.prompt for one in read_generation(tmp_path / "a.json")] == [row["caption"] for row in rows]
@@ -445,7 +445,7 @@ def test_no_bytes_raise_anything_but_a_sentence(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("bytes") / f"x.{suffix}"
     path.write_bytes(data)
     for kind in (UnderstandingSample, GenerationSample):
-        for one in Reading(path, kind, path.parent / "p"):
+        for one in SampleReader(path, kind, path.parent / "p"):
             assert str(one)
 
 
@@ -488,7 +488,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         )
         path = tar_of(tmp_path / f"{count}.tar", list(rows))
         tracemalloc.start()
-        assert sum(1 for _ in Reading(path, GenerationSample, tmp_path / "p")) == count
+        assert sum(1 for _ in SampleReader(path, GenerationSample, tmp_path / "p")) == count
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -543,7 +543,9 @@ def test_a_flipped_bit_in_a_tar_never_loses_a_record_silently(tmp_path_factory, 
 def test_a_tar_without_records_says_what_it_holds(tmp_path):
     path = tar_of(tmp_path / "x.tar", [("photo.1.jpg", png(1)), ("photo.1.txt", b"x")])
     _, (problem,), _ = found(GenerationSample, path, tmp_path / "p")
-    assert str(problem).startswith(f"{path}: holds no records: photo and others are no image")
+    assert str(problem).startswith(
+        f"{path}: holds no records: what follows the first dot of photo and others is not an image"
+    )
     _, (problem,), _ = found(GenerationSample, tar_of(tmp_path / "y.tar", []), tmp_path / "p")
     assert str(problem) == f"{tmp_path / 'y.tar'}: holds no records"
 
@@ -557,7 +559,7 @@ def test_an_image_folder_with_metadata(tmp_path):
 
 def test_a_image_that_is_too_large_is_refused_in_time(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pairuni.pairug.sources.tars.MOST_BYTES", 2048)
+        patch.setattr("pairuni.pairug.sources.readers.tars.MOST_BYTES", 2048)
         path = tar_of(
             tmp_path / "x.tar", [("a.png", bytes(4096)), ("a.txt", b"x"), ("b.png", png(1)), ("b.txt", b"y")]
         )

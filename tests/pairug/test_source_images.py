@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import GenerationSample
 
 FORMATS = {
@@ -42,7 +42,7 @@ PNG = encoded()
 
 
 def found(given: object, pictures: Path) -> tuple[list[GenerationSample], list[str], dict[str, int]]:
-    reading = Reading(str(given), GenerationSample, pictures)
+    reading = SampleReader(str(given), GenerationSample, pictures)
     every = list(reading)
     return (
         [one for one in every if not isinstance(one, Problem)],
@@ -230,9 +230,7 @@ def test_the_user_s_word_opens_a_folder_and_nothing_else(tmp_path):
         made = one_row(data, image, query=query)
         assert (made == PNG) is opens, (image, query, made)
     problem = one_row(data, "link.png")
-    assert (
-        "lies outside the file's folder, by a link; ?images=FOLDER opens a folder with its links" in problem
-    )
+    assert "lies outside the file's folder, by a link; ?images=FOLDER also opens linked files" in problem
 
 
 def hub_snapshot(folder: Path) -> Path:
@@ -305,7 +303,7 @@ def test_what_a_folder_holds_besides_is_counted(tmp_path):
         "images that are not read (.eps)": 1,
         "videos that are not read (.mp4)": 1,
         "files that are neither images nor texts": 2,
-        "texts without an image of their name": 1,
+        "texts without an image of the same name": 1,
     }
 
 

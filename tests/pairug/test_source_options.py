@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading
-from pairuni.pairug.sources.choices import BadOptions, choices_of
+from pairuni.pairug.sources import SampleReader
+from pairuni.pairug.sources.choices import BadOptions, choices_of, parsed
 from pairuni.pairug.sources.inputs import parse_input
-from pairuni.pairug.sources.literals import parsed
 from pairuni.pairug.sources.values import Unreadable
 from pairuni.records import UnderstandingSample
 
@@ -29,7 +28,7 @@ RED_BLUE = "Which? A. red B. blue" + END
 
 def read(given: object) -> tuple[list[tuple[str, str]], list[str]]:
     """(question, answer) of each sample, and the problems."""
-    every = list(Reading(str(given), UnderstandingSample))
+    every = list(SampleReader(str(given), UnderstandingSample))
     samples = [(one.question, one.answer) for one in every if not isinstance(one, Problem)]
     return samples, [str(one) for one in every if isinstance(one, Problem)]
 
@@ -172,7 +171,7 @@ def test_a_null_inside_a_list_leaves_letters_open(tmp_path):
     path = lines(tmp_path, *({"options": gap, "answer": answer} for answer in ("A", "blue", "C", "D")))
     samples, problems = read(path)
     assert [answer for _, answer in samples] == ["A", "B"]
-    assert all("name nothing past a null among them" in problem for problem in problems)
+    assert all("are ambiguous after a null among them" in problem for problem in problems)
     assert len(problems) == 2
 
 

@@ -178,8 +178,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
     [
         (POINTER, "is a pointer of Git LFS, not the data; run git lfs pull"),
         (b"\n<!DOCTYPE html><html></html>", "is a web page, not the data; download it again"),
-        (bz2.compress(b"x"), "is packed (bzip2); unpack it first"),
-        (b"PK\x03\x04 and so on", "is packed (zip); unpack it first"),
+        (bz2.compress(b"x"), "is compressed (bzip2); unpack it first"),
+        (b"PK\x03\x04 and so on", "is compressed (zip); unpack it first"),
     ],
 )
 def test_files_that_are_no_data(tmp_path, suffix, data, reason):
@@ -189,9 +189,9 @@ def test_files_that_are_no_data(tmp_path, suffix, data, reason):
 
 def test_packed_files_by_name(tmp_path):
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROW).encode()))
-    with pytest.raises(ValueError, match=r"x\.jsonl\.gz is packed \(gzip\); unpack it first"):
+    with pytest.raises(ValueError, match=r"x\.jsonl\.gz is compressed \(gzip\); unpack it first"):
         found(UnderstandingSample, tmp_path / "x.jsonl.gz")
-    assert sentences(f"jsonl:{tmp_path / 'x.jsonl.gz'}") == ["is packed (gzip); unpack it first"]
+    assert sentences(f"jsonl:{tmp_path / 'x.jsonl.gz'}") == ["is compressed (gzip); unpack it first"]
     (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="is a spreadsheet; save it as CSV in UTF-8"):
         found(UnderstandingSample, tmp_path / "x.xlsx")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import GenerationSample
 
 
@@ -49,7 +49,7 @@ def record(key: str, number: int = 1) -> Members:
 def found(path: Path, data: bytes) -> tuple[list[str], list[str], dict[str, int]]:
     """Prompts of the samples, problems without the file's name, what is left out."""
     path.write_bytes(data)
-    reading = Reading(str(path), GenerationSample, path.parent / "kept")
+    reading = SampleReader(str(path), GenerationSample, path.parent / "kept")
     every = list(reading)
     return (
         [one.prompt for one in every if not isinstance(one, Problem)],
@@ -74,7 +74,7 @@ def test_records_do_not_run_across_archives(tmp_path):
     samples, (problem, other), _ = found(tmp_path / "x.tar", archive([first]) + archive([second]))
     assert samples == []
     assert "field prompt: is missing" in problem
-    assert "there is no image beside it" in other
+    assert "there is no image with this key" in other
     samples, (problem,), _ = found(tmp_path / "y.tar", archive(record("a")) + archive(record("a", 2)))
     assert samples == ["text a"]
     assert "'y/a' is also that of" in problem
@@ -95,13 +95,13 @@ def test_what_follows_the_end_mark_is_reported(tmp_path, packed, rest):
     )
     assert samples == ["text a"]
     assert "what follows its end mark, from byte 1" in problem
-    assert "is no archive; 1 record is whole before" in problem
+    assert "is not an archive; 1 record is complete before" in problem
 
 
 def test_what_follows_a_packed_file_is_reported(tmp_path):
     samples, (problem,), _ = found(tmp_path / "x.tar.gz", gzip.compress(archive(record("a"))) + b"more")
     assert samples == ["text a"]
-    assert "is cut off or damaged; 1 record is whole" in problem
+    assert "is truncated or damaged; 1 record is complete" in problem
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -170,7 +170,7 @@ def test_members_that_are_not_read_are_counted(tmp_path):
     ]
     samples, (problem,), left_out = found(tmp_path / "x.tar", archive(members))
     assert samples == ["text a"]
-    assert problem == ", member b, field image_path: there is no image beside it; .heic is not read"
+    assert problem == ", member b, field image_path: there is no image with this key; .heic is not read"
     assert left_out == {
         "files that are neither images nor texts": 2,
         "arrays that are not read (.npy)": 1,
@@ -196,10 +196,10 @@ def test_links_and_devices_are_refused(tmp_path):
     ]
     samples, problems, _ = found(tmp_path / "x.tar", archive(members))
     assert samples == ["text a", "text g"]
-    link = "is a link; only files that are in the tar themselves are read"
+    link = "is a link; only files stored in the tar are read"
     assert problems == [
         *(f", {name}: {link}" for name in ("b.png", "c.png", "d.txt")),
-        *(f", {name}: is no regular file" for name in ("e.png", "f.png")),
+        *(f", {name}: is not a regular file" for name in ("e.png", "f.png")),
     ]
 
 

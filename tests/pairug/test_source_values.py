@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_source_forms import png, tar_of
 
 from pairuni.pairug.jsonl import Problem, dump
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.pairug.sources.values import Unreadable, as_json, as_text
 from pairuni.records import GenerationSample, UnderstandingSample
 
@@ -28,7 +28,7 @@ BASE = {"image": "a.png", "question": "How many?"}
 def read(
     given: object, pictures: Path | None = None
 ) -> tuple[list[UnderstandingSample], list[str], dict[str, int]]:
-    reading = Reading(str(given), UnderstandingSample, pictures)
+    reading = SampleReader(str(given), UnderstandingSample, pictures)
     every = list(reading)
     samples = [one for one in every if not isinstance(one, Problem)]
     return samples, [str(one) for one in every if isinstance(one, Problem)], dict(reading.not_kept)
@@ -104,7 +104,7 @@ def test_no_number_is_no_answer_in_any_form(tmp_path, value):
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (pa.array([b"\xff\xfe\x00"]), "holds 3 bytes that are no UTF-8 text"),
+        (pa.array([b"\xff\xfe\x00"]), "holds 3 bytes that are not UTF-8 text"),
         (pa.array([10**8], pa.int32()).cast(pa.date32()), "is a value of type date32[day]"),
         (pa.array([10**12]).cast(pa.timestamp("s")), "is a value of type timestamp[ms]"),
         (pa.array([["a", "b"]]), "must be a string, not ['a', 'b']"),
@@ -160,7 +160,7 @@ def test_null_and_nan_give_way_to_the_next_common_column(tmp_path):
     (tmp_path / "g.json").write_text(
         '[{"image": "a.png", "prompt": NaN, "caption": "a cat", "id": NaN, "tag": null}]'
     )
-    (sample,) = list(Reading(str(tmp_path / "g.json"), GenerationSample))
+    (sample,) = list(SampleReader(str(tmp_path / "g.json"), GenerationSample))
     assert (sample.prompt, sample.tag) == ("a cat", "g")
     assert len(sample.id) == 16
 

@@ -13,7 +13,7 @@ from pairuni.console.counts import counted
 from pairuni.pairug.completion.completion import Dropped
 from pairuni.pairug.jsonl import Problem, raise_first
 from pairuni.pairug.record_file import RecordFile
-from pairuni.pairug.sources import Reading
+from pairuni.pairug.sources import SampleReader
 from pairuni.records import GenerationSample, Origin, UnderstandingSample
 
 logger = logging.getLogger("pairuni")
@@ -35,9 +35,9 @@ def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
     record that cannot be used.
     """
     raw = RawData(RecordFile(scratch, UnderstandingSample, GenerationSample))
-    readings: dict[Origin, Reading[Any]] = {
-        "understanding": Reading(settings.understanding, UnderstandingSample, pictures),
-        "generation": Reading(settings.generation, GenerationSample, pictures),
+    readings: dict[Origin, SampleReader[Any]] = {
+        "understanding": SampleReader(settings.understanding, UnderstandingSample, pictures),
+        "generation": SampleReader(settings.generation, GenerationSample, pictures),
     }
     for origin, reading in readings.items():
         problems: list[Problem] = []
@@ -51,7 +51,7 @@ def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
             raise_first(problems)
         raw.bad += [Dropped(one.where, origin, "", str(one)) for one in _one_a_record(problems)]
         if len(raw.samples) == before and not problems:
-            raise ValueError(reading.emptiness())
+            raise ValueError(reading.empty_message())
         raw.left_out[origin] = dict(reading.left_out)
         for reason, count in reading.left_out.items():
             logger.warning("%s: %s left out: %s", reading.names, counted(count, "record"), reason)

@@ -1,5 +1,10 @@
-"""Readers of raw data, streamed: JSON Lines, JSON, CSV, tars, parquet, folders, hub data sets."""
+"""Raw data of users as samples: inputs -> readers -> rows -> layouts -> fields -> samples.
 
-from pairuni.pairug.sources.reading import Reading, read_generation, read_understanding
+``inputs`` parses what the user names and chooses a reader; ``readers`` yield rows; ``layouts`` converts rows of other
+trainers to plain columns; ``fields`` selects and converts columns, with ``values``, ``chats`` and ``choices``;
+``samples`` finds images (``image_references``), right options (``answers``), and validates.
+"""
 
-__all__ = ["Reading", "read_generation", "read_understanding"]
+from pairuni.pairug.sources.samples import SampleReader, read_generation, read_understanding
+
+__all__ = ["SampleReader", "read_generation", "read_understanding"]

@@ -1,4 +1,4 @@
-"""Chats as data sets write them: who says what, and which images stand among the words."""
+"""Chats in the formats of data sets: roles, texts, and images inside messages."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 from pairuni.io.text import parse_json
 from pairuni.placeholders import without_placeholders
 
-QUESTIONS = ("human", "user")
-REPLIES = ("gpt", "assistant", "model", "bot")
+QUESTION_ROLES = ("human", "user")
+REPLY_ROLES = ("gpt", "assistant", "model", "bot")
 _TAGGED = re.compile(r"<img>\s*([^<>]+?)\s*</img>")
-"""A path among the words, as Qwen-VL has it."""
+"""A path inside the text, as in Qwen-VL."""
 _LONGEST = 1 << 20
-"""Characters of a chat that is written as JSON in a text column."""
+"""Characters of a chat that is stored as JSON in a text column."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """who: the role in small letters; text: without image marks at its ends."""
+    """who: the role in lower case. text: without image placeholders at its ends."""
 
     who: str
     text: str
-    pictures: tuple[Any, ...] = ()
+    images: tuple[Any, ...] = ()
 
 
 def turns_of(value: Any) -> list[Turn] | None:
-    """The turns of a list of messages, or of the JSON of one; None for anything else.
+    """The turns of a list of messages, or of its JSON; None for anything else.
 
-    A message is {"role", "content"} or {"from", "value"}; its content is text, or parts of OpenAI's form: texts,
-    and images as ``image_url`` or ``image``.
+    A message is {"role", "content"} or {"from", "value"}. Its content is text or parts in OpenAI's format: texts, and
+    images as ``image_url`` or ``image``.
     """
     value = _list(value)
     return None if value is None else [_turn(message) for message in value]
 
 
 def is_chat(value: Any) -> bool:
-    """Whether a value is a list of messages, and no list of texts."""
+    """Whether a value is a list of messages rather than of texts."""
     messages = _list(value)
     return bool(messages) and all(
         isinstance(message, dict) and ("role" in message or "from" in message) for message in messages or []
@@ -46,7 +46,7 @@ def is_chat(value: Any) -> bool:
 
 
 def words_of(value: Any, roles: Sequence[str]) -> Any:
-    """The words of ``roles`` in a chat or of a message's parts, joined by lines; any other value as it is."""
+    """The text of ``roles`` in a chat, or of the parts of a message, joined by newlines; other values unchanged."""
     if is_chat(value):
         return "\n".join(turn.text for turn in turns_of(value) or [] if turn.who in roles)
     if isinstance(value, dict) and ("role" in value or "from" in value):
@@ -72,10 +72,10 @@ def _turn(message: Any) -> Turn:
     content = message.get("value", message.get("content"))
     parts = content if isinstance(content, list) else [content]
     texts = [text for part in parts if (text := _text(part))]
-    pictures = [picture for part in parts if (picture := _image(part)) is not None]
-    pictures += [path for part in parts if isinstance(part, str) for path in _TAGGED.findall(part)]
+    images = [image for part in parts if (image := _image(part)) is not None]
+    images += [path for part in parts if isinstance(part, str) for path in _TAGGED.findall(part)]
     who = message.get("from", message.get("role"))
-    return Turn(str(who).casefold(), without_placeholders("\n".join(texts)).strip(), tuple(pictures))
+    return Turn(str(who).casefold(), without_placeholders("\n".join(texts)).strip(), tuple(images))
 
 
 def _text(part: Any) -> str:
@@ -84,7 +84,7 @@ def _text(part: Any) -> str:
 
 
 def _image(part: Any) -> Any:
-    """What a part holds for its image; None for parts that only mark a place, {"type": "image"}."""
+    """The image of a part; None for parts that are only a placeholder, {"type": "image"}."""
     if not isinstance(part, dict) or part.get("type") not in ("image", "image_url", "input_image"):
         return None
     names = ("image_url", "image", "url", "path", "bytes")

@@ -1,38 +1,53 @@
-"""Options of a question in the forms that data sets write them in."""
+"""The options of a question in the forms that data sets use: lists, objects, pairs, and texts of these.
+
+Texts are parsed as JSON, as Python literals or as lettered lines; nothing is evaluated.
+"""
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pairuni.io.text import parse_json
 from pairuni.pairug.completion.options import LETTERS
-from pairuni.pairug.sources.literals import LETTER_IN_FRONT, LONGEST, parsed
 from pairuni.pairug.sources.values import as_text, is_absent
 
+LONGEST = 1 << 16
+"""Characters of a text that is parsed."""
+_DEEPEST = 8
+"""Nested brackets in a text. Both limits protect the parser's stack and time."""
+_LITERALS = (*"[]{}(),:-", "None", "True", "False", "nan")
+_NULLS = ("null", "None", "nan", "NaN")
+"""No options, as JSON, Python and pandas write them in a text column."""
+
+_LETTER = r"\s*[(\[（【]?([A-Za-zＡ-Ｚａ-ｚ])\s*[)\]）】.:、。．：]+\s*(?=\S)"
+"""A letter before an option: "A. ", "(A) ", "a)", "Ａ．"."""
+LEADING_LETTER = re.compile(_LETTER)
+_LEADING_NUMBER = re.compile(r"\s*\(?(\d{1,2})[).:、]\s+(?=\S)")
+_NUMBERS = [str(number) for number in range(1, 100)]
 _LABEL = re.compile(r"(?:(?:option|choice)[ _-]?)?\(?([A-Za-z]|\d{1,2})[).:]?", re.I)
 _COLUMN = re.compile(r"(?:(?:option|choice)[ _-]?)?([A-H])", re.I)
-_IN_FRONT = re.compile(rf"{LETTER_IN_FRONT}(?=\S)")
-_NUMBER_IN_FRONT = re.compile(r"\s*\(?(\d{1,2})[).:、]\s+(?=\S)")
-_NUMBERS = [str(number) for number in range(1, 100)]
-_NULLS = ("null", "None", "nan", "NaN")
-"""No options, as JSON, Python and pandas write them in a column of texts."""
 _LABEL_KEYS = ("label", "letter", "key", "option", "choice", "id", "index", "name")
 _TEXT_KEYS = ("text", "value", "content", "option", "choice", "answer", "description")
 
 
 class BadOptions(ValueError):
-    """Why a value is no list of options, as the end of a sentence that begins with its field."""
+    """Why a value is not a list of options, as a predicate; the name of the field precedes it."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Options in their order. labels: what the data call them, "A" or "1"; empty for a plain list.
+    """Options in their order. labels: their names in the data, "A" or "1"; empty for a plain list.
 
-    first_gap: where a null stands before an option of a plain list. From there on a letter or a number may count the
-    null or not, and names nothing.
+    first_gap: position of the first null between options of a plain list. From there on a letter or a number is
+    ambiguous, because it may count the null or not.
     """
 
     texts: tuple[str, ...]
@@ -41,16 +56,16 @@ class Choices:
 
     @property
     def countable(self) -> int:
-        """How many options, from the first on, a letter or a number can name."""
+        """How many options, from the first on, a letter or a number can refer to."""
         return len(self.texts) if self.first_gap is None else self.first_gap
 
 
 def choices_of(value: Any) -> Choices | None:
-    """The options that a value of any known form stands for; None when there are none.
+    """The options in a value of any known form; None if there are none.
 
     Forms: a list; an object by letter or number; a list of objects or pairs of label and text; an object of two lists,
-    label and text; each of these as JSON or as Python writes it; text with lettered options. Raises BadOptions for
-    all else, and Unreadable for an option that is no text.
+    label and text; each of these as JSON or Python text; a text of lettered options. Raises BadOptions for anything
+    else, and Unreadable for an option that cannot be text.
     """
     value = _plain(value)
     if isinstance(value, bytes):
@@ -69,21 +84,36 @@ def choices_of(value: Any) -> Choices | None:
 
 
 def letter_columns(names: Iterable[str]) -> dict[str, str]:
-    """Letter -> column of a table that gives each option a column, A, B, C or option_a, option_b; empty if it does
-    not: fewer than two of one spelling, or not from A on."""
+    """Letter -> column for tables with a column for each option (A, B, C or option_a, option_b), else empty.
+
+    Needs at least the columns of A and B in the same spelling.
+    """
     found: dict[str, dict[str, str]] = {}
     for name in names:
         match = _COLUMN.fullmatch(name)
         if match and not (len(name) == 1 and name.islower()):
             found.setdefault(name[:-1].casefold(), {})[match[1].upper()] = name
-    whole = (columns for columns in found.values() if {"A", "B"} <= columns.keys())
-    return dict(sorted(next(whole, {}).items()))
+    complete = (columns for columns in found.values() if {"A", "B"} <= columns.keys())
+    return dict(sorted(next(complete, {}).items()))
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence."""
+    """A value for an error message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def parsed(text: str) -> Any:
+    """The list, tuple or dict that ``text`` writes out, or (letter, option) pairs of lettered options, else None."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return None
+    if text[:1] in ("[", "{", "("):
+        for parse in (_json, _python):
+            found = parse(text)
+            if isinstance(found, list | tuple | dict):
+                return found
+    return _lettered(text)
 
 
 def _of_text(text: str) -> Any:
@@ -91,11 +121,8 @@ def _of_text(text: str) -> Any:
         return None
     value = parsed(text)
     if value is None:
-        why = (
-            f"a text of more than {LONGEST:,} characters"
-            if len(text) > LONGEST
-            else f"the text {shown(text)}"
-        )
+        too_long = len(text) > LONGEST
+        why = f"a text of more than {LONGEST:,} characters" if too_long else f"the text {shown(text)}"
         raise BadOptions(f'must be a list of options, such as ["red", "blue"] or A. red B. blue, not {why}')
     return value
 
@@ -141,7 +168,7 @@ def _pair(value: dict[Any, Any]) -> tuple[Any, Any]:
 
 
 def _keys(held: Mapping[Any, Any]) -> tuple[Any, Any]:
-    """Which keys of an object hold the label and the text; None for one that is not there."""
+    """The keys of an object that hold the label and the text; None for one that is missing."""
     lower = {str(name).casefold(): name for name in held}
     text = next((lower[name] for name in _TEXT_KEYS if name in lower), None)
     label = next((lower[name] for name in _LABEL_KEYS if name in lower and lower[name] != text), None)
@@ -149,7 +176,7 @@ def _keys(held: Mapping[Any, Any]) -> tuple[Any, Any]:
 
 
 def _labelled(pairs: list[tuple[Any, Any]]) -> Choices | None:
-    """Options with names of their own, in the order of these; an option whose text is null is not there."""
+    """Options in the order of their labels; an option whose text is null is left out."""
     pairs = [(label, text) for label, text in pairs if not is_absent(text)]
     texts = [_text(text) for _, text in pairs]
     if not pairs:
@@ -158,8 +185,8 @@ def _labelled(pairs: list[tuple[Any, Any]]) -> Choices | None:
         return _unlabelled(texts)
     names = [_label(label) for label, _ in pairs]
     if len(set(names)) < len(names) or len({name.isdecimal() for name in names}) > 1:
-        raise BadOptions(f"must name each option by a letter or number of its own, not {shown(names)}")
-    if _labels_in_front(texts) == names:
+        raise BadOptions(f"must label each option with a different letter or number, not {shown(names)}")
+    if _leading_labels(texts) == names:
         texts = list(map(_without_label, texts))
     order = sorted(range(len(names)), key=lambda place: (len(names[place]), names[place]))
     return Choices(tuple(texts[place] for place in order), tuple(names[place] for place in order))
@@ -168,25 +195,25 @@ def _labelled(pairs: list[tuple[Any, Any]]) -> Choices | None:
 def _label(label: Any) -> str:
     match = _LABEL.fullmatch(unicodedata.normalize("NFKC", str(as_text(label))))
     if match is None:
-        raise BadOptions(f"must name each option by a letter or number, not {shown(label)}")
+        raise BadOptions(f"must label each option with a letter or number, not {shown(label)}")
     return match[1].upper()
 
 
 def _unlabelled(texts: list[str], first_gap: int | None = None) -> Choices:
-    """Options of a list; where all begin with letters or numbers, in order from A or 1, those are labels."""
-    labels = _labels_in_front(texts)
+    """Options of a list; if all begin with letters or numbers in order, from A or 1, these are labels."""
+    labels = _leading_labels(texts)
     if len(texts) > 1 and (labels == list(LETTERS[: len(texts)]) or labels == _NUMBERS[: len(texts)]):
         return Choices(tuple(map(_without_label, texts)), tuple(labels))
     return Choices(tuple(texts), (), first_gap)
 
 
-def _labels_in_front(texts: Sequence[str]) -> list[str]:
-    found = [_IN_FRONT.match(text) or _NUMBER_IN_FRONT.match(text) for text in texts]
+def _leading_labels(texts: Sequence[str]) -> list[str]:
+    found = [LEADING_LETTER.match(text) or _LEADING_NUMBER.match(text) for text in texts]
     return [unicodedata.normalize("NFKC", match[1]).upper() for match in found if match]
 
 
 def _without_label(text: str) -> str:
-    match = _IN_FRONT.match(text) or _NUMBER_IN_FRONT.match(text)
+    match = LEADING_LETTER.match(text) or _LEADING_NUMBER.match(text)
     return text[match.end() :] if match else text
 
 
@@ -197,5 +224,58 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Without numpy's array around a list."""
+    """A numpy array as a list, anything else as it is."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return None
+
+
+def _python(text: str) -> Any:
+    """The value of ``repr`` of a list, tuple or dict, or of ``str`` of a numpy array of texts; None for other texts."""
+    try:
+        literal = "".join(_literal_tokens(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in texts
+            return ast.literal_eval(literal)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError):
+        return None
+
+
+def _literal_tokens(text: str) -> Iterator[str]:
+    """The tokens of a literal. Raises ValueError for tokens and nesting that no list of options has.
+
+    numpy writes an array of texts without commas, and Python would join these: ['red' 'blue'].
+    """
+    depth, last_kind, last = 0, tokenize.NL, ""
+    for kind, token, *_ in tokenize.generate_tokens(io.StringIO(text).readline):
+        if kind in (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER):
+            continue
+        depth += (token in ("[", "{", "(")) - (token in ("]", "}", ")"))
+        if depth > _DEEPEST or token == "-" == last:
+            raise ValueError("is nested too deeply")
+        known = kind in (tokenize.STRING, tokenize.NUMBER) or token in _LITERALS
+        if not known:
+            raise ValueError(f"{token!r} is not part of a literal")
+        token = "None" if token == "nan" else token
+        yield ("," if kind == last_kind == tokenize.STRING else " ") + token
+        last_kind, last = kind, token
+
+
+def _lettered(text: str) -> list[tuple[str, str]] | None:
+    """Options on separate lines or in one line, each after its letter: "A. red B. blue"."""
+    start = r"^" if "\n" in text else r"(?:(?<=[\s;,])|^)"
+    marks: list[re.Match[str]] = []
+    for match in re.finditer(start + _LETTER, text, re.M):
+        if unicodedata.normalize("NFKC", match[1]).upper() == LETTERS[len(marks) : len(marks) + 1]:
+            marks.append(match)
+    if len(marks) < 2 or text[: marks[0].start()].strip():
+        return None
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    return [
+        (mark[1], text[mark.end() : end].strip(" \t\r\n;,")) for mark, end in zip(marks, ends, strict=True)
+    ]

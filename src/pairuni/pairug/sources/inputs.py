@@ -1,4 +1,4 @@
-"""What a user names as raw data: [FORMAT:]PATH[?field=column&...], told apart by its form."""
+"""Inputs as users write them, [FORMAT:]PATH[?field=column&...], and the reader of each of their files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.answers import READINGS
-from pairuni.pairug.sources.folders import folder_rows
-from pairuni.pairug.sources.rows import Rows, json_file, json_lines
-from pairuni.pairug.sources.separated import separated
-from pairuni.pairug.sources.skipped import file_fault
-from pairuni.pairug.sources.tables import hub_rows, parquet_rows
-from pairuni.pairug.sources.tars import tar_rows
+from pairuni.pairug.sources.answers import INTERPRETATIONS
+from pairuni.pairug.sources.readers.csv_files import csv_rows
+from pairuni.pairug.sources.readers.folders import folder_rows
+from pairuni.pairug.sources.readers.json_files import json_file, json_lines
+from pairuni.pairug.sources.readers.rows import Rows, file_fault
+from pairuni.pairug.sources.readers.tables import hub_rows, parquet_rows
+from pairuni.pairug.sources.readers.tars import tar_rows
 
 FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
-"""What a column can be: the record's own fields, and the options of a question."""
+"""What a column can be named for: the fields of a record, and the options of a question."""
 
 OPTIONS = {
     "images": "folder of the images",
     "leave_out": "abilities that are left out",
-    "answers": f"what answers name an option by: {', '.join(READINGS)}",
+    "answers": f"how answers name an option: {', '.join(INTERPRETATIONS)}",
 }
 HUB_OPTIONS = ("config", "split", "revision")
 
@@ -46,7 +46,7 @@ _SUFFIXES = {
 _READERS = {
     "jsonl": json_lines,
     "json": json_file,
-    "csv": separated,
+    "csv": csv_rows,
     "parquet": parquet_rows,
     "webdataset": tar_rows,
 }
@@ -55,7 +55,7 @@ _SETTING = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|[^&]*)(?:&|$)""")
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a build. columns: field -> column or quoted template; options: as OPTIONS and HUB_OPTIONS."""
+    """One input of a build. columns: field -> column or quoted template. options: see OPTIONS and HUB_OPTIONS."""
 
     format: str | None
     path: str
@@ -67,8 +67,8 @@ class Input:
 class Part:
     """A file, folder or hub data set of an input.
 
-    root: folder that its image paths are relative to. named: whether the user named it as the folder of images.
-    file: what is read, if it is one file.
+    root: folder that image paths are relative to. named: the user named it as the folder of images. file: what is
+    read, if it is one file.
     """
 
     rows: partial[Rows]
@@ -78,19 +78,23 @@ class Part:
     file: Path | None = None
 
     def read(self) -> Rows:
-        fault = None if self.file is None else file_fault(self.file, packed=self.rows.func is tar_rows)
-        return self.rows() if fault is None else iter([Problem(self.file or self.root, 0, "", fault)])
+        """Rows from the beginning."""
+        if self.file is not None and (fault := file_fault(self.file, gzip=self.rows.func is tar_rows)):
+            return iter([Problem(self.file, 0, "", fault)])
+        return self.rows()
 
 
 def parse_input(text: str) -> Input:
-    """An input from what a user wrote. Raises ValueError, saying what may be written."""
+    """Parse an input. Raises ValueError, which says what is allowed."""
     if os.path.exists(text):
         return Input(None, text)
     format, colon, rest = text.partition(":")
     if not colon or format not in FORMATS:
         format, rest = "", text
     path, _, query = re.sub(r"\?(?=\w+=)", "\0", rest, count=1).partition("\0")
-    columns, options = {}, {}
+    known = (*FIELDS, *OPTIONS, *(HUB_OPTIONS if format == "hub" else ()))
+    columns: dict[str, str] = {}
+    options: dict[str, str] = {}
     at = 0
     while at < len(query):
         found = _SETTING.match(query, at)
@@ -98,43 +102,39 @@ def parse_input(text: str) -> Input:
             raise ValueError(f"{text}: {query[at:]!r} is not field=column; join several with &")
         at = found.end()
         name, value = found.groups()
-        if name in FIELDS:
-            columns[name] = value
-        elif name == "answers" and value not in READINGS:
-            raise ValueError(f"{text}: answers is {value!r}, but must be one of {', '.join(READINGS)}")
-        elif name in OPTIONS or (name in HUB_OPTIONS and format == "hub"):
-            options[name] = value
-        else:
-            known = [*FIELDS, *OPTIONS, *(HUB_OPTIONS if format == "hub" else ())]
+        if name not in known:
             raise ValueError(
                 f"{text}: {name} is not known after the question mark; known: {', '.join(known)}"
             )
+        if name == "answers" and value not in INTERPRETATIONS:
+            raise ValueError(f"{text}: answers is {value!r}, but must be one of {', '.join(INTERPRETATIONS)}")
+        (columns if name in FIELDS else options)[name] = value
     if not path:
         raise ValueError(f"{text!r} names no file, folder or data set")
-    path = path if format == "hub" else os.path.expanduser(path)  # a shell leaves ~ alone inside quotes
+    path = path if format == "hub" else os.path.expanduser(path)  # a shell does not expand ~ inside quotes
     return Input(format or None, path, columns, options)
 
 
 def parts_of(text: str) -> list[Part]:
-    """What an input holds, in the order of names. Raises FileNotFoundError, or ValueError for an unknown form."""
+    """The parts of an input, in order of names. Raises FileNotFoundError, or ValueError for an unknown format."""
     input = parse_input(text)
     images = input.options.get("images")
     images = None if images is None else os.path.expanduser(images)
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"{images}: no such folder of images")
+    named = bool(images)
     if input.format == "hub":
-        root = Path(images or input.path)
-        # of a local folder, whose files `datasets` names by absolute paths
-        return [Part(partial(hub_rows, input.path, input.options), root, input, named=True)]
+        # named, because `datasets` gives the files of a local folder absolute paths
+        rows = partial(hub_rows, input.path, input.options)
+        return [Part(rows, Path(images or input.path), input, named=True)]
     parts = []
     for path, format in _files(input):
-        root = Path(images) if images else path if format == "folder" else path.parent
-        rows = (
-            partial(folder_rows, path, links=bool(images))
-            if format == "folder"
-            else partial(_READERS[format], path)
-        )
-        parts.append(Part(rows, root, input, bool(images), None if format == "folder" else path))
+        if format == "folder":
+            parts.append(Part(partial(folder_rows, path, links=named), Path(images or path), input, named))
+        else:
+            parts.append(
+                Part(partial(_READERS[format], path), Path(images or path.parent), input, named, path)
+            )
     return parts
 
 
@@ -145,7 +145,8 @@ def _files(input: Input) -> Iterator[tuple[Path, str]]:
     elif path.is_dir():
         yield from _inside(path, input.format)
     else:
-        found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if _is_glob(path) else []
+        is_glob = any(character in str(path) for character in "*?[")
+        found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if is_glob else []
         if not found:
             raise FileNotFoundError(f"{path}: no such file or folder of raw samples")
         for one in found:
@@ -153,22 +154,22 @@ def _files(input: Input) -> Iterator[tuple[Path, str]]:
 
 
 def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
-    """A folder's data files, if all are of one format; else it is a folder of images with text beside them."""
+    """The data files of a folder, if all have the same format; else it is a folder of images with texts."""
     if format == "folder":
         yield folder, format
         return
+    entries = sorted(folder.iterdir())
     files = [
-        (path, its)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and (its := _known(path)) and (format is None or its == format)
+        (path, known)
+        for path in entries
+        if path.is_file() and (known := _known(path)) and (format is None or known == format)
     ]
-    if all(its == "json" for _, its in files):  # none, or what describes a data set of the hub
-        files += [
-            (path, "parquet") for path in sorted(folder.rglob("*.parquet")) if format in (None, "parquet")
-        ]
-    pictures = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
-    formats = {its for _, its in files}
-    if format is None and (not formats or (pictures and formats == {"json"})):
+    if format in (None, "parquet") and all(known == "json" for _, known in files):
+        # no data file, or only the description of a hub data set, whose parquet files are deeper
+        files += [(path, "parquet") for path in sorted(folder.rglob("*.parquet"))]
+    formats = {known for _, known in files}
+    has_images = any(path.suffix.lower() in IMAGE_SUFFIXES for path in entries)
+    if format is None and (not formats or (has_images and formats == {"json"})):
         yield folder, "folder"
     elif len(formats) == 1:
         yield from files
@@ -179,20 +180,14 @@ def _inside(folder: Path, format: str | None) -> Iterator[tuple[Path, str]]:
 
 
 def _format_of(path: Path) -> str:
-    format = _known(path)
-    if format is None and (fault := file_fault(path, packed=False)) is not None:
+    if format := _known(path):
+        return format
+    if fault := file_fault(path, gzip=False):
         raise ValueError(f"{path} {fault}")
-    if format is None:
-        raise ValueError(
-            f"{path}: its name does not tell its format; write FORMAT:{path} with one of {', '.join(FORMATS)}"
-        )
-    return format
+    formats = ", ".join(FORMATS)
+    raise ValueError(f"{path}: its name does not tell its format; write FORMAT:{path} with one of {formats}")
 
 
 def _known(path: Path) -> str | None:
     name = path.name.lower()
     return next((format for suffix, format in _SUFFIXES.items() if name.endswith(suffix)), None)
-
-
-def _is_glob(path: Path) -> bool:
-    return any(character in str(path) for character in "*?[")

@@ -1,4 +1,4 @@
-"""Values of rows as a person would write them: one rule for JSON, CSV, parquet, tars and hub data sets."""
+"""Cell values as text and JSON, by the same rules for JSON, CSV, parquet, tars and hub data sets."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from uuid import UUID
 import numpy as np
 
 _DEEPEST = 64
-"""Levels of lists and objects in a further column; more is nothing that a record needs."""
+"""Nested lists and objects in a further column."""
 
 
 class Unreadable(ValueError):
-    """Why a value has no text, as the end of a sentence that begins with its field."""
+    """Why a value cannot be text, as a predicate; the name of the field precedes it."""
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A cell of a table that Python has no value for, such as a date beyond the year 9999; kind: its type there."""
+    """A cell without a Python value, such as a date after the year 9999. kind: its type in the table."""
 
     kind: str
 
 
 def is_absent(value: Any) -> bool:
-    """Whether there is no value: null, or the NaN or NaT that tables hold in its place."""
+    """Whether a value is missing: null, or the NaN or NaT that tables use for it."""
     return value is None or (
         isinstance(value, float | Decimal | datetime | np.generic) and bool(value != value)
     )
 
 
 def as_text(value: Any) -> Any:
-    """A single value as text, None where there is none; lists and objects as they are.
+    """A scalar as text, None if it is missing; lists and objects unchanged.
 
-    A whole number has no ".0", whatever its type: a column of whole numbers with a null in it is one of floats, and
-    the text of a row must not depend on other rows. Decimals keep the digits that their table shows, moments are
-    ISO 8601 with a blank and without a time at midnight, bytes are UTF-8. Raises Unreadable.
+    Integers have no ".0", whatever their type: tables store a column of integers with a null as floats, and the text
+    of a row must not depend on other rows. Decimals keep their digits; timestamps are ISO 8601 with a space, without
+    the time if it is midnight; bytes are decoded as UTF-8. Raises Unreadable.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = _from_numpy(value)
@@ -56,7 +56,7 @@ def as_text(value: Any) -> Any:
         midnight = value.tzinfo is None and value.time() == time()
         return str(value.date()) if midnight else value.isoformat(sep=" ")
     if isinstance(value, timedelta):
-        return str(timedelta(value.days, value.seconds, value.microseconds))  # as Python's, of pandas' too
+        return str(timedelta(value.days, value.seconds, value.microseconds))  # pandas has its own subclass
     if isinstance(value, date | time | UUID):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
@@ -66,10 +66,12 @@ def as_text(value: Any) -> Any:
 
 
 def as_json(value: Any, depth: int = 0) -> Any:
-    """A further column as JSON can hold it: lists and objects with what they hold, numbers and truth values as they
-    are, all else as text. Raises Unreadable."""
+    """The JSON value of a further column: lists, objects, numbers and booleans are kept, all else becomes text.
+
+    Raises Unreadable.
+    """
     if depth > _DEEPEST:
-        raise Unreadable(f"is nested more than {_DEEPEST} deep")
+        raise Unreadable(f"is nested more than {_DEEPEST} levels deep")
     if isinstance(value, np.generic | np.ndarray):
         value = _from_numpy(value)
     if isinstance(value, dict):
@@ -89,7 +91,7 @@ def as_json(value: Any, depth: int = 0) -> Any:
 
 
 def _from_numpy(value: Any) -> Any:
-    """The Python value of a numpy one; a float32 as the short number that it stands for, 0.1."""
+    """The Python value of a numpy value; a float32 as the shortest equal number, 0.1."""
     if isinstance(value, np.ndarray):
         return [_from_numpy(one) for one in value] if value.ndim else _from_numpy(value[()])
     if isinstance(value, np.floating) and value.dtype.itemsize < 8:
@@ -100,7 +102,7 @@ def _from_numpy(value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    """numpy keeps nanoseconds as an integer, which would be read as a number."""
+    """A datetime or timedelta in microseconds: numpy converts nanoseconds to an integer."""
     found = value.astype("datetime64[us]" if isinstance(value, np.datetime64) else "timedelta64[us]").item()
     return str(value) if isinstance(found, int) else found
 
@@ -110,21 +112,21 @@ def _number(value: float | Decimal) -> str:
         raise Unreadable("is infinite; a number must be finite")
     if isinstance(value, Decimal):
         return _digits(int(value)) if value == int(value) else format(value, "f")
-    return repr(value or 0.0).removesuffix(".0")  # without a sign of zero
+    return repr(value or 0.0).removesuffix(".0")  # zero without a sign
 
 
 def _digits(value: int) -> str:
     try:
         return str(value)
     except ValueError:  # Python's limit on digits
-        raise Unreadable("is a whole number of more than 4,300 digits") from None
+        raise Unreadable("is an integer of more than 4,300 digits") from None
 
 
 def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise Unreadable(f"holds {len(data):,} bytes that are no UTF-8 text") from None
+        raise Unreadable(f"holds {len(data):,} bytes that are not UTF-8 text") from None
 
 
 def _unicode(text: str) -> str:

@@ -1,4 +1,4 @@
-"""From what a row holds for its image to a file: a path, bytes, base64, a data URI, a file URL."""
+"""From the image value of a row (path, bytes, base64, data URI, file URL) to an image file."""
 
 from __future__ import annotations
 
@@ -24,103 +24,102 @@ _REPR = re.compile(r"""b?(['"])([A-Za-z0-9+/=_\s-]*)\1""")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
 _START = 32
-"""Characters of base64 that tell an image from a path; the shortest GIF has more."""
-_INSIDE = ("bytes", "path", "url", "image_url", "image", "file_name")
-"""Keys of an object that stands for an image, the first that is not null."""
+"""Characters of base64 that distinguish an image from a path; the shortest GIF has more."""
+_KEYS = ("bytes", "path", "url", "image_url", "image", "file_name")
+"""Keys of an object that describes an image; the first that is not null counts."""
 _LONGEST_PATH = 4096
 
 
 class ImageFolder:
-    """A folder of images by content: equal images share a file, and what is there is not written again."""
+    """A content-addressed folder of images: equal images share a file, and existing files are not written again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, data: bytes, name: str = "") -> Path:
-        """The file that holds ``data``, written aside and renamed if it was not there. Raises OSError.
+    def write(self, data: bytes, name: str = "") -> Path:
+        """Write ``data`` unless its file exists, and return the file. Raises OSError.
 
-        Its suffix is what the bytes call for; of what is no image that of ``name``, else .bin. Not flushed one by
-        one, which takes longer than the build; what a power cut spoils is written again.
+        The suffix follows from the bytes; if they are not an image, from ``name``, else it is .bin. Files are not
+        flushed to disk, which would take longer than the build; one of another size is written again.
         """
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        path = self.folder / digest[:2] / f"{digest}{suffix_of(data) or _image_suffix(name) or '.bin'}"
+        named = PurePosixPath(name).suffix.lower()
+        suffix = suffix_of(data) or (named if named in IMAGE_SUFFIXES else ".bin")
+        path = self.folder / digest[:2] / f"{digest}{suffix}"
         try:
             if path.stat().st_size == len(data):
                 return path
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.partial")
+        partial = path.with_name(f".{path.name}.partial")
         try:
-            aside.write_bytes(data)
-            aside.replace(path)
+            partial.write_bytes(data)
+            partial.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         return path
 
 
-def _image_suffix(name: str) -> str | None:
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix in IMAGE_SUFFIXES else None
-
-
 class Found(NamedTuple):
-    """An image's file, and whether it was written out of the data."""
+    """An image file. written: its bytes were inside the data and have been written out."""
 
     path: Path
     written: bool
 
 
 @dataclass(frozen=True)
-class Finder:
-    """Where the images of an input are.
+class ImageFinder:
+    """Finds the image files of an input.
 
-    root: folder that paths are relative to. named: whether the user named it as the folder of images, which opens
-    absolute paths into it and its links. kept: where images that are inside the data are written.
+    root: folder that paths are relative to. named: the user named it as the folder of images, which allows its links
+    and absolute paths into it. embedded: where images inside the data are written.
     """
 
     root: Path
     named: bool
-    kept: ImageFolder | None
+    embedded: ImageFolder | None
 
     def find(self, value: Any) -> Found:
-        """The file of an image (text, bytes, or an object around them), which need not exist.
+        """The file of an image (text, bytes, or an object of these); the file of a path need not exist.
 
-        Raises ImageError with the reason where there is none.
-        ``..`` out of the root is refused, and so is a file that is a link out of it unless the root is named;
-        links to folders are followed, as they stand in what the user named as data.
+        ``..`` out of the root is refused, and so is a link out of it unless the root is named. Linked folders are
+        followed: they are part of what the user named as data. Raises ImageError with the reason.
         """
         if isinstance(value, bytes | bytearray | memoryview):
-            return self._keep(_from_bytes(bytes(value)))
+            return self._write(_from_bytes(bytes(value)))
         if isinstance(value, dict):
-            return self._inside(value)
+            return self._find_in_object(value)
         assert isinstance(value, str)
         is_name = len(value) <= _LONGEST_PATH and os.path.lexists(self.root / value)
         data = None if is_name else _from_text(value)
-        return Found(self._followed(_from_file_url(value)), False) if data is None else self._keep(data)
+        return Found(self._local(_from_file_url(value)), False) if data is None else self._write(data)
 
-    def _inside(self, value: dict[Any, Any]) -> Found:
-        key = next((name for name in _INSIDE if value.get(name) is not None), None)
+    def _find_in_object(self, value: dict[Any, Any]) -> Found:
+        key = next((name for name in _KEYS if value.get(name) is not None), None)
         inner = value.get(key)
         if key is None:
-            raise ImageError(f"the image is empty; it needs one of {', '.join(_INSIDE)}")
+            raise ImageError(f"the image is empty; it needs one of {', '.join(_KEYS)}")
         if key == "bytes":
-            return self._keep(_given_as_bytes(inner), str(value.get("path") or ""))
+            return self._write(_from_bytes_key(inner), str(value.get("path") or ""))
         if not isinstance(inner, str | bytes | dict):
             raise ImageError(f"{key} of the image must be text, not {type(inner).__name__}")
         return self.find(inner)
 
-    def _keep(self, data: bytes, name: str = "") -> Found:
+    def _write(self, data: bytes, name: str = "") -> Found:
         if not data:
             raise ImageError("the image is empty")
-        if self.kept is None:
+        if self.embedded is None:
             raise ValueError(
-                f"the data in {self.root} holds its images inside; say into which folder to write them"
+                f"the data in {self.root} holds its images inside; name a folder to write them to"
             )
-        return Found(self.kept.keep(data, name), True)
+        return Found(self.embedded.write(data, name), True)
 
-    def _followed(self, given: str) -> Path:
+    def _local(self, given: str) -> Path:
+        """The file of a path in the data."""
         shown = _shown(given)
-        fault = spelling_fault(given) or _unlike_a_path(given)
+        fault = spelling_fault(given)
+        if fault is None and (len(given) > _LONGEST_PATH or "\n" in given):
+            fault = "is neither a path nor an image in base64"
         if fault is not None:
             raise ImageError(f"{shown} {fault}")
         if is_absolute(given) or given.startswith("~/"):
@@ -130,11 +129,11 @@ class Finder:
             raise ImageError(f"{shown} lies outside the file's folder")
         path = _reachable(self.root / relative, shown)
         if not self.named and (fault := link_fault(path, self.root)) is not None:
-            raise ImageError(f"{shown} {fault}; ?images=FOLDER opens a folder with its links")
+            raise ImageError(f"{shown} {fault}; ?images=FOLDER also opens linked files")
         return path
 
     def _spelled(self, given: str) -> str:
-        """The path as this system has it: Windows writes backslashes, macOS letters apart from their marks."""
+        """The path as spelled on this system: Windows writes backslashes, macOS decomposes letters."""
         slashed = given.replace("\\", "/")
         forms = [given, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
         paths = list(dict.fromkeys(map(os.path.normpath, forms)))
@@ -150,7 +149,7 @@ class Finder:
 
 
 def _from_text(text: str) -> bytes | None:
-    """The image that a text holds as base64 or data URI; None for one that names a file. Raises ImageError."""
+    """The image in a text of base64 or a data URI; None for the name of a file. Raises ImageError."""
     text = text.strip()
     if found := _DATA_URI.match(text):
         kind, content = found.groups()
@@ -181,21 +180,21 @@ def _from_base64(text: str) -> bytes:
 
 
 def _begins_as_image(data: bytes) -> bool:
-    if data.startswith(b"BM"):  # two letters are few: of a bitmap four zeros follow
+    if data.startswith(b"BM"):  # two letters are not enough evidence: a bitmap has four reserved zeros
         return data[6:10] == bytes(4)
     return suffix_of(data) is not None
 
 
 def _from_bytes(data: bytes) -> bytes:
-    """The image, which a column of bytes may hold as base64 too."""
+    """The image in a column of bytes, which may also be base64."""
     if suffix_of(data) is None and data.isascii():
         found = _from_text(data.decode("ascii"))
         return data if found is None else found
     return data
 
 
-def _given_as_bytes(value: Any) -> bytes:
-    """What stands under "bytes": bytes, base64, or a list of numbers. Raises ImageError."""
+def _from_bytes_key(value: Any) -> bytes:
+    """The image under the key "bytes": bytes, base64, or a list of numbers. Raises ImageError."""
     if isinstance(value, bytes | bytearray | memoryview):
         return _from_bytes(bytes(value))
     if isinstance(value, str):
@@ -210,7 +209,7 @@ def _given_as_bytes(value: Any) -> bytes:
 
 
 def _from_file_url(given: str) -> str:
-    """The path of a file URL; of anything else, itself. Raises ImageError for other URLs."""
+    """The path in a file URL; other texts unchanged. Raises ImageError for other URLs."""
     if given[:5].lower() == "file:":
         parts = urlsplit(given)
         if parts.netloc not in ("", "localhost"):
@@ -224,7 +223,7 @@ def _from_file_url(given: str) -> str:
 
 
 def _reachable(path: Path, shown: str) -> Path:
-    """The path, whether or not there is a file. Raises ImageError where the system cannot say."""
+    """The path, whether or not the file exists. Raises ImageError if the system cannot tell."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -232,12 +231,6 @@ def _reachable(path: Path, shown: str) -> Path:
     except OSError as error:
         raise ImageError(f"{shown} cannot be followed ({error.strerror})") from None
     return path
-
-
-def _unlike_a_path(given: str) -> str | None:
-    if len(given) > _LONGEST_PATH or "\n" in given:
-        return "is neither a path nor an image in base64"
-    return None
 
 
 def _shown(given: str) -> str:

@@ -1,4 +1,4 @@
-"""WebDataset tars (BLIP3o's layout): members that share a key, as 00001.jpg and 00001.txt, are one record."""
+"""WebDataset tars (as of BLIP3o) as rows: members that share a key, such as 00001.jpg and 00001.txt, are one record."""
 
 from __future__ import annotations
 
@@ -16,68 +16,71 @@ from typing import Any, BinaryIO
 from pairuni.console.counts import counted
 from pairuni.io.images import IMAGE_SUFFIXES
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.rows import Row, Rows, text_columns
-from pairuni.pairug.sources.skipped import why_left_out
+from pairuni.pairug.sources.readers.rows import Row, Rows, text_columns, why_left_out
 
 _TEXTS = (".txt", ".json")
 _KNOWN = (*IMAGE_SUFFIXES, *_TEXTS)
-_SEVERAL_DOTS = "names of several dots in a tar, such as 1.2.jpg"
+_SEVERAL_DOTS = "names with several dots in a tar, such as 1.2.jpg"
 MOST_BYTES = 1 << 28
-"""Of one member: more is no image and no caption."""
+"""Limit for one member; larger ones are neither images nor captions."""
 _BUFFER = 1 << 16
 _SHARD = re.compile(r"[-_.]\d{4,}$")
 _TAR_SUFFIX = re.compile(r"\.tar(\..*)?$|\.tgz$", re.I)
 
 
 def tar_rows(path: Path) -> Rows:
-    """A row for each key, in order, read as a stream; no member is ever written under its own name.
+    """A row for each key, in order, read as a stream; members are never written under their own names.
 
-    The image is column ``image``, a .txt column ``txt``, a .json's keys columns of their own; other members
-    are left out with a reason, what macOS adds (._NAME, __MACOSX) and other hidden names are passed over. The id is
-    the tar's name and the key, the tag the tar's name without a shard's number. Archives that were appended to each
-    other are read one after another; bytes behind an end mark that are no archive are a problem. A tar
-    that is cut off or damaged yields what stands whole before (of the last key an image with a text is enough), then
-    a problem.
+    The image is column ``image``, a .txt member column ``txt``, the keys of a .json member further columns. Other
+    members are left out with a reason; hidden names and those that macOS adds (._NAME, __MACOSX) are ignored. The id
+    is the tar's name and the key, the tag the tar's name without its shard number. Concatenated archives are read one
+    after another; bytes after an end mark that are not an archive are a problem. A truncated or damaged tar yields
+    the complete records before the damage (of the last key, an image and a text suffice), then a problem.
     """
-    reader = _Reader(path)
+    reader = _Members(path)
     try:
         with _stream(path) as stream:
             for archive in _archives(stream):
                 yield from reader.rows(archive)
                 yield from reader.ended()
-    except _NoArchive as error:
-        yield Problem(path, 0, "", f"{error}; {reader.whole} before")
+    except _NotAnArchive as error:
+        yield Problem(path, 0, "", f"{error}; {reader.complete} before")
         return
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         where = f"after member {reader.key}" if reader.key else ""
         if reader.parts.keys() & set(IMAGE_SUFFIXES) and reader.parts.keys() & set(_TEXTS):
             yield from reader.ended()
-        yield Problem(path, 0, "", f"is cut off or damaged; {reader.whole} ({error})", where)
+        yield Problem(path, 0, "", f"is truncated or damaged; {reader.complete} ({error})", where)
         return
     if not reader.count:
-        seen = f": {reader.key} and others are no image, .txt or .json by what follows their first dot"
+        seen = (
+            f": what follows the first dot of {reader.key} and others is not an image suffix, .txt or .json"
+        )
         yield Problem(path, 0, "", f"holds no records{seen if reader.key else ''}")
 
 
 @dataclass
-class _Reader:
-    """Members of a tar's archives -> rows. count: rows so far; key, parts: of the record that is being read."""
+class _Members:
+    """Groups the members of a tar into rows.
+
+    count: rows so far. key, parts (suffix -> bytes or problem), others (suffixes that are not read), several_dots: of
+    the current record.
+    """
 
     path: Path
     count: int = 0
     key: str = ""
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, bytes | Problem] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
-    """Suffixes of the record's members that are not read."""
     several_dots: bool = False
 
     @property
-    def whole(self) -> str:
-        return f"{counted(self.count, 'record')} {'is' if self.count == 1 else 'are'} whole"
+    def complete(self) -> str:
+        return f"{counted(self.count, 'record')} {'is' if self.count == 1 else 'are'} complete"
 
     def rows(self, tar: tarfile.TarFile) -> Rows:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # all of them are kept there
+            tar.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps them all in memory
             if member.isdir() or _is_hidden(member.name):
                 continue
             key, suffix = _split(member.name)
@@ -94,7 +97,7 @@ class _Reader:
             self.parts[suffix] = self._content(tar, member)
 
     def ended(self) -> Rows:
-        """The row of the key that was read last."""
+        """The row of the current key, if any; the next member begins a new one."""
         if self.parts:
             self.count += 1
             yield self._row()
@@ -105,9 +108,9 @@ class _Reader:
     def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Problem:
         fault = None
         if member.issym() or member.islnk():
-            fault = "is a link; only files that are in the tar themselves are read"
+            fault = "is a link; only files stored in the tar are read"
         elif not member.isfile():
-            fault = "is no regular file"
+            fault = "is not a regular file"
         elif not 0 <= member.size <= MOST_BYTES:
             fault = f"is larger than {MOST_BYTES >> 20} MiB"
         if fault is not None:
@@ -118,22 +121,22 @@ class _Reader:
 
     def _row(self) -> Row | Problem:
         values: dict[str, Any] = {}
-        pictures: list[dict[str, Any]] = []
+        images: list[dict[str, Any]] = []
         for suffix, data in self.parts.items():
             if isinstance(data, Problem):
                 return data
             if suffix in IMAGE_SUFFIXES:
-                pictures.append({"bytes": data, "path": f"{self.key}{suffix}"})
+                images.append({"bytes": data, "path": f"{self.key}{suffix}"})
                 continue
             found = text_columns(suffix, data)
             if isinstance(found, str):
                 return Problem(self.path, 0, "", found, f"member {self.key}{suffix}")
             values = {**values, **found} if suffix == ".txt" else {**found, **values}
-        if pictures:
-            values["image"] = pictures
+        if images:
+            values["image"] = images
         member = f"member {self.key}"
         if "image" not in values:
-            reason = "there is no image beside it"
+            reason = "there is no image with this key"
             if self.others:
                 reason += f"; {', '.join(self.others[:3])} is not read"
             return Problem(self.path, 0, "image_path", reason, member)
@@ -141,12 +144,12 @@ class _Reader:
         return Row(self.path, values, member=member, id=f"{name}/{self.key}", tag=_SHARD.sub("", name))
 
 
-class _NoArchive(ValueError):
-    """What follows an end mark is not read."""
+class _NotAnArchive(ValueError):
+    """What follows an end mark is not another archive."""
 
 
 class _Bounded(io.BufferedReader):
-    """Refuses to read at once what a damaged or hostile header claims to have."""
+    """Refuses single reads of a size that only a damaged or malicious header asks for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MOST_BYTES:
@@ -155,10 +158,10 @@ class _Bounded(io.BufferedReader):
 
 
 class _Unpacked(io.RawIOBase):
-    """A gzip file that hands on what it has unpacked before it meets damage."""
+    """A gzip file that returns what it unpacked before the damage, which ``gzip`` itself discards."""
 
-    def __init__(self, packed: Any) -> None:
-        self._file = gzip.GzipFile(fileobj=packed)
+    def __init__(self, compressed: Any) -> None:
+        self._file = gzip.GzipFile(fileobj=compressed)
 
     def readable(self) -> bool:
         return True
@@ -180,17 +183,17 @@ class _Unpacked(io.RawIOBase):
 
 @contextmanager
 def _stream(path: Path) -> Iterator[BinaryIO]:
-    """The tar, unpacked, to be read forwards."""
+    """The uncompressed bytes of a tar or tar.gz."""
     with path.open("rb", buffering=0) as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        yield _Bounded(_Unpacked(file) if packed else file, _BUFFER)
+        yield _Bounded(_Unpacked(file) if is_gzip else file, _BUFFER)
 
 
 def _archives(stream: BinaryIO) -> Iterator[tarfile.TarFile]:
-    """The archives that stand one after another, each to be read to its end before the next is asked for.
+    """Concatenated archives; each must be read to its end before the next is requested.
 
-    Raises ReadError where ``tarfile`` would take a damaged header for the end, and _NoArchive.
+    Raises ReadError where ``tarfile`` would take a damaged header for the end, and _NotAnArchive.
     """
     while True:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -207,7 +210,9 @@ def _archives(stream: BinaryIO) -> Iterator[tarfile.TarFile]:
         try:
             tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
         except tarfile.HeaderError:
-            raise _NoArchive(f"what follows its end mark, from byte {place:,} on, is no archive") from None
+            raise _NotAnArchive(
+                f"what follows its end mark, from byte {place:,} on, is not an archive"
+            ) from None
 
 
 def _is_hidden(member: str) -> bool:
@@ -216,7 +221,7 @@ def _is_hidden(member: str) -> bool:
 
 
 def _split(member: str) -> tuple[str, str]:
-    """Key and suffix: everything before and after the first dot of the file's own name, as WebDataset has it."""
+    """Key and suffix: all before and after the first dot of the file name, as WebDataset defines them."""
     path = PurePosixPath(member)
     stem, dot, suffix = path.name.partition(".")
     return str(path.with_name(stem)) if stem else member, f"{dot}{suffix}".lower()

@@ -1,8 +1,8 @@
-"""Parquet files and hub data sets as rows; an image column holds {"bytes", "path"}, as `datasets` writes it."""
+"""Parquet files and hub data sets as rows; image columns hold {"bytes", "path"}, as `datasets` writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,19 @@ import pyarrow.parquet as pq
 
 from pairuni.io.hub import check_data_set
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.rows import Row, Rows
+from pairuni.pairug.sources.readers.rows import Row, Rows
 from pairuni.pairug.sources.values import Foreign
 
 _ROWS = 32
-"""Decoded at once: rows with images are heavy."""
+"""Rows decoded at once; rows with images are large."""
 _BUFFER = 1 << 20
-"""Bytes read ahead of a column, instead of the whole of it."""
+"""Bytes of a column that are read ahead, instead of all of it."""
 
 
 def parquet_rows(path: Path) -> Rows:
-    """Rows of a parquet file, a few at a time; one that is damaged yields a problem where it breaks.
+    """Rows of a parquet file; a damaged file yields a problem after the rows that could be read.
 
-    In memory is at most a row group, which ``datasets`` writes for every 100 rows with images.
+    Memory holds at most one row group; ``datasets`` writes one for every 100 rows with images.
     """
     number = 0
     try:
@@ -39,7 +39,7 @@ def parquet_rows(path: Path) -> Rows:
 
 
 def _python(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows; a cell that Python cannot hold is a ``Foreign``, and a float32 the short number it stands for."""
+    """Rows of a batch; a cell without a Python value becomes ``Foreign``, a float32 the shortest equal number."""
     try:
         rows = batch.to_pylist()
     except (ValueError, OverflowError):
@@ -78,8 +78,8 @@ def _short(value: Any, type: pa.DataType) -> Any:
 def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
     """Rows of a hub data set, or of a local folder that ``datasets`` reads, streamed; images stay encoded.
 
-    options: config, split (train if not said) and revision. Raises ImportError with the install line, and
-    ValueError when the data set cannot be opened.
+    options: config, split (default train) and revision. A data set that cannot be read yields a problem. Raises
+    ImportError with the install command.
     """
     try:
         import datasets
@@ -99,9 +99,9 @@ def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
             streaming=True,
         )
         found = _undecoded(found, datasets.Image)
-        for values in _rows(found):
+        for values in found:
             number += 1
-            yield Row(where, values, number, tag=name.rstrip("/").rpartition("/")[2])
+            yield Row(where, dict(values), number, tag=name.rstrip("/").rpartition("/")[2])
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         reason = f"cannot be read by datasets ({_first_line(error)})"
         yield Problem(where, 0, "", reason, f"after row {number}" if number else "")
@@ -111,13 +111,8 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _rows(found: Any) -> Iterator[dict[str, Any]]:
-    for values in found:
-        yield dict(values)
-
-
 def _undecoded(found: Any, image: Any) -> Any:
-    """Images as their files' bytes: decoding and encoding again would change and lose something."""
+    """The data set with images as the bytes of their files; decoding and re-encoding would change them."""
     for column, feature in (found.features or {}).items():
         if isinstance(feature, image):
             found = found.cast_column(column, image(decode=False))

@@ -1,4 +1,4 @@
-"""Rows of known shapes, in the columns that a record has: Orsta-47k and verl, chats, instructions."""
+"""Rows in known layouts, converted to plain columns: Orsta-47k and verl, chats, instructions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.chats import QUESTIONS, REPLIES, Turn, is_chat, turns_of, words_of
-from pairuni.pairug.sources.rows import Row
+from pairuni.pairug.sources.chats import QUESTION_ROLES, REPLY_ROLES, Turn, is_chat, turns_of, words_of
+from pairuni.pairug.sources.readers.rows import Row
 from pairuni.pairug.sources.values import is_absent
 
 LEFT_OUT = "detection, grounding"
-"""Abilities of Orsta-47k that the paper leaves out (arXiv:2510.25682, section 2.1): their answers are boxes."""
+"""Abilities of Orsta-47k that the paper leaves out (arXiv:2510.25682, section 2.1); their answers are boxes."""
 
-IMAGES = ("image_path", "image", "images", "file_name")
-"""Columns of images, in the order in which they are taken."""
+IMAGE_COLUMNS = ("image_path", "image", "images", "file_name")
+"""Columns of images, in order of preference."""
 
 _BOXES = ("<bbox>", "<ref-object>")
-"""What ms-swift replaces by names and boxes out of another column."""
+"""Marks that ms-swift replaces with names and boxes from another column."""
 
 _CHATS = ("conversations", "messages", "conversation")
 _TRUTHS = ("solution", "ground_truth")
-"""What a reward compares with, of data for GRPO; it is the answer whatever reply a chat ends with."""
+"""Ground truth in data for GRPO; it is the answer, whatever reply the chat ends with."""
 _ANSWERS = ("completion", "response", "output", "chosen", "answer")
-"""Columns of the reply to a chat, in the order in which they are taken."""
+"""Columns of the reply to a chat, in order of preference."""
 _INSTRUCTIONS = (
     ("instruction", "output"),
     ("query", "response"),
@@ -32,18 +32,18 @@ _INSTRUCTIONS = (
     ("prompt", "completion"),
     ("prompt", "solution"),
 )
-"""Columns of plain question and reply: LLaMA-Factory and Alpaca, ms-swift, open-r1, TRL."""
+"""Columns of question and reply as text: LLaMA-Factory and Alpaca, ms-swift, open-r1, TRL."""
 
 
 class LeftOut(ValueError):
-    """Why a row that is in order is not used."""
+    """Why a valid row is not used."""
 
 
-def reshaped(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] = ()) -> Row | Problem:
-    """The row with plain columns where its shape is known, else the row itself. Raises LeftOut.
+def plain_columns(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] = ()) -> Row | Problem:
+    """The row with plain columns if its layout is known, else the row itself. Raises LeftOut.
 
-    asks: whether question and answer are wanted; else the reply is the prompt. named: the fields whose columns the
-    user names; what is said to be elsewhere is not looked for in the shape.
+    asks: question and answer are wanted, else the reply is the prompt. named: fields whose columns the user names;
+    these are not taken from the layout.
     """
     values = row.values
     if isinstance(values.get("reward_model"), dict):
@@ -65,7 +65,7 @@ def reshaped(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] = ())
 
 
 def only_image(value: Any) -> Any:
-    """The one image of a column that may hold several. Raises LeftOut for none and for more."""
+    """The only image of a column that may hold a list. Raises LeftOut for none or several."""
     if not isinstance(value, list):
         return value
     if len(value) != 1:
@@ -82,8 +82,8 @@ def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem
         raise LeftOut(kind)
     turns = turns_of(row.values.get("prompt"))
     if turns is None and "question" not in named:
-        return row.problem("prompt", "must be a list of messages, as in Orsta's files")
-    asked = [turn for turn in turns or [] if turn.who in QUESTIONS]
+        return row.problem("prompt", "must be a list of messages, as in Orsta-47k")
+    asked = [turn for turn in turns or [] if turn.who in QUESTION_ROLES]
     truth = reward.get("ground_truth")
     answer = reward.get("answer") if is_absent(truth) or truth == "" else truth
     rest = {name: value for name, value in row.values.items() if name not in ("prompt", "reward_model")}
@@ -95,45 +95,45 @@ def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem
 def _conversation(
     row: Row, column: str, turns: list[Turn], asks: bool, named: Sequence[str]
 ) -> Row | Problem:
-    """The first question with its reply, or the question that a chat ends with and the answer of another column."""
-    spoken = [turn for turn in turns if turn.who in (*QUESTIONS, *REPLIES)]
+    """The first question and its reply, or the question that ends a chat and the answer of another column."""
+    spoken = [turn for turn in turns if turn.who in (*QUESTION_ROLES, *REPLY_ROLES)]
     truth = _first(row.values, _TRUTHS) if asks else None
     if truth is not None:
-        while spoken and spoken[-1].who in REPLIES:
+        while spoken and spoken[-1].who in REPLY_ROLES:
             spoken.pop()
-        if any(turn.who in REPLIES for turn in spoken):
-            raise LeftOut("a question that comes after other turns")
+        if any(turn.who in REPLY_ROLES for turn in spoken):
+            raise LeftOut("a question after other turns")
     if any(mark in turn.text for turn in spoken for mark in _BOXES):
         raise LeftOut("marks of objects and boxes")
-    first = next((number for number, turn in enumerate(spoken) if turn.who in REPLIES), len(spoken))
+    first = next((number for number, turn in enumerate(spoken) if turn.who in REPLY_ROLES), len(spoken))
     asked = [turn.text for turn in spoken[:first] if turn.text]
     used = {column}
     reply = spoken[first].text if first < len(spoken) else None
     other = truth or _first(row.values, _ANSWERS)
     if reply is None and other is not None:
-        reply = words_of(row.values[other], REPLIES)
+        reply = words_of(row.values[other], REPLY_ROLES)
         used.add(other)
     if reply is None and column == "prompt" and not asks:
-        reply = "\n".join(asked) or None  # what is to be drawn
+        reply = "\n".join(asked) or None  # the image to generate
     unsaid = (asks and not asked and "question" not in named) or (
         reply is None and ("answer" if asks else "prompt") not in named
     )
     if unsaid:
         columns = f", and there is no column {', '.join((*_TRUTHS, *_ANSWERS))}" if asks and asked else ""
-        return row.problem(column, f"holds no question that is followed by a reply{columns}")
+        return row.problem(column, f"has no question that is followed by a reply{columns}")
     new = {"question": "\n".join(asked), "answer": reply} if asks else {"prompt": reply}
-    pictures = _images(row.values, turns)
+    images = _images(row.values, turns)
     rest = {name: value for name, value in row.values.items() if name not in used}
-    if "image_path" not in named and not _has_image({**rest, **pictures}):
+    if "image_path" not in named and not _has_image({**rest, **images}):
         raise LeftOut("no image")
-    return replace(row, values={**rest, **pictures, **new}, notes=_notes(turns, spoken[first + 1 :]))
+    return replace(row, values={**rest, **images, **new}, notes=_notes(turns, spoken[first + 1 :]))
 
 
 def _instruction(row: Row, column: str, asks: bool, named: Sequence[str]) -> Row | Problem:
-    """Columns of an instruction, its input and its output, as a chat of two turns."""
+    """An instruction, its input and its output as a chat of two turns."""
     values = row.values
     if values.get("history"):
-        raise LeftOut("a question that comes after other turns")
+        raise LeftOut("a question after other turns")
     told = [values[column], values.get("input") if column == "instruction" else None]
     text = "\n".join(part.strip() for part in told if isinstance(part, str) and part.strip())
     turns = turns_of([{"role": "user", "content": text}]) or []
@@ -149,18 +149,18 @@ def _first(values: Mapping[str, Any], columns: Sequence[str]) -> str | None:
 
 
 def _images(values: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:
-    """The images that stand among the words of a chat, where no column holds any."""
-    inside = [picture for turn in turns for picture in turn.pictures]
+    """The images inside the messages of a chat, unless a column holds any."""
+    inside = [image for turn in turns for image in turn.images]
     return {"images": inside} if inside and not _has_image(values) else {}
 
 
 def _has_image(values: Mapping[str, Any]) -> bool:
-    return any(values.get(name) for name in IMAGES)
+    return any(values.get(name) for name in IMAGE_COLUMNS)
 
 
 def _notes(turns: Sequence[Turn], later: Sequence[Turn] = ()) -> tuple[str, ...]:
-    """What of a chat is not kept."""
-    roles = {turn.who for turn in turns} - {*QUESTIONS, *REPLIES}
+    """The content of a chat that is not kept."""
+    roles = {turn.who for turn in turns} - {*QUESTION_ROLES, *REPLY_ROLES}
     notes = ["system messages"] if "system" in roles else []
     notes += ["messages of other roles"] if roles - {"system"} else []
     return (*notes, "later turns of chats") if later else tuple(notes)

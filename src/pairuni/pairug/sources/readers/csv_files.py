@@ -1,8 +1,8 @@
 """CSV and TSV as rows. A quote that is never closed costs its own line, not the rows that follow.
 
-``csv`` of Python reads on from an open quote to the next one, through as many rows as lie between. Here each record
-keeps the lines that it was read from: one that is no record of the header's width is refused by its first line, and
-reading resumes at the second.
+Python's ``csv`` reads from an open quote to the next quote, through all rows in between. Here a record remembers the
+lines that it was read from: if it does not match the header, only its first line is refused, and reading resumes at
+the second.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import TextIO
 
 from pairuni.console.counts import counted
 from pairuni.pairug.jsonl import Problem
-from pairuni.pairug.sources.rows import Row, Rows
+from pairuni.pairug.sources.readers.rows import Row, Rows
 
 _LONGEST = 1 << 26
-"""Of a record, in characters."""
+"""Characters of one record."""
 _INSIDE = re.compile(r'[^"]*(?:""[^"]*)*')
 _DELIMITERS = ",\t;|"
 _SEP = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.I)
 _UNCLOSED = "a quote opens a text and is not closed"
-_FILE = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
+_FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
-def separated(path: Path) -> Rows:
-    """Rows of a CSV or TSV file with a header line; an empty cell counts as missing, a row of them as a blank line.
+def csv_rows(path: Path) -> Rows:
+    """Rows of a CSV or TSV file with a header line; empty cells are missing values, empty rows are skipped.
 
-    The suffix tells the delimiter unless the header does without it. A text in quotes may go over several lines. With
-    tabs a quote that is not closed in order is a character of its cell, as most TSV files know no quotes; otherwise
+    The suffix determines the delimiter unless the header does not contain it. A quoted text may span several lines. In
+    TSV a quote that is not closed correctly is an ordinary character, because most TSV files have no quoting; in CSV
     its line is a problem.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -51,7 +51,7 @@ def separated(path: Path) -> Rows:
 
 @dataclass
 class _Record:
-    """cells of a record and the line that it begins on; fault: why it is none."""
+    """line: where the record begins. fault: why its cells cannot be read."""
 
     line: int
     cells: list[str]
@@ -60,7 +60,7 @@ class _Record:
 
 @dataclass
 class _Lines:
-    """A file's lines, which can be put back, as records."""
+    """Lines of a file as records. back: lines that were put back, to be read again."""
 
     file: TextIO
     delimiter: str
@@ -68,7 +68,7 @@ class _Lines:
     back: deque[str] = field(default_factory=deque)
 
     def find_delimiter(self) -> None:
-        """Another delimiter where the first line does without the usual one, or where Excel says it: sep=;"""
+        """Choose another delimiter if the first line lacks the usual one or names it, as Excel does: sep=;"""
         while (text := self._next()) is not None:
             if found := _SEP.fullmatch(text):
                 self.delimiter = found[1]
@@ -82,7 +82,7 @@ class _Lines:
                 return
 
     def records(self, header: Sequence[str] | None) -> Iterator[_Record]:
-        """Records that are not empty. header: its cells tell records from what an open quote swallowed."""
+        """Records that are not empty. header: tells real records from those that an open quote merged."""
         while (text := self._next()) is not None:
             begun = self.number
             if len(text) > _LONGEST:
@@ -105,11 +105,11 @@ class _Lines:
             yield self._judged(begun, used, parse, header)
 
     def _judged(self, line: int, used: list[str], parse: _Parse, header: Sequence[str] | None) -> _Record:
-        """The record, or, where an open quote led to no record, its first line alone; the others are read again."""
+        """The record; if an open quote merged several, only the first line of it, and the others are read again."""
         fault = parse.fault or (_UNCLOSED if parse.is_open else "")
         narrow = header is not None and len(parse.cells) != len(header)
         if not fault and len(used) > 1 and header is not None:
-            fault = _UNCLOSED if narrow or self._swallowed(used, parse.cells, header) else ""
+            fault = _UNCLOSED if narrow or self._merges_rows(used, parse.cells, header) else ""
         plain = used[0].rstrip("\r\n").split(self.delimiter)
         literal = self.delimiter == "\t" and (header is None or len(plain) == len(header))
         if not fault and not (narrow and literal):
@@ -118,11 +118,11 @@ class _Lines:
         self.number -= len(used) - 1
         return _Record(line, plain) if literal else _Record(line, [], fault)
 
-    def _swallowed(self, used: list[str], cells: Sequence[str], header: Sequence[str]) -> bool:
-        """Whether lines inside a quoted text are rows of their own: as wide as the header, and of the same kind.
+    def _merges_rows(self, used: list[str], cells: Sequence[str], header: Sequence[str]) -> bool:
+        """Whether lines inside a quoted text are separate rows: as wide as the header, with cells of the same kind.
 
-        With tabs the width alone tells; a text may well have as many commas, so that a name of a file or a number
-        must stand where the record has one.
+        With tabs the width is enough. A text may contain as many commas, so there a cell must also be a file name or
+        a number where the record has one.
         """
         for line in used[1:]:
             inner = line.rstrip("\r\n").split(self.delimiter)
@@ -141,7 +141,7 @@ class _Lines:
 
 @dataclass
 class _Parse:
-    """Cells of a record, line by line. is_open: whether its last cell is in quotes that are not closed yet."""
+    """Splits a record into cells, line by line. is_open: the last cell has a quote that is not closed yet."""
 
     delimiter: str
     cells: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ class _Parse:
             at = self._cell(line, at)
 
     def _cell(self, line: str, at: int) -> int | None:
-        """Read a cell; where the next one begins, None when there is none in this line."""
+        """Read one cell and return where the next one begins, None at the end of the line."""
         if line.startswith('"', at):
             self.is_open, self.parts = True, []
             return self._quoted(line, at + 1)
@@ -165,7 +165,7 @@ class _Parse:
 
     def _quoted(self, line: str, at: int) -> int | None:
         match = _INSIDE.match(line, at)
-        assert match is not None  # it matches nothing too
+        assert match is not None  # it also matches nothing
         self.parts.append(match[0])
         if match.end() == len(line):
             return None
@@ -183,9 +183,9 @@ def _header_fault(first: _Record) -> str:
     if first.fault:
         return f"the header cannot be read: {first.fault}"
     if not _is_text("".join(first.cells)):
-        return "the header is not UTF-8 text; save the whole file as UTF-8"
+        return "the header is not UTF-8 text; save the file as UTF-8"
     twice = [name for name, count in Counter(first.cells).items() if count > 1]
-    return f"has several columns called {twice[0]!r}; each needs a name of its own" if twice else ""
+    return f"has several columns called {twice[0]!r}; each needs its own name" if twice else ""
 
 
 def _row(path: Path, header: Sequence[str], record: _Record) -> Row | Problem:
@@ -204,15 +204,15 @@ def _row(path: Path, header: Sequence[str], record: _Record) -> Row | Problem:
 
 
 def _same_kind(one: str, other: str) -> bool:
-    """Whether both are names of files with one suffix, or both whole numbers."""
+    """Whether both are file names with the same suffix, or both integers."""
     if one.isdecimal() and other.isdecimal():
         return True
-    files = _FILE.fullmatch(one), _FILE.fullmatch(other)
+    files = _FILE_NAME.fullmatch(one), _FILE_NAME.fullmatch(other)
     return None not in files and one.rpartition(".")[2].lower() == other.rpartition(".")[2].lower()
 
 
 def _is_text(cell: str) -> bool:
-    """Not so for bytes that are no UTF-8, and for the NUL bytes of UTF-16 without its mark."""
+    """False for bytes that are not UTF-8, and for the NUL bytes of UTF-16 without a byte order mark."""
     try:
         cell.encode()
     except UnicodeEncodeError:

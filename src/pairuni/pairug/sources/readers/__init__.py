@@ -1,0 +1,1 @@
+"""One reader per file format; each yields rows and problems as a stream."""
