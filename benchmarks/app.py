@@ -1,4 +1,4 @@
-"""`pairuni bench`: measure speed and memory beside what others do."""
+"""The commands of ``python -m benchmarks``: speed and memory, compared with other implementations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed and memory beside what others do.")
+from pairuni.cli.errors import Commands
+from pairuni.console.terminal import make_visible
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Measure speed and memory, compared with other implementations.",
+)
 
 Model = Annotated[
     str, typer.Option(help="tiny, janus-pro-1b or janus-pro-7b; the latter with random weights.")
@@ -39,6 +48,9 @@ CandidatesEach = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON object alone.")]
 
+COMMAND = ("python", "-m", "benchmarks")
+"""How a user starts a benchmark; the first words of the command in a result."""
+
 WIDTH = 140
 """Columns of a table that is not shown on a terminal."""
 
@@ -58,7 +70,7 @@ def _measure(bench: str, as_json: bool, **options: Any) -> None:
         dtype=str(dtype).removeprefix("torch."),
         answer_tokens=tokens,
     )
-    command = shlex.join(["pairuni", *sys.argv[1:]])
+    command = shlex.join([*COMMAND, *sys.argv[1:]])
     _show(run(bench, settings, command=command, versions=describe()), as_json)
 
 
@@ -236,7 +248,7 @@ def reward(
         vars(settings),
         measure(settings),
         device=where,
-        command=shlex.join(["pairuni", *sys.argv[1:]]),
+        command=shlex.join([*COMMAND, *sys.argv[1:]]),
         versions=describe(),
     )
     _show(result, as_json)
@@ -274,7 +286,7 @@ def _select(
         vars(settings),
         whole.measure(settings) if bench == "pairing" else near.measure(settings),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        command=shlex.join(["pairuni", *sys.argv[1:]]),
+        command=shlex.join([*COMMAND, *sys.argv[1:]]),
         versions=describe(),
     )
     _show(result, as_json)
@@ -319,3 +331,8 @@ def ladder(
     else:
         write_text(page, with_results(page.read_text(encoding="utf-8"), content))
         typer.echo(page)
+
+
+def main() -> None:
+    make_visible()
+    app(prog_name=" ".join(COMMAND))

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs
 
-UPDATE_STEPS = ("pictures-once", "sampled-positions")
+UPDATE_STEPS = ("images-once", "sampled-positions")
 """What the peers' update may be given of ours, one thing after the other; see ``two_forwards``."""
 
 
@@ -110,7 +110,7 @@ def text_forward(
     pixels = [one.pixel_values for one in trajectories if one.pixel_values is not None]
     embeds = model.get_input_embeddings()(ids)
     if pixels:
-        features = _repeated_features(policy, pixels, once="pictures-once" in given)
+        features = _repeated_features(policy, pixels, once="images-once" in given)
         shown = (ids == policy.prompts.image) & (places[None] < prompts[:, None])
         embeds = embeds.masked_scatter(shown.unsqueeze(-1), features.to(embeds.dtype))
     states = model.model.language_model(

@@ -1,4 +1,4 @@
-"""`pairuni bench candidates`: the search for near pairs, all with all and by clusters, on clustered features."""
+"""`python -m benchmarks candidates`: the search for near pairs, all with all and by clusters, on clustered features."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from benchmarks.suite import CPU, CUDA
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 EMPTY = "No result is committed yet."
+RENAMED = {"pictures-once": "images-once"}
+"""Contenders that older result files name differently."""
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -25,9 +27,15 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem)):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            found[path.stem] = {key: result[key] for key in ("bench", "command", "contenders")} | result
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no result of `pairuni bench`; remove or repeat it") from error
+            found[path.stem] = result | {
+                "bench": result["bench"],
+                "command": result["command"].replace("pairuni bench", "python -m benchmarks", 1),
+                "contenders": {RENAMED.get(name, name): row for name, row in result["contenders"].items()},
+            }
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no result of `python -m benchmarks`; remove or repeat it"
+            ) from error
     return found
 
 
@@ -55,7 +63,7 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
 
 def _table(result: Mapping[str, Any]) -> list[str]:
     rows: Mapping[str, Mapping[str, float]] = result["contenders"]
-    adds: Mapping[str, str] = import_module(f"pairuni.bench.{result['bench']}").ADDS
+    adds: Mapping[str, str] = import_module(f"benchmarks.{result['bench']}").ADDS
     keys = [key for key in COLUMNS if any(key in row for row in rows.values())]
     first = next(iter(rows.values()))["seconds"]
     headings = ["", "seconds (min, max)", "times", *(COLUMNS[key][0] for key in keys), "peak MiB"]

@@ -1,4 +1,4 @@
-"""`pairuni bench pairing`: selection on clustered features, ours beside scikit-learn and the loop of Algorithm 1.
+"""`python -m benchmarks pairing`: pair selection on clustered features, ours against scikit-learn and Algorithm 1.
 
 Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
 ``python -m benchmarks.pairing CONTENDER SETTINGS`` prints the JSON object of one.

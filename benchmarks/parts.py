@@ -2,7 +2,7 @@
 
     python benchmarks/parts.py --rows 16000 --dimensions 128 --parts 1 4 16
 
-Features as of `pairuni bench pairing`, half of them for each corpus. Parts are cut at random, and by similarity:
+Features as of `python -m benchmarks pairing`, half of them for each corpus. Parts are cut at random, and by similarity:
 k-means with as many clusters as parts. Each has its share of K.
 """
 

@@ -18,7 +18,7 @@ from benchmarks.workload import Settings
 
 CONTENDERS = {
     "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
-    "update": ("peers", "pictures-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
+    "update": ("peers", "images-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
     "step": ("pairuni",),
 }
 """What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""
@@ -42,7 +42,7 @@ def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, 
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
     peaks = memory.peaks(bench, [name for name in names if name not in settings.skip], settings)
-    numbers = import_module(f"pairuni.bench.{bench}").measure(settings, peaks)
+    numbers = import_module(f"benchmarks.{bench}").measure(settings, peaks)
     return described(bench, settings.to_dict(), numbers, device=device, command=command, versions=versions)
 
 
@@ -69,9 +69,9 @@ def described(
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this code runs from; None when installed.
+    """The commit of the checkout that this code runs from; None outside of a checkout.
 
-    "+changes" behind it says that code of the package has changed since: a result of its own commit has none.
+    "+changes" is appended when code of the package or of the benchmarks differs from that commit.
     """
     here = Path(__file__).parent
 
@@ -85,7 +85,8 @@ def commit() -> str | None:
     head = git("rev-parse", "HEAD")
     if head is None or git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    return f"{head}+changes" if git("status", "--porcelain", "--", "..") else head
+    code = (".", ":(exclude)results", "../src")
+    return f"{head}+changes" if git("status", "--porcelain", "--", *code) else head
 
 
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -166,7 +167,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     if "peers" in result.get("held_memory_ratio", {}):
         ratio = result["held_memory_ratio"]["peers"]
         said.append(f"Beyond program and weights, peers holds {ratio:.2f} times our memory at its peak.")
-    for task, name in (("understanding", "answers"), ("generation", "pictures")):
+    for task, name in (("understanding", "answers"), ("generation", "images")):
         difference = result.get("log_prob_differences", {}).get(
             f"{task}/sampling/sampling_logp_difference/mean"
         )

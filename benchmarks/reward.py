@@ -1,4 +1,4 @@
-"""`pairuni bench reward`: images a second of a CLIP reward such as HPSv2, with random weights.
+"""`python -m benchmarks reward`: images a second of a CLIP reward such as HPSv2, with random weights.
 
 Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
 ``python -m benchmarks.reward CONTENDER SETTINGS`` prints the JSON object of one.

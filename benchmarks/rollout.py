@@ -1,4 +1,4 @@
-"""`pairuni bench rollout`: images a second, ours beside the baselines, and what answers add."""
+"""`python -m benchmarks rollout`: images a second, ours beside the baselines, and what answers add."""
 
 from __future__ import annotations
 

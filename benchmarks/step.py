@@ -1,4 +1,4 @@
-"""`pairuni bench step`: a whole PairGRPO step, rollout to optimizer, with rewards that cost nothing."""
+"""`python -m benchmarks step`: a whole PairGRPO step, rollout to optimizer, with rewards that cost nothing."""
 
 from __future__ import annotations
 

@@ -55,15 +55,15 @@ def run_all(cases: Mapping[str, str], out: Path) -> list[str]:
     A case that fails leaves the earlier result in place and does not stop the others.
     """
     failed = []
-    with Progress("bench", total=len(cases), unit="cases") as progress:
+    with Progress("benchmarks", total=len(cases), unit="cases") as progress:
         for name, words in cases.items():
             child = subprocess.run(
-                [sys.executable, "-m", "pairuni", "bench", *words.split(), "--json"],
+                [sys.executable, "-m", "benchmarks", *words.split(), "--json"],
                 stdout=subprocess.PIPE,
                 text=True,
             )
             if child.returncode:
-                failed.append(f"{name} ended with code {child.returncode}: pairuni bench {words}")
+                failed.append(f"{name} ended with code {child.returncode}: python -m benchmarks {words}")
             else:
                 result = json.loads(child.stdout.splitlines()[-1])
                 write_text(out / f"{name}.json", json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""`pairuni bench update`: tokens a second and memory of forward, loss and backward, ours beside the peers'."""
+"""`python -m benchmarks update`: tokens a second and memory of forward, loss and backward, ours beside the peers'."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
 BASELINES = ("peers", *UPDATE_STEPS)
 ADDS = {
     "peers": "the peers' way: a padded forward pass a task, logits of every position, images K times",
-    "pictures-once": "the vision tower once an image",
+    "images-once": "the vision tower once an image",
     "sampled-positions": "heads only where a token was sampled",
     OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
     CHECKPOINTED: "activation checkpointing: one state a layer is kept, the rest computed again",

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import result
-from pairuni.cli.app import app
+from benchmarks.app import app
 
 PEAK = {"start_bytes": 400 << 20, "peak_bytes": 500 << 20}
 QUICK = ["--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
@@ -20,7 +20,7 @@ def no_children(monkeypatch):
 
 
 def bench(*words, device="cpu"):
-    done = CliRunner().invoke(app, ["bench", *words, *QUICK, "--device", device])
+    done = CliRunner().invoke(app, [*words, *QUICK, "--device", device])
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -52,7 +52,7 @@ def test_rollout_prints_a_table_and_then_its_object(no_children):
 
 
 def test_update_says_how_much_of_the_matrix_rate_it_reaches(no_children):
-    left_out = ("--skip", "pictures-once", "--skip", "pairuni-checkpointed")
+    left_out = ("--skip", "images-once", "--skip", "pairuni-checkpointed")
     found = json.loads(bench("update", "--vocab-size", "5000", *left_out, "--json"))
     check(found, "update", ["peers", "sampled-positions", "pairuni"])
     assert found["tokens"] > found["distinct_tokens"] > 0
@@ -82,7 +82,7 @@ def test_a_step_is_rollout_and_update():
     ],
 )
 def test_mistakes_are_one_sentence(words, message):
-    done = CliRunner().invoke(app, ["bench", *words])
+    done = CliRunner().invoke(app, [*words])
     assert done.exit_code == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -92,7 +92,7 @@ def test_a_result_names_the_commit_of_its_code(tmp_path, monkeypatch):
     def git(*words):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
 
-    code = tmp_path / "src" / "pairuni" / "bench" / "result.py"
+    code = tmp_path / "benchmarks" / "result.py"
     code.parent.mkdir(parents=True)
     code.write_text("before")
     monkeypatch.setattr(result, "__file__", str(code))
@@ -102,7 +102,8 @@ def test_a_result_names_the_commit_of_its_code(tmp_path, monkeypatch):
     git("commit", "--quiet", "-m", "first")
     head = result.commit()
     assert len(head) == 40
-    (tmp_path / "results.json").write_text("what a benchmark writes is no change of the code")
+    (code.parent / "results").mkdir()
+    (code.parent / "results" / "step.json").write_text("a result is no change of the code")
     assert result.commit() == head
     code.write_text("after")
     assert result.commit() == f"{head}+changes"

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import suite
+from benchmarks.app import app
 from benchmarks.ladder import BEGIN, EMPTY, END, markdown, read_results, with_results
 from benchmarks.result import CONTENDERS
 from benchmarks.rollout import ADDS as ROLLOUT
 from benchmarks.step import ADDS as STEP
 from benchmarks.update import ADDS as UPDATE
-from pairuni.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def row(seconds, **more):
 
 RESULT = {
     "bench": "rollout",
-    "command": "pairuni bench rollout --device cpu --json",
+    "command": "python -m benchmarks rollout --device cpu --json",
     "commit": "0123456789abcdef",
     "hardware": {"processor": "Some CPU", "cores": 2, "device": "cpu"},
     "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
@@ -51,7 +51,7 @@ def test_a_ladder_sets_every_row_against_the_first(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(RESULT))
     lines = markdown(read_results(tmp_path)).splitlines()
     assert lines[0] == "### mine"
-    assert "`pairuni bench rollout --device cpu`" in lines[2]
+    assert "`python -m benchmarks rollout --device cpu`" in lines[2]
     assert "Some CPU, 2 cores; torch 2.13.0, transformers 5.23.0; commit 0123456789ab.  " in lines
     assert "tiny, 8 x 8, cpu, 100,000 text tokens, median of 7" in lines
     (ours,) = [line for line in lines if line.startswith("| **pairuni**")]
@@ -90,7 +90,7 @@ def test_the_command_writes_between_the_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
     for _ in range(2):
-        done = CliRunner().invoke(app, ["bench", "table", "--results", str(tmp_path), "--page", str(page)])
+        done = CliRunner().invoke(app, ["table", "--results", str(tmp_path), "--page", str(page)])
         assert done.exit_code == 0, done.output
     text = page.read_text()
     assert text.startswith(f"above\n{BEGIN}\n\n### mine")
@@ -122,7 +122,7 @@ def test_the_list_names_commands_that_are_understood(words, monkeypatch):
         return {"done": True}
 
     monkeypatch.setattr("benchmarks.result.run", run)
-    done = CliRunner().invoke(app, ["bench", *words.split(), "--json"])
+    done = CliRunner().invoke(app, [*words.split(), "--json"])
     assert done.exit_code == 0, done.output
     ((bench, settings),) = seen
     assert words.startswith(bench)
@@ -143,8 +143,8 @@ def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(suite.subprocess, "run", run)
     (tmp_path / "first.json").write_text("kept")
     failed = suite.run_all({"first": "step --model broken", "second": "step --repeats 3"}, tmp_path)
-    assert failed == ["first ended with code 1: pairuni bench step --model broken"]
-    assert asked[1] == ["-m", "pairuni", "bench", "step", "--repeats", "3", "--json"]
+    assert failed == ["first ended with code 1: python -m benchmarks step --model broken"]
+    assert asked[1] == ["-m", "benchmarks", "step", "--repeats", "3", "--json"]
     assert (tmp_path / "first.json").read_text() == "kept"
     assert json.loads((tmp_path / "second.json").read_text()) == RESULT
 
@@ -156,10 +156,10 @@ def test_the_list_in_processes_of_its_own(tmp_path):
         "good": "step --prompts 1 --rollouts 2 --repeats 1 --answer-tokens 2 --device cpu",
     }
     failed = suite.run_all(cases, tmp_path)
-    assert failed == ["broken ended with code 1: pairuni bench rollout --model janus-pro-3b"]
+    assert failed == ["broken ended with code 1: python -m benchmarks rollout --model janus-pro-3b"]
     assert [path.name for path in tmp_path.iterdir()] == ["good.json"]
     (found,) = read_results(tmp_path).values()
-    assert found["command"] == f"pairuni bench {cases['good']} --json"
+    assert found["command"] == f"python -m benchmarks {cases['good']} --json"
     assert found["contenders"]["pairuni"]["peak_bytes"] > found["contenders"]["pairuni"]["start_bytes"]
 
 

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import suite
+from benchmarks.app import app
 from benchmarks.ladder import markdown
 from benchmarks.pairing import ADDS, CONTENDERS, Settings, clustered_features
-from pairuni.cli.app import app
 
 SMALL = {"understanding": 300, "generation": 400, "dimensions": 16, "clusters": 30}
 
@@ -26,7 +26,7 @@ def test_features_are_clustered_directions_and_follow_the_seed():
 
 def test_the_command_prints_what_it_measured():
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
-    done = CliRunner().invoke(app, ["bench", "pairing", *words, "--repeats", "1"])
+    done = CliRunner().invoke(app, ["pairing", *words, "--repeats", "1"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout.splitlines()[-1])
     rows = found["contenders"]
@@ -47,7 +47,7 @@ def test_the_command_prints_what_it_measured():
 
 
 def test_more_clusters_than_rows_is_a_sentence():
-    done = CliRunner().invoke(app, ["bench", "pairing", "--clusters", "20000"])
+    done = CliRunner().invoke(app, ["pairing", "--clusters", "20000"])
     assert done.exit_code == 1
     assert done.stderr.strip() == "error: --clusters 20000 is more than there are rows"
 
@@ -55,7 +55,7 @@ def test_more_clusters_than_rows_is_a_sentence():
 def test_the_list_names_a_command_that_is_understood(monkeypatch):
     asked = []
     monkeypatch.setattr("benchmarks.pairing.measure", lambda settings: asked.append(settings) or {})
-    done = CliRunner().invoke(app, ["bench", *suite.CPU["pairing-cpu"].split(), "--json"])
+    done = CliRunner().invoke(app, [*suite.CPU["pairing-cpu"].split(), "--json"])
     assert done.exit_code == 0, done.output
     assert (asked[0].clusters, asked[0].dimensions) == (5000, 2048)
 
@@ -63,7 +63,7 @@ def test_the_list_names_a_command_that_is_understood(monkeypatch):
 def test_the_search_by_clusters_is_held_to_all_with_all(monkeypatch):
     monkeypatch.setattr("pairuni.pairug.selection.candidates.EXACT_COMPARISONS", 10_000)
     words = ["--understanding", "1500", "--generation", "2000", "--dimensions", "32", "--clusters", "160"]
-    done = CliRunner().invoke(app, ["bench", "candidates", *words, "--repeats", "1", "--candidates", "8"])
+    done = CliRunner().invoke(app, ["candidates", *words, "--repeats", "1", "--candidates", "8"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout.splitlines()[-1])
     every, ours = found["contenders"]["all"], found["contenders"]["pairuni"]

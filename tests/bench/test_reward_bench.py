@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import reward, suite
+from benchmarks.app import app
 from benchmarks.ladder import markdown
 from benchmarks.reward import ADDS, Settings, build, contenders, workload
-from pairuni.cli.app import app
 
 SMALL = {"prompts": 2, "rollouts": 3, "side": 40}
 
@@ -35,7 +35,7 @@ def test_a_contender_runs_in_a_process_of_its_own() -> None:
 def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reward, "_child", reward.score)
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
-    done = CliRunner().invoke(app, ["bench", "reward", *words, "--device", "cpu", "--repeats", "1"])
+    done = CliRunner().invoke(app, ["reward", *words, "--device", "cpu", "--repeats", "1"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout.splitlines()[-1])
     rows = found["contenders"]
@@ -50,7 +50,7 @@ def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_unknown_model_is_a_sentence() -> None:
-    done = CliRunner().invoke(app, ["bench", "reward", "--model", "vit-b"])
+    done = CliRunner().invoke(app, ["reward", "--model", "vit-b"])
     assert done.exit_code == 1
     assert "there is no reward model 'vit-b'; choose small, vit-h-14" in done.stderr
 
@@ -60,6 +60,6 @@ def test_the_list_names_a_command_that_is_understood(name: str, monkeypatch: pyt
     asked = []
     monkeypatch.setattr("benchmarks.reward.measure", lambda settings: asked.append(settings) or {})
     words = (suite.CPU | suite.CUDA)[name].replace("--device cuda", "--device cpu").split()
-    done = CliRunner().invoke(app, ["bench", *words, "--json"])
+    done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
     assert asked[0].prompts * asked[0].rollouts == 64

@@ -10,7 +10,7 @@ from pairuni.digits.prompts import satisfies
 from pairuni.rewards.answers.accuracy import answers_match
 
 
-def pictures(doc):
+def images(doc):
     return [doc["image"].convert("RGB")]
 
 
@@ -23,7 +23,7 @@ def answer_right(doc, results):
 
 
 def drawing_right(doc, results):
-    with Image.open(json.loads(results[0])["images"][0]) as picture:
-        reading = evaluation_detector().read([picture.convert("RGB")])[0]
+    with Image.open(json.loads(results[0])["images"][0]) as image:
+        reading = evaluation_detector().read([image.convert("RGB")])[0]
     right = reading.scene is not None and satisfies(reading.scene, parse(doc["prompt"]))
     return {"accuracy": float(right)}
