@@ -74,11 +74,11 @@ def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
     @contextmanager
     def capture(graph, **_):
         counts["captured"] += 1
-        before = [workspace.bytes.clone() for workspace in captured._arenas.values()]
+        before = [workspace.bytes.clone() for workspace in captured._workspaces.values()]
         with Recording() as recording:
             yield
         graph.calls = recording.calls
-        for workspace, old in zip(captured._arenas.values(), before, strict=True):
+        for workspace, old in zip(captured._workspaces.values(), before, strict=True):
             workspace.bytes.copy_(old)  # capturing does nothing yet
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)

@@ -8,10 +8,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from pairuni.policies.decoding import graphs
 from pairuni.policies.decoding import loop as decoding
-from pairuni.policies.decoding.lane import Prompt, Request
-from pairuni.policies.decoding.loop import CapturedSteps, DecodeLoop, chunks, needed, shares
-from pairuni.policies.decoding.sampling import Head, Sampling, draw, uniforms
+from pairuni.policies.decoding.chunks import bytes_needed, chunks, share_budget
+from pairuni.policies.decoding.graphs import CudaGraphs
+from pairuni.policies.decoding.loop import DecodeLoop
+from pairuni.policies.decoding.requests import Prompt, Request
+from pairuni.policies.decoding.sampling import Head, SamplingParams, sample_categorical, uniform_noise
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageSampling
 
@@ -89,8 +92,8 @@ def assert_same(groups, others):
 def test_draws_follow_the_softmax():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, 1.5, -30.0]])
     probabilities = torch.softmax(logits[0], dim=-1)
-    noise = uniforms(seed=3, stream=0, prompt=0, rollout=0, steps=40_000)
-    drawn = draw(torch.log_softmax(logits, dim=-1).expand(len(noise), -1), noise)
+    noise = uniform_noise(seed=3, stream=0, prompt=0, rollout=0, steps=40_000)
+    drawn = sample_categorical(torch.log_softmax(logits, dim=-1).expand(len(noise), -1), noise)
     counts = torch.bincount(drawn, minlength=6)
     assert counts[5] == 0
     expected = probabilities[:5] / probabilities[:5].sum() * len(noise)
@@ -100,13 +103,15 @@ def test_draws_follow_the_softmax():
 def test_draws_take_no_token_of_zero_probability():
     log_probs = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
     for noise in (0.0, 0.5, 1 - 2**-53):
-        assert draw(log_probs, torch.tensor([noise], dtype=torch.float64)).item() == 1
+        assert sample_categorical(log_probs, torch.tensor([noise], dtype=torch.float64)).item() == 1
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_sampled_tokens_follow_the_policy(policy, guidance):
     """First tokens of many rollouts against the softmax that their log-probs claim."""
-    sampling = Sampling(rollouts=3000, steps=1, temperature=2 * guidance, guidance=guidance, branch="guided")
+    sampling = SamplingParams(
+        rollouts=3000, steps=1, temperature=2 * guidance, guidance=guidance, branch="guided"
+    )
     group = decode_prompts(policy, ["a cat"], sampling, max_rows=6000)[0]
     tokens = torch.stack([rollout.tokens[0] for rollout in group])
     claimed = {int(rollout.tokens[0]): float(rollout.log_probs[0]) for rollout in group}
@@ -121,7 +126,7 @@ def test_sampled_tokens_follow_the_policy(policy, guidance):
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_tokens_do_not_depend_on_the_batch(policy, prompts, guidance):
-    sampling = Sampling(rollouts=3, steps=8, temperature=1.0, guidance=guidance, branch="guided")
+    sampling = SamplingParams(rollouts=3, steps=8, temperature=1.0, guidance=guidance, branch="guided")
     whole = decode_prompts(policy, prompts, sampling, seed=5)
     for max_rows in (1, 4, 12):
         assert_same(whole, decode_prompts(policy, prompts, sampling, seed=5, max_rows=max_rows))
@@ -135,64 +140,68 @@ def test_tokens_do_not_depend_on_the_batch(policy, prompts, guidance):
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_counting_on_the_device_changes_nothing(policy, prompts, guidance):
     """What a GPU captures is the step that reads its position from a tensor."""
-    sampling = Sampling(rollouts=3, steps=40, temperature=1.0, guidance=guidance, branch="guided")
+    sampling = SamplingParams(rollouts=3, steps=40, temperature=1.0, guidance=guidance, branch="guided")
     counted = decode_prompts(policy, prompts, sampling, seed=5, static=True)
     assert_same(decode_prompts(policy, prompts, sampling, seed=5, static=False), counted)
 
 
 def test_a_loop_uses_its_memory_again(policy, prompts):
     loop = loop_of(policy)
-    large = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1)
-    small = request(policy, prompts[:1], Sampling(rollouts=2, steps=8, temperature=1.0), seed=2)
+    large = request(
+        policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1
+    )
+    small = request(policy, prompts[:1], SamplingParams(rollouts=2, steps=8, temperature=1.0), seed=2)
     first = loop.run([large])[0]
-    (workspace,) = loop._arenas.values()
+    (workspace,) = loop._workspaces.values()
     place = workspace.bytes.data_ptr()
     loop.run([small])
     assert_same(first, loop.run([large])[0])
-    assert list(loop._arenas.values()) == [workspace]
+    assert list(loop._workspaces.values()) == [workspace]
     assert workspace.bytes.data_ptr() == place
 
 
 def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
     loop = loop_of(policy)
-    pictures = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
-    answers = replace(pictures, stream=7, sampling=Sampling(rollouts=2, steps=5, temperature=1.0))
+    pictures = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
+    answers = replace(pictures, stream=7, sampling=SamplingParams(rollouts=2, steps=5, temperature=1.0))
     loop.run([pictures])
-    (workspace,) = loop._arenas.values()
+    (workspace,) = loop._workspaces.values()
     loop.run([answers, pictures])
-    assert len(loop._arenas) == 2
+    assert len(loop._workspaces) == 2
     loop.run([pictures, pictures])
-    assert len(loop._arenas) == 3
-    assert next(iter(loop._arenas.values())) is workspace
+    assert len(loop._workspaces) == 3
+    assert next(iter(loop._workspaces.values())) is workspace
 
 
 def test_what_is_more_than_may_be_kept_is_given_back(policy, prompts, monkeypatch):
     loop = loop_of(policy)
-    asked = request(policy, prompts, Sampling(rollouts=4, steps=20, temperature=1.0), seed=1)
+    asked = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
     first = loop.run([asked])
-    size = sum(len(workspace.bytes) for workspace in loop._arenas.values())
+    size = sum(len(workspace.bytes) for workspace in loop._workspaces.values())
     monkeypatch.setattr(decoding, "kept_bytes", lambda device: size)
     assert_same(first[0], loop.run([asked])[0])
-    assert loop._arenas
+    assert loop._workspaces
     monkeypatch.setattr(decoding, "kept_bytes", lambda device: size - 1)
     assert_same(first[0], loop.run([asked])[0])
-    assert not loop._arenas
+    assert not loop._workspaces
     assert_same(first[0], loop.run([asked])[0])
 
 
 def test_a_budget_is_divided_by_need():
-    assert shares([10, 20], 100) == [10, 20]
-    assert shares([70, 10, 90], 100) == [45, 10, 45]
-    assert shares([90, 80], 100) == [50, 50]
-    assert shares([], 100) == []
+    assert share_budget([10, 20], 100) == [10, 20]
+    assert share_budget([70, 10, 90], 100) == [45, 10, 45]
+    assert share_budget([90, 80], 100) == [50, 50]
+    assert share_budget([], 100) == []
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 24, 1000])
 def test_what_a_request_needs_holds_its_largest_chunk_and_no_more(policy, prompts, max_rows):
-    asked = request(policy, prompts, Sampling(rollouts=3, steps=20, temperature=1.0, guidance=4.0), seed=1)
+    asked = request(
+        policy, prompts, SamplingParams(rollouts=3, steps=20, temperature=1.0, guidance=4.0), seed=1
+    )
     layers = LlamaLayers(policy.module.model.language_model)
     free = chunks(asked, 1 << 40, max_rows, layers)
-    need = needed(asked, max_rows, layers)
+    need = bytes_needed(asked, max_rows, layers)
     assert chunks(asked, need, max_rows, layers) == free
     if len(free[0][0]) > 1:
         assert chunks(asked, need - 1, max_rows, layers) != free
@@ -203,13 +212,13 @@ def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
     pictures = request(
         policy,
         prompts,
-        Sampling(rollouts=3, steps=30, temperature=1.0, guidance=4.0, branch="guided"),
+        SamplingParams(rollouts=3, steps=30, temperature=1.0, guidance=4.0, branch="guided"),
         seed=1,
     )
     answers = request(
         policy,
         [*prompts, "why"],
-        Sampling(rollouts=4, steps=25, temperature=1.0, stop_id=5),
+        SamplingParams(rollouts=4, steps=25, temperature=1.0, stop_ids=(5,)),
         seed=2,
         head=head_of(policy, scale=1 / 4),
     )
@@ -220,8 +229,8 @@ def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
 
 
 def test_requests_share_their_steps(policy, prompts):
-    pictures = request(policy, prompts, Sampling(rollouts=2, steps=12, temperature=1.0, guidance=4.0))
-    answers = request(policy, prompts, Sampling(rollouts=2, steps=6, temperature=1.0))
+    pictures = request(policy, prompts, SamplingParams(rollouts=2, steps=12, temperature=1.0, guidance=4.0))
+    answers = request(policy, prompts, SamplingParams(rollouts=2, steps=6, temperature=1.0))
     loop = loop_of(policy)
     seen: list[int] = []
     with rows_of(loop, seen):
@@ -231,7 +240,7 @@ def test_requests_share_their_steps(policy, prompts):
 
 def test_chunks_cover_everything_once_within_the_budget(policy):
     layers = LlamaLayers(policy.module.model.language_model)
-    sampling = Sampling(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
+    sampling = SamplingParams(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
     asked = Request(
         head=policy.text_head,
         embed=policy.inputs.text,
@@ -255,11 +264,11 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
 
 
 def test_seed_prompt_and_rollout_choose_the_noise():
-    same = uniforms(1, 0, 2, 3, 50)
-    assert torch.equal(same, uniforms(1, 0, 2, 3, 50))
-    assert torch.equal(same[:20], uniforms(1, 0, 2, 3, 20))
+    same = uniform_noise(1, 0, 2, 3, 50)
+    assert torch.equal(same, uniform_noise(1, 0, 2, 3, 50))
+    assert torch.equal(same[:20], uniform_noise(1, 0, 2, 3, 20))
     for other in ((2, 0, 2, 3), (1, 1, 2, 3), (1, 0, 3, 3), (1, 0, 2, 4)):
-        assert not torch.equal(same, uniforms(*other, 50))
+        assert not torch.equal(same, uniform_noise(*other, 50))
 
 
 def test_each_distinct_prompt_is_prefilled_once(policy):
@@ -281,7 +290,7 @@ def test_guidance_of_one_runs_no_unconditional_rows(policy):
 @pytest.mark.parametrize(("static", "last"), [(False, 6), (True, 8)])
 def test_finished_rows_stop_costing(policy, prompts, static, last):
     """With a stop token that comes early, rows leave the batch and the loop ends when all are done."""
-    sampling = Sampling(rollouts=4, steps=40, temperature=1.0, stop_id=5)
+    sampling = SamplingParams(rollouts=4, steps=40, temperature=1.0, stop_ids=(5,))
     asked = request(policy, prompts, sampling, seed=2, head=head_of(policy, scale=1 / 8, favoured=5))
     loop = loop_of(policy, static=static)
     seen: list[int] = []
@@ -303,7 +312,7 @@ def test_finished_rows_stop_costing(policy, prompts, static, last):
 def test_impossible_sampling_is_refused(name, value):
     settings = {"rollouts": 1, "steps": 1, "temperature": 1.0, name: value}
     with pytest.raises(ValueError, match=name):
-        Sampling(**settings)
+        SamplingParams(**settings)
 
 
 def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
@@ -322,13 +331,13 @@ def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
         assert stream == "a stream"
         yield
 
-    monkeypatch.setattr(decoding, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     handles = iter(range(9))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
     monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream")
-    steps = CapturedSteps()
+    steps = CudaGraphs()
 
     def run(key):
         events.clear()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pairuni.policies.decoding.loop import MAX_ROWS
-from pairuni.policies.decoding.sampling import uniforms
+from pairuni.policies.decoding.sampling import uniform_noise
 from pairuni.policies.janus.policy import IMAGE_STREAM
 from pairuni.policies.policy import ImageSampling, TextSampling
 from reference.janus_decoding import draw_image
@@ -59,7 +59,7 @@ def test_samples_equal_the_slow_loop(policy, prompts, branch):
                 steps=policy.image_tokens,
                 temperature=0.8,
                 guidance=3.0,
-                noise=uniforms(11, IMAGE_STREAM, index, rollout, policy.image_tokens),
+                noise=uniform_noise(11, IMAGE_STREAM, index, rollout, policy.image_tokens),
             )
             assert trajectory.tokens.tolist() == tokens
             expected = torch.tensor(guided if branch == "guided" else conditional)

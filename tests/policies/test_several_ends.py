@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, JanusForConditionalGeneration
 
 from pairuni.policies import load_policy
-from pairuni.policies.decoding.sampling import Sampling
 from pairuni.policies.janus.convert import convert_checkpoint
 from pairuni.policies.policy import TextSampling
 from tiny_models import save_tiny_janus
@@ -153,9 +152,3 @@ def test_flags_that_contradict_each_other_do_not_end_a_run_at_its_save(folder, t
     assert load_policy(tmp_path / "saved").default_guidance == 3.0
     weights = [load_file(path / "model.safetensors") for path in (folder, tmp_path / "saved")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-def test_a_rollout_without_ends_takes_all_steps():
-    assert Sampling(rollouts=1, steps=2, temperature=1.0).stop_ids == ()
-    assert Sampling(rollouts=1, steps=2, temperature=1.0, stop_id=5).stop_ids == (5,)
-    assert Sampling(rollouts=1, steps=2, temperature=1.0, stop_id=(5, 7)).stop_ids == (5, 7)

@@ -1,1 +1,1 @@
-"""Decoding shared by autoregressive families."""
+"""The decode loop of autoregressive families: KV cache, attention, sampling, CUDA graphs."""

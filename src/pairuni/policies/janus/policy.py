@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.policies.decoding.lane import Prompt, Request, Rollout
 from pairuni.policies.decoding.loop import DecodeLoop
-from pairuni.policies.decoding.sampling import Head, Sampling
+from pairuni.policies.decoding.requests import Prompt, Request, Rollout
+from pairuni.policies.decoding.sampling import Head, SamplingParams
 from pairuni.policies.files import written_aside
 from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.inputs import IMAGES_AT_ONCE, JanusInputs, digest
@@ -289,11 +289,11 @@ class _Texts:
             embed=policy.inputs.text,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,
-            sampling=Sampling(
+            sampling=SamplingParams(
                 rollouts=asked.rollouts,
                 steps=asked.max_new_tokens,
                 temperature=asked.temperature,
-                stop_id=policy.stop_ids,
+                stop_ids=policy.stop_ids,
             ),
             seed=asked.seed,
             stream=TEXT_STREAM,
@@ -348,7 +348,7 @@ class _Images:
             embed=policy.inputs.drawn,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,
-            sampling=Sampling(
+            sampling=SamplingParams(
                 rollouts=asked.rollouts,
                 steps=policy.image_tokens,
                 temperature=asked.temperature,

@@ -1,0 +1,52 @@
+"""What a decode loop is given and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pairuni.policies.decoding.sampling import Head, SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Input embeddings [P, H] of a prompt and of its unconditional prompt, which has the same length.
+
+    Prompts that share a tensor share its prefill.
+    """
+
+    conditional: Tensor
+    unconditional: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Rollouts of several prompts with one head.
+
+    embed: token ids [N] -> input embeddings [N, H].
+    lengths: token counts of the prompts. prompts: indices -> their embeddings; called chunk by chunk, so that only
+    the prompts being decoded are in memory. stream: separates the noise of requests that share a seed.
+    """
+
+    head: Head
+    embed: Callable[[Tensor], Tensor]
+    lengths: Sequence[int]
+    prompts: Callable[[Sequence[int]], Sequence[Prompt]]
+    sampling: SamplingParams
+    seed: int
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but must be 0 or larger.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """tokens: [T] int64; log_probs: [T] float32; both on the CPU. finished: it ended with a stop token."""
+
+    tokens: Tensor
+    log_probs: Tensor
+    finished: bool
