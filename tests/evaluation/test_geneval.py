@@ -20,9 +20,8 @@ from pairuni.evaluation.protocols.geneval_files import (
     write_prompt,
     write_results,
 )
-from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.labels import geneval_name
-from pairuni.rewards.composition.rules import COLOURS, Verdict, judge, kept, positions
+from pairuni.rewards.composition.detection import Detection, geneval_name
+from pairuni.rewards.composition.rules import COLOURS, Verdict, confident_objects, judge, positions
 from reference import benchmark_rules
 
 
@@ -50,7 +49,7 @@ def test_images_of_one_prompt_are_not_counted_as_independent() -> None:
 
 def test_an_object_must_be_surer_than_the_threshold() -> None:
     found = {"dog": [replace(box(0, 0), confidence=0.3), replace(box(9, 9), confidence=0.31)]}
-    assert [one.confidence for one in kept(found, "colors")["dog"]] == [0.31]
+    assert [one.confidence for one in confident_objects(found, "colors")["dog"]] == [0.31]
 
 
 def box(x: float, y: float, size: float = 10) -> Detection:
@@ -96,7 +95,7 @@ def test_every_kind_against_the_official_rules(benchmarks: Path) -> None:
             ]
             for name, rows in raw.items()
         }
-        objects = kept(
+        objects = confident_objects(
             {
                 name: [
                     Detection(tuple(row[:4]), row[4], name, colour=colour)
@@ -144,11 +143,11 @@ def test_the_most_confident_objects_decide() -> None:
         Detection((0, 0, 10, 10), 0.8, "dog", colour="blue"),
     ]
     metadata = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}], "prompt": "-"}
-    verdict = judge(metadata, kept({"dog": dogs}, "colors"))
+    verdict = judge(metadata, confident_objects({"dog": dogs}, "colors"))
     assert verdict.reason == "expected red dog>=1, found 0 red; and 1 blue"
-    assert kept({"dog": dogs}, "counting") == {}
+    assert confident_objects({"dog": dogs}, "counting") == {}
     crowd = [Detection((0, 0, 1, 1), 0.91 + 0.001 * i) for i in range(30)]
-    assert kept({"ant": crowd}, "counting")["ant"] == crowd[:13:-1]
+    assert confident_objects({"ant": crowd}, "counting")["ant"] == crowd[:13:-1]
 
 
 def test_too_many_and_no_target() -> None:

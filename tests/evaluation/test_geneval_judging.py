@@ -27,7 +27,7 @@ from pairuni.evaluation.protocols.geneval_files import (
 )
 from pairuni.evaluation.protocols.geneval_judging import judge_folder, read_folder
 from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.looking import Looking
+from pairuni.rewards.composition.pipeline import DetectionPipeline
 from pairuni.rewards.composition.rules import COLOURS
 from reference import benchmark_rules
 
@@ -97,7 +97,9 @@ def test_every_kind_against_the_official_rules(benchmarks: Path, tmp_path: Path)
     names = (benchmarks / "geneval" / "object_names.txt").read_text().split("\n")
     draw(tmp_path / "drawn", prompts, samples=4)
     detector = Scripted(script, frozenset(filter(None, names)))
-    judged = judge_folder(tmp_path / "drawn", Looking(detector, Paint(colours)), tmp_path / "records")
+    judged = judge_folder(
+        tmp_path / "drawn", DetectionPipeline(detector, Paint(colours)), tmp_path / "records"
+    )
     assert judged is not None
     decided: Counter[tuple[str, bool]] = Counter()
     for row, one in enumerate(judged):
@@ -139,7 +141,7 @@ def scripted(pictures: int) -> Scripted:
 def test_a_stopped_run_goes_on_and_nothing_is_judged_twice(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", dogs(10), samples=2)
     detector = scripted(20)
-    look, records = Looking(detector, Paint({})), tmp_path / "records"
+    look, records = DetectionPipeline(detector, Paint({})), tmp_path / "records"
     detector.most = 9
     with pytest.raises(RuntimeError, match="went away"):
         judge_folder(tmp_path / "drawn", look, records, batch_size=4)
@@ -156,18 +158,18 @@ def test_a_stopped_run_goes_on_and_nothing_is_judged_twice(tmp_path: Path) -> No
     assert again[0].verdict.correct
     assert again[1:] == judged[1:]
     assert sum(detector.looked_at.values()) == 21
-    judge_folder(tmp_path / "drawn", Looking(detector, Paint({}), threshold=0.5), records)
+    judge_folder(tmp_path / "drawn", DetectionPipeline(detector, Paint({}), threshold=0.5), records)
     assert sum(detector.looked_at.values()) == 41
 
 
 def test_processes_share_the_images(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", dogs(9), samples=1)
-    whole = judge_folder(tmp_path / "drawn", Looking(scripted(9), Paint({})), tmp_path / "alone")
+    whole = judge_folder(tmp_path / "drawn", DetectionPipeline(scripted(9), Paint({})), tmp_path / "alone")
     detectors = [scripted(9), scripted(9)]
     judged = None
     for rank in (1, 0):
         share = Share(rank, 2)
-        look = Looking(detectors[rank], Paint({}))
+        look = DetectionPipeline(detectors[rank], Paint({}))
         judged = judge_folder(tmp_path / "drawn", look, tmp_path / "shared", batch_size=2, share=share)
         assert (judged is None) == (rank == 1)
     assert judged == whole
@@ -195,7 +197,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path: Path) -> None:
         read_folder(tmp_path, labels)
     image_path(tmp_path, 1, 1).write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"00001/samples/00001\.png: not an image that can be read"):
-        judge_folder(tmp_path, Looking(scripted(9), Paint({})), tmp_path / "records")
+        judge_folder(tmp_path, DetectionPipeline(scripted(9), Paint({})), tmp_path / "records")
     with pytest.raises(
         ValueError, match=r"00000/metadata\.jsonl: clause 0 of 'include' names the class 'dog'"
     ):

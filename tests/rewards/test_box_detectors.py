@@ -17,7 +17,7 @@ from transformers import (
 )
 
 import tiny_detectors
-from pairuni.rewards.composition.labels import geneval_name
+from pairuni.rewards.composition.detection import geneval_name
 from pairuni.rewards.composition.loading import load_detector
 
 
@@ -37,16 +37,16 @@ def test_objects_are_those_of_the_processor(
     assert detector.labels == {"person", "dog", "computer mouse", "couch", "tv", "cup"}
     rng = np.random.default_rng(0)
     sizes = [(60, 40), (32, 32), (60, 40), (60, 40)]
-    pictures = [
+    images = [
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes
     ]
-    found = detector(pictures)
+    found = detector(images)
     model, own = AutoModelForObjectDetection.from_pretrained(folder).eval(), processor.from_pretrained(folder)
-    for picture, objects in zip(pictures, found, strict=True):
+    for image, objects in zip(images, found, strict=True):
         with torch.no_grad():
-            outputs = model(**own(images=[picture], return_tensors="pt"))
+            outputs = model(**own(images=[image], return_tensors="pt"))
         rows = own.post_process_object_detection(
-            outputs, threshold=0.1, target_sizes=[(picture.height, picture.width)]
+            outputs, threshold=0.1, target_sizes=[(image.height, image.width)]
         )[0]
         named = [geneval_name(model.config.id2label[label]) for label in rows["labels"].tolist()]
         known = [place for place, name in enumerate(named) if name != "n/a"]

@@ -15,11 +15,10 @@ import tiny_detectors
 from pairuni.config import CompositionSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.grading import grade
 from pairuni.rewards.composition.loading import load_detector
-from pairuni.rewards.composition.looking import Looking
+from pairuni.rewards.composition.pipeline import DetectionPipeline
 from pairuni.rewards.composition.reward import CompositionReward
-from pairuni.rewards.composition.rules import COLOURS, RELATIONS, judge
+from pairuni.rewards.composition.rules import COLOURS, RELATIONS, grade, judge
 from pairuni.rewards.registry import image_reward
 from reference import benchmark_rules
 
@@ -35,7 +34,7 @@ class Told:
     def __init__(self, *found: list[Detection]) -> None:
         self.found = list(found)
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         return self.found
 
 
@@ -63,7 +62,7 @@ def record(**extra: Any) -> Annotation:
 
 
 def scores(mode: Any, asked: dict[str, Any], *found: Detection) -> float:
-    reward = CompositionReward(Looking(Told(list(found)), Painted()), mode=mode)
+    reward = CompositionReward(DetectionPipeline(Told(list(found)), Painted()), mode=mode)
     return reward([record(**asked)], [BLANK])[0]
 
 
@@ -92,14 +91,14 @@ def test_facts_are_counted_and_strict_is_all_or_nothing() -> None:
 
 @pytest.mark.parametrize("found", [one("dog", float("nan")), one("dog", x=float("inf"))])
 def test_a_detection_that_is_no_number_is_not_a_missing_object(found: Detection) -> None:
-    with pytest.raises(ValueError, match=r"the detector told gave Detection.*not finite"):
+    with pytest.raises(ValueError, match=r"the detector told returned Detection.*not finite"):
         scores("graded", {"include": [{"class": "dog", "count": 1}]}, found)
 
 
 class Colourless:
     name, labels = "colourless", frozenset({"dog"})
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         return []
 
 
@@ -115,7 +114,7 @@ def test_colours_are_named_of_the_most_confident_that_are_asked_for() -> None:
     dogs = [one("dog", 0.5, x=1), one("dog", 0.8, x=2), one("cat", 0.9, x=3), one("dog", 0.2, x=4)]
     asked = record(include=[{"class": "dog", "count": 1, "color": "yellow"}, {"class": "cat", "count": 1}])
     plain = record(include=[{"class": "cat", "count": 1}])
-    reward = CompositionReward(Looking(Told(dogs, dogs), painted), mode="strict")
+    reward = CompositionReward(DetectionPipeline(Told(dogs, dogs), painted), mode="strict")
     assert reward([asked, plain], [BLANK, BLANK]) == [1.0, 1.0]
     assert painted.asked == [dogs[1]]
 
@@ -155,7 +154,7 @@ def test_full_marks_are_the_official_decision() -> None:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({}, "the record with the prompt 'a drawing' asks for no objects; it needs \"include\""),
+        ({}, "the record with the prompt 'a drawing' requires no objects; it needs \"include\""),
         ({"include": [{"class": "dogs", "count": 1}]}, "the class 'dogs', which .* did you mean 'dog'"),
         ({"include": [{"class": "dog", "count": 0}]}, "clause 0 of 'include' has the count 0"),
         ({"include": [{"class": "dog", "count": 1, "colour": "red"}]}, "has the unknown key 'colour'"),
@@ -164,21 +163,24 @@ def test_full_marks_are_the_official_decision() -> None:
             {"include": [{"class": "dog", "count": 1, "position": ["above", 0]}]},
             "number of an earlier clause",
         ),
-        ({"include": "a dog"}, "'include' is no list of clauses"),
-        ({"include": [{"class": "dog", "count": 1}], "exclude": ["cat"]}, "clause 0 of 'exclude' is no"),
+        ({"include": "a dog"}, "'include' is not a list of clauses"),
+        (
+            {"include": [{"class": "dog", "count": 1}], "exclude": ["cat"]},
+            "clause 0 of 'exclude' is not an object",
+        ),
     ],
 )
 def test_a_record_that_does_not_say_what_is_asked_is_named(extra: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        CompositionReward(Looking(Told([]), Painted()))([record(**extra)], [BLANK])
+        CompositionReward(DetectionPipeline(Told([]), Painted()))([record(**extra)], [BLANK])
 
 
 def test_a_detector_that_fails_is_named() -> None:
     asked = record(include=[{"class": "dog", "count": 1}])
-    with pytest.raises(ValueError, match="the detector told gave 1 lists of objects for 2 images"):
-        CompositionReward(Looking(Told([]), Painted()))([asked, asked], [BLANK, BLANK])
+    with pytest.raises(ValueError, match="the detector told returned 1 lists of objects for 2 images"):
+        CompositionReward(DetectionPipeline(Told([]), Painted()))([asked, asked], [BLANK, BLANK])
     with pytest.raises(ValueError, match="the detector told names no colours"):
-        Looking(Told([]), None)
+        DetectionPipeline(Told([]), None)
 
 
 def test_by_name_with_models_of_transformers(tmp_path: Path) -> None:
@@ -190,6 +192,6 @@ def test_by_name_with_models_of_transformers(tmp_path: Path) -> None:
     )
     reward = image_reward("composition", RewardSettings(composition=settings))
     asked = record(include=[{"class": "couch", "count": 1, "color": "red"}, {"class": "cup", "count": 1}])
-    pictures = [Image.effect_noise((64, 40), 90).convert("RGB") for _ in range(3)]
-    given = reward([asked] * 3, pictures)
+    images = [Image.effect_noise((64, 40), 90).convert("RGB") for _ in range(3)]
+    given = reward([asked] * 3, images)
     assert all(score in {0, 1 / 3, 2 / 3, 1} for score in given)

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 import tiny_detectors
 from pairuni.rewards.clip.text import load_tokenizer
-from pairuni.rewards.composition.colours import cut_out, open_clip_pixels
+from pairuni.rewards.composition.colours import crop, open_clip_pixels
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.loading import load_colours
 from pairuni.rewards.composition.rules import COLOURS
@@ -30,13 +30,13 @@ def test_colours_are_those_of_the_zero_shot_classifier(tmp_path: Path) -> None:
     model, tokenizer = CLIPModel.from_pretrained(folder).eval(), load_tokenizer(str(folder))
     objects = []
     for index in range(40):
-        picture = noise(80, 60)
+        image = noise(80, 60)
         mask = None if index % 3 == 0 else RNG.random((60, 80)) < 0.7
-        objects.append((picture, Detection((5, 7, 60, 50), 0.9, ("dog", "tv remote")[index % 2], mask)))
+        objects.append((image, Detection((5, 7, 60, 50), 0.9, ("dog", "tv remote")[index % 2], mask)))
     expected = []
     with torch.no_grad():
-        for picture, one in objects:
-            pixels = np.array(picture)
+        for image, one in objects:
+            pixels = np.array(image)
             if one.mask is not None:
                 pixels[~one.mask] = 0x99
             crop = Image.fromarray(pixels[7:50, 5:60])
@@ -65,9 +65,9 @@ def test_colours_are_those_of_the_zero_shot_classifier(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(500, 332), (224, 224), (90, 300)])
 def test_pixels_are_those_of_openais_preprocessing(width: int, height: int) -> None:
-    picture = noise(width, height)
-    ours = open_clip_pixels([picture], 224)
-    theirs = CLIPImageProcessorPil()(images=[picture], return_tensors="pt")["pixel_values"]
+    image = noise(width, height)
+    ours = open_clip_pixels([image], 224)
+    theirs = CLIPImageProcessorPil()(images=[image], return_tensors="pt")["pixel_values"]
     assert ours.shape == (1, 3, 224, 224)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -76,8 +76,8 @@ def test_what_the_mask_leaves_out_is_grey_and_no_cut_is_empty() -> None:
     red = Image.new("RGB", (6, 4), "red")
     mask = np.zeros((4, 6), dtype=bool)
     mask[1:3, 2:4] = True
-    cut = np.array(cut_out(red, Detection((1, 1, 5, 4), 0.9, mask=mask)))
+    cut = np.array(crop(red, Detection((1, 1, 5, 4), 0.9, mask=mask)))
     assert cut.shape == (3, 4, 3)
     assert cut[0, 0].tolist() == [0x99] * 3
     assert cut[0, 1].tolist() == [255, 0, 0]
-    assert cut_out(red, Detection((2.1, 1.2, 2.3, 1.4), 0.9)).size == (1, 1)
+    assert crop(red, Detection((2.1, 1.2, 2.3, 1.4), 0.9)).size == (1, 1)

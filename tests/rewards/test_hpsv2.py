@@ -24,7 +24,7 @@ from pairuni.records import Annotation
 from pairuni.rewards.clip import hpsv2, original, scorer
 from pairuni.rewards.clip.hpsv2 import HPSv2Reward
 from pairuni.rewards.clip.original import clip_from_original, config_of, key_map, read_original
-from pairuni.rewards.clip.preprocessing import middle_of_resize
+from pairuni.rewards.clip.preprocessing import cropped_resize_weights
 from pairuni.rewards.clip.text import load_tokenizer, open_clip_cleaning, token_ids
 from reference import tiny_hpsv2
 
@@ -61,10 +61,10 @@ def record(prompt: str) -> Annotation:
 
 
 def test_drawn_images_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
-    pictures = tiny_hpsv2.drawn()
-    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(pictures))]
-    scores = make()([record(prompt) for prompt in prompts], list(pictures.values()))
-    assert dict(zip(pictures, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=TOLERANCE)
+    images = tiny_hpsv2.drawn()
+    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(images))]
+    scores = make()([record(prompt) for prompt in prompts], list(images.values()))
+    assert dict(zip(images, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=TOLERANCE)
     assert np.std(list(STORED["drawn"].values())) > 100 * TOLERANCE
 
 
@@ -92,11 +92,11 @@ def test_real_photographs_score_as_open_clip_scores_them(make: Callable[..., HPS
 
 
 def test_the_batch_changes_nothing(make: Callable[..., HPSv2Reward]) -> None:
-    pictures = list(tiny_hpsv2.drawn().values())
-    records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(pictures))]
-    whole = make(batch_size=64)(records, pictures)
-    assert make(batch_size=3)(records, pictures) == pytest.approx(whole, abs=1e-6)
-    alone = [make()([one], [picture])[0] for one, picture in zip(records, pictures, strict=True)]
+    images = list(tiny_hpsv2.drawn().values())
+    records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(images))]
+    whole = make(batch_size=64)(records, images)
+    assert make(batch_size=3)(records, images) == pytest.approx(whole, abs=1e-6)
+    alone = [make()([one], [picture])[0] for one, picture in zip(records, images, strict=True)]
     assert alone == pytest.approx(whole, abs=1e-6)
 
 
@@ -113,9 +113,9 @@ def test_other_forms_of_the_checkpoint_score_the_same(
 
 
 def test_bfloat16_is_near(make: Callable[..., HPSv2Reward]) -> None:
-    pictures = list(tiny_hpsv2.drawn().values())
-    records = [record("a dog")] * len(pictures)
-    assert make(dtype="bfloat16")(records, pictures) == pytest.approx(make()(records, pictures), abs=0.03)
+    images = list(tiny_hpsv2.drawn().values())
+    records = [record("a dog")] * len(images)
+    assert make(dtype="bfloat16")(records, images) == pytest.approx(make()(records, images), abs=0.03)
 
 
 def test_the_whole_of_vit_h_14_has_its_place() -> None:
@@ -174,7 +174,7 @@ def test_resizing_is_torchs_antialiased_bicubic(length: int, shortest: int) -> N
     resized = size if length == shortest else int(size * length / shortest)
     whole = interpolate(signal, (resized, 2), mode="bicubic", antialias=True)[0]
     first = round((resized - size) / 2)
-    ours = middle_of_resize(length, size, shortest=shortest) @ signal[0]
+    ours = cropped_resize_weights(length, size, shortest=shortest) @ signal[0]
     torch.testing.assert_close(ours, whole[:, first : first + size], atol=2e-6, rtol=0)
 
 
@@ -226,14 +226,17 @@ def test_the_other_versions_file_is_refused(make: Callable[..., HPSv2Reward], tm
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state: state.pop("visual.ln_pre.bias"), "lacks visual.ln_pre.bias"),
-        (lambda state: state.pop("visual.proj"), "no checkpoint of open_clip's CLIP: visual.proj missing"),
+        (lambda state: state.pop("visual.ln_pre.bias"), "has no visual.ln_pre.bias"),
+        (lambda state: state.pop("visual.proj"), "not a checkpoint of open_clip's CLIP: visual.proj missing"),
         (
             lambda state: state.update(head=torch.zeros(1)),
-            "holds head, which a CLIP of this size does not have",
+            "contains head, which a CLIP model",
         ),
         (lambda state: state.update({"ln_final.bias": torch.zeros(3)}), r"ln_final.bias has the shape \[3\]"),
-        (lambda state: state.update({"visual.conv1.weight": torch.zeros(768, 3, 32, 32)}), "no ViT-H-14"),
+        (
+            lambda state: state.update({"visual.conv1.weight": torch.zeros(768, 3, 32, 32)}),
+            "unlike those of ViT-H-14",
+        ),
     ],
 )
 def test_another_models_file_is_refused_by_name(
@@ -246,7 +249,7 @@ def test_another_models_file_is_refused_by_name(
     other = dict(state)
     change(other)
     torch.save({"state_dict": other}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=f"other.pt is no HPSv2: .*{said}"):
+    with pytest.raises(ValueError, match=f"other.pt is not HPSv2: .*{said}"):
         make(tmp_path / "other.pt")
 
 
@@ -291,10 +294,10 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(
         HPSv2Reward(
             str(tmp_path / "smaller.pt"), tokenizer=str(folder / "bpe_simple_vocab_16e6.txt.gz"), device="cpu"
         )
-    with pytest.raises(ValueError, match="CLIP's tokenizer cannot be loaded"):
+    with pytest.raises(ValueError, match="cannot load CLIP's tokenizer"):
         HPSv2Reward(str(folder / "small.pt"), tokenizer="./no/such/tokenizer", device="cpu")
     (tmp_path / "vocabulary.txt.gz").write_bytes(b"not gzip")
-    with pytest.raises(ValueError, match="is no vocabulary of CLIP"):
+    with pytest.raises(ValueError, match="is not a vocabulary of CLIP"):
         load_tokenizer(str(tmp_path / "vocabulary.txt.gz"))
 
 
@@ -312,13 +315,13 @@ def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_scores_the_same(folder: Path) -> None:
-    pictures = tiny_hpsv2.drawn()
-    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(pictures))]
+    images = tiny_hpsv2.drawn()
+    prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(images))]
     vocabulary = str(folder / "bpe_simple_vocab_16e6.txt.gz")
     for dtype, tolerance in (("float32", 1e-3), ("bfloat16", 0.03)):
         reward = HPSv2Reward(str(folder / "small.pt"), tokenizer=vocabulary, device="cuda", dtype=dtype)
-        scores = reward([record(prompt) for prompt in prompts], list(pictures.values()))
-        assert dict(zip(pictures, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=tolerance)
+        scores = reward([record(prompt) for prompt in prompts], list(images.values()))
+        assert dict(zip(images, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=tolerance)
 
 
 def test_sizes_follow_from_the_tensors(state: dict[str, torch.Tensor]) -> None:

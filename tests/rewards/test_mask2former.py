@@ -13,7 +13,7 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 import tiny_detectors
 from pairuni.rewards.composition import mask2former as module
 from pairuni.rewards.composition.loading import load_detector
-from pairuni.rewards.composition.mask2former import instances, prepared
+from pairuni.rewards.composition.mask2former import instances, preprocess
 from reference import mask2former_instances as oracle
 
 RNG = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_images_are_prepared_as_by_mmdetection(
     monkeypatch.setattr(module, "SHORT", 80)
     monkeypatch.setattr(module, "LONG", 133)
     image = picture(width, height)
-    pixels, resized = prepared([image], torch.device("cpu"))
+    pixels, resized = preprocess([image], torch.device("cpu"))
     scale = min(133 / max(width, height), 80 / min(width, height))
     assert resized == (int(height * scale + 0.5), int(width * scale + 0.5))
     assert [side % 32 for side in pixels.shape[2:]] == [0, 0]
@@ -117,7 +117,7 @@ def test_a_checkpoint_finds_what_the_rules_find_in_its_logits(
     model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
     total = 0
     for image, found in zip(pictures, together, strict=True):
-        pixels, resized = prepared([image], torch.device("cpu"))
+        pixels, resized = preprocess([image], torch.device("cpu"))
         with torch.no_grad():
             outputs = model(pixel_values=pixels)
         theirs = oracle.instances(
@@ -152,7 +152,7 @@ def test_a_gpu_finds_what_the_cpu_finds(folder: Path) -> None:
 def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; set reward"):
         load_detector("./nowhere")
-    with pytest.raises(ValueError, match="no detector can be loaded from"):
+    with pytest.raises(ValueError, match="cannot load the detector"):
         load_detector(str(tmp_path), device="cpu")
     with pytest.raises(ValueError, match=r"names the module nowhere\.at_all, not found"):
         load_detector("nowhere.at_all:Detector")

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel
 
+import tiny_detectors
 from pairuni.records import Annotation
-from pairuni.rewards.clip.original import clip_from_original
 from pairuni.rewards.clip.similarity import ClipReward, PickScoreReward
 from pairuni.rewards.clip.text import load_tokenizer
 from reference import tiny_hpsv2
@@ -21,14 +21,7 @@ PROMPTS = ["a red bus", "Two dogs and a very long story " * 20, "a red bus", "\u
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clip")
-    made = tiny_hpsv2.weights(tiny_hpsv2.shapes())
-    clip_from_original({name: torch.from_numpy(values) for name, values in made.items()}).save_pretrained(
-        path
-    )
-    load_tokenizer(str(tiny_hpsv2.write_vocabulary(path / "merges.gz"))).save_pretrained(path)
-    CLIPImageProcessorPil().save_pretrained(path)
-    return path
+    return tiny_detectors.clip(tmp_path_factory.mktemp("clip"))
 
 
 def records() -> list[Annotation]:
@@ -38,7 +31,7 @@ def records() -> list[Annotation]:
     ]
 
 
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     made = tiny_hpsv2.drawn()
     return [made[name] for name in ("wide", "grey", "rgba", "one-wide", "palette")]
 
@@ -48,9 +41,9 @@ def logits(folder: Path) -> list[float]:
     model = CLIPModel.from_pretrained(folder).eval()
     tokenizer, processor = load_tokenizer(str(folder)), CLIPImageProcessorPil.from_pretrained(folder)
     found = []
-    for prompt, picture in zip(PROMPTS, pictures(), strict=True):
+    for prompt, image in zip(PROMPTS, images(), strict=True):
         inputs = dict(tokenizer([prompt], truncation=True, max_length=77, return_tensors="pt"))
-        inputs |= processor(images=[picture.convert("RGB")], return_tensors="pt")
+        inputs |= processor(images=[image.convert("RGB")], return_tensors="pt")
         with torch.no_grad():
             found.append(float(model(**inputs).logits_per_image))
     return found
@@ -58,8 +51,8 @@ def logits(folder: Path) -> list[float]:
 
 def test_clip_is_the_cosine_and_pickscore_the_logit(folder: Path) -> None:
     expected = np.asarray(logits(folder))
-    clip = ClipReward(str(folder), device="cpu", batch_size=2)(records(), pictures())
-    pickscore = PickScoreReward(str(folder), processor=str(folder), device="cpu")(records(), pictures())
+    clip = ClipReward(str(folder), device="cpu", batch_size=2)(records(), images())
+    pickscore = PickScoreReward(str(folder), processor=str(folder), device="cpu")(records(), images())
     assert pickscore == pytest.approx(list(expected), abs=1e-5)
     assert clip == pytest.approx(list(expected / np.exp(2.0)), abs=1e-5)
     assert np.std(clip) > 0.01
@@ -74,14 +67,14 @@ def test_both_share_one_model(folder: Path) -> None:
 def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         ClipReward("./nowhere")
-    with pytest.raises(ValueError, match="no CLIP model can be loaded from"):
+    with pytest.raises(ValueError, match="cannot load the CLIP model"):
         ClipReward(str(tmp_path), processor=str(folder), device="cpu")
-    with pytest.raises(ValueError, match="CLIP's tokenizer cannot be loaded from"):
+    with pytest.raises(ValueError, match="cannot load CLIP's tokenizer"):
         ClipReward(str(folder), processor=str(tmp_path), device="cpu")
     with pytest.raises(ValueError, match="device 'abacus' is unknown"):
         ClipReward(str(folder), device="abacus")
     with pytest.raises(ValueError, match="5 records but 1 images"):
-        ClipReward(str(folder), device="cpu")(records(), pictures()[:1])
+        ClipReward(str(folder), device="cpu")(records(), images()[:1])
 
 
 def test_a_model_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -93,5 +86,5 @@ def test_a_model_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> 
         if file.name != "model.safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks weights, visual_projection\.weight among them"):
+    with pytest.raises(ValueError, match=r"has no weights for visual_projection\.weight"):
         ClipReward(str(tmp_path), device="cpu")

@@ -146,12 +146,12 @@ def geneval(
     """Draw GenEval's images, and score them where there is a detector; returns tables, or what to do next."""
     from pairuni.evaluation.protocols.geneval_judging import judge_folder
     from pairuni.evaluation.text_to_image import GenEvalDetector, geneval_benchmark
-    from pairuni.rewards.composition.loading import load_looking
+    from pairuni.rewards.composition.loading import load_pipeline
 
     judging = None
     if detector is not None:
         device = _own_device(model["device"], share_of(os.environ))
-        look = load_looking(detector, clip, device=device, settings="--")
+        look = load_pipeline(detector, clip, device=device, settings="--")
         judging = GenEvalDetector(
             look.name,
             look.detector.labels,
@@ -229,10 +229,10 @@ def judge_geneval(
     """
     from pairuni.evaluation.protocols.geneval_files import TASKS, score, write_results
     from pairuni.evaluation.protocols.geneval_judging import judge_folder
-    from pairuni.rewards.composition.loading import load_looking
+    from pairuni.rewards.composition.loading import load_pipeline
 
     share = share_of(os.environ)
-    look = load_looking(
+    look = load_pipeline(
         detector, clip, device=_own_device(device, share), batch_size=batch_size, settings="--"
     )
     with target_lock(out, "eval judge", rank=share.rank):

@@ -22,7 +22,7 @@ from pairuni.evaluation.result import Result, part_of, slug
 from pairuni.evaluation.rows import read_list
 from pairuni.evaluation.running import Draw
 from pairuni.io.files import write_text
-from pairuni.rewards.composition.asked import checked
+from pairuni.rewards.composition.rules import check_metadata
 
 GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
 WISE_FILES = "WISE's prompts are in github.com/PKU-YuanGroup/WISE: WISE_legacy/data, and data_verified"
@@ -85,7 +85,7 @@ def geneval_benchmark(
     judged: list[Judged] = []
     if detector is not None:
         for number, asked in prompts:
-            checked(asked, detector.labels, f"{path}, prompt {number}")
+            check_metadata(asked, detector.labels, f"{path}, prompt {number}")
 
     def begin() -> None:
         for number, row in prompts:

@@ -6,7 +6,7 @@ A shipped reward is made by its ``from_settings``, a class of one's own without 
 from __future__ import annotations
 
 from pairuni.config import RewardSettings
-from pairuni.rewards.own import load_class, make_function, make_own
+from pairuni.rewards.custom import load_class, make_function, make_object
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 
@@ -62,8 +62,8 @@ def _make(name: str, known: dict[str, str], task: str, settings: RewardSettings 
     if name in known:
         shipped: Reward = load_class(known[name], what).from_settings(settings or RewardSettings())
         return shipped
-    own: Reward = make_function(name, what) or make_own(name, what, {"name": str})
-    return own
+    custom: Reward = make_function(name, what) or make_object(name, what, {"name": str})
+    return custom
 
 
 def _check_known(name: str, known: dict[str, str], kind: str) -> None:

@@ -20,10 +20,9 @@ from pairuni.evaluation.protocols.geneval_files import TASKS, Judged
 from pairuni.evaluation.rows import read_rows
 from pairuni.evaluation.running import Run, all_records, in_batches, own_journal, when_all_are_done
 from pairuni.io.images import load_image
-from pairuni.rewards.composition.asked import checked
 from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.looking import Looking
-from pairuni.rewards.composition.rules import Verdict, judge
+from pairuni.rewards.composition.pipeline import DetectionPipeline
+from pairuni.rewards.composition.rules import Verdict, check_metadata, judge
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def read_folder(folder: Path, labels: frozenset[str], only: Collection[Path] | N
 
 def judge_folder(
     folder: Path,
-    look: Looking,
+    look: DetectionPipeline,
     records: Path,
     *,
     only: Collection[Path] | None = None,
@@ -112,19 +111,19 @@ def _images(prompt: Path, labels: frozenset[str]) -> list[Drawn]:
         raise ValueError(f"{file}: {len(rows)} lines, where GenEval's layout has one")
     if rows[0]["tag"] not in TASKS:
         raise ValueError(f"{file}: GenEval has no task {rows[0]['tag']!r}; known: {', '.join(TASKS)}")
-    metadata = checked(rows[0], labels, str(file))
+    metadata = check_metadata(rows[0], labels, str(file))
     samples = prompt / "samples"
     names = sorted(path for path in samples.iterdir() if path.is_file()) if samples.is_dir() else []
     return [Drawn(path, metadata) for path in names if re.fullmatch(r"\d+\.png", path.name)]
 
 
-def _key(one: Drawn, folder: Path, look: Looking) -> str:
+def _key(one: Drawn, folder: Path, look: DetectionPipeline) -> str:
     asked = [__version__, look.name, look.threshold, look.counting_threshold, one.metadata]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + one.path.read_bytes())
     return f"{one.path.relative_to(folder).as_posix()} {digest.hexdigest()[:32]}"
 
 
-def _verdicts(batch: Sequence[Drawn], look: Looking) -> list[dict[str, Any]]:
+def _verdicts(batch: Sequence[Drawn], look: DetectionPipeline) -> list[dict[str, Any]]:
     seen = look([load_image(one.path) for one in batch], [one.metadata for one in batch])
     verdicts = [judge(one.metadata, objects) for one, objects in zip(batch, seen, strict=True)]
     return [

@@ -1,7 +1,7 @@
-"""open_clip's checkpoints of ViT-H-14, HPSv2's among them, as a ``transformers`` CLIPModel.
+"""Conversion of open_clip's ViT-H-14 checkpoints, such as HPSv2's, to a ``transformers`` CLIPModel.
 
-The names are those of the state dict in open_clip's ``CLIP`` class; the sizes follow from the tensors, but for the
-width of a head, which is that of ViT-H-14: 80 in the vision tower, 64 in the text tower.
+Names are those of the state dict of open_clip's ``CLIP`` class. Sizes are read from the tensors, except the width of
+an attention head, which is that of ViT-H-14: 80 in the vision tower, 64 in the text tower.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPModel
 VISION_HEAD, TEXT_HEAD = 80, 64
 """Width of an attention head in ViT-H-14's towers."""
 
-_WHOLE = {
+_RENAMED = {
     "logit_scale": "logit_scale",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -46,10 +46,22 @@ _BLOCK = {
     "mlp.c_proj": "mlp.fc2",
 }
 
+_SIZED = (
+    "visual.conv1.weight",
+    "visual.positional_embedding",
+    "visual.proj",
+    "text_projection",
+    "token_embedding.weight",
+    "positional_embedding",
+    "visual.transformer.resblocks.0.mlp.c_fc.weight",
+    "transformer.resblocks.0.mlp.c_fc.weight",
+)
+"""Tensors whose shapes give the model's sizes."""
+
 
 def key_map(config: CLIPConfig) -> dict[str, tuple[str, ...]]:
-    """open_clip's name -> the names of CLIPModel that it becomes; ``in_proj`` becomes query, key and value."""
-    names: dict[str, tuple[str, ...]] = {old: (new,) for old, new in (_WHOLE | _TRANSPOSED).items()}
+    """open_clip's name -> the names in CLIPModel; ``in_proj`` is split into query, key and value."""
+    names: dict[str, tuple[str, ...]] = {old: (new,) for old, new in (_RENAMED | _TRANSPOSED).items()}
     for old, new in _NORMS.items():
         names |= {f"{old}.{part}": (f"{new}.{part}",) for part in ("weight", "bias")}
     towers = (("", "text_model", config.text_config), ("visual.", "vision_model", config.vision_config))
@@ -66,23 +78,16 @@ def key_map(config: CLIPConfig) -> dict[str, tuple[str, ...]]:
 
 
 def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
-    """The sizes of the model whose weights these are. Raises ValueError naming what is missing or does not fit."""
-    needed: tuple[str, ...] = (
-        "visual.conv1.weight",
-        "visual.positional_embedding",
-        "visual.proj",
-        "text_projection",
-    )
-    needed += ("token_embedding.weight", "positional_embedding")
-    needed += tuple(f"{tower}transformer.resblocks.0.mlp.c_fc.weight" for tower in ("visual.", ""))
-    if absent := [name for name in needed if name not in state]:
-        raise ValueError(f"it is no checkpoint of open_clip's CLIP: {_some(absent)} missing")
-    shape = {name: tuple(state[name].shape) for name in needed}
-    (vision_width, _, _, patch), (positions, _) = shape[needed[0]], shape[needed[1]]
+    """The model sizes that belong to the weights. Raises ValueError naming what is missing or does not fit."""
+    if absent := [name for name in _SIZED if name not in state]:
+        raise ValueError(f"it is not a checkpoint of open_clip's CLIP: {_some(absent)} missing")
+    shape = {name: tuple(state[name].shape) for name in _SIZED}
+    vision_width, _, _, patch = shape["visual.conv1.weight"]
+    positions, _ = shape["visual.positional_embedding"]
     vocabulary, text_width = shape["token_embedding.weight"]
     if vision_width % VISION_HEAD or text_width % TEXT_HEAD:
         raise ValueError(
-            f"its towers are {vision_width} and {text_width} wide, which is no ViT-H-14 (1280 and 1024)"
+            f"its towers are {vision_width} and {text_width} wide, unlike those of ViT-H-14 (1280 and 1024)"
         )
     text = {
         "hidden_size": text_width,
@@ -109,16 +114,16 @@ def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
 
 
 def clip_from_original(state: Mapping[str, Tensor]) -> CLIPModel:
-    """A CLIPModel with these weights of open_clip, in their own types, copied only where the layout asks it.
+    """A CLIPModel with open_clip's weights, in their own dtypes and copied only where the layout differs.
 
-    Raises ValueError naming weights that are missing, unknown or of another shape.
+    Raises ValueError naming weights that are missing, unknown or of the wrong shape.
     """
     config = config_of(state)
     names = key_map(config)
     if absent := sorted(names.keys() - state.keys()):
-        raise ValueError(f"it lacks {_some(absent)}")
+        raise ValueError(f"it has no {_some(absent)}")
     if unknown := sorted(state.keys() - names.keys()):
-        raise ValueError(f"it holds {_some(unknown)}, which a CLIP of this size does not have")
+        raise ValueError(f"it contains {_some(unknown)}, which a CLIP model of this size does not have")
     with torch.device("meta"):
         model = CLIPModel(config)
     wanted = model.state_dict()
@@ -132,16 +137,16 @@ def clip_from_original(state: Mapping[str, Tensor]) -> CLIPModel:
                 )
             weights[name] = part.contiguous()
     model.load_state_dict(weights, assign=True)
-    if not state["logit_scale"].is_meta:  # not in a checkpoint, so that nothing has filled them
+    if not state["logit_scale"].is_meta:  # a buffer that is not in checkpoints, so nothing has filled it
         for embeddings in (model.text_model.embeddings, model.vision_model.embeddings):
             embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
     return model
 
 
 def read_original(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of open_clip or HPSv2: safetensors, or torch's own format read as weights alone.
+    """The state dict in a file of open_clip or HPSv2: safetensors, or torch's format with weights only.
 
-    Raises ValueError when it is neither, or when it holds Python objects.
+    Raises ValueError for any other format, and for files with Python objects.
     """
     if path.suffix == ".safetensors":
         try:
@@ -149,21 +154,21 @@ def read_original(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read as safetensors: {error}") from None
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no checkpoint of torch, or not whole")
+        raise ValueError(f"{path} is not a torch checkpoint, or incomplete")
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} holds Python objects besides weights, and only weights are read; give the original file, or "
-            "save its state dict as .safetensors"
+            f"{path} contains Python objects, and only weights are read; use the original file, or save its "
+            "state dict as .safetensors"
         ) from None
     except RuntimeError as error:
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of torch: {str(error).splitlines()[0]}"
+            f"{path} cannot be read as a torch checkpoint: {str(error).splitlines()[0]}"
         ) from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict")
+        raise ValueError(f"{path} contains no state dict")
     return state
 
 

@@ -1,7 +1,7 @@
-"""Images as HPSv2 sees them: floats first, then resized by antialiased bicubic interpolation, then cropped.
+"""HPSv2's preprocessing: antialiased bicubic resizing of float images, then a centre crop.
 
 The original (torchvision's ToTensor, Resize, CenterCrop, Normalize on tensors) interpolates numbers in [0, 1] without
-rounding or clipping, where the usual preprocessing of CLIP resizes bytes.
+rounding or clipping, whereas CLIP's usual preprocessing resizes bytes.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
-    """Normalised images [N, 3, size, size], float32: shorter side to ``size``, then the middle square."""
+    """Normalised images [N, 3, size, size], float32: shorter side to ``size``, then a centre crop."""
     mean = torch.tensor(MEAN, device=device)[:, None, None]
     std = torch.tensor(STD, device=device)[:, None, None]
     squares = []
     for image in images:
         pixels = torch.from_numpy(np.array(as_rgb(image, drop_alpha=True))).to(device).float().div_(255)
         height, width, _ = pixels.shape
-        rows = middle_of_resize(height, size, shortest=min(height, width)).to(device)
-        columns = middle_of_resize(width, size, shortest=min(height, width)).to(device)
+        rows = cropped_resize_weights(height, size, shortest=min(height, width)).to(device)
+        columns = cropped_resize_weights(width, size, shortest=min(height, width)).to(device)
         lower = (rows @ pixels.view(height, width * 3)).view(size, width, 3)
         squares.append(lower.permute(2, 0, 1) @ columns.T)
     return (torch.stack(squares) - mean) / std
 
 
 @lru_cache(maxsize=64)
-def middle_of_resize(length: int, size: int, *, shortest: int) -> Tensor:
-    """Weights [size, length] that resize one side of an image and keep the middle ``size`` places.
+def cropped_resize_weights(length: int, size: int, *, shortest: int) -> Tensor:
+    """Weights [size, length] that resize one side of an image and keep the central ``size`` pixels.
 
-    The side has ``length`` pixels and the shorter one ``shortest``, which becomes ``size``. Cubic convolution with
-    a = -0.5, widened when shrinking (antialias), cut at the edges and normalised. Only what the crop keeps is
-    computed, so a strip a pixel wide costs no more than another image.
+    The side has ``length`` pixels; the shorter side has ``shortest``, which become ``size``. Cubic convolution with
+    a = -0.5, widened when shrinking (antialiasing), cut at the edges and normalised. Only the pixels of the crop are
+    computed, so an image that is one pixel wide costs no more than any other.
     """
     resized = size if length == shortest else int(size * length / shortest)
     first = round((resized - size) / 2)
-    scale = torch.tensor(length / resized)  # float32, as torch's own interpolation counts
+    scale = torch.tensor(length / resized)  # float32, as in torch's own interpolation
     reach = scale.clamp(min=1)
     centres = (torch.arange(first, first + size) + 0.5) * scale
     low = (centres - 2 * reach + 0.5).floor().clamp(min=0)

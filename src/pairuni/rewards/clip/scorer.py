@@ -1,11 +1,10 @@
-"""Cosine of an image and its prompt under CLIP: batched, text features kept, in float32."""
+"""Cosines of images and prompts under CLIP: batched, in float32, with a cache of text features."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -15,10 +14,12 @@ from transformers import CLIPModel
 
 from pairuni.io.hub import TEXT_FILES, model_folder
 from pairuni.io.rgb import as_rgb
+from pairuni.records import Annotation
 from pairuni.rewards.clip.text import token_ids
+from pairuni.rewards.pretrained import first_line, load_complete
 
 TEXTS_KEPT = 4096
-"""Prompts whose features are kept, the latest used; 16 MiB at ViT-H-14's 1024 numbers."""
+"""Text features in the cache, those of the prompts used last; 16 MiB at ViT-H-14's 1024 dimensions."""
 
 Preprocess = Callable[[Sequence[Image.Image]], Tensor]
 """Images -> normalised [N, 3, height, width] in float32, on any device."""
@@ -27,8 +28,8 @@ Preprocess = Callable[[Sequence[Image.Image]], Tensor]
 class ClipScorer:
     """A CLIPModel with its preprocessing of images and prompts.
 
-    clean: what happens to a prompt before its tokens; None is nothing. Raises ValueError when the tokenizer knows
-    more tokens than the model.
+    clean: applied to a prompt before tokenization, or None. Raises ValueError if the tokenizer has more tokens than
+    the model.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ClipScorer:
         text = model.config.text_config
         if len(tokenizer) > text.vocab_size:
             raise ValueError(
-                f"the tokenizer knows {len(tokenizer):,} tokens, the model {text.vocab_size:,}: they do not belong "
+                f"the tokenizer has {len(tokenizer):,} tokens and the model {text.vocab_size:,}: they do not belong "
                 "together"
             )
         self.model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
@@ -55,12 +56,12 @@ class ClipScorer:
 
     @property
     def logit_scale(self) -> float:
-        """The learned factor of the cosine in CLIP's logits."""
+        """The learned scale of the cosine in CLIP's logits."""
         return float(self.model.logit_scale.float().exp())
 
     @torch.inference_mode()
     def cosines(self, prompts: Sequence[str], images: Sequence[Image.Image], batch_size: int) -> list[float]:
-        """Cosine of each image with its prompt, in [-1, 1] and float32; batch_size images a forward pass."""
+        """Cosine of each image with its prompt, in [-1, 1]; ``batch_size`` images per forward pass."""
         scores: list[float] = []
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
@@ -77,7 +78,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def text_features(self, prompts: Sequence[str]) -> Tensor:
-        """L2-normalised features [N, D] of prompts, float32; those of the last ``TEXTS_KEPT`` prompts are kept."""
+        """L2-normalised features [N, D] of prompts, float32, from the cache where it has them."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         if new:
             tokens = token_ids(self.tokenizer, new, self._length, self._clean).to(self.device)
@@ -93,30 +94,21 @@ class ClipScorer:
 
 
 def load_transformers_clip(source: str) -> CLIPModel:
-    """A CLIPModel from a ``transformers`` folder or hub name, whole and from safetensors. Raises ValueError."""
+    """A complete CLIPModel from the safetensors of a ``transformers`` folder or hub name. Raises ValueError."""
     folder = str(model_folder(source, kind="CLIP model"))
-    try:
-        model, loading = CLIPModel.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"no CLIP model can be loaded from {source!r}: {reason}") from None
-    if absent := sorted(loading["missing_keys"]):
-        raise ValueError(f"the CLIP model {source!r} lacks weights, {absent[0]} among them")
+    model: CLIPModel = load_complete(CLIPModel, folder, what=f"CLIP model {source!r}")
     return model
 
 
-def processor_of(source: str) -> Preprocess:
-    """The preprocessing that a ``transformers`` folder or hub name states, with PIL. Raises ValueError."""
+def load_preprocessing(source: str) -> Preprocess:
+    """The image preprocessing of a ``transformers`` folder or hub name, with PIL. Raises ValueError."""
     from transformers import CLIPImageProcessorPil
 
     folder = str(model_folder(source, kind="CLIP model", files=TEXT_FILES))
     try:
         processor = CLIPImageProcessorPil.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"no preprocessing of images can be loaded from {source!r}: {reason}") from None
+        raise ValueError(f"cannot load the image preprocessing of {source!r}: {first_line(error)}") from None
 
     def preprocess(images: Sequence[Image.Image]) -> Tensor:
         pixels: Tensor = processor(
@@ -127,14 +119,19 @@ def processor_of(source: str) -> Preprocess:
     return preprocess
 
 
-def existing(path: str, setting: str) -> Path | None:
-    """The path when it is there, None when it may be a hub name.
+class CosineReward:
+    """The cosine of image and prompt under a CLIP model."""
 
-    Raises FileNotFoundError, naming the setting, for a missing path.
-    """
-    found = Path(path).expanduser()
-    if found.exists():
-        return found
-    if path.count("/") == 1 and not path.startswith((".", "/", "~")) and not found.suffix:
-        return None
-    raise FileNotFoundError(f"{path}: no such file or folder; set {setting}")
+    name: str
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    needs = ("prompt",)
+
+    def __init__(self, scorer: ClipScorer, batch_size: int) -> None:
+        self._scorer, self._batch_size = scorer, batch_size
+        self.models = (scorer.model,)
+
+    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
+        """One score per image. Raises ValueError if records and images differ in number."""
+        if len(records) != len(samples):
+            raise ValueError(f"{len(records)} records but {len(samples)} images to score")
+        return self._scorer.cosines([record.prompt for record in records], samples, self._batch_size)

@@ -1,10 +1,8 @@
-"""Rewards of images that are CLIP models of ``transformers``: plain CLIP and PickScore (arXiv:2305.01569)."""
+"""Rewards by CLIP models of ``transformers``: CLIP and PickScore (arXiv:2305.01569)."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -13,27 +11,19 @@ from PIL import Image
 from pairuni.config import RewardSettings
 from pairuni.devices import check_device, resolve_device
 from pairuni.records import Annotation
-from pairuni.rewards.clip.scorer import (
-    ClipScorer,
-    existing,
-    load_transformers_clip,
-    processor_of,
-)
+from pairuni.rewards.clip.scorer import ClipScorer, CosineReward, load_preprocessing, load_transformers_clip
 from pairuni.rewards.clip.text import load_tokenizer
+from pairuni.rewards.pretrained import load_once, local_or_hub
 
-_loading = threading.Lock()
 
+class ClipReward(CosineReward):
+    """Cosine of image and prompt under a CLIP model, with the preprocessing of its folder.
 
-class ClipReward:
-    """Cosine of image and prompt under a CLIP model, with the preprocessing that its folder states.
-
-    model: a ``transformers`` folder or hub name. processor: where tokenizer and preprocessing are, by default with
-    the model. Raises FileNotFoundError for a missing folder and ValueError when it holds no whole CLIP.
+    model: a ``transformers`` folder or hub name. processor: the folder or hub name of tokenizer and preprocessing, by
+    default the model's. Raises FileNotFoundError for a missing folder and ValueError if it has no complete CLIP.
     """
 
     name = "clip"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    needs = ("prompt",)
 
     def __init__(
         self,
@@ -44,33 +34,23 @@ class ClipReward:
         dtype: Literal["float32", "bfloat16"] = "float32",
         batch_size: int = 64,
     ) -> None:
-        self._batch_size = batch_size
-        sources = (self._source(model, "model"), self._source(processor or model, "processor"))
-        with _loading:
-            self._scorer = _load(*sources, check_device(resolve_device(device)), getattr(torch, dtype))
-        self.models = (self._scorer.model,)
+        setting = f"reward.{self.name}"
+        source = local_or_hub(model, f"{setting}.model")
+        texts = local_or_hub(processor or model, f"{setting}.processor")
+        scorer = _load(source, texts, check_device(resolve_device(device)), getattr(torch, dtype))
+        super().__init__(scorer, batch_size)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> ClipReward:
         """The reward of ``settings.clip``."""
         return cls(**settings.clip.model_dump())
 
-    def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score an image. Raises ValueError when records and images differ in number."""
-        if len(records) != len(samples):
-            raise ValueError(f"{len(records)} records but {len(samples)} images to score")
-        return self._scorer.cosines([record.prompt for record in records], samples, self._batch_size)
-
-    def _source(self, name: str, setting: str) -> str:
-        path = existing(name, f"reward.{self.name}.{setting}")
-        return name if path is None else str(path.absolute())
-
 
 class PickScoreReward(ClipReward):
     """PickScore: the cosine times the model's learned scale, about 15 to 26 in practice."""
 
     name = "pickscore"
-    range = (-100.0, 100.0)
+    range: ClassVar[tuple[float, float]] = (-100.0, 100.0)
 
     def __init__(
         self,
@@ -89,16 +69,16 @@ class PickScoreReward(ClipReward):
         return cls(**settings.pickscore.model_dump())
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score an image. Raises ValueError when records and images differ in number."""
+        """One score per image. Raises ValueError if records and images differ in number."""
         return [self._scorer.logit_scale * cosine for cosine in super().__call__(records, samples)]
 
 
-@lru_cache(maxsize=4)
+@load_once(maxsize=4)
 def _load(model: str, processor: str, device: torch.device, dtype: torch.dtype) -> ClipScorer:
     return ClipScorer(
         load_transformers_clip(model),
         load_tokenizer(processor),
-        processor_of(processor),
+        load_preprocessing(processor),
         device=device,
         dtype=dtype,
     )

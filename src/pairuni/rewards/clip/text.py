@@ -1,4 +1,4 @@
-"""Prompts as CLIP's tokens, cleaned as open_clip cleans them."""
+"""CLIP's tokenizer, and the cleaning of prompts in open_clip."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from pairuni.io.hub import TEXT_FILES, model_folder
+from pairuni.rewards.pretrained import first_line
 
 ORIGINAL_MERGES = 49152 - 256 - 2
-"""Merges that CLIP takes from its vocabulary file; the lines after them are not used."""
+"""Merges that CLIP reads from its vocabulary file; it ignores the lines after them."""
 
 
 def open_clip_cleaning() -> Callable[[str], str]:
     """The cleaning of open_clip's tokenizer: ftfy, HTML entities twice, white space, lower case.
 
-    Raises ImportError with the install line when ftfy is missing.
+    Raises ImportError with the install command if ftfy is missing.
     """
     try:
         from ftfy import fix_text
@@ -38,7 +39,7 @@ def open_clip_cleaning() -> Callable[[str], str]:
 def load_tokenizer(source: str) -> Any:
     """CLIP's tokenizer from a ``transformers`` folder, a hub name or open_clip's bpe_simple_vocab_16e6.txt.gz.
 
-    Raises ValueError when it cannot be loaded.
+    Raises ValueError if it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -50,19 +51,18 @@ def load_tokenizer(source: str) -> Any:
             str(model_folder(source, kind="CLIP tokenizer", files=TEXT_FILES))
         )
     except (OSError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
-            f"CLIP's tokenizer cannot be loaded from {source!r}: {reason} Give a transformers folder, a hub name "
-            "or open_clip's bpe_simple_vocab_16e6.txt.gz."
+            f"cannot load CLIP's tokenizer from {source!r} ({first_line(error)}); give a transformers folder, a hub "
+            "name or open_clip's bpe_simple_vocab_16e6.txt.gz"
         ) from None
 
 
 def token_ids(
     tokenizer: Any, prompts: Sequence[str], length: int, clean: Callable[[str], str] | None
 ) -> Tensor:
-    """Tokens [N, L] with start and end marks, L at most ``length``; a longer prompt is cut before its end mark.
+    """Tokens [N, L] with start and end tokens, L at most ``length``; longer prompts are truncated.
 
-    Filled up with end marks: attention is causal and the first one is read, so they change nothing.
+    The padding is end tokens: attention is causal and CLIP reads the first end token, so padding has no effect.
     """
     texts = [clean(prompt) if clean else prompt for prompt in prompts]
     rows = tokenizer(texts, truncation=True, max_length=length, padding=True)["input_ids"]
@@ -77,10 +77,12 @@ def _from_merges(path: Path) -> Any:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             lines = file.read().split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz): {error}") from None
+        raise ValueError(
+            f"{path} is not a vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz): {error}"
+        ) from None
     merges = [tuple(line.split()) for line in lines[1 : ORIGINAL_MERGES + 1] if line]
     if not merges or any(len(merge) != 2 for merge in merges):
-        raise ValueError(f"{path} is no vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz)")
+        raise ValueError(f"{path} is not a vocabulary of CLIP (bpe_simple_vocab_16e6.txt.gz)")
     symbols = list(bytes_to_unicode().values())
     words = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(merge) for merge in merges)]
     vocabulary = {word: place for place, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}

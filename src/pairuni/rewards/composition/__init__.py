@@ -1,1 +1,1 @@
-"""Does an image show the objects, numbers, colours and positions asked for? By any detector, by GenEval's rules."""
+"""Whether an image shows the required objects, numbers, colours and positions: any detector, GenEval's rules."""

@@ -1,4 +1,4 @@
-"""Object detection models of ``transformers``: DETR, RT-DETR, YOLOS and their kin. Boxes, no masks."""
+"""Object detection models of ``transformers``: DETR, RT-DETR, YOLOS and similar models. Boxes, no masks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import torch
 from PIL import Image
 
 from pairuni.io.rgb import as_rgb
-from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.labels import geneval_name
-from pairuni.rewards.composition.mask2former import same_sizes
+from pairuni.rewards.composition.detection import Detection, geneval_name, same_size_batches
 
 
 class BoxDetector:
     """Objects with a confidence above ``least``, by the model's own processor.
 
-    model: from ``AutoModelForObjectDetection``; processor: of the model, with ``post_process_object_detection``.
-    Images of one size are taken ``batch_size`` at a time; what is found in one does not depend on the others.
+    model: from ``AutoModelForObjectDetection``. processor: of the model, with ``post_process_object_detection``. A
+    batch holds ``batch_size`` images of one size; the objects of an image do not depend on the others.
     """
 
     names_colours = False
@@ -39,20 +37,20 @@ class BoxDetector:
         self._names = {index: geneval_name(label) for index, label in model.config.id2label.items()}
         self.labels = frozenset(self._names.values()) - {"n/a"}
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         """The objects of each image, in any order."""
-        found: list[list[Detection]] = [[] for _ in pictures]
-        for group in same_sizes(pictures, self._batch_size):
-            for index, objects in zip(group, self._detect([pictures[i] for i in group]), strict=True):
+        found: list[list[Detection]] = [[] for _ in images]
+        for group in same_size_batches(images, self._batch_size):
+            for index, objects in zip(group, self._detect([images[i] for i in group]), strict=True):
                 found[index] = objects
         return found
 
     @torch.inference_mode()
-    def _detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        inputs = self._processor(images=[as_rgb(picture) for picture in pictures], return_tensors="pt")
+    def _detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        inputs = self._processor(images=[as_rgb(image) for image in images], return_tensors="pt")
         outputs = self._model(**inputs.to(self._model.device))
         rows = self._processor.post_process_object_detection(
-            outputs, threshold=self._least, target_sizes=[picture.size[::-1] for picture in pictures]
+            outputs, threshold=self._least, target_sizes=[image.size[::-1] for image in images]
         )
         return [
             [

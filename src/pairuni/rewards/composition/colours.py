@@ -1,4 +1,4 @@
-"""The colour of an object by CLIP, zero-shot, as GenEval's script asks for it."""
+"""Zero-shot classification of an object's colour by CLIP, as in GenEval's script."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _BATCH = 64
 
 
 class ClipColours:
-    """Names colours by the nearest of CLIP's text features, each the mean of three sentences.
+    """The colour whose CLIP text feature, the mean over three templates, is nearest to the object's image feature.
 
-    An object is cut out by its box; where it has a mask, all else is grey.
+    An object is cropped to its box; what its mask leaves out is grey.
     """
 
     def __init__(self, scorer: ClipScorer, name: str) -> None:
@@ -42,14 +42,14 @@ class ClipColours:
         colours: list[str] = []
         for start in range(0, len(objects), _BATCH):
             part = objects[start : start + _BATCH]
-            features = self._scorer.image_features([cut_out(picture, one) for picture, one in part])
+            features = self._scorer.image_features([crop(image, one) for image, one in part])
             texts = torch.stack([self._classifier(one.label) for _, one in part])
             nearest = torch.einsum("nd,ncd->nc", features, texts).argmax(dim=1)
             colours += [COLOURS[index] for index in nearest.tolist()]
         return colours
 
     def _classifier(self, name: str) -> Tensor:
-        """[10, D] features of the colours of a class."""
+        """Text features [10, D] of the colours of a class."""
         if name not in self._classifiers:
             sentences = [form.format(colour=colour, name=name) for colour in COLOURS for form in TEMPLATES]
             features = self._scorer.text_features(sentences).view(len(COLOURS), len(TEMPLATES), -1)
@@ -57,27 +57,27 @@ class ClipColours:
         return self._classifiers[name]
 
 
-def cut_out(picture: Image.Image, one: Detection) -> Image.Image:
-    """The box of an object, at least a pixel wide and high; what its mask leaves out is grey."""
-    picture = as_rgb(picture)
+def crop(image: Image.Image, one: Detection) -> Image.Image:
+    """The box of an object, at least one pixel wide and high; what its mask leaves out is grey."""
+    image = as_rgb(image)
     if one.mask is not None:
-        blank = Image.new("RGB", picture.size, color=_GREY)
-        picture = Image.composite(picture, blank, Image.fromarray(np.asarray(one.mask, dtype=bool)))
+        blank = Image.new("RGB", image.size, color=_GREY)
+        image = Image.composite(image, blank, Image.fromarray(np.asarray(one.mask, dtype=bool)))
     left, top, right, bottom = (round(side) for side in one.box)
-    return picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
-def open_clip_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
-    """Normalised [N, 3, size, size] as open_clip prepares images for OpenAI's CLIP.
+def open_clip_pixels(images: Sequence[Image.Image], size: int) -> Tensor:
+    """Images [N, 3, size, size] in open_clip's preprocessing for OpenAI's CLIP.
 
-    Bytes resized by PIL (bicubic), the shorter side to ``size``, then the middle square.
+    Bytes are resized by PIL (bicubic), the shorter side to ``size``, then cropped to the centre and normalised.
     """
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     squares = []
-    for picture in pictures:
-        width, height = picture.size
+    for image in images:
+        width, height = image.size
         short = min(width, height)
-        resized = picture.resize(
+        resized = image.resize(
             (int(size * width / short), int(size * height / short)), Image.Resampling.BICUBIC
         )
         left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)

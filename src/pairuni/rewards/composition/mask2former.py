@@ -1,8 +1,8 @@
-"""Mask2Former of ``transformers``, read as GenEval's detector reads its own: mmdetection 2's instance inference.
+"""Mask2Former of ``transformers`` with mmdetection 2's instance inference, which GenEval uses.
 
-Images are resized, padded and normalised as in mmdetection's ``mask2former_*_lsj_8x2_50e_coco``; instances may
+Images are resized, padded and normalised as in mmdetection's ``mask2former_*_lsj_8x2_50e_coco``. Instances may
 overlap, and their scores and boxes come from masks at the image's own size. The post-processing of
-``transformers`` does otherwise: it squeezes masks to 384 x 384, and of overlapping ones keeps the last.
+``transformers`` differs: it resizes masks to 384 x 384 and keeps only the last of overlapping ones.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from pairuni.io.rgb import as_rgb
-from pairuni.rewards.composition.detection import Detection
-from pairuni.rewards.composition.labels import geneval_name
+from pairuni.rewards.composition.detection import Detection, geneval_name, same_size_batches
 
 SHORT, LONG = 800, 1333
-"""An image is resized so that its shorter side is SHORT, unless the longer one would be more than LONG."""
+"""An image is resized so that its shorter side is SHORT, or its longer side LONG if that is smaller."""
 _DIVISOR = 32
-_MOST = 100
+_MAX_INSTANCES = 100
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Mask2FormerDetector:
     """Instances of a Mask2Former with a confidence above ``least``, with masks.
 
-    model: a ``Mask2FormerForUniversalSegmentation``. Images of one size are taken ``batch_size`` at a time; what is
-    found in one does not depend on the others.
+    model: a ``Mask2FormerForUniversalSegmentation``. A batch holds ``batch_size`` images of one size; the instances
+    of an image do not depend on the others.
     """
 
     names_colours = False
@@ -47,19 +46,19 @@ class Mask2FormerDetector:
         self._names = [geneval_name(names[index]) for index in range(len(names))]
         self.labels = frozenset(self._names)
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         """The objects of each image, in any order."""
-        found: list[list[Detection]] = [[] for _ in pictures]
-        for group in same_sizes(pictures, self._batch_size):
-            for index, objects in zip(group, self._detect([pictures[i] for i in group]), strict=True):
+        found: list[list[Detection]] = [[] for _ in images]
+        for group in same_size_batches(images, self._batch_size):
+            for index, objects in zip(group, self._detect([images[i] for i in group]), strict=True):
                 found[index] = objects
         return found
 
     @torch.inference_mode()
-    def _detect(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        width, height = pictures[0].size
+    def _detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        width, height = images[0].size
         device = self._model.device
-        pixels, resized = prepared(pictures, device)
+        pixels, resized = preprocess(images, device)
         outputs = self._model(pixel_values=pixels, output_auxiliary_logits=False)
         return [
             self._objects(
@@ -87,7 +86,7 @@ class Mask2FormerDetector:
 
 @dataclass(frozen=True)
 class Instances:
-    """labels [N], scores [N], boxes [N, 4] as left, top, right, bottom in whole pixels, masks [N, height, width]."""
+    """labels [N], scores [N], boxes [N, 4] as left, top, right, bottom in integer pixels, masks [N, height, width]."""
 
     labels: Tensor
     scores: Tensor
@@ -106,16 +105,17 @@ def instances(
 ) -> Instances:
     """The instances of one image with a score above ``least``.
 
-    class_logits: [Q, C + 1], the last of nothing. mask_logits: [Q, h, w], of the padded image. padded, resized,
-    size: (height, width) of the model's input, of the image in it, and of the image itself. An instance is one of
-    the 100 most probable (query, class); its score is that probability times the mean probability within its mask.
+    class_logits: [Q, C + 1], the last class is "no object". mask_logits: [Q, h, w] of the padded image. padded,
+    resized, size: (height, width) of the model's input, of the image in it, and of the image itself. The instances
+    are the 100 most probable pairs of query and class; the score is that probability times the mean probability
+    within the mask.
     """
-    chances = class_logits.softmax(dim=-1)[:, :-1]
-    best, places = chances.flatten().topk(min(_MOST, chances.numel()))
-    # No mask makes a score larger than this, so what cannot pass needs no mask at the image's size.
+    probabilities = class_logits.softmax(dim=-1)[:, :-1]
+    best, places = probabilities.flatten().topk(min(_MAX_INSTANCES, probabilities.numel()))
+    # A mask can only lower the score, so no mask is resized for a pair that cannot pass.
     possible = best > least
     best, places = best[possible], places[possible]
-    queries, labels = places // chances.shape[1], places % chances.shape[1]
+    queries, labels = places // probabilities.shape[1], places % probabilities.shape[1]
     logits = interpolate(mask_logits[queries][None], size=padded, mode="bilinear", align_corners=False)
     logits = logits[:, :, : resized[0], : resized[1]]
     logits = interpolate(logits, size=size, mode="bilinear", align_corners=False)[0]
@@ -123,12 +123,12 @@ def instances(
     areas = masks.flatten(1).sum(dim=1)
     within = (logits.sigmoid() * masks).flatten(1).sum(dim=1) / (areas + 1e-6)
     scores = best * within
-    sure = scores > least
-    return Instances(labels[sure], scores[sure], boxes_of(masks[sure]), masks[sure])
+    kept = scores > least
+    return Instances(labels[kept], scores[kept], boxes_of(masks[kept]), masks[kept])
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """Boxes [N, 4] around masks [N, height, width], none of them empty; right and bottom lie behind the last pixel."""
+    """Boxes [N, 4] around masks [N, height, width], none of them empty; right and bottom are exclusive."""
     sides = []
     for across in (masks.any(dim=1), masks.any(dim=2)):
         length = across.shape[1]
@@ -138,25 +138,17 @@ def boxes_of(masks: Tensor) -> Tensor:
     return torch.stack([left, top, right, bottom], dim=1)
 
 
-def prepared(pictures: Sequence[Image.Image], device: torch.device) -> tuple[Tensor, tuple[int, int]]:
+def preprocess(images: Sequence[Image.Image], device: torch.device) -> tuple[Tensor, tuple[int, int]]:
     """Images of one size as the model's input [N, 3, H, W], and (height, width) of the image in it.
 
-    Bilinear without antialias on bytes, as OpenCV resizes; padded with 0 after normalising.
+    Bytes are resized bilinearly without antialiasing, as OpenCV does; the padding is 0 after normalisation.
     """
-    width, height = pictures[0].size
+    width, height = images[0].size
     scale = min(LONG / max(height, width), SHORT / min(height, width))
     resized = int(height * scale + 0.5), int(width * scale + 0.5)
-    stacked = np.stack([np.asarray(as_rgb(picture)) for picture in pictures])
+    stacked = np.stack([np.asarray(as_rgb(image)) for image in images])
     pixels = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
     pixels = interpolate(pixels, size=resized, mode="bilinear", align_corners=False).round_()
     mean = torch.tensor(_MEAN, device=device)[:, None, None]
     std = torch.tensor(_STD, device=device)[:, None, None]
     return pad((pixels - mean) / std, (0, -resized[1] % _DIVISOR, 0, -resized[0] % _DIVISOR)), resized
-
-
-def same_sizes(pictures: Sequence[Image.Image], most: int) -> list[list[int]]:
-    """Indices of images in groups of one size, at most ``most`` in each."""
-    sizes: dict[tuple[int, int], list[int]] = {}
-    for index, picture in enumerate(pictures):
-        sizes.setdefault(picture.size, []).append(index)
-    return [group[start : start + most] for group in sizes.values() for start in range(0, len(group), most)]

@@ -9,26 +9,24 @@ from PIL import Image
 
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards.composition.asked import checked
-from pairuni.rewards.composition.grading import grade
-from pairuni.rewards.composition.loading import load_looking
-from pairuni.rewards.composition.looking import Looking
-from pairuni.rewards.composition.rules import judge
+from pairuni.rewards.composition.loading import load_pipeline
+from pairuni.rewards.composition.pipeline import DetectionPipeline
+from pairuni.rewards.composition.rules import check_metadata, grade, judge
 
 
 class CompositionReward:
-    """What a record's ``include``, ``exclude`` and ``tag`` ask for, in the form of GenEval's metadata (``asked.py``).
+    """How far an image fulfils its record's ``include``, ``exclude`` and ``tag``, in the form of GenEval's metadata.
 
-    mode: graded is the share of the facts that hold, strict is GenEval's decision, 0 or 1.
+    mode: "graded" is the share of the facts that hold; "strict" is GenEval's decision, 0 or 1.
     """
 
     name = "composition"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs = ("include",)
 
-    def __init__(self, look: Looking, *, mode: Literal["graded", "strict"] = "graded") -> None:
-        self._look = look
-        self.models = look.models
+    def __init__(self, detect: DetectionPipeline, *, mode: Literal["graded", "strict"] = "graded") -> None:
+        self._detect = detect
+        self.models = detect.models
         self._strict = mode == "strict"
 
     @classmethod
@@ -36,19 +34,20 @@ class CompositionReward:
         """The reward of ``settings.composition``."""
         chosen = settings.composition.model_dump()
         mode = chosen.pop("mode")
-        return cls(load_looking(**chosen), mode=mode)
+        return cls(load_pipeline(**chosen), mode=mode)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score an image. Raises ValueError, naming the record, when it does not say what is asked."""
+        """One score per image. Raises ValueError, naming the record, for metadata that cannot be judged."""
         if len(records) != len(samples):
             raise ValueError(f"{len(records)} records but {len(samples)} images to score")
-        asked = [self._asked(record) for record in records]
-        seen = self._look(samples, asked)
+        metadata = [self._metadata(record) for record in records]
+        found = self._detect(samples, metadata)
         if self._strict:
-            return [float(judge(one, objects).correct) for one, objects in zip(asked, seen, strict=True)]
-        return [grade(one, objects) for one, objects in zip(asked, seen, strict=True)]
+            return [float(judge(one, objects).correct) for one, objects in zip(metadata, found, strict=True)]
+        return [grade(one, objects) for one, objects in zip(metadata, found, strict=True)]
 
-    def _asked(self, record: Annotation) -> Mapping[str, Any]:
+    def _metadata(self, record: Annotation) -> Mapping[str, Any]:
         extra = record.model_extra or {}
-        asked = {"tag": record.tag} | {key: extra[key] for key in ("include", "exclude") if key in extra}
-        return checked(asked, self._look.detector.labels, f"the record with the prompt {record.prompt!r}")
+        metadata = {"tag": record.tag} | {key: extra[key] for key in ("include", "exclude") if key in extra}
+        where = f"the record with the prompt {record.prompt!r}"
+        return check_metadata(metadata, self._detect.detector.labels, where)

@@ -1,10 +1,13 @@
-"""GenEval (arXiv:2310.11513): does an image show what was asked? Decided on detections, by the official rules.
+"""GenEval's rules (arXiv:2310.11513): whether detected objects are what a prompt's metadata requires.
 
-Here are the rules; who detects objects and names colours is for others to choose.
+Metadata: ``{"tag": "counting", "include": [{"class": "dog", "count": 2, "color": "red", "position": ["left of", 0]}],
+"exclude": [{"class": "dog", "count": 3}]}``. ``color``, ``position`` (relative to the objects of an earlier clause),
+``exclude`` and ``tag`` are optional.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,59 +18,114 @@ from pairuni.rewards.composition.detection import Detection, Objects
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 RELATIONS = ("left of", "right of", "above", "below")
 MAX_OBJECTS = 16
-"""Of one class, only so many are kept, the most confident ones."""
+"""The most confident objects of a class that are kept."""
 THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
 """Confidence that an object must exceed, in general and where objects are counted."""
 _DEAD_ZONE = 0.1
-"""An offset below this share of both objects' sizes says nothing about where one lies of the other."""
+"""An offset below this share of both objects' sizes is no relative position."""
+_CLAUSE_KEYS = {"include": {"class", "count", "color", "position"}, "exclude": {"class", "count"}}
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the image is right, and what is wrong with it, a line a fault."""
+def check_metadata(metadata: Mapping[str, Any], labels: frozenset[str], where: str) -> Mapping[str, Any]:
+    """The metadata itself, if it requires something and only classes of ``labels``.
 
-    correct: bool
-    reason: str
+    where: its source, for the error. Raises ValueError naming the clause.
+    """
+    if not metadata.get("include"):
+        raise ValueError(f'{where} requires no objects; it needs "include", as in GenEval\'s metadata')
+    for part, keys in _CLAUSE_KEYS.items():
+        clauses = metadata.get(part, ())
+        if not isinstance(clauses, Sequence) or isinstance(clauses, str):
+            raise ValueError(f"{where}: {part!r} is not a list of clauses")
+        for place, clause in enumerate(clauses):
+            fault = _clause_fault(clause, keys, place, labels)
+            if fault is not None:
+                raise ValueError(f"{where}: clause {place} of {part!r} {fault}")
+    return metadata
 
 
-def kept(
+def _clause_fault(clause: Any, keys: set[str], place: int, labels: frozenset[str]) -> str | None:
+    if not isinstance(clause, Mapping):
+        return "is not an object with class and count"
+    if unknown := sorted(set(clause) - keys):
+        return f"has the unknown key {unknown[0]!r}; known: {', '.join(sorted(keys))}"
+    name, count = clause.get("class"), clause.get("count")
+    if not isinstance(name, str) or name not in labels:
+        close = difflib.get_close_matches(str(name), sorted(labels), n=1)
+        return f"names the class {name!r}, which the detector does not know" + (
+            f"; did you mean {close[0]!r}?" if close else ""
+        )
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        return f"has the count {count!r}; it must be a whole number above 0"
+    if clause.get("color", COLOURS[0]) not in COLOURS:
+        return f"names the colour {clause['color']!r}; known: {', '.join(COLOURS)}"
+    if "position" in clause:
+        match clause["position"]:
+            case [str() as relation, int() as target] if relation in RELATIONS and 0 <= target < place:
+                return None
+        return (
+            f"has the position {clause['position']!r}; it must be one of {', '.join(RELATIONS)} and the number of an "
+            "earlier clause"
+        )
+    return None
+
+
+def confident_objects(
     objects: Objects,
     tag: str,
     *,
     threshold: float = THRESHOLD,
     counting_threshold: float = COUNTING_THRESHOLD,
 ) -> dict[str, list[Detection]]:
-    """Each class's objects that count, the most confident first; the tag "counting" asks for more confidence."""
+    """The objects of each class above the threshold, the most confident first; "counting" has its own threshold."""
     least = counting_threshold if tag == "counting" else threshold
-    sure = {
+    confident = {
         name: sorted((one for one in found if one.confidence > least), key=lambda one: -one.confidence)
         for name, found in objects.items()
     }
-    return {name: found[:MAX_OBJECTS] for name, found in sure.items() if found}
+    return {name: found[:MAX_OBJECTS] for name, found in confident.items() if found}
 
 
 def positions(one: Detection, other: Detection) -> set[str]:
-    """Where ``one`` lies of ``other``: of left of, right of, above, below none, one or two.
+    """Where ``one`` lies relative to ``other``: none, one or two of ``RELATIONS``.
 
-    The offset of the centres, less a tenth of both sizes in each direction, must be more than half of the whole
-    offset's length.
+    In each direction, the offset of the centres less a tenth of both sizes must be more than half of the length of
+    the full offset.
     """
-    (x, width), (y, height) = _spread(one, other, 0), _spread(one, other, 1)
-    x_clear, y_clear = _clear(x, width), _clear(y, height)
+    (x, width), (y, height) = _offset_and_sizes(one, other, 0), _offset_and_sizes(one, other, 1)
+    x_clear, y_clear = _beyond_dead_zone(x, width), _beyond_dead_zone(y, height)
     if abs(x_clear) < 1e-3 and abs(y_clear) < 1e-3:
         return set()
     length = math.hypot(x, y)
     across, down = x_clear / length, y_clear / length
-    shown = {"left of": -across, "right of": across, "above": -down, "below": down}
-    return {relation for relation, share in shown.items() if share > 0.5}
+    shares = {"left of": -across, "right of": across, "above": -down, "below": down}
+    return {relation for relation, share in shares.items() if share > 0.5}
+
+
+def _offset_and_sizes(one: Detection, other: Detection, axis: int) -> tuple[float, float]:
+    """Offset of the centres and sum of the sizes along an axis."""
+    low, high, other_low, other_high = (box[axis + i] for box in (one.box, other.box) for i in (0, 2))
+    return (low + high) / 2 - (other_low + other_high) / 2, abs(high - low) + abs(other_high - other_low)
+
+
+def _beyond_dead_zone(offset: float, sizes: float) -> float:
+    return math.copysign(max(abs(offset) - _DEAD_ZONE * sizes, 0.0), offset)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the image is correct, and why not, one line per fault."""
+
+    correct: bool
+    reason: str
 
 
 def judge(metadata: Mapping[str, Any], objects: Objects) -> Verdict:
-    """Whether the objects that ``kept`` left are what a prompt's metadata asks for.
+    """GenEval's decision about the objects that ``confident_objects`` kept.
 
-    Every clause of ``include`` must hold: so many objects of the class; the most confident of them all in the
-    colour; each of those at the position to each object of the clause that it names, which must itself hold. No
-    clause of ``exclude`` may: so many objects of the class or more. Objects whose colour is asked for have it named.
+    Every clause of ``include`` must hold: ``count`` objects of the class; the ``count`` most confident of them all in
+    the colour; each of those at the position relative to each object of the named clause, which must itself hold.
+    No clause of ``exclude`` may hold: ``count`` objects of the class or more.
     """
     faults: list[str] = []
     groups: list[Sequence[Detection] | None] = []
@@ -91,12 +149,12 @@ def judge(metadata: Mapping[str, Any], objects: Objects) -> Verdict:
     return Verdict(not faults, "\n".join(faults))
 
 
-def _colour_fault(clause: Mapping[str, Any], seen: Sequence[str | None]) -> str | None:
+def _colour_fault(clause: Mapping[str, Any], found: Sequence[str | None]) -> str | None:
     name, count, colour = clause["class"], clause["count"], clause["color"]
-    if seen.count(colour) >= count:
+    if found.count(colour) >= count:
         return None
-    others = ", ".join(f"{seen.count(one)} {one}" for one in COLOURS if one in seen)
-    return f"expected {colour} {name}>={count}, found {seen.count(colour)} {colour}; and {others}"
+    others = ", ".join(f"{found.count(one)} {one}" for one in COLOURS if one in found)
+    return f"expected {colour} {name}>={count}, found {found.count(colour)} {colour}; and {others}"
 
 
 def _position_fault(
@@ -106,17 +164,39 @@ def _position_fault(
         return f"no target for {name} to be {relation}"
     for one in found:
         for target in targets:
-            seen = positions(one, target)
-            if relation not in seen:
-                return f"expected {name} {relation} target, found {' and '.join(sorted(seen))} target"
+            actual = positions(one, target)
+            if relation not in actual:
+                return f"expected {name} {relation} target, found {' and '.join(sorted(actual))} target"
     return None
 
 
-def _spread(one: Detection, other: Detection, axis: int) -> tuple[float, float]:
-    """Offset of the centres and sum of the sizes along an axis."""
-    low, high, other_low, other_high = (box[axis + i] for box in (one.box, other.box) for i in (0, 2))
-    return (low + high) / 2 - (other_low + other_high) / 2, abs(high - low) + abs(other_high - other_low)
+def grade(metadata: Mapping[str, Any], objects: Objects) -> float:
+    """Share of the required facts that hold, in [0, 1]; 1 exactly where ``judge`` finds the image correct.
 
-
-def _clear(offset: float, sizes: float) -> float:
-    return math.copysign(max(abs(offset) - _DEAD_ZONE * sizes, 0.0), offset)
+    A clause of ``include`` has one fact for each object's presence, one for each object's colour, and one for the
+    position of all of them; a clause of ``exclude`` has one. As in ``judge``, the most confident objects count.
+    """
+    facts = held = 0
+    groups: list[Sequence[Detection]] = []
+    counts: list[int] = []
+    for clause in metadata["include"]:
+        count = clause["count"]
+        found = objects.get(clause["class"], ())[:count]
+        facts, held = facts + count, held + len(found)
+        if "color" in clause:
+            facts += count
+            held += sum(one.colour == clause["color"] for one in found)
+        if "position" in clause:
+            relation, target = clause["position"]
+            facts += 1
+            held += (
+                len(found) == count
+                and len(groups[target]) == counts[target]
+                and all(relation in positions(one, other) for one in found for other in groups[target])
+            )
+        groups.append(found)
+        counts.append(count)
+    for clause in metadata.get("exclude", ()):
+        facts += 1
+        held += len(objects.get(clause["class"], ())) < clause["count"]
+    return held / facts
