@@ -1,0 +1,119 @@
+"""Commands whose options are a settings class: names, types, bounds and help are declared there alone."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+
+from pairuni.config import Settings, load_settings
+
+Run = Callable[..., None]
+
+_RECIPE = Annotated[
+    Path | None, typer.Argument(help="TOML file with any of these settings; options override it.")
+]
+
+
+def settings_command(
+    app: typer.Typer,
+    settings: type[Settings],
+    name: str | None = None,
+    *,
+    recipe: bool = True,
+    arguments: Sequence[str] = (),
+    flags: Mapping[str, Sequence[str]] | None = None,
+) -> Callable[[Run], Run]:
+    """Register the decorated function as a command that reads ``settings`` from a recipe and from options.
+
+    The function receives the loaded settings as its first argument; further parameters are typer's as usual. Each
+    field of ``settings`` becomes an option whose help is the field's docstring. recipe: the command accepts a TOML
+    file as its first argument. arguments: fields given by position. flags: other spellings of an option, such as
+    {"count": ("-n", "--count")}.
+    """
+    spellings = flags or {}
+
+    def register(run: Run) -> Run:
+        own = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for one in list(inspect.signature(run, eval_str=True).parameters.values())[1:]
+        ]
+        declared = [
+            _parameter(field, info, spellings.get(field), positional=field in arguments, required=not recipe)
+            for field, info in settings.model_fields.items()
+        ]
+
+        def command(context: typer.Context, **values: Any) -> None:
+            path = values.pop("recipe", None)
+            given = {
+                field: value
+                for field in settings.model_fields
+                if (value := values.pop(field)) is not None and _was_given(context, field)
+            }
+            words = [f"--{field}={_as_text(value)}" for field, value in given.items()]
+            run(load_settings(settings, path, words), **values)
+
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        first = [_keyword("recipe", _RECIPE, None)] if recipe else []
+        parameters = [context, *first, *declared, *own]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        command.__doc__ = run.__doc__
+        app.command(name or run.__name__.replace("_", "-"))(command)
+        return run
+
+    return register
+
+
+def _parameter(
+    field: str, info: FieldInfo, spelling: Sequence[str] | None, *, positional: bool, required: bool
+) -> inspect.Parameter:
+    """A field as typer takes it. required: a field without a default must be on the command line."""
+    kind = _plain(info.annotation)
+    bounds: dict[str, Any] = {}
+    for limit in info.metadata:
+        if isinstance(limit, Ge):
+            bounds["min"] = limit.ge
+        elif isinstance(limit, Le):
+            bounds["max"] = limit.le
+    missing = info.is_required()
+    text = " ".join((info.description or "").split())
+    default: Any = None if missing else info.get_default(call_default_factory=True)
+    if missing and required:
+        default = inspect.Parameter.empty
+    elif missing:
+        kind, text = kind | None, f"{text} Required, here or in the recipe."
+    if positional:
+        return _keyword(field, Annotated[kind, typer.Argument(help=text, **bounds)], default)
+    names = spelling or (f"--{field.replace('_', '-')}",)
+    return _keyword(field, Annotated[kind, typer.Option(*names, help=text, **bounds)], default)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without pydantic's metadata, which typer cannot read inside a union."""
+    if typing.get_origin(annotation) is Annotated:
+        return _plain(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        return typing.Union[tuple(_plain(one) for one in typing.get_args(annotation))]  # noqa: UP007
+    return annotation
+
+
+def _was_given(context: typer.Context, field: str) -> bool:
+    source = context.get_parameter_source(field)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | bool) else str(value)
