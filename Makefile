@@ -20,8 +20,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A process per core, at most four: each holds torch and a model. worksteal: a worker without tests takes another's.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 format: setup
 	$(BIN)/ruff format .

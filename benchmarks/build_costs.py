@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.memory import resident
+from benchmarks.hardware import resident
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.memory import resident
+from benchmarks.hardware import resident
 from benchmarks.pairing import Settings, clustered_features
 from benchmarks.timing import interleaved
 from pairuni.devices import resolve_device

@@ -1,9 +1,11 @@
-"""What the machine can do, measured in the same run: bytes copied a second, multiplications a second."""
+"""The machine: its names, copy bandwidth and matrix rate measured in the same run, memory of this process."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +53,36 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
         synchronise(device)
         seconds.append(time.perf_counter() - began)
     return min(seconds[1:])
+
+
+def resident() -> tuple[int, int]:
+    """Bytes that this process holds, and the most that it has held.
+
+    Linux counts both from the start of this program, where ``ru_maxrss`` would start at the parent's peak.
+    Elsewhere the peak stands for both.
+    """
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        now, most = (int(re.findall(rf"^{key}:\s+(\d+) kB$", status, re.M)[0]) for key in ("VmRSS", "VmHWM"))
+        return 1024 * now, 1024 * most
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (most, most) if sys.platform == "darwin" else (1024 * most, 1024 * most)
+
+
+def start_memory(device: torch.device) -> int:
+    """Bytes in use now; on CUDA the peak is counted from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    return resident()[0]
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes in use since ``start_memory`` (CUDA) or since the start of the process (CPU)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device)
+    return resident()[1]
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:

@@ -1,6 +1,6 @@
 """`python -m benchmarks pairing`: pair selection on clustered features, ours against scikit-learn and Algorithm 1.
 
-Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
+Every repeat runs in a separate process, which has its own peak memory; contenders take turns.
 ``python -m benchmarks.pairing CONTENDER SETTINGS`` prints the JSON object of one.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.memory import resident
+from benchmarks.child import run_module
+from benchmarks.hardware import resident
 from benchmarks.timing import Timing
 from pairuni.config import Clustering, Matching
 from pairuni.pairug.selection.candidates import Cells
@@ -126,7 +126,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):
             for name, runs in made.items():
-                runs.append(_child(name, settings))
+                runs.append(run_module("benchmarks.pairing", name, json.dumps(asdict(settings))))
                 progress.advance(status=f"{name} {sum(runs[-1][stage] for stage in STAGES):.2f} s")
     rows = {}
     for name, runs in made.items():
@@ -141,19 +141,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         "inertia_ratio": ours["inertia"] / reference["inertia"],
         "total_similarity_ratio": ours["total_similarity"] / reference["total_similarity"],
     }
-
-
-def _child(name: str, settings: Settings) -> dict[str, Any]:
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.pairing", name, json.dumps(asdict(settings))],
-        capture_output=True,
-        text=True,
-    )
-    if child.returncode:
-        said = child.stderr.strip().splitlines() or ["no word"]
-        raise RuntimeError(f"{name} ended with code {child.returncode}: {said[-1]}")
-    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return found
 
 
 if __name__ == "__main__":

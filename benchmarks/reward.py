@@ -1,13 +1,12 @@
 """`python -m benchmarks reward`: images a second of a CLIP reward such as HPSv2, with random weights.
 
-Every repeat of a contender is a process of its own, so that its peak of memory is its own; contenders take turns.
+Every repeat runs in a separate process, which has its own peak memory; contenders take turns.
 ``python -m benchmarks.reward CONTENDER SETTINGS`` prints the JSON object of one.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +21,8 @@ from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from benchmarks.hardware import synchronise
-from benchmarks.memory import resident
+from benchmarks.child import run_module
+from benchmarks.hardware import peak_memory, start_memory, synchronise
 from benchmarks.timing import Timing
 from pairuni.rewards.clip.preprocessing import tensor_first
 from pairuni.rewards.clip.scorer import ClipScorer
@@ -150,18 +149,13 @@ def score(name: str, settings: Settings) -> dict[str, Any]:
     prompts, pictures = workload(settings)
     work = contenders(scorer)[name]
     work([f"{prompt}, once more" for prompt in prompts], pictures)
-    if scorer.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(scorer.device)
-        start = torch.cuda.memory_allocated(scorer.device)
-    else:
-        start, _ = resident()
+    start = start_memory(scorer.device)
     synchronise(scorer.device)
     began = time.perf_counter()
     scores = work(prompts, pictures)
     synchronise(scorer.device)
     seconds = time.perf_counter() - began
-    on_gpu = scorer.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(scorer.device) if on_gpu else resident()[1]
+    peak = peak_memory(scorer.device)
     return {"seconds": seconds, "start_bytes": start, "peak_bytes": peak, "scores": scores}
 
 
@@ -171,7 +165,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):
             for name, runs in made.items():
-                runs.append(_child(name, settings))
+                runs.append(run_module("benchmarks.reward", name, json.dumps(asdict(settings))))
                 progress.advance(status=f"{name} {runs[-1]['seconds']:.2f} s")
     rows = {}
     for name, runs in made.items():
@@ -185,19 +179,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         "times_faster": rows["one-at-a-time"]["seconds"] / rows[OURS]["seconds"],
         "score_difference": float(np.abs(alone - ours).max()),
     }
-
-
-def _child(name: str, settings: Settings) -> dict[str, Any]:
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.reward", name, json.dumps(asdict(settings))],
-        capture_output=True,
-        text=True,
-    )
-    if child.returncode:
-        said = child.stderr.strip().splitlines() or ["no word"]
-        raise RuntimeError(f"{name} ended with code {child.returncode}: {said[-1]}")
-    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return found
 
 
 if __name__ == "__main__":

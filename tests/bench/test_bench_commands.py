@@ -62,7 +62,7 @@ def test_update_says_how_much_of_the_matrix_rate_it_reaches(no_children):
         assert 0 < row["matrix_share"] < row["matrix_share_repeated"] < 1
 
 
-def test_a_step_is_rollout_and_update():
+def test_a_step_is_rollout_and_update(no_children):
     found = json.loads(bench("step", "--json"))
     check(found, "step", ["pairuni"])
     row = found["contenders"]["pairuni"]

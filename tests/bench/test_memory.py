@@ -1,6 +1,10 @@
 """Peak memory of one contender alone."""
 
-from benchmarks.memory import peaks, resident
+import pytest
+
+from benchmarks.child import run_module
+from benchmarks.hardware import resident
+from benchmarks.memory import peaks
 from benchmarks.workload import Settings
 
 SETTINGS = Settings(
@@ -35,3 +39,8 @@ def test_what_is_held_now_is_at_most_the_peak():
     now, most = resident()
     del block
     assert most >= now >= before + (60 << 20)
+
+
+def test_a_failing_child_is_named_with_its_last_line():
+    with pytest.raises(RuntimeError, match=r"json\.tool no-such-file ended with code 2: .*no-such-file"):
+        run_module("json.tool", "no-such-file")

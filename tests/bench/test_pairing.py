@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import suite
+from benchmarks import pairing, suite
 from benchmarks.app import app
 from benchmarks.ladder import markdown
 from benchmarks.pairing import ADDS, CONTENDERS, Settings, clustered_features
@@ -24,7 +24,10 @@ def test_features_are_clustered_directions_and_follow_the_seed():
     assert 0.1 < (nearest > 0.9).mean() < 0.9
 
 
-def test_the_command_prints_what_it_measured():
+def test_the_command_prints_what_it_measured(monkeypatch):
+    monkeypatch.setattr(
+        pairing, "run_module", lambda _, name, words: pairing.select(name, Settings(**json.loads(words)))
+    )
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
     done = CliRunner().invoke(app, ["pairing", *words, "--repeats", "1"])
     assert done.exit_code == 0, done.output

@@ -25,15 +25,10 @@ def test_contenders_do_the_same_work() -> None:
         assert scores == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_contender_runs_in_a_process_of_its_own() -> None:
-    settings = Settings(model="small", device="cpu", dtype="float32", repeats=1, **SMALL)
-    found = reward._child("prompts-kept", settings)
-    assert found["seconds"] > 0
-    assert found["scores"] == pytest.approx(reward.score("prompts-kept", settings)["scores"], abs=1e-6)
-
-
 def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reward, "_child", reward.score)
+    monkeypatch.setattr(
+        reward, "run_module", lambda _, name, words: reward.score(name, Settings(**json.loads(words)))
+    )
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
     done = CliRunner().invoke(app, ["reward", *words, "--device", "cpu", "--repeats", "1"])
     assert done.exit_code == 0, done.output
