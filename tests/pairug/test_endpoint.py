@@ -213,12 +213,12 @@ def test_a_contradicting_caption_is_written_again_with_the_reason(run, tmp_path)
     assert (len(report.quadruples), report.retried, report.tries, report.checks) == (2, 2, 4, 4)
     again = next(ask for ask in server.asks if ask.task == "caption" and ask.tries == 1)
     assert (
-        "1. the caption 'An image of WRONG things.' does not hold: it contradicts the image; it leads "
+        "1. the caption 'An image of WRONG things.' does not hold: it contradicts the picture; it leads "
         in again.text
     )
     assert "the image shows no WRONG things" in again.text
     again = next(ask for ask in server.asks if ask.task == "question" and ask.tries == 1)
-    assert "the image leads to 'none', not to 'n0'" in again.text
+    assert "the picture leads to 'none', not to 'n0'" in again.text
 
 
 def test_the_verifier_of_a_question_is_not_told_the_answer(run, tmp_path):

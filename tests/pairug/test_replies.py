@@ -18,6 +18,7 @@ from pairuni.chat.replies import Unusable, read_reply, schema_of
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion import prompts
+from pairuni.pairug.completion.conversation import Half
 from pairuni.pairug.completion.model_author import author_of
 from pairuni.pairug.completion.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
 from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
@@ -47,7 +48,7 @@ TASKS = {
         "```json\n" + json.dumps(VERDICT, indent=2) + "\n```",
         "<think>Is it {two}?</think> Here you are: " + json.dumps(VERDICT) + " Good luck {}.",
         json.dumps({**VERDICT, "answer_agrees": "yes", "more": [1]}),
-        "Answer from caption: two\nAnswer agrees: true\nContradicts image: no.\n- invents: False\nReason:",
+        "Answer from caption: two\nAnswer agrees: true\nContradicts picture: no.\n- invents: False\nReason:",
         "**answer_from_caption** = two\n\nanswer_agrees: Yes\ncontradicts_picture: no\ninvents: no",
     ],
 )
@@ -187,6 +188,61 @@ def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
     Image.new("RGB", (80, 40), "blue").save(tmp_path / "a.png")
     others.append(key())
     assert len({*others, same}) == len(others) + 1
+
+
+STORED_KEYS = {
+    "caption": "52ae6310e36d8d95c2db4eb5e58625ce",
+    "caption again": "4bf3df8099108e9224d822fe0aec1758",
+    "check caption": "d67bc77feacc19705012d9d180f901d2",
+    "question": "14f1d26f600e28306dbce2a8012a09d2",
+    "question again": "3d128937490b6af207cef9d5a575c13a",
+    "check question": "9d2fce7c6c9da8ae8d38ee2c00a67a9e",
+    "check question again": "fcb0e0e94e4b354f0a5913d5219ec08f",
+}
+"""Keys under which answers were stored by earlier versions: no prompt, schema or digest may change unnoticed."""
+
+
+def test_stored_answers_are_found_again(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 4 2 255\n" + bytes(range(24)))
+    chosen = CompletionSettings(model="m", verifier="v", temperature=0.5)
+    image = Picture.of(tmp_path / "a.ppm", chosen.image_side)
+    u = UnderstandingSample(id="u", image_path="a.ppm", question="how many cats?", answer="two")
+    caption = author_of(u, image, chosen)
+    question = author_of(GenerationSample(id="g", image_path="a.ppm", prompt="a red car"), image, chosen)
+    asked = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
+    requests = {
+        "caption": caption.write([]),
+        "caption again": caption.write(["no", "by its own check"]),
+        "check caption": caption.check(Half(prompt="two cats"), []),
+        "question": question.write([]),
+        "question again": question.write(["no"]),
+        "check question": question.check(asked, []),
+        "check question again": question.check(asked, ["x", "y"]),
+    }
+    assert {name: request.key for name, request in requests.items()} == STORED_KEYS
+
+
+def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
+    """The reasons are part of prompts, and so of stored keys."""
+    image, chosen = picture(tmp_path), CompletionSettings(model="m")
+    u = UnderstandingSample(id="u", image_path="-", question="how many cats?", answer="two")
+    said = {**VERDICT, "answer_from_caption": "three", "answer_agrees": False, "reason": "r"}
+    said |= {"contradicts_picture": True, "invents": True}
+    verdict = author_of(u, image, chosen).verdict(Half(prompt="two cats"), {"text": json.dumps(said)})
+    assert verdict.reason == (
+        "the caption 'two cats' does not hold: it contradicts the picture; it names what the picture does not show; "
+        "it leads to the answer 'three', not 'two' (r)"
+    )
+    g = GenerationSample(id="g", image_path="-", prompt="a red car")
+    half = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
+    said = {"letter_from_caption": "none", "letter_from_picture": "several", "reason": ""}
+    said |= {"asks_what_caption_states": False, "contradicts": True}
+    verdict = author_of(g, image, chosen).verdict(half, {"text": json.dumps(said)})
+    assert verdict.reason == (
+        "the question 'which colour?' does not hold: the caption leads to 'none', not to 'red'; the picture leads to "
+        "'several', not to 'red'; it asks for what the caption does not state; it contradicts the caption or the "
+        "picture"
+    )
 
 
 def test_images_are_measured_by_their_header_and_refused_by_name(tmp_path):
