@@ -17,8 +17,9 @@ import tiny_detectors
 from fake_run import write_fake_run
 from pairuni import __version__
 from pairuni.cli.app import app
-from pairuni.cli.plan import Plan, describe_cards
+from pairuni.cli.plan import describe_cards
 from pairuni.config import RunSettings, load_settings
+from pairuni.pairgrpo.plan import Plan
 from pairuni.records import Annotation, GenerationSample, Quadruple, UnderstandingSample, Verdict
 from reference import tiny_hpsv2
 from tiny_models import save_tiny_janus
@@ -263,7 +264,7 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
     for words in (
         "beta = 0.1",
         "parameters",
-        "that train",
+        "  trained",
         "memory, estimated",
         "reference",
         "tokens a step",
@@ -281,11 +282,11 @@ def test_dry_run_needs_no_weights(recipe: Path, model: Path, tmp_path: Path) -> 
     assert code == 0, errors
     whole = call("train", recipe, "--dry-run")[1]
     rows = [
-        line for line in said.splitlines() if line.startswith(("parameters", "memory", "24 GB", "on one GPU"))
+        line for line in said.splitlines() if line.startswith(("parameters", "memory", "24 GB", "one GPU"))
     ]
     assert all(row in whole.splitlines() for row in rows)
     assert len(rows) == 3
-    assert "on one GPU, a guess 24 GB (RTX 4090): fits, about" in said
+    assert "one GPU, estimated  24 GB (RTX 4090): fits, about" in said
     assert "has no weights" in fails("train", recipe, f"--policy.model={bare}", "--out", tmp_path / "run")
 
 

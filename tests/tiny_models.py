@@ -86,18 +86,24 @@ def tiny_processor(
 
 
 def tiny_config(
-    vocabulary: int, image_token_id: int, *, image_size: int = 32, patch_size: int = 8, codes: int = 24
+    vocabulary: int,
+    image_token_id: int,
+    *,
+    image_size: int = 32,
+    patch_size: int = 8,
+    codes: int = 24,
+    hidden: int = 32,
+    layers: int = 2,
 ) -> JanusConfig:
     """Configuration of a model of about a quarter of a million parameters, most of them in the VQ."""
-    hidden = 32
     tokens = (image_size // patch_size) ** 2
     levels = (patch_size).bit_length()
     return JanusConfig(
         text_config=LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=hidden,
-            intermediate_size=48,
-            num_hidden_layers=2,
+            intermediate_size=hidden * 3 // 2,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=512,
@@ -130,15 +136,16 @@ def tiny_config(
 
 
 def tiny_janus(
-    seed: int = 0, *, image_size: int = 32, patch_size: int = 8, codes: int = 24
+    seed: int = 0, *, image_size: int = 32, patch_size: int = 8, **sizes: int
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
-    """A random model and its processor; weights are large enough that predictions are far from uniform."""
+    """A random model and its processor; weights are large enough that predictions are far from uniform.
+
+    sizes: of ``tiny_config``.
+    """
     processor = tiny_processor(image_size, patch_size)
     tokenizer = processor.tokenizer
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    config = tiny_config(
-        len(tokenizer), ids[IMAGE], image_size=image_size, patch_size=patch_size, codes=codes
-    )
+    config = tiny_config(len(tokenizer), ids[IMAGE], image_size=image_size, patch_size=patch_size, **sizes)
     random_state = torch.get_rng_state()
     torch.manual_seed(seed)
     model = JanusForConditionalGeneration(config).eval()

@@ -163,7 +163,8 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 
 
 def _print_plan(settings: RunSettings) -> None:
-    from pairuni.cli.plan import describe, describe_cards, describe_models, plan_run, sizes_of_models
+    from pairuni.cli.plan import describe_cards, describe_plan, describe_reward_models
+    from pairuni.pairgrpo.plan import plan_run, reward_model_bytes
 
     ready = _prepared(settings)
     policy = ready.skeleton
@@ -176,8 +177,8 @@ def _print_plan(settings: RunSettings) -> None:
         typer.echo(f"{'held-out pairs':<20}{len(ready.held_out):,}, evaluated {when}")
     typer.echo(f"{'policy':<20}{policy.name}, {str(held).removeprefix('torch.')}")
     plan = plan_run(settings, policy, held)
-    typer.echo(describe(plan))
-    models = sizes_of_models(ready.rewards)
-    if rows := describe_models(models):
+    typer.echo(describe_plan(plan))
+    models = reward_model_bytes(ready.rewards)
+    if rows := describe_reward_models(models):
         typer.echo(rows)
     typer.echo(describe_cards(plan, held, models.total()))
