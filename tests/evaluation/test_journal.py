@@ -14,7 +14,7 @@ def test_what_a_kill_left_of_a_line_is_cut_off(tmp_path: Path) -> None:
         journal.add({"a": 1, "ü": {"reply": "x\ny"}})
     with path.open("ab") as file:
         file.write(b'{"key": "c", "val')
-    assert read_journal(path)[0] == {"a": 1, "ü": {"reply": "x\ny"}}
+    assert read_journal(path) == {"a": 1, "ü": {"reply": "x\ny"}}
     with Journal(path) as journal:
         assert "c" not in journal
         assert journal["ü"] == {"reply": "x\ny"}

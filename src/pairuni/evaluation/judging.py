@@ -17,7 +17,7 @@ from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainReque
 from pairuni.config import EndpointSettings
 from pairuni.evaluation.journal import Journal
 from pairuni.io.images import ImageError
-from pairuni.rewards.threads import at_once
+from pairuni.io.threads import thread_map
 from pairuni.training.tracking import Progress
 
 M = TypeVar("M")
@@ -123,7 +123,7 @@ def judge_all(
 
     with Journal(store) as replies, Progress("judge", total=len(cases), unit="pictures") as progress:
         try:
-            found = at_once(judged, list(cases.values()), settings.concurrency, stopping)
+            found = thread_map(judged, list(cases.values()), settings.concurrency, stopping)
         except KeyboardInterrupt:
             stopping.set()
             raise

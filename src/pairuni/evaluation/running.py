@@ -146,7 +146,7 @@ def all_records(folder: Path) -> dict[str, Any]:
     """What all processes have recorded so far."""
     found: dict[str, Any] = {}
     for path in _journals(folder):
-        found.update(read_journal(path)[0])
+        found.update(read_journal(path))
     return found
 
 

@@ -16,9 +16,9 @@ from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
 from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
 from pairuni.config import JudgeSettings, RewardSettings
 from pairuni.io.text import read_text
+from pairuni.io.threads import thread_map
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
-from pairuni.rewards.threads import at_once
 
 TRIES = 3
 """Times that a mark is asked for before a reply that holds none stops the run."""
@@ -105,7 +105,7 @@ class JudgeReward:
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score an image. Raises RewardError naming the sample that has none."""
         stopping = Stopping()
-        return at_once(
+        return thread_map(
             lambda one: self._score(*one, stopping),
             list(zip(records, samples, strict=True)),
             self._settings.concurrency,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Self
 
 from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.request import Answer
+from pairuni.io.journal import JournalFile
 from pairuni.pairug.jsonl import dump
 
 logger = logging.getLogger("pairuni")
@@ -40,22 +39,13 @@ class AnswerStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = JournalFile(path)
         self._load()
 
     def __enter__(self) -> Self:
-        """Raises ValueError when another process writes into this file."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise ValueError(f"{self.path}: another build is taking answers here; wait for its end") from None
-        except OSError as error:
-            logger.warning(
-                "%s: this file system has no locks (%s); run one build at a time", self.path, error
-            )
-        if os.fstat(self._file).st_size != self._end:
+        """Raises ValueError when another process writes to this file."""
+        self._file.lock("another build writes its answers here; wait for it to end")
+        if self._file.size != self._file.end:
             self._load()
         return self
 
@@ -73,7 +63,7 @@ class AnswerStore:
         place = self._places.get(key)
         if place is None:
             return None
-        answer: Answer = json.loads(os.pread(self._file, place[1], place[0]))["answer"]
+        answer: Answer = json.loads(self._file.read(*place))["answer"]
         return answer
 
     def put(self, key: str, answer: Answer) -> Answer:
@@ -81,9 +71,7 @@ class AnswerStore:
         line = dump({"key": key, "answer": answer}).encode() + b"\n"
         with self._lock:
             if key not in self._places:
-                self._append(line)
-                self._enter(key, answer, self._end, len(line))
-                self._end += len(line)
+                self._enter(key, answer, self._file.append(line), len(line))
                 return answer
         kept = self.get(key)
         assert kept is not None
@@ -95,8 +83,7 @@ class AnswerStore:
             return
         line = dump({"spent": [prompt_tokens, completion_tokens]}).encode() + b"\n"
         with self._lock:
-            self._append(line)
-            self._end += len(line)
+            self._file.append(line)
             self._charge(prompt_tokens, completion_tokens)
 
     def absorb(self, part: Path) -> None:
@@ -109,21 +96,11 @@ class AnswerStore:
                 assert answer is not None
                 self.put(key, answer)
             self.charge(*other._charged)
-        os.fsync(self._file)
+        self._file.sync()
         part.unlink()
 
     def close(self) -> None:
-        os.close(self._file)
-
-    def _append(self, line: bytes) -> None:
-        try:
-            os.ftruncate(self._file, self._end)
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError as error:
-            os.ftruncate(self._file, self._end)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._file.close()
 
     def _enter(self, key: str, answer: Answer, start: int, length: int) -> None:
         spent = int(answer.get("prompt_tokens") or 0), int(answer.get("completion_tokens") or 0)
@@ -147,24 +124,16 @@ class AnswerStore:
         self.left_out = Counter()
         self._charged = (0, 0)
         self._places: dict[str, tuple[int, int]] = {}
-        end = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    row = json.loads(line)
-                    if "spent" in row:
-                        sent, received = row["spent"]
-                        self._charge(int(sent), int(received))
-                    elif row["key"] not in self._places:
-                        self._enter(row["key"], row["answer"], end, len(line))
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    logger.warning(
-                        "%s, line %d: not an answer that can be read; passed over", self.path, number
-                    )
-                end += len(line)
-        self._end = end
+        for number, start, line in self._file.lines():
+            try:
+                row = json.loads(line)
+                if "spent" in row:
+                    sent, received = row["spent"]
+                    self._charge(int(sent), int(received))
+                elif row["key"] not in self._places:
+                    self._enter(row["key"], row["answer"], start, len(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                logger.warning("%s, line %d: not an answer that can be read; skipped", self.path, number)
 
 
 class PartStore(AnswerStore):

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from pairuni.chat.request import Answer, AskingFailed, AskingStopped, Stopping
 from pairuni.io.images import ImageError
+from pairuni.io.threads import thread_map
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.conversation import Asked, Conversation, Outcome
 
@@ -45,11 +46,9 @@ def at_once(
     When one ``ask`` raises anything but AskingFailed and ImageError, and on Ctrl-C, no new request is sent,
     those in flight are waited for and stored, and then the exception is raised; a second Ctrl-C does not wait.
     """
-    numbers = iter(range(len(begins)))
     lock = threading.Lock()
     stopping = Stopping()
     keys = _KeysInFlight()
-    raised: list[BaseException] = []
     failed_in_a_row = 0
 
     def answer(request: R) -> Answer:
@@ -61,39 +60,18 @@ def at_once(
                 raise AskingStopped("stopped")
             return store.put(request.key, ask(request, stopping))
 
-    def work() -> None:
+    def hold(number: int) -> None:
         nonlocal failed_in_a_row
-        while not stopping.is_set():
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            try:
-                outcome = _hold(begins[number], answer)
-                with lock:
-                    failed_in_a_row = failed_in_a_row + 1 if outcome.failed else 0
-                    ended(number, outcome)
-                    if failed_in_a_row >= FAILURES_IN_A_ROW:
-                        raise AskingStopped(
-                            f"{FAILURES_IN_A_ROW} samples in a row failed, the last because: {outcome.reason}"
-                        )
-            except BaseException as error:
-                with lock:
-                    raised.append(error)
-                stopping.set()
-                return
+        outcome = _hold(begins[number], answer)
+        with lock:
+            failed_in_a_row = failed_in_a_row + 1 if outcome.failed else 0
+            ended(number, outcome)
+            if failed_in_a_row >= FAILURES_IN_A_ROW:
+                raise AskingStopped(
+                    f"{FAILURES_IN_A_ROW} samples in a row failed, the last because: {outcome.reason}"
+                )
 
-    threads = [_Worker(work) for _ in range(min(workers, len(begins)))]
-    try:
-        for thread in threads:
-            thread.start()
-        _wait(threads)
-    except KeyboardInterrupt:
-        stopping.set()
-        _wait(threads)
-        raise
-    if raised:
-        raise raised[0]
+    thread_map(hold, range(len(begins)), workers, stopping, finish_running=True)
 
 
 def in_rounds(
@@ -200,27 +178,6 @@ def _hold(begin: Begin[R], answer: Callable[[R], Answer]) -> Outcome:
 def _once(request: R, ask: Callable[[R], Answer], store: AnswerStore) -> Answer:
     stored = store.get(request.key)
     return store.put(request.key, ask(request)) if stored is None else stored
-
-
-class _Worker(threading.Thread):
-    """A thread that says itself when it is over: join takes one for ended when Ctrl-C interrupts the join."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self.over = threading.Event()
-        self._work = work
-
-    def run(self) -> None:
-        try:
-            self._work()
-        finally:
-            self.over.set()
-
-
-def _wait(threads: Sequence[_Worker]) -> None:
-    for thread in threads:
-        while thread.ident is not None and not thread.over.wait(0.2):
-            pass  # in turns, so that Ctrl-C is heard
 
 
 class _KeysInFlight:

@@ -17,11 +17,11 @@ import httpx2
 from pairuni.chat.endpoint import retry_after
 from pairuni.chat.secrets import cleared
 from pairuni.config import RemoteSettings, RewardSettings
+from pairuni.io.threads import thread_map
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
 from pairuni.rewards.service.token import token_from_environment
 from pairuni.rewards.service.wire import Sample, bounds_from_json, pack, shortened
-from pairuni.rewards.threads import at_once
 
 LONGEST_BACKOFF = 30.0
 LONGEST_BUSY = 900.0
@@ -111,7 +111,7 @@ class RemoteReward:
             for start in range(0, len(samples), size)
         ]
         stopping = Event()
-        scored = at_once(
+        scored = thread_map(
             lambda chunk: self._score(chunk, stopping), chunks, self._settings.concurrency, stopping
         )
         return [score for scores in scored for score in scores]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pairuni.rewards.threads import at_once
+from pairuni.io.threads import thread_map
 
 
 def test_results_keep_the_order_of_the_items() -> None:
@@ -13,8 +13,8 @@ def test_results_keep_the_order_of_the_items() -> None:
         time.sleep(0.02 * (3 - item % 4))
         return item * 10
 
-    assert at_once(late, range(8), 4, threading.Event()) == [item * 10 for item in range(8)]
-    assert at_once(late, [], 4, threading.Event()) == []
+    assert thread_map(late, range(8), 4, threading.Event()) == [item * 10 for item in range(8)]
+    assert thread_map(late, [], 4, threading.Event()) == []
 
 
 def test_the_first_exception_stops_the_rest_and_wakes_who_waits() -> None:
@@ -32,7 +32,7 @@ def test_the_first_exception_stops_the_rest_and_wakes_who_waits() -> None:
             raise ValueError("woken")
 
     with pytest.raises(ValueError, match="item 1"):
-        at_once(work, range(50), 3, stopping)
+        thread_map(work, range(50), 3, stopping)
     assert stopping.is_set()
     time.sleep(0.2)
     assert sorted([1, *woken]) == sorted(begun)
@@ -41,14 +41,14 @@ def test_the_first_exception_stops_the_rest_and_wakes_who_waits() -> None:
 
 SCRIPT = """
 import threading, time
-from pairuni.rewards.threads import at_once
+from pairuni.io.threads import thread_map
 
 def work(item):
     if item == 1:
         raise ValueError("item 1")
     time.sleep(60)
 
-at_once(work, [0, 1, 2], 3, threading.Event())
+thread_map(work, [0, 1, 2], 3, threading.Event())
 """
 
 

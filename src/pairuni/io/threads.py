@@ -1,0 +1,67 @@
+"""Many items at once, in threads that never keep a process alive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def thread_map(
+    work: Callable[[Item], Made],
+    items: Sequence[Item],
+    workers: int,
+    stopping: threading.Event,
+    *,
+    finish_running: bool = False,
+) -> list[Made]:
+    """The results of ``work`` for all items, in their order, computed by ``workers`` threads.
+
+    The first exception, or Ctrl-C, sets ``stopping`` and is raised. No item is started after that, and ``work``
+    should end early where it waits. finish_running: before raising, wait for the items that are being worked on;
+    a second Ctrl-C does not wait.
+    """
+    numbers = iter(range(len(items)))
+    lock = threading.Lock()
+    ended: SimpleQueue[tuple[int, Made] | BaseException] = SimpleQueue()
+    done: list[threading.Event] = []
+
+    def run(own: threading.Event) -> None:
+        try:
+            while not stopping.is_set():
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                ended.put((number, work(items[number])))
+        except BaseException as error:  # raised by the thread that waits
+            stopping.set()
+            ended.put(error)
+        finally:
+            own.set()
+
+    def wait_for_running() -> None:
+        for one in done if finish_running else ():
+            one.wait()  # Thread.join may take a thread for ended when Ctrl-C interrupts it
+
+    made: dict[int, Made] = {}
+    try:
+        for _ in range(min(workers, len(items))):
+            own = threading.Event()
+            threading.Thread(target=run, args=(own,), daemon=True).start()
+            done.append(own)
+        while len(made) < len(items):
+            end = ended.get()
+            if isinstance(end, BaseException):
+                wait_for_running()
+                raise end
+            made[end[0]] = end[1]
+    except KeyboardInterrupt:
+        stopping.set()
+        wait_for_running()
+        raise
+    return [made[number] for number in range(len(items))]
