@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.hardware import resident
-from benchmarks.pairing import Settings, clustered_features
+from benchmarks.pairing import clustered_features
+from benchmarks.settings import SelectionSettings
 from benchmarks.timing import interleaved
 from pairuni.devices import resolve_device
 from pairuni.pairug.selection.candidates import Candidates, Cells, find_candidates
@@ -26,13 +27,13 @@ ADDS = {
 """What each contender is."""
 
 
-def measure(settings: Settings) -> dict[str, Any]:
+def measure(settings: SelectionSettings) -> dict[str, Any]:
     """Seconds, cosines computed and recall of both ways, which take turns; clustering is not counted.
 
     recall: share of the edges of all with all that were found.
     """
     features = clustered_features(settings)
-    fitted = fit_kmeans(features, settings.clusters, settings.seed)
+    fitted = fit_kmeans(features, settings.k, settings.seed)
     understanding, generation = features[: settings.understanding], features[settings.understanding :]
     cells = Cells(
         fitted.centres, fitted.labels[settings.understanding :], fitted.labels[: settings.understanding]
@@ -84,7 +85,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     return {"contenders": rows}
 
 
-def _edges(found: Candidates, settings: Settings) -> set[int]:
+def _edges(found: Candidates, settings: SelectionSettings) -> set[int]:
     return set((found.generation * settings.understanding + found.understanding).tolist())
 
 
@@ -93,7 +94,7 @@ def _faiss(
     understanding: NDArray[np.float32],
     cells: Cells,
     lists: int,
-    settings: Settings,
+    settings: SelectionSettings,
 ) -> Candidates:
     """The same edges by faiss, building its index included; ``lists`` of the inverted file are searched."""
     import faiss
@@ -114,7 +115,10 @@ def _faiss(
 
 
 def _lists_needed(
-    generation: NDArray[np.float32], understanding: NDArray[np.float32], cells: Cells, settings: Settings
+    generation: NDArray[np.float32],
+    understanding: NDArray[np.float32],
+    cells: Cells,
+    settings: SelectionSettings,
 ) -> int:
     """Lists, doubled from 1, that faiss must search for 0.99 of the true edges of a sample of G."""
     sample = generation[:: max(1, len(generation) // 512)]

@@ -8,42 +8,51 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks import rollout, step, update
 from benchmarks.child import run_module
 from benchmarks.hardware import peak_memory, start_memory
-from benchmarks.workload import Settings
+from benchmarks.settings import (
+    RolloutBenchSettings,
+    StepBenchSettings,
+    UpdateBenchSettings,
+    WorkloadSettings,
+)
+from benchmarks.workload import build
 from pairuni.policies.janus.policy import JanusPolicy
 
-Contenders = Callable[[JanusPolicy, Settings], dict[str, Callable[[int], object]]]
-CONTENDERS: dict[str, Contenders] = {
-    "rollout": rollout.contenders,
-    "update": update.contenders,
-    "step": step.contenders,
+Contenders = Callable[[JanusPolicy, Any], dict[str, Callable[[int], object]]]
+BENCHMARKS: dict[str, tuple[type[WorkloadSettings], Contenders]] = {
+    "rollout": (RolloutBenchSettings, rollout.contenders),
+    "update": (UpdateBenchSettings, update.contenders),
+    "step": (StepBenchSettings, step.contenders),
 }
 
 
-def peaks(bench: str, names: Sequence[str], settings: Settings) -> dict[str, dict[str, int]]:
+def peaks(bench: str, names: Sequence[str], settings: WorkloadSettings) -> dict[str, dict[str, int]]:
     """name -> "peak_bytes", and "start_bytes" with the model loaded and before the work.
 
     CUDA: bytes that torch held for tensors. CPU: the resident set of the whole process.
     Raises RuntimeError with the child's last line when it fails.
     """
-    words = json.dumps(settings.to_dict())
+    words = settings.model_dump_json()
     try:
         return {name: run_module("benchmarks.memory", bench, name, words) for name in names}
     except RuntimeError as error:
         raise RuntimeError(f"{error}; --skip leaves out a baseline") from error
 
 
-def measure(bench: str, name: str, settings: Settings) -> dict[str, int]:
-    """Run one contender and return its peak.
+def measure(bench: str, name: str, words: str) -> dict[str, int]:
+    """Run one contender and return its peak. words: the settings as JSON.
 
     A step runs twice: AdamW's moments appear at the end of the first step and exist next to the activations of the
     second.
     """
-    policy = settings.policy()
-    work = CONTENDERS[bench](policy, settings)[name]
+    settings_class, contenders = BENCHMARKS[bench]
+    settings = settings_class.model_validate_json(words)
+    policy = build(settings)
+    work = contenders(policy, settings)[name]
     start = start_memory(policy.device)
     for turn in range(2 if bench == "step" else 1):
         work(turn)
@@ -51,4 +60,4 @@ def measure(bench: str, name: str, settings: Settings) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], Settings.from_dict(json.loads(sys.argv[3])))))
+    print(json.dumps(measure(*sys.argv[1:])))

@@ -10,7 +10,6 @@ import json
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.child import run_module
 from benchmarks.hardware import resident
+from benchmarks.settings import SelectionSettings
 from benchmarks.timing import Timing
 from pairuni.config import Clustering, Matching
 from pairuni.pairug.selection.candidates import Cells
@@ -44,51 +44,30 @@ ADDS = {
 STAGES = ("clustering_seconds", "retrieval_seconds")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Sizes of the set and of the selection; they travel to child processes as JSON.
-
-    understanding, generation: rows. dimensions: numbers a row. clusters: K. Raises ValueError.
-    """
-
-    understanding: int
-    generation: int
-    dimensions: int
-    clusters: int
-    threshold: float
-    candidates: int
-    repeats: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.clusters > self.understanding + self.generation:
-            raise ValueError(f"--clusters {self.clusters} is more than there are rows")
-
-
-def clustered_features(settings: Settings) -> NDArray[np.float32]:
+def clustered_features(settings: SelectionSettings) -> NDArray[np.float32]:
     """U, then G: rows around K centres that are near to each other in tens, with noise of many strengths."""
     rng = np.random.default_rng(settings.seed)
     rows, width = settings.understanding + settings.generation, settings.dimensions
-    tens = rng.standard_normal((settings.clusters // 10 + 1, width), dtype=np.float32)
-    centres = rng.standard_normal((settings.clusters, width), dtype=np.float32)
-    centres += tens[np.arange(settings.clusters) // 10]
+    tens = rng.standard_normal((settings.k // 10 + 1, width), dtype=np.float32)
+    centres = rng.standard_normal((settings.k, width), dtype=np.float32)
+    centres += tens[np.arange(settings.k) // 10]
     features = np.empty((rows, width), np.float32)
     for start in range(0, rows, 4096):
         part = features[start : start + 4096]
         noise = rng.uniform(0.3, 1.6, (len(part), 1)).astype(np.float32)
-        part[:] = centres[rng.integers(0, settings.clusters, len(part))]
+        part[:] = centres[rng.integers(0, settings.k, len(part))]
         part += noise * rng.standard_normal(part.shape, dtype=np.float32)
         part[:] = l2_normalise(part)
     return features
 
 
-def select(name: str, settings: Settings) -> dict[str, Any]:
+def select(name: str, settings: SelectionSettings) -> dict[str, Any]:
     """Run one contender once: seconds by stage, pairs, total similarity, memory."""
     features = clustered_features(settings)
     start, _ = resident()
     began = time.perf_counter()
     clustering, matching = CONTENDERS[name]
-    fitted = fit_clusters(features, settings.clusters, settings.seed, clustering)
+    fitted = fit_clusters(features, settings.k, settings.seed, clustering)
     medoids = medoids_of(features, fitted)
     clustered = time.perf_counter()
     left = np.setdiff1d(np.arange(len(features)), medoids)
@@ -120,13 +99,13 @@ def select(name: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def measure(settings: Settings) -> dict[str, Any]:
+def measure(settings: SelectionSettings) -> dict[str, Any]:
     """Medians of the contenders, which take turns, and what ours is worth beside the reference."""
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):
             for name, runs in made.items():
-                runs.append(run_module("benchmarks.pairing", name, json.dumps(asdict(settings))))
+                runs.append(run_module("benchmarks.pairing", name, settings.model_dump_json()))
                 progress.advance(status=f"{name} {sum(runs[-1][stage] for stage in STAGES):.2f} s")
     rows = {}
     for name, runs in made.items():
@@ -144,4 +123,4 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(select(sys.argv[1], Settings(**json.loads(sys.argv[2])))))
+    print(json.dumps(select(sys.argv[1], SelectionSettings.model_validate_json(sys.argv[2]))))

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pairing import Settings, clustered_features
+from benchmarks.pairing import clustered_features
+from benchmarks.settings import SelectionSettings
 from pairuni.pairug.selection.kmeans import fit_kmeans
 from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple
@@ -62,14 +63,11 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--dimensions", type=int, default=256)
     parser.add_argument("--parts", type=int, nargs="+", default=[1, 4, 16])
     chosen = parser.parse_args(words)
-    settings = Settings(
+    settings = SelectionSettings(
         understanding=chosen.rows // 2,
         generation=chosen.rows // 2,
         dimensions=chosen.dimensions,
         clusters=chosen.rows // 21,
-        threshold=0.6,
-        candidates=32,
-        repeats=1,
     )
     features = clustered_features(settings)
     understanding = np.arange(chosen.rows) < settings.understanding

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from benchmarks import memory
 from benchmarks.hardware import hardware
-from benchmarks.shapes import MODELS
-from benchmarks.workload import Settings
+from benchmarks.settings import RolloutBenchSettings, WorkloadSettings
 
 CONTENDERS = {
     "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
@@ -24,26 +23,24 @@ CONTENDERS = {
 """What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""
 
 
-def run(bench: str, settings: Settings, *, command: str, versions: Mapping[str, str]) -> dict[str, Any]:
-    """Measure and describe. Memory comes first, in child processes, while this one still holds no model.
+def measure_workload(bench: str, settings: WorkloadSettings) -> dict[str, Any]:
+    """Measure rollout, update or step. Memory comes first, in child processes, while this one holds no model.
 
-    Raises ValueError for settings that the bench cannot run, before anything is built.
+    Raises ValueError for settings that the benchmark cannot run, before anything is built.
     """
     names = CONTENDERS[bench]
-    for name in settings.skip:
+    skip = settings.skip if isinstance(settings, RolloutBenchSettings) else []
+    for name in skip:
         if name not in names or name == "pairuni":
             known = ", ".join(one for one in names if one != "pairuni") or "nothing"
             raise ValueError(f"--skip {name}: bench {bench} can skip {known}")
-    if settings.model not in MODELS:
-        raise ValueError(f"there is no model shape {settings.model!r}; choose {', '.join(MODELS)}")
-    if bench == "rollout" and settings.guidance == 1.0 and "transformers" not in settings.skip:
-        raise ValueError("transformers draws no image without guidance; add --skip transformers")
-    device = torch.device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if bench == "rollout" and settings.guidance == 1.0 and "transformers" not in skip:
+        raise ValueError("transformers generates no image without guidance; add --skip transformers")
+    if torch.device(settings.device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch finds no CUDA device; see `pairuni env`")
-    peaks = memory.peaks(bench, [name for name in names if name not in settings.skip], settings)
-    numbers = import_module(f"benchmarks.{bench}").measure(settings, peaks)
-    return described(bench, settings.to_dict(), numbers, device=device, command=command, versions=versions)
+    peaks = memory.peaks(bench, [name for name in names if name not in skip], settings)
+    numbers: dict[str, Any] = import_module(f"benchmarks.{bench}").measure(settings, peaks)
+    return numbers
 
 
 def described(

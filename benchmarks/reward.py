@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from benchmarks.child import run_module
 from benchmarks.hardware import peak_memory, start_memory, synchronise
+from benchmarks.settings import RewardBenchSettings
 from benchmarks.timing import Timing
 from pairuni.rewards.clip.preprocessing import tensor_first
 from pairuni.rewards.clip.scorer import ClipScorer
@@ -59,28 +59,7 @@ SHAPES: dict[str, dict[str, dict[str, int]]] = {
 """Models by name; vit-h-14 is HPSv2's and PickScore's, small has its kind of blocks."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is scored and where; travels to child processes as JSON.
-
-    prompts, rollouts: prompts, and images of each. side: of an image, in pixels. Raises ValueError.
-    """
-
-    model: str
-    prompts: int
-    rollouts: int
-    side: int
-    device: str
-    dtype: str
-    repeats: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.model not in SHAPES:
-            raise ValueError(f"there is no reward model {self.model!r}; choose {', '.join(SHAPES)}")
-
-
-def build(settings: Settings) -> ClipScorer:
+def build(settings: RewardBenchSettings) -> ClipScorer:
     """A scorer with random weights and a vocabulary of bytes, with HPSv2's preprocessing of images."""
     shape, device = SHAPES[settings.model], torch.device(settings.device)
     symbols = list(bytes_to_unicode().values())
@@ -107,7 +86,7 @@ def build(settings: Settings) -> ClipScorer:
     )
 
 
-def workload(settings: Settings) -> tuple[list[str], list[Image.Image]]:
+def workload(settings: RewardBenchSettings) -> tuple[list[str], list[Image.Image]]:
     """Prompts of about a dozen words, each once for every one of its images, and noisy images."""
     rng = np.random.default_rng(settings.seed)
     prompts = [
@@ -143,7 +122,7 @@ def _one_at_a_time(
     return scores
 
 
-def score(name: str, settings: Settings) -> dict[str, Any]:
+def score(name: str, settings: RewardBenchSettings) -> dict[str, Any]:
     """Run one contender, after a few images of other prompts that do not count: seconds, memory, scores."""
     scorer = build(settings)
     prompts, pictures = workload(settings)
@@ -159,13 +138,13 @@ def score(name: str, settings: Settings) -> dict[str, Any]:
     return {"seconds": seconds, "start_bytes": start, "peak_bytes": peak, "scores": scores}
 
 
-def measure(settings: Settings) -> dict[str, Any]:
+def measure(settings: RewardBenchSettings) -> dict[str, Any]:
     """Medians of the contenders, which take turns, and what ours is worth beside one image at a time."""
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in ADDS}
     with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):
             for name, runs in made.items():
-                runs.append(run_module("benchmarks.reward", name, json.dumps(asdict(settings))))
+                runs.append(run_module("benchmarks.reward", name, settings.model_dump_json()))
                 progress.advance(status=f"{name} {runs[-1]['seconds']:.2f} s")
     rows = {}
     for name, runs in made.items():
@@ -182,4 +161,4 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(score(sys.argv[1], Settings(**json.loads(sys.argv[2])))))
+    print(json.dumps(score(sys.argv[1], RewardBenchSettings.model_validate_json(sys.argv[2]))))

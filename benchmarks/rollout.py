@@ -11,8 +11,9 @@ from PIL import Image
 from benchmarks.baselines import peers_rollout, transformers_rollout
 from benchmarks.cost import decode_bytes, sizes_of
 from benchmarks.hardware import copy_bandwidth
+from benchmarks.settings import RolloutBenchSettings
 from benchmarks.timing import interleaved
-from benchmarks.workload import Settings, drawing_prompts, pictures, questions
+from benchmarks.workload import build, image_prompts, noise_images, questions
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 
@@ -38,20 +39,20 @@ class Batch:
     prompts: list[str]
 
 
-def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: Settings, seed: int) -> None:
+def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: RolloutBenchSettings, seed: int) -> None:
     """Answers and images of a batch of pairs: the rollout of one step."""
     texts = TextSampling(
         images=batch.shown,
         questions=batch.asked,
         rollouts=settings.rollouts,
         temperature=TEMPERATURE,
-        max_new_tokens=settings.answer_tokens,
+        max_new_tokens=settings.answer_length,
         seed=seed,
     )
     policy.sample(texts, drawing(batch, settings, seed))
 
 
-def drawing(batch: Batch, settings: Settings, seed: int) -> ImageSampling:
+def drawing(batch: Batch, settings: RolloutBenchSettings, seed: int) -> ImageSampling:
     """What is asked for by the images' side."""
     return ImageSampling(
         prompts=batch.prompts,
@@ -63,14 +64,14 @@ def drawing(batch: Batch, settings: Settings, seed: int) -> ImageSampling:
     )
 
 
-def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+def contenders(policy: JanusPolicy, settings: RolloutBenchSettings) -> dict[str, Callable[[int], object]]:
     """name -> a function of the round's number, which is our seed; those of ``settings.skip`` are left out.
 
     In round 0, which only warms up, the peers' loop runs the longest prompt alone: its eager steps take
     minutes at Janus-Pro's sizes, and its memory is no larger for more prompts, one at a time.
     """
     count = settings.prompts
-    batch = Batch(shown=pictures(policy, count), asked=questions(count), prompts=drawing_prompts(count))
+    batch = Batch(shown=noise_images(policy, count), asked=questions(count), prompts=image_prompts(count))
     longest = [max(batch.prompts, key=lambda prompt: len(policy.prompts.generation(prompt)))]
     how: dict[str, Any] = {
         "rollouts": settings.rollouts,
@@ -89,15 +90,15 @@ def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[i
     return {name: work for name, work in every.items() if name not in settings.skip}
 
 
-def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+def measure(settings: RolloutBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Time every contender and set it beside the memory bandwidth of the device."""
-    policy = settings.policy()
+    policy = build(settings)
     device = policy.device
     bandwidth = copy_bandwidth(device)
     timings = interleaved(
         contenders(policy, settings), repeats=settings.repeats, device=device, title="rollout"
     )
-    prompts = [len(policy.prompts.generation(prompt)) for prompt in drawing_prompts(settings.prompts)]
+    prompts = [len(policy.prompts.generation(prompt)) for prompt in image_prompts(settings.prompts)]
     moved = decode_bytes(
         sizes_of(policy.module),
         prompts,

@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks.hardware import synchronise
 from benchmarks.rollout import TEMPERATURE
+from benchmarks.settings import StepBenchSettings
 from benchmarks.timing import Timing, interleaved
-from benchmarks.workload import Settings, drawing_prompts, pictures, questions
+from benchmarks.workload import build, image_prompts, noise_images, questions
 from pairuni.config import PairGRPOSettings, PolicySettings, RolloutSettings
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import update
@@ -36,7 +37,7 @@ class StubReward:
 class Stepper:
     """One policy, its optimizer and a batch of pairs; ``run`` does a step and keeps what its parts took."""
 
-    def __init__(self, policy: JanusPolicy, settings: Settings) -> None:
+    def __init__(self, policy: JanusPolicy, settings: StepBenchSettings) -> None:
         self.policy = policy
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
         self.grpo = PairGRPOSettings(
@@ -48,7 +49,7 @@ class Stepper:
             temperature=TEMPERATURE,
             guidance=settings.guidance,
             branch=settings.branch,
-            max_new_tokens=settings.answer_tokens,
+            max_new_tokens=settings.answer_length,
         )
         trainable = PolicySettings.model_fields["trainable"].get_default()
         self.optimizer = NamedAdamW(policy.train_only(trainable), learning_rate=self.grpo.learning_rate)
@@ -85,7 +86,7 @@ class Stepper:
 
 def _pairs(policy: JanusPolicy, count: int, folder: Path) -> list[UGPair]:
     pairs = []
-    words = zip(pictures(policy, count), drawing_prompts(count), questions(count), strict=True)
+    words = zip(noise_images(policy, count), image_prompts(count), questions(count), strict=True)
     for index, (picture, prompt, question) in enumerate(words):
         picture.save(folder / f"{index}.png")
         side = Annotation(image_path=f"{index}.png", prompt=prompt, question=question, answer="A")
@@ -93,14 +94,14 @@ def _pairs(policy: JanusPolicy, count: int, folder: Path) -> list[UGPair]:
     return pairs
 
 
-def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+def contenders(policy: JanusPolicy, settings: StepBenchSettings) -> dict[str, Callable[[int], object]]:
     """The one contender of this bench."""
     return {OURS: Stepper(policy, settings).run}
 
 
-def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+def measure(settings: StepBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Time whole steps; rollout and update are told apart."""
-    policy = settings.policy()
+    policy = build(settings)
     stepper = Stepper(policy, settings)
     timing = interleaved({OURS: stepper.run}, repeats=settings.repeats, device=policy.device, title="step")[
         OURS

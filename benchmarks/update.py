@@ -12,8 +12,9 @@ from torch import Tensor
 from benchmarks.baselines import UPDATE_STEPS, image_forward, text_forward
 from benchmarks.cost import Group, sizes_of, update_flops
 from benchmarks.hardware import copy_bandwidth, matrix_rate
+from benchmarks.settings import UpdateBenchSettings
 from benchmarks.timing import interleaved
-from benchmarks.workload import Settings, random_trajectories
+from benchmarks.workload import build, random_trajectories
 from pairuni.config import PairGRPOSettings, PolicySettings
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
 from pairuni.pairgrpo.rollout import TASKS
@@ -91,7 +92,7 @@ def peers_update(
     _loss(image_forward(policy, drawings, given=given), second).backward()
 
 
-def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[int], object]]:
+def contenders(policy: JanusPolicy, settings: UpdateBenchSettings) -> dict[str, Callable[[int], object]]:
     """name -> one update without its optimizer step; those of ``settings.skip`` are left out."""
     policy.train_only(_TRAINS)
     answers, drawings = random_trajectories(policy, settings)
@@ -117,7 +118,7 @@ def contenders(policy: JanusPolicy, settings: Settings) -> dict[str, Callable[[i
     return {name: run(work) for name, work in updates.items() if name not in settings.skip}
 
 
-def groups_of(policy: JanusPolicy, settings: Settings) -> list[Group]:
+def groups_of(policy: JanusPolicy, settings: UpdateBenchSettings) -> list[Group]:
     """The groups of trajectories of ``random_trajectories``; guided images bring their unconditional twins."""
     answers, drawings = random_trajectories(policy, settings)
     every: list[Trajectory] = [*answers[:: settings.rollouts], *drawings[:: settings.rollouts]]
@@ -135,14 +136,14 @@ def groups_of(policy: JanusPolicy, settings: Settings) -> list[Group]:
     return groups
 
 
-def measure(settings: Settings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
+def measure(settings: UpdateBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Time every contender and set it beside the matrix rate of the device.
 
     tokens: of prompts and completions with every prompt repeated for its K trajectories, the peers' count;
     it is the same for all contenders, so that tokens a second compare time alone. peak_memory_ratio is of
     everything that the process held, held_memory_ratio of what the update added to program and weights.
     """
-    policy = settings.policy()
+    policy = build(settings)
     device = policy.device
     rate = matrix_rate(device, policy.module.dtype)
     groups = groups_of(policy, settings)

@@ -36,10 +36,6 @@ CASES: dict[str, Case] = {
         lambda house: ("pairs", "convert", str(house.pairs), str(house.root / "other" / "pairs.parquet")),
         lambda house: house.root / "other",
     ),
-    "bench all": (
-        lambda house: ("bench", "all", "--out", str(house.root / "results")),
-        lambda house: house.root / "results",
-    ),
     "eval digits": (
         lambda house: ("eval", "digits", "--out", str(house.root / "scores")),
         lambda house: house.root / "scores",

@@ -11,8 +11,9 @@ from benchmarks.baselines import (
     text_forward,
     transformers_rollout,
 )
+from benchmarks.settings import UpdateBenchSettings
 from benchmarks.shapes import Shape, random_policy
-from benchmarks.workload import Settings, random_trajectories
+from benchmarks.workload import random_trajectories
 from pairuni.policies.policy import ImageSampling
 
 SMALL = Shape(
@@ -70,17 +71,7 @@ def test_baselines_sample_every_image_that_is_asked_for(policy, roll):
 
 
 def settings(branch):
-    return Settings(
-        model="small",
-        prompts=3,
-        rollouts=2,
-        device="cpu",
-        dtype="float32",
-        repeats=1,
-        answer_tokens=7,
-        guidance=5.0,
-        branch=branch,
-    )
+    return UpdateBenchSettings(prompts=3, rollouts=2, answer_tokens=7, branch=branch)
 
 
 @pytest.mark.parametrize("steps", range(len(UPDATE_STEPS) + 1))

@@ -77,7 +77,6 @@ def test_a_step_is_rollout_and_update(no_children):
         (["rollout", "--skip", "vllm"], "bench rollout can skip peers, peers-batched, transformers"),
         (["update", "--skip", "pairuni"], "bench update can skip peers"),
         (["rollout", "--guidance", "1"], "without guidance"),
-        (["rollout", "--model", "janus-pro-3b"], "no model shape 'janus-pro-3b'"),
         (["rollout", "--device", "gpu0"], "'gpu0' is unknown"),
     ],
 )

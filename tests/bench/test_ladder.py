@@ -14,6 +14,7 @@ from benchmarks.result import CONTENDERS
 from benchmarks.rollout import ADDS as ROLLOUT
 from benchmarks.step import ADDS as STEP
 from benchmarks.update import ADDS as UPDATE
+from pairuni.io.locks import folder_lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,17 +118,17 @@ def test_the_list_names_commands_that_are_understood(words, monkeypatch):
     """Everything but the measuring itself."""
     seen = []
 
-    def run(bench, settings, **_):
+    def measure(bench, settings):
         seen.append((bench, settings))
-        return {"done": True}
+        raise ValueError("nothing is measured")
 
-    monkeypatch.setattr("benchmarks.result.run", run)
+    monkeypatch.setattr("benchmarks.result.measure_workload", measure)
     done = CliRunner().invoke(app, [*words.split(), "--json"])
-    assert done.exit_code == 0, done.output
+    assert "nothing is measured" in done.output
     ((bench, settings),) = seen
     assert words.startswith(bench)
-    assert set(settings.skip) <= set(CONTENDERS[bench])
-    assert settings.answer_tokens == (16 if "tiny" in words else 200)
+    assert set(getattr(settings, "skip", [])) <= set(CONTENDERS[bench])
+    assert settings.answer_length == (16 if "tiny" in words else 200)
 
 
 def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
@@ -149,6 +150,13 @@ def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "second.json").read_text()) == RESULT
 
 
+def test_a_results_folder_in_use_is_refused(tmp_path):
+    with folder_lock(tmp_path, "other"):
+        done = CliRunner().invoke(app, ["all", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is in use by process" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_list_in_processes_of_its_own(tmp_path):
     cases = {
@@ -156,7 +164,7 @@ def test_the_list_in_processes_of_its_own(tmp_path):
         "good": "step --prompts 1 --rollouts 2 --repeats 1 --answer-tokens 2 --device cpu",
     }
     failed = suite.run_all(cases, tmp_path)
-    assert failed == ["broken ended with code 1: python -m benchmarks rollout --model janus-pro-3b"]
+    assert failed == ["broken ended with code 2: python -m benchmarks rollout --model janus-pro-3b"]
     assert [path.name for path in tmp_path.iterdir()] == ["good.json"]
     (found,) = read_results(tmp_path).values()
     assert found["command"] == f"python -m benchmarks {cases['good']} --json"

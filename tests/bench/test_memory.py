@@ -5,20 +5,9 @@ import pytest
 from benchmarks.child import run_module
 from benchmarks.hardware import resident
 from benchmarks.memory import peaks
-from benchmarks.workload import Settings
+from benchmarks.settings import UpdateBenchSettings
 
-SETTINGS = Settings(
-    model="tiny",
-    prompts=2,
-    rollouts=8,
-    device="cpu",
-    dtype="float32",
-    repeats=1,
-    answer_tokens=4,
-    guidance=5.0,
-    branch="conditional",
-    vocab_size=40_000,
-)
+SETTINGS = UpdateBenchSettings(device="cpu", dtype="float32", answer_tokens=4, vocab_size=40_000)
 
 
 def test_logits_of_every_position_are_seen():

@@ -9,13 +9,14 @@ from typer.testing import CliRunner
 from benchmarks import pairing, suite
 from benchmarks.app import app
 from benchmarks.ladder import markdown
-from benchmarks.pairing import ADDS, CONTENDERS, Settings, clustered_features
+from benchmarks.pairing import ADDS, CONTENDERS, clustered_features
+from benchmarks.settings import SelectionSettings
 
 SMALL = {"understanding": 300, "generation": 400, "dimensions": 16, "clusters": 30}
 
 
 def test_features_are_clustered_directions_and_follow_the_seed():
-    settings = Settings(**SMALL, threshold=0.6, candidates=8, repeats=1)
+    settings = SelectionSettings(**SMALL)
     features = clustered_features(settings)
     assert features.shape == (700, 16)
     assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-6)
@@ -26,7 +27,9 @@ def test_features_are_clustered_directions_and_follow_the_seed():
 
 def test_the_command_prints_what_it_measured(monkeypatch):
     monkeypatch.setattr(
-        pairing, "run_module", lambda _, name, words: pairing.select(name, Settings(**json.loads(words)))
+        pairing,
+        "run_module",
+        lambda _, name, words: pairing.select(name, SelectionSettings.model_validate_json(words)),
     )
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
     done = CliRunner().invoke(app, ["pairing", *words, "--repeats", "1"])
@@ -52,7 +55,7 @@ def test_the_command_prints_what_it_measured(monkeypatch):
 def test_more_clusters_than_rows_is_a_sentence():
     done = CliRunner().invoke(app, ["pairing", "--clusters", "20000"])
     assert done.exit_code == 1
-    assert done.stderr.strip() == "error: --clusters 20000 is more than there are rows"
+    assert done.stderr.strip() == "error: --clusters 20000 exceeds the number of features, 10700"
 
 
 def test_the_list_names_a_command_that_is_understood(monkeypatch):

@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 from benchmarks import reward, suite
 from benchmarks.app import app
 from benchmarks.ladder import markdown
-from benchmarks.reward import ADDS, Settings, build, contenders, workload
+from benchmarks.reward import ADDS, build, contenders, workload
+from benchmarks.settings import RewardBenchSettings
 
 SMALL = {"prompts": 2, "rollouts": 3, "side": 40}
 
 
 def test_contenders_do_the_same_work() -> None:
-    settings = Settings(model="small", device="cpu", dtype="float32", repeats=1, **SMALL)
+    settings = RewardBenchSettings(device="cpu", **SMALL)
     prompts, pictures = workload(settings)
     assert (len(prompts), len(set(prompts)), len(pictures)) == (6, 2, 6)
     works = contenders(build(settings))
@@ -27,7 +28,9 @@ def test_contenders_do_the_same_work() -> None:
 
 def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        reward, "run_module", lambda _, name, words: reward.score(name, Settings(**json.loads(words)))
+        reward,
+        "run_module",
+        lambda _, name, words: reward.score(name, RewardBenchSettings.model_validate_json(words)),
     )
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
     done = CliRunner().invoke(app, ["reward", *words, "--device", "cpu", "--repeats", "1"])
@@ -46,8 +49,8 @@ def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_unknown_model_is_a_sentence() -> None:
     done = CliRunner().invoke(app, ["reward", "--model", "vit-b"])
-    assert done.exit_code == 1
-    assert "there is no reward model 'vit-b'; choose small, vit-h-14" in done.stderr
+    assert done.exit_code == 2
+    assert "vit-b" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["reward-small-cpu", "reward-vit-h-14-cuda"])
