@@ -18,7 +18,7 @@ from pathlib import Path
 from datasets import Dataset, Features, Image, Sequence, Value
 
 from pairuni.digits.world import held_out_items
-from pairuni.rewards.answers.replies import parse_options
+from pairuni.rewards.answers.options import parse_options
 
 TASKS = Path(__file__).resolve().parent / "tasks"
 BATCH = 102

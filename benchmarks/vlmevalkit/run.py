@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pairuni.digits.world import held_out_items
 from pairuni.harness.vlmevalkit import main as vlmevalkit
-from pairuni.rewards.answers.replies import parse_options
+from pairuni.rewards.answers.options import parse_options
 
 NAME = "PairUniDigits"
 

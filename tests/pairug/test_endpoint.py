@@ -24,7 +24,7 @@ from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
 from pairuni.pairug.completion.model_completion import ModelAnnotator
 from pairuni.records import UnderstandingSample
-from pairuni.rewards.answers.replies import parse_options
+from pairuni.rewards.answers.options import parse_options
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pairuni.pairug.completion.options import LETTERS, balanced_letters, fault_o
 from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
 from pairuni.pairug.completion.requests import Picture
 from pairuni.records import GenerationSample, UnderstandingSample
-from pairuni.rewards.answers.replies import parse_options
+from pairuni.rewards.answers.options import parse_options
 
 VERDICT = {
     "answer_from_caption": "two",

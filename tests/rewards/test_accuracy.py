@@ -2,8 +2,9 @@ import pytest
 
 from pairuni.records import Annotation
 from pairuni.rewards.answers.accuracy import AccuracyReward, answers_match
-from pairuni.rewards.answers.replies import final_answer, parse_options
-from pairuni.rewards.answers.words import normalise
+from pairuni.rewards.answers.final_answer import final_answer
+from pairuni.rewards.answers.options import parse_options
+from pairuni.rewards.answers.tokens import normalise
 
 SUFFIX = "Answer with the options letter from the given choices directly."
 PATTERN = f"What is on the shirt? A. Stripes B. Polka dots C. Dots D. No pattern {SUFFIX}"

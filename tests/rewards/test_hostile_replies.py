@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairuni.records import Annotation
-from pairuni.rewards.answers import mathematics
+from pairuni.rewards.answers import formulas
 from pairuni.rewards.answers.accuracy import AccuracyReward, answers_match
-from pairuni.rewards.answers.replies import final_answer, parse_options
+from pairuni.rewards.answers.final_answer import final_answer
+from pairuni.rewards.answers.options import parse_options
 
 SHIRT = "What is on the shirt? A. Stripes B. Polka dots C. Dots D. No pattern"
 QUESTIONS = [
@@ -60,13 +61,13 @@ REPLIES = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(REPLIES, st.one_of(st.sampled_from([truth for _, truth in QUESTIONS]), REPLIES))
 def test_no_reply_and_no_truth_raises(reply: str, truth: str) -> None:
-    compare = mathematics._comparer.equal
-    mathematics._comparer.equal = lambda *_, seconds: False  # type: ignore[method-assign]
+    compare = formulas._comparer.equal
+    formulas._comparer.equal = lambda *_, seconds: False  # type: ignore[method-assign]
     try:
         for question in (SHIRT, "How many?", reply):
             assert answers_match(question, truth, reply) in (True, False)
     finally:
-        mathematics._comparer.equal = compare  # type: ignore[method-assign]
+        formulas._comparer.equal = compare  # type: ignore[method-assign]
 
 
 @settings(max_examples=200, deadline=None)
@@ -97,16 +98,16 @@ def test_numbers_of_any_length_are_compared_or_wrong(digits: int) -> None:
 
 def test_a_batch_of_formulas_that_never_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers_match("What is it?", "x+1", "$1+x$")
-    monkeypatch.setattr(mathematics, "SECONDS", 0.5)
-    monkeypatch.setattr(mathematics, "BATCH_SECONDS", 2.0)
+    monkeypatch.setattr(formulas, "SECONDS", 0.5)
+    monkeypatch.setattr(formulas, "BATCH_SECONDS", 2.0)
     asked: list[str] = []
-    compare = mathematics._comparer.equal
+    compare = formulas._comparer.equal
 
     def counted(truth: str, given: str, *, seconds: float) -> bool | None:
         asked.append(given)
         return compare(truth, given, seconds=seconds)
 
-    monkeypatch.setattr(mathematics._comparer, "equal", counted)
+    monkeypatch.setattr(formulas._comparer, "equal", counted)
     record = Annotation(image_path="x.png", prompt="p", question="What is it?", answer="7")
     replies = ["$9^{9^{9}}$", "$8^{9^{9}}$"] * 20
     assert AccuracyReward()([record] * len(replies), replies) == [0.0] * len(replies)

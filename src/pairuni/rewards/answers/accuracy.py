@@ -1,6 +1,6 @@
-"""Reward of answers: 1 if the extracted answer equals the truth, else 0 (arXiv:2510.25682 section 2.2).
+"""The reward accuracy: 1 if the extracted answer equals the truth, else 0 (arXiv:2510.25682 section 2.2).
 
-The rules and their reasons are in docs/answers.md.
+docs/answers.md explains the rules.
 """
 
 from __future__ import annotations
@@ -11,101 +11,76 @@ from collections.abc import Sequence
 
 from pairuni.config import RewardSettings
 from pairuni.records import Annotation
-from pairuni.rewards.answers.claims import DENIAL, concluded, first_line, stated, undenied
-from pairuni.rewards.answers.mathematics import Patience, formulas_equal, formulas_in, is_symbolic
+from pairuni.rewards.answers.claims import QUALIFIER, concluded, first_line, stated, undenied
+from pairuni.rewards.answers.final_answer import final_answer
+from pairuni.rewards.answers.formulas import TimeBudget, formulas_equal, formulas_in, is_symbolic
+from pairuni.rewards.answers.options import chosen_letters, parse_options
 from pairuni.rewards.answers.quantities import gives, true_quantity
-from pairuni.rewards.answers.replies import chosen_letters, final_answer, parse_options
-from pairuni.rewards.answers.sentences import answers_in_a_sentence
-from pairuni.rewards.answers.words import fold, normalise, same_words
-from pairuni.rewards.answers.yes_no import UNKNOWING, says
+from pairuni.rewards.answers.tokens import fold, normalise
+from pairuni.rewards.answers.words import INTRODUCTION, answers_in_a_sentence, words_match
+from pairuni.rewards.answers.yes_no import says, says_none
 
-LONGEST = 100_000
-"""Characters of an answer; a longer one is wrong unread."""
-
-_LEAD_IN = re.compile(
-    r"^(?:[a-z]+(?:'s)?(?: [\w']+){0,12}? "
-    r"(?:is|are|was|were|see|says|reads|shows|looks|seems|appears|be)|it's|that's|there's|they're|he's|she's)"
-    r"(?: (?:to be|like))? "
-)
-_NOT_SO = re.compile(
-    r"\b(?:or|either|if|unless|nothing|none|nobody|no|wrong|incorrect|false|opposite|everything|"
-    r"maybe|perhaps|possibly)\b"
-)
-_NONE = re.compile(
-    r"(?:there (?:is|are) )?(?:none|nothing|nobody|no one|(?:no|not any) (?!(?:"
-    + UNKNOWING
-    + r")\b)\w+(?: \w+){0,4})"
-)
+MAX_CHARACTERS = 100_000
+"""Length of an answer; longer answers are wrong."""
+_MAX_FORMULAS = 10
+"""Different formulas in one answer; an answer with more has no result."""
+_LETTERS = re.compile(r"\W*[A-Z](?:\W+(?:and\W+)?[A-Z])*\W*")
+"""A truth that is letters: "B", "(A)", "A, B and C"."""
 _LEFT_SIDES = re.compile(
-    r"\A[^=]*[^=<>!~:≠]=(?:(?:[\d\s+*/×·÷()^-]|\.\d|(?<![a-zA-Z\\])[a-zA-Z]{1,2}(?![a-zA-Z])|\\(?:times|cdot|div)\b)++=)*+"
+    r"\A[^=]*[^=<>!~:≠]="  # F =
+    r"(?:(?:[\d\s+*/×·÷()^-]|\.\d"  # numbers and operators
+    r"|(?<![a-zA-Z\\])[a-zA-Z]{1,2}(?![a-zA-Z])"  # symbols of one or two letters
+    r"|\\(?:times|cdot|div)\b)++=)*+"  # ... =, repeatedly
     r"(?=[^=>]*\Z)"
 )
-"""What stands left of the result in one equation or a chain: 3 + 4 = 7, F = ma = 2 × 5 = 10."""
-_MOST_FORMULAS = 10
-"""Different formulas in one answer; one with more names no result."""
+"""All but the result of an equation or a chain of equations: 3 + 4 = 7, F = ma = 2 × 5 = 10."""
 
 
-def answers_match(question: str, truth: str, reply: str, patience: Patience | None = None) -> bool:
+def answers_match(question: str, truth: str, reply: str, budget: TimeBudget | None = None) -> bool:
     """Whether a reply gives the true answer to a question.
 
-    Exact comparison comes first; a question with options (or a truth that is letters) is then decided by the
-    options chosen, which must be the true ones and no others; open answers are compared as words, as yes or no, as
-    quantities and as formulas (math-verify), where the truth is one. No reply raises, and the time grows with its
-    length alone but for formulas, which ``patience`` bounds.
+    Exact equality comes first. If the question has options, or the truth is letters, exactly the true options must be
+    chosen. Otherwise, the answer is compared as words, as yes or no, as a quantity and as a formula (math-verify),
+    whichever of them the truth is. No reply raises an error, and the time is linear in its length, except for
+    formulas, whose time ``budget`` limits.
     """
     question, truth = fold(question), fold(truth)
     given, truth = final_answer(reply), final_answer(truth) or truth.strip()
-    if not given or len(given) > LONGEST:
+    if not given or len(given) > MAX_CHARACTERS:
         return False
     if given == truth:
         return True
     options = parse_options(question)
-    if not options and re.fullmatch(r"\W*[A-Z](?:\W+(?:and\W+)?[A-Z])*\W*", truth):
+    if not options and _LETTERS.fullmatch(truth):
         options = dict.fromkeys(string.ascii_uppercase[:10], "")
     true_letters = chosen_letters(truth, options) if options else set()
     if true_letters:
         return chosen_letters(given, options) == true_letters
-    return _open_match(question, truth, given, patience or Patience())
+    return _open_answers_match(question, truth, given, budget or TimeBudget())
 
 
-def _open_match(question: str, truth: str, given: str, patience: Patience) -> bool:
-    wanted = formulas_in(truth)
+def _open_answers_match(question: str, truth: str, given: str, budget: TimeBudget) -> bool:
+    formulas = formulas_in(truth)
     quantity = true_quantity(truth)
-    if len(wanted) == 1 and is_symbolic(wanted[0]):
-        equal = _formulas_match(wanted[0], given, patience)
+    if len(formulas) == 1 and is_symbolic(formulas[0]):
+        equal = _formulas_match(formulas[0], given, budget)
         if equal or quantity is None or not (quantity.bound or quantity.units):
             return equal
     readings = [given, first_line(given)]
-    is_open = quantity is None and normalise(truth) not in ("yes", "no")
-    if is_open or quantity:
+    is_words = quantity is None and normalise(truth) not in ("yes", "no")
+    if is_words or quantity:
         readings.append(concluded(given))
     return any(
-        (not (quantity and quantity.units) and _words_match(truth, one))
-        or (is_open and answers_in_a_sentence(question, truth, stated(one)))
-        or _value_matches(question, truth, one, patience)
+        (not (quantity and quantity.units) and words_match(truth, one))
+        or (is_words and answers_in_a_sentence(question, truth, stated(one)))
+        or _value_matches(question, truth, one, budget)
         for one in readings
         if one
     )
 
 
-def _words_match(truth: str, given: str) -> bool:
-    wanted = normalise(truth)
-    return any(
-        same_words(truth, text) or (wanted != "" and wanted == _without_lead_in(normalise(text)))
-        for text in (given, stated(given))
-    )
-
-
-def _without_lead_in(text: str) -> str:
-    """Normalised words without "it is", "the colour is", "I see"; as they are where that denies them."""
-    lead_in = _LEAD_IN.match(text)
-    if lead_in is None or DENIAL.search(lead_in[0]) or _NOT_SO.search(lead_in[0]):
-        return text
-    return text[lead_in.end() :]
-
-
-def _value_matches(question: str, truth: str, given: str, patience: Patience) -> bool:
-    """Whether an answer says the yes, the no or the quantity that the truth is."""
+def _value_matches(question: str, truth: str, given: str, budget: TimeBudget) -> bool:
+    """Whether an answer states the yes, no or quantity that the truth is."""
     claimed = stated(given)
     wanted = normalise(truth)
     if wanted in ("yes", "no"):
@@ -115,24 +90,25 @@ def _value_matches(question: str, truth: str, given: str, patience: Patience) ->
         return False
     if not quantity.units and any(is_symbolic(one) for one in formulas_in(claimed)):
         formulas = formulas_in(truth)
-        return len(formulas) == 1 and _formulas_match(formulas[0], given, patience)
-    if wanted == "0" and _NONE.fullmatch(normalise(claimed)):
+        return len(formulas) == 1 and _formulas_match(formulas[0], given, budget)
+    if wanted == "0" and says_none(claimed):
         return True
     return gives(quantity, undenied(_result(claimed)), question)
 
 
 def _result(text: str) -> str:
-    """The right side of an equation or a chain of them, or the text."""
+    """The right side of an equation or of a chain of equations, or the text."""
     left = _LEFT_SIDES.match(text)
-    return text if left is None or _NOT_SO.search(left[0]) else text[left.end() :]
+    return text if left is None or QUALIFIER.search(left[0]) else text[left.end() :]
 
 
-def _formulas_match(wanted: str, given: str, patience: Patience) -> bool:
-    """Whether all formulas that an answer states equal the one wanted."""
-    lead_in = _LEAD_IN.match(text := stated(given).strip().lower())
-    claimed = set(formulas_in(stated(given).strip()[lead_in.end() if lead_in else 0 :])) if text else set()
-    return 0 < len(claimed) <= _MOST_FORMULAS and all(
-        one == wanted or formulas_equal(wanted, one, patience) for one in sorted(claimed)
+def _formulas_match(wanted: str, given: str, budget: TimeBudget) -> bool:
+    """Whether the answer states formulas and all of them equal the wanted one."""
+    text = stated(given).strip()
+    introduction = INTRODUCTION.match(text.lower())
+    claimed = set(formulas_in(text[introduction.end() if introduction else 0 :])) if text else set()
+    return 0 < len(claimed) <= _MAX_FORMULAS and all(
+        one == wanted or formulas_equal(wanted, one, budget) for one in sorted(claimed)
     )
 
 
@@ -149,11 +125,11 @@ class AccuracyReward:
         return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
-        """One score a sample; raises ValueError when records and samples differ in number."""
+        """One score per sample. Raises ValueError if records and samples differ in number."""
         if len(records) != len(samples):
             raise ValueError(f"{len(records)} records but {len(samples)} answers to score")
-        patience = Patience()
+        budget = TimeBudget()
         return [
-            float(answers_match(record.question, record.answer, sample, patience))
+            float(answers_match(record.question, record.answer, sample, budget))
             for record, sample in zip(records, samples, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Reward of form: whether an answer shows its reasoning and its result where they are looked for."""
+"""The reward format: whether an answer has its reasoning and its result in tags."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 class FormatReward:
-    """A quarter for each of <think>, </think>, <answer>, </answer> that stands exactly once and behind the ones before.
+    """A quarter for each of <think>, </think>, <answer>, </answer> that occurs once and in order.
 
-    Of use for policies that are asked to reason in tags; add it to ``accuracy`` with a small weight.
+    For policies that are prompted to reason in tags; add it to ``accuracy`` with a small weight.
     """
 
     name = "format"
@@ -26,7 +26,7 @@ class FormatReward:
         return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
-        """One score in [0, 1] a sample."""
+        """One score in [0, 1] per sample."""
         return [_grade(sample) for sample in samples]
 
 

@@ -1,4 +1,4 @@
-"""Numbers of a text as exact fractions, written in digits or in words, and where they stand."""
+"""Numbers in a text, in digits or words, as exact fractions with their places."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
-from pairuni.rewards.answers.words import ARTICLES, Token, plain, tokens, with_numerals
+from pairuni.rewards.answers.tokens import ARTICLES, Token, plain, tokens, with_numerals
 
-LONGEST = 400
-"""Characters of a number that is compared; Python itself refuses integers of more than 4,300 digits."""
-_MOST_WORDS = 40
+MAX_CHARACTERS = 400
+"""Characters of a number that is compared; Python converts no integers of more than 4,300 digits."""
+_MAX_WORDS = 40
 """Words of a number."""
 
 _SCALES = {
@@ -39,10 +39,10 @@ _END = Token("stop", "", False)
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number, and its place: from token ``first`` up to, not including, token ``last``.
+    """A number in tokens ``first`` to ``last``, exclusive.
 
-    value: minutes after midnight for a time; None for what is no single number: 3-5, 3:2, 1/0, or one that is too
-    long to compare. kind: "" for how many, or ordinal or time.
+    value: minutes after midnight for a time; None if it is not a single number (3-5, 3:2, 1/0) or too long to compare.
+    kind: "" for a count or measure, "ordinal" or "time".
     """
 
     value: Fraction | None
@@ -53,14 +53,14 @@ class Number:
 
 @lru_cache(maxsize=32)
 def tokens_of(text: str) -> tuple[Token, ...]:
-    """The tokens that ``numbers_in`` reads: no articles, number words as numerals."""
+    """The tokens of a text without articles and with numerals for number words."""
     return tuple(with_numerals([token for token in tokens(plain(text)) if token.text not in ARTICLES]))
 
 
 def numbers_in(found: Sequence[Token]) -> list[Number]:
-    """All numbers of tokens, in order: "two hundred and one" is 201, "two thirds" 2/3, "2 1/2" 5/2, "3rd" an ordinal.
+    """All numbers in order: "two hundred and one" is 201, "two thirds" 2/3, "2 1/2" 5/2, "3rd" an ordinal.
 
-    Digits of a label (B3, H2O) are none.
+    The digits of a label (B3, H2O) are not numbers.
     """
     numbers: list[Number] = []
     place = 0
@@ -93,7 +93,7 @@ def _number_at(found: Sequence[Token], place: int) -> Number | None:
 
 
 def _numeral(found: Sequence[Token], place: int) -> Number:
-    """The number that begins with the numeral at a place."""
+    """The number that starts with the numeral at ``place``."""
     value = _value(found[place].text)
     after = _after(found, place)
     if after.joined and after.lower in _ORDINAL_ENDINGS:
@@ -106,8 +106,8 @@ def _numeral(found: Sequence[Token], place: int) -> Number:
 
 
 def _scaled(found: Sequence[Token], first: int, place: int, parts: list[Fraction]) -> Number:
-    """The number of parts so far and of what follows: hundreds and thousands, then halves and other fractions."""
-    below = 0  # what may still be added: after "two hundred", anything under 100
+    """The number of the parts so far and the words that follow: hundreds and thousands, then fractions."""
+    below = 0  # bound of what may be added: after "two hundred", 100
     while place < len(found):
         token = found[place]
         skipped = 1 if below and token.lower == "and" else 0
@@ -123,7 +123,7 @@ def _scaled(found: Sequence[Token], first: int, place: int, parts: list[Fraction
         else:
             break
         place += 1
-        if place - first > _MOST_WORDS:
+        if place - first > _MAX_WORDS:
             return Number(None, first, place)
     return _with_fraction(found, Number(sum(parts, Fraction()), first, place))
 
@@ -149,7 +149,7 @@ def _after(found: Sequence[Token], place: int) -> Token:
 
 
 def _value(text: str) -> Fraction | None:
-    match = _NUMERAL.fullmatch(text) if len(text) <= LONGEST else None
+    match = _NUMERAL.fullmatch(text) if len(text) <= MAX_CHARACTERS else None
     if match is None or (match[3] and int(match[3]) == 0):
         return None
     return Fraction(match[1]) * Fraction(10) ** int(match[2] or 0) / int(match[3] or 1)

@@ -1,7 +1,7 @@
 """Quantities: a number with its unit, label or bound, and whether an answer gives the true one.
 
-A number alone is not enough: "5 am" is not "5 pm", "Table 2" not "Figure 2", "more than 3" not "3". What an answer
-leaves out is no contradiction: "20" is right for "20 g".
+The number alone does not decide: "5 am" is not "5 pm", "Table 2" not "Figure 2", "more than 3" not "3". What an
+answer omits does not contradict: "20" is right for "20 g".
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from dataclasses import dataclass
 from itertools import islice, pairwise, takewhile
 
 from pairuni.rewards.answers.numbers import Number, numbers_in, tokens_of
+from pairuni.rewards.answers.tokens import Token, word_set
 from pairuni.rewards.answers.units import Units, singular, units_at, word_units
-from pairuni.rewards.answers.words import Token, words_of
 
-_FUNCTION_WORDS = words_of("""
-    in on at of for from by with to into onto over under near and as so because since which that who where when while
-    is are was were be been being has have had can could will would should may might must it its they their there
-    here this these those he she his her we you your i my our total altogether overall only exactly precisely just
-    approximately about around roughly circa visible shown seen present picture pictures image images photo photograph
-    scene o'clock clock answer correct number numbers value amount count counted see sees show shows showing say says
-    read reads display displays contain contains equal equals cost costs weigh weighs measures last lasts give gives
-    get me think believe would estimate final then therefore thus hence yes well okay sure result each per
+_FUNCTION_WORDS = word_set("""
+    in on at of for from by with to into onto over under near and as so because since which that who where when
+    while is are was were be been being has have had can could will would should may might must it its they
+    their there here this these those he she his her we you your i my our total altogether overall only exactly
+    precisely just approximately about around roughly circa visible shown seen present picture pictures image
+    images photo photograph scene o'clock clock answer correct number numbers value amount count counted see
+    sees show shows showing say says read reads display displays contain contains equal equals cost costs weigh
+    weighs measures last lasts give gives get me think believe would estimate final then therefore thus hence
+    yes well okay sure result each per
 """)
-"""Words that say nothing of what is counted or named."""
+"""Words that do not tell what is counted or named."""
 
 _SHORT = {"fig": "figure", "ch": "chapter", "vol": "volume", "pg": "page", "p": "page", "eq": "equation"}
 _LABEL_SIGNS = frozenset({"number", "no", "nr"})
-_MONTHS = words_of("""
-    january february march april may june july august september october november december
-    jan feb mar apr jun jul aug sep sept oct nov dec
+_MONTHS = word_set("""
+    january february march april may june july august september october november december jan feb mar apr jun
+    jul aug sep sept oct nov dec
 """)
 _OPPOSITES = {
     one: other
@@ -41,9 +42,9 @@ _OPPOSITES = {
     for one, other in (pair, pair[::-1])
 }  # fmt: skip
 
-_GREATER = words_of("more greater higher larger bigger longer older taller heavier")
-_LESS = words_of("less fewer lower smaller shorter younger lighter")
-_IN_FRONT = {
+_GREATER = word_set("more greater higher larger bigger longer older taller heavier")
+_LESS = word_set("less fewer lower smaller shorter younger lighter")
+_BEFORE = {
     "<": "<", ">": ">", "≤": "<=", "≥": ">=", "±": "±", "over": ">", "above": ">", "beyond": ">", "exceeding": ">",
     "exceeds": ">", "under": "<", "below": "<", "almost": "<", "nearly": "<", "at least": ">=", "minimum": ">=",
     "minimum of": ">=", "at most": "<=", "up to": "<=", "maximum": "<=", "maximum of": "<=", "as many as": "<=",
@@ -52,13 +53,13 @@ _IN_FRONT = {
     "quarter to": "<", "close to": "~", "next to": "~", "are no": "!", "is no": "!", "have no": "!", "has no": "!",
     "see no": "!", "≠": "!",
 }  # fmt: skip
-"""Words in front of a number that say that it is not this number."""
-_BEHIND = {
+"""Words and signs before a number -> how the quantity differs from the number."""
+_AFTER = {
     "or more": ">=", "and more": ">=", "or above": ">=", "and above": ">=", "and up": ">=", "or over": ">=",
     "or higher": ">=", "at least": ">=", "or less": "<=", "or fewer": "<=", "or lower": "<=", "or below": "<=",
     "at most": "<=", "times as": "*",
 }  # fmt: skip
-_BEHIND_AT_ONCE = {
+_DIRECTLY_AFTER = {
     "+": ">=",
     "plus": ">=",
     "maximum": "<=",
@@ -67,21 +68,22 @@ _BEHIND_AT_ONCE = {
     "squared": "*",
     "cubed": "*",
 }
-_APPROXIMATE = words_of("about approximately around roughly circa just exactly only precisely")
-_ONE_IS_NO_NUMBER = words_of("no this that each every any another which other last next")
-_JOINING = words_of("and or but than while whereas plus")
-"""What begins something else that is named beside a number's noun."""
+_APPROXIMATE = word_set("about approximately around roughly circa just exactly only precisely")
+_PRONOUN_BEFORE_ONE = word_set("no this that each every any another which other last next")
+_JOINING = word_set("and or but than while whereas plus")
+"""Words after which something else is named than the number's noun."""
 _REACH = 3
-"""Words between a number and its unit, as in "20 whole grams"."""
+"""Words within which a unit may follow its number, as in "20 whole grams"."""
 _FACTORS = {"factor/thousand": 1_000, "factor/million": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number of a text with what its clause says about it.
+    """A number in a text with what its clause says about it.
 
-    bound: "" for the number itself, else a sign for how the quantity is another one. label: the word directly in front.
-    noun: the word directly behind number and unit. words: all words behind but function words. Singular, lower case.
+    bound: "" for the number itself, else a sign for how the quantity differs from it. label: the word directly before.
+    noun: the word directly after number and unit. words: all words after it except function words. Words are
+    singular and in lower case. span: the tokens of number, unit and currency.
     """
 
     number: Number
@@ -107,7 +109,7 @@ def quantities_in(text: str) -> Iterator[Quantity]:
 
 
 def true_quantity(truth: str) -> Quantity | None:
-    """The quantity that a truth is: one number, with a unit or one other word at most; else None."""
+    """The quantity that a truth states: one number, with at most a unit or one other word; else None."""
     quantities = list(islice(quantities_in(truth), 2))
     if len(quantities) != 1 or quantities[0].number.value is None:
         return None
@@ -123,7 +125,7 @@ def true_quantity(truth: str) -> Quantity | None:
 
 
 def gives(truth: Quantity, text: str, question: str) -> bool:
-    """Whether all quantities that a text names are the true one, and nothing that it says contradicts that."""
+    """Whether all quantities in a text are the true one and no word contradicts it."""
     if _opposed(truth, text):
         return False
     named = [
@@ -135,7 +137,7 @@ def gives(truth: Quantity, text: str, question: str) -> bool:
 
 
 def _is_total_of_parts(found: Sequence[Quantity]) -> bool:
-    """Whether the first quantity is the sum of the others, which say what they are: "3 cats: 2 black and 1 white"."""
+    """Whether the first quantity is the sum of the others, which have nouns: "3 cats: 2 black and 1 white"."""
     if len(found) < 3 or found[0].bound:
         return False
     parts = [one.number.value for one in found[1:] if one.words and not one.bound]
@@ -144,7 +146,7 @@ def _is_total_of_parts(found: Sequence[Quantity]) -> bool:
 
 
 def _kinds(truth: Quantity) -> tuple[str, ...]:
-    """Kinds of numbers that can contradict a truth: ordinals beside a count say something else."""
+    """Kinds of numbers that can contradict a truth; an ordinal does not contradict a count."""
     if truth.label in _MONTHS:
         return ("", "ordinal")
     return (truth.number.kind,) if truth.number.kind else ("", "time")
@@ -152,18 +154,17 @@ def _kinds(truth: Quantity) -> tuple[str, ...]:
 
 def _same(truth: Quantity, given: Quantity, question: str) -> bool:
     value, units = given.number.value, given.units
-    if (
-        value is None
-        or given.bound != truth.bound
-        or given.number.kind not in _kinds(truth)[: 1 + (truth.label in _MONTHS)]
-    ):
+    equal_kinds = ("", "ordinal") if truth.label in _MONTHS else (truth.number.kind,)
+    if value is None or given.bound != truth.bound or given.number.kind not in equal_kinds:
         return False
     if value != truth.number.value:
-        factors = [value * factor for unit, factor in _FACTORS.items() if unit in units]
-        return truth.number.value in factors and not truth.units and not truth.words and not truth.label
+        multiples = [value * factor for unit, factor in _FACTORS.items() if unit in units]
+        return truth.number.value in multiples and not (truth.units or truth.words or truth.label)
     if truth.units:
-        degrees = units == {"angle/degree"} and all(unit.startswith("temperature/") for unit in truth.units)
-        return degrees or bool(truth.units & units) if units else not given.noun
+        if not units:
+            return not given.noun
+        are_degrees = all(unit.startswith("temperature/") for unit in truth.units)
+        return bool(truth.units & units) or (units == {"angle/degree"} and are_degrees)
     if truth.words:
         return truth.words[0] in given.words or not (given.words or units)
     if truth.label:
@@ -174,7 +175,7 @@ def _same(truth: Quantity, given: Quantity, question: str) -> bool:
 
 
 def _fits(units: Units, question: str) -> bool:
-    """Whether units may follow the number that answers a question, whose truth names none."""
+    """Whether an answer may have these units where the truth has none."""
     if any(unit in _FACTORS or unit == "era/bc" for unit in units):
         return False
     if "factor/times" in units:
@@ -193,27 +194,27 @@ def _opposed(truth: Quantity, text: str) -> bool:
 
 
 def _quantity(found: Sequence[Token], number: Number, limit: int) -> Quantity:
-    """The quantity of a number; limit: where the next number begins."""
+    """The quantity of a number; limit: the first token of the next number."""
     first, last = number.first, number.last
     units: Units = frozenset()
     if first and (found[first - 1].kind == "sign" or found[first - 1].text.isupper()):
         money = frozenset(unit for unit in units_at(found, first - 1)[0] if unit.startswith("money/"))
         units, first = money, first - bool(money)
     suffix = found[last] if last < len(found) and found[last].joined else None
-    behind, last = _units_behind(found, last, limit)
-    units = units or behind
+    after, last = _units_after(found, last, limit)
+    units = units or after
     if suffix is not None and suffix.kind == "word":
         number, units = _with_suffix(number, suffix.text, units)
     rest = list(takewhile(lambda token: token.lower not in _JOINING, _clause(found[last:limit])))
     words = tuple(singular(token.text) for token in rest if token.kind == "word" and not _is_function(token))
     noun = words[0] if words and rest and not _is_function(rest[0]) else ""
-    bound = _bound_in_front(found, first) or _bound_behind(found[number.last : limit])
+    bound = _bound_before(found, first) or _bound_after(found[number.last : limit])
     label = "" if bound else _label(found, first)
     return Quantity(number, bound, units, label, noun, words if not bound else (), (first, last))
 
 
-def _units_behind(found: Sequence[Token], place: int, limit: int) -> tuple[Units, int]:
-    """The units of the number that ends at a place, and the place behind them when they follow directly."""
+def _units_after(found: Sequence[Token], place: int, limit: int) -> tuple[Units, int]:
+    """The units of the number that ends at ``place``, and the place after them if they follow directly."""
     if place >= len(found):
         return frozenset(), place
     preposition = found[place].lower == "in" and place + 1 < len(found) and found[place + 1].kind != "stop"
@@ -227,7 +228,7 @@ def _units_behind(found: Sequence[Token], place: int, limit: int) -> tuple[Units
 
 
 def _with_suffix(number: Number, suffix: str, units: Units) -> tuple[Number, Units]:
-    """A number and units when letters are joined to it: 5k is thousands, 1990s a decade, 3D a label."""
+    """A number and its units, given letters joined to it: 5k is thousands, 1990s a decade, 3D a label."""
     value = number.value
     if suffix in ("k", "K"):
         return number, frozenset({"factor/thousand", "temperature/kelvin"})
@@ -248,7 +249,7 @@ def _is_function(token: Token) -> bool:
 
 
 def _label(found: Sequence[Token], place: int) -> str:
-    """The word directly in front of a place, where it may name what is numbered."""
+    """The word directly before ``place`` if it may name what is numbered, as in "Figure 2"."""
     if place > 1 and found[place - 1].text == "." and found[place - 2].lower in (*_LABEL_SIGNS, *_SHORT):
         place -= 1
     while place and found[place - 1].lower in _LABEL_SIGNS:
@@ -259,7 +260,7 @@ def _label(found: Sequence[Token], place: int) -> str:
     return _SHORT.get(word, word)
 
 
-def _bound_in_front(found: Sequence[Token], place: int) -> str:
+def _bound_before(found: Sequence[Token], place: int) -> str:
     while place and found[place - 1].lower in _APPROXIMATE:
         place -= 1
     words = [token.lower for token in found[max(0, place - 3) : place]]
@@ -269,15 +270,16 @@ def _bound_in_front(found: Sequence[Token], place: int) -> str:
 
 
 def _is_pronoun(found: Sequence[Token], number: Number) -> bool:
-    """Whether a number is the word one that counts nothing: "no one", "the red one", "one of them"."""
+    """Whether a number is the pronoun "one": "no one", "the red one", "one of them"."""
     if not found[number.first].worded or found[number.first].text != "1" or number.last - number.first > 1:
         return False
     before = found[number.first - 1] if number.first else None
     after = found[number.last] if number.last < len(found) else None
     if after is not None and after.lower in ("of", "another", "can", "could", "should"):
         return True
-    in_front = before is not None and before.kind == "word"
-    return in_front and before is not None and (before.lower in _ONE_IS_NO_NUMBER or not _is_function(before))
+    if before is None or before.kind != "word":
+        return False
+    return before.lower in _PRONOUN_BEFORE_ONE or not _is_function(before)
 
 
 def _comparison(word: str) -> str:
@@ -285,14 +287,14 @@ def _comparison(word: str) -> str:
 
 
 def _phrase(words: Sequence[str]) -> str:
-    return next((_IN_FRONT[text] for n in (3, 2, 1) if (text := " ".join(words[-n:])) in _IN_FRONT), "")
+    return next((_BEFORE[text] for n in (3, 2, 1) if (text := " ".join(words[-n:])) in _BEFORE), "")
 
 
-def _bound_behind(found: Sequence[Token]) -> str:
+def _bound_after(found: Sequence[Token]) -> str:
     words = [token.lower for token in _clause(found)][: _REACH + 3]
-    if words[:1] and words[0] in _BEHIND_AT_ONCE:
-        return _BEHIND_AT_ONCE[words[0]]
+    if words[:1] and words[0] in _DIRECTLY_AFTER:
+        return _DIRECTLY_AFTER[words[0]]
     for place, pair in enumerate(pairwise(words)):
-        if (sign := _BEHIND.get(" ".join(pair))) and words[max(0, place - 1)] != "more":
+        if (sign := _AFTER.get(" ".join(pair))) and words[max(0, place - 1)] != "more":
             return sign
     return ""

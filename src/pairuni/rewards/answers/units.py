@@ -1,11 +1,11 @@
-"""Units of quantities: which writings mean the same one, and which are of one kind."""
+"""Units of quantities: the symbols and words of each unit, and the kind of quantity that it measures."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pairuni.rewards.answers.words import Token
+from pairuni.rewards.answers.tokens import Token
 
 _PREFIXES = {
     "": "", "n": "nano", "μ": "micro", "u": "micro", "m": "milli", "c": "centi", "d": "deci", "k": "kilo",
@@ -38,7 +38,7 @@ _METRIC = {
     "bar": ("pressure", "bar"),
     "lm": ("light", "lumen"),
 }
-"""Units that take prefixes."""
+"""Units that take metric prefixes."""
 _OTHER = {
     # kind/name: (symbols, words)
     "length/inch": ("in", "inch inches"),
@@ -96,7 +96,7 @@ _OTHER = {
 _POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cu": "3", "cubed": "3"}
 
 Units = frozenset[str]
-"""What a writing may mean, as kind/name: "pound" is mass/pound or money/pound."""
+"""The units that a word or symbol may mean, as kind/name: "pound" is mass/pound or money/pound."""
 
 
 def _tables() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
@@ -136,14 +136,14 @@ def singular(word: str) -> str:
 
 
 def word_units(word: str) -> Units:
-    """What a word, no symbol, may mean as a unit."""
+    """The units that a word may mean; symbols are not words."""
     return frozenset(_WORDS.get(word.lower(), ()) or _WORDS.get(singular(word), ()))
 
 
 def units_at(found: Sequence[Token], place: int) -> tuple[Units, int]:
-    """The units that the tokens from a place may mean, and the place after them; none when they are no unit.
+    """The units that the tokens from ``place`` on may mean, and the place after them; no units if they are none.
 
-    Capitals count where they tell symbols apart (mW, MW); a symbol in wrong capitals (KG) may be any.
+    Case distinguishes symbols (mW, MW); a symbol in the wrong case (KG) may mean any of them.
     """
     units, place = _with_power(found, place)
     if units and place + 1 < len(found) and found[place].lower in ("/", "per"):

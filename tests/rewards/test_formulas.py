@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from pairuni.rewards.answers import mathematics
+from pairuni.rewards.answers import formulas
 from pairuni.rewards.answers.accuracy import answers_match
-from pairuni.rewards.answers.mathematics import formulas_equal, formulas_in, is_formula
-from pairuni.rewards.answers.replies import final_answer
+from pairuni.rewards.answers.final_answer import final_answer
+from pairuni.rewards.answers.formulas import formulas_equal, formulas_in, is_formula
 
 EQUAL = [
     (r"\frac{1}{2}", "The answer is $0.5$."),
@@ -84,11 +84,11 @@ def test_a_comparison_that_never_ends_is_cut_off_and_the_next_one_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert formulas_equal("x+1", "1+x")
-    monkeypatch.setattr(mathematics, "SECONDS", 1.0)
+    monkeypatch.setattr(formulas, "SECONDS", 1.0)
     began = time.monotonic()
     assert not formulas_equal("7", "9^{9^{9}}")
     assert 1.0 <= time.monotonic() - began < 20
-    monkeypatch.setattr(mathematics, "SECONDS", 30.0)
+    monkeypatch.setattr(formulas, "SECONDS", 30.0)
     assert formulas_equal("x+1", "1+x")
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_as_a_formula_is_unequal_and_harms_nothing() -> None
 
 def test_the_child_ends_with_its_parent() -> None:
     code = (
-        "from pairuni.rewards import mathematics as m; assert m.formulas_equal('x+1', '1+x');"
+        "from pairuni.rewards.answers import formulas as m; assert m.formulas_equal('x+1', '1+x');"
         "print(m._comparer._child.pid)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,7 +109,7 @@ def test_the_child_ends_with_its_parent() -> None:
 
 
 def test_without_math_verify_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    mathematics._comparer.stop()
+    formulas._comparer.stop()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'pairuni\[math\]'"):
         answers_match("What is it?", r"\frac{1}{2}", "$0.5$")

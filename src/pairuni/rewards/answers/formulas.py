@@ -1,8 +1,8 @@
-"""Whether two formulas are equal, by math-verify in a process of its own.
+"""Whether two formulas are equal, by math-verify in a child process.
 
-A tower of powers keeps a computer algebra system busy for ever, and its own time limit works in the main thread
-alone; so the comparison runs where it can be killed. Words never come here: math-verify reads them as products of
-symbols and finds "on" equal to "no".
+A tower of powers never finishes in a computer algebra system, and math-verify's own time limit works only in the main
+thread, so formulas are compared in a process that can be killed. Words are never compared: math-verify reads them as
+products of symbols and finds "on" equal to "no".
 """
 
 from __future__ import annotations
@@ -18,43 +18,33 @@ import threading
 import unicodedata
 from typing import TextIO
 
+from pairuni.rewards.answers.tokens import word_set
+
 SECONDS = 3.0
-"""What takes longer to compare counts as unequal, as in math-verify, which waits for 5."""
+"""A comparison that takes longer counts as unequal; math-verify's own limit is 5."""
 BATCH_SECONDS = 20.0
-"""What a batch may lose to comparisons that never end, restarts aside; formulas that come after that are unequal."""
-LONGEST = 500
-"""Characters of a formula; longer ones are no answer."""
-_LEAST_SECONDS = 0.5
-_START = 120.0
-_MEMORY = 4 << 30
-_FUNCTIONS = {
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "log",
-    "ln",
-    "exp",
-    "sqrt",
-    "pi",
-    "min",
-    "max",
-    "mod",
-    "gcd",
-    "lcm",
-    "frac",
-}
+"""What a batch may spend on comparisons that never end, restarts excluded; then all formulas are unequal."""
+MAX_CHARACTERS = 500
+"""Length of a formula; longer texts are not formulas."""
+_MIN_SECONDS = 0.5
+_START_SECONDS = 120.0
+_MEMORY_BYTES = 4 << 30
+_FUNCTIONS = word_set("sin cos tan cot log ln exp sqrt pi min max mod gcd lcm frac")
 _ROOT = re.compile(r"√\s?(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\))")
 _POWER = re.compile(r"[⁰¹²³⁴-⁹]+")
 _OPERATOR = r"\\[A-Za-z]|[\^=√π+*/<>]|\w\s*-|-\s*\w"
 _DELIMITED = re.compile(
-    r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.S
+    r"\$\$([^$]+)\$\$"  # $$...$$
+    r"|\$([^$]+)\$"  # $...$
+    r"|\\\(((?:(?!\\[()]).)+)\\\)"  # \(...\)
+    r"|\\\[((?:(?!\\[\[\]]).)+)\\\]",  # \[...\]
+    re.S,
 )
 
 
 def is_formula(text: str) -> bool:
-    """Whether a text is numbers, single letters, operators and LaTeX commands alone, and not one letter or a word."""
-    if len(text) > LONGEST:
+    """Whether a text has only numbers, single letters, operators and LaTeX commands, and is not a letter or word."""
+    if len(text) > MAX_CHARACTERS:
         return False
     bare = _POWER.sub("", re.sub(r"\\[A-Za-z]+", " ", text))
     words = {word.lower() for word in re.findall(r"[^\W\d_]{2,}", bare)}
@@ -64,30 +54,30 @@ def is_formula(text: str) -> bool:
 
 
 def is_symbolic(formula: str) -> bool:
-    """Whether a formula is more than numbers, which can be compared without algebra."""
+    """Whether comparing a formula needs algebra, which plain numbers do not."""
     return len(formula) > 1 and bool(re.search(r"[\\^=√π+*<>]|[^\W\d_]", formula))
 
 
 def formulas_in(text: str) -> list[str]:
-    """The formulas that a text sets apart by $...$, \\(...\\) or \\[...\\]; else the text, where it is one.
+    """The formulas that a text delimits by $...$, \\(...\\) or \\[...\\]; else the text itself if it is one.
 
-    Digits and letters that nothing joins are a label or a quantity there: C2H4, 3B, 20 g.
+    Digits and letters without an operator are then a label or a quantity: C2H4, 3B, 20 g.
     """
     found = ["".join(parts).strip() for parts in _DELIMITED.findall(text)]
-    if set_apart := [one for one in found if is_formula(one)]:
-        return set_apart
+    if delimited := [one for one in found if is_formula(one)]:
+        return delimited
     whole = text.strip().rstrip(".").strip()
-    if len(whole) > LONGEST:
+    if len(whole) > MAX_CHARACTERS:
         return []
     joined = re.search(rf"{_OPERATOR}|\b(?:{'|'.join(_FUNCTIONS)})\b", whole)
     return [whole] if is_formula(whole) and (joined or not re.search(r"[^\W\d_]", whole)) else []
 
 
-class Patience:
-    """The time that is left to comparisons that never end, shared by the answers of a batch.
+class TimeBudget:
+    """The time left for comparisons that never end, shared by the answers of a batch.
 
-    A formula that ran out of time is not compared again. The less time is left, the sooner a comparison is cut off,
-    so that a few formulas which hang do not take it from the others.
+    A formula that ran out of time is not compared again. The less time is left, the sooner a comparison is stopped,
+    so that a few formulas that hang do not use up the time of the others.
     """
 
     def __init__(self) -> None:
@@ -95,40 +85,40 @@ class Patience:
         self._hung: set[str] = set()
 
     def seconds_for(self, formula: str) -> float:
-        """How long a formula may be compared; 0 for not at all."""
+        """How long the comparison of a formula may take; 0 if it may not be compared."""
         if self._left <= 0 or formula in self._hung:
             return 0.0
-        return min(SECONDS, max(_LEAST_SECONDS, SECONDS * self._left / BATCH_SECONDS))
+        return min(SECONDS, max(_MIN_SECONDS, SECONDS * self._left / BATCH_SECONDS))
 
     def lost(self, formula: str, seconds: float) -> None:
-        """Counts a comparison that was cut off after ``seconds``."""
+        """Record a comparison that was stopped after ``seconds``."""
         self._left -= seconds
         self._hung.add(formula)
 
 
 def _latex(formula: str) -> str:
-    """A formula with signs that math-verify does not read as commands: 90°, √2, x²."""
+    """A formula with LaTeX commands for the signs in 90°, √2 and x², which math-verify does not read."""
     formula = _ROOT.sub(lambda root: rf"\sqrt{{{root[1]}}}", formula.replace("°", r"^\circ"))
     return _POWER.sub(lambda power: f"^{{{unicodedata.normalize('NFKC', power[0])}}}", formula)
 
 
-def formulas_equal(truth: str, given: str, patience: Patience | None = None) -> bool:
-    """Whether two formulas are the same number, set or expression; False when the comparison takes too long.
+def formulas_equal(truth: str, given: str, budget: TimeBudget | None = None) -> bool:
+    """Whether two formulas are the same number, set or expression; False if the comparison takes too long.
 
-    Raises ImportError, with what to install, where math-verify is missing.
+    Raises ImportError with the install command if math-verify is missing.
     """
-    patience = patience or Patience()
-    seconds = patience.seconds_for(given)
+    budget = budget or TimeBudget()
+    seconds = budget.seconds_for(given)
     if seconds <= 0:
         return False
     equal = _comparer.equal(_latex(truth), _latex(given), seconds=seconds)
     if equal is None:
-        patience.lost(given, seconds)
+        budget.lost(given, seconds)
     return bool(equal)
 
 
 class _Comparer:
-    """A child process that compares formulas, one a line; started when first asked, and anew after one that hung."""
+    """A child process that compares formulas, one pair per line; started on first use and again after it hung."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
@@ -136,10 +126,9 @@ class _Comparer:
         atexit.register(self.stop)
 
     def equal(self, truth: str, given: str, *, seconds: float) -> bool | None:
-        """None when there was no answer within the seconds; the process is started anew at once."""
+        """None if there is no answer within the seconds; the process is then started again at once."""
         with self._lock:
-            child = self._started()
-            into, out = _pipes(child)
+            into, out = _pipes(self._started())
             try:
                 into.write(json.dumps([truth, given]) + "\n")
                 into.flush()
@@ -147,7 +136,7 @@ class _Comparer:
                 answer = out.readline() if ready else ""
             except BrokenPipeError:
                 answer = ""
-            if not answer:  # it hung, or it died of what it was asked
+            if not answer:  # the child hung, or the formulas made it crash
                 self.stop()
                 self._started()
                 return None
@@ -165,13 +154,13 @@ class _Comparer:
         if self._child is None:
             if importlib.util.find_spec("math_verify") is None:
                 raise ImportError(
-                    "an answer that is a formula needs the package math-verify: pip install 'pairuni[math]'"
+                    "answers that are formulas need the package math-verify: pip install 'pairuni[math]'"
                 )
             self._child = subprocess.Popen(
                 [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
             out = _pipes(self._child)[1]
-            ready, _, _ = select.select([out], [], [], _START)
+            ready, _, _ = select.select([out], [], [], _START_SECONDS)
             if not ready or out.readline() != "ready\n":
                 self.stop()
                 raise RuntimeError(f"the process that compares formulas ({__name__}) did not start")
@@ -193,7 +182,7 @@ def _serve() -> None:
 
     from math_verify import LatexExtractionConfig, parse, verify
 
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
     print("ready", flush=True)
     for line in sys.stdin:
