@@ -7,7 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from pairuni.chat.endpoint import Dialect
+from pairuni.chat.dialect import Dialect
 from pairuni.chat.image import MemoryImage
 from pairuni.chat.request import PlainRequest
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from pairuni.chat.secrets import cleared, cleared_url, may_be_secret
+from pairuni.chat.secrets import may_be_secret, redact, redact_url
 
 SECRETS = ["open-sesame-1234", 'k/+?>"&\\x%41~~ü', "sk-Ab9/+/+/+zzzz=", "????>>>>~~~~"]
 FORMS: dict[str, Callable[[str], str]] = {
@@ -44,7 +44,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_secret_is_hidden_in_every_form(secret: str, form: str) -> None:
     written = FORMS[form](secret)
-    said = cleared(f"refused: {written}, twice {written}.", secret)
+    said = redact(f"refused: {written}, twice {written}.", secret)
     assert written not in said
     assert said.count("***") == 2
     assert said.startswith("refused: ")
@@ -54,10 +54,10 @@ def test_a_secret_is_hidden_in_every_form(secret: str, form: str) -> None:
 
 def test_words_that_are_no_secret_stay() -> None:
     text = "no-sesame, b3Blbi1zZXNhbWU and %6f"
-    assert cleared(text, "open-sesame-1234") == text
-    assert cleared("an answer to all", "an") == "an answer to all"
-    assert cleared("an answer", "an", shortest=2) == "*** ***swer"
-    assert cleared("nothing", "") == "nothing"
+    assert redact(text, "open-sesame-1234") == text
+    assert redact("an answer to all", "an") == "an answer to all"
+    assert redact("an answer", "an", shortest=2) == "*** ***swer"
+    assert redact("nothing", "") == "nothing"
 
 
 def test_a_secret_with_line_ends_is_hidden_whole_and_by_lines() -> None:
@@ -70,7 +70,7 @@ def test_a_secret_with_line_ends_is_hidden_whole_and_by_lines() -> None:
         quote(secret),
         "only second-line-of-token was wrong",
     ):
-        shown = cleared(said, secret)
+        shown = redact(said, secret)
         assert "first-line" not in shown
         assert "second-line" not in shown
 
@@ -78,7 +78,7 @@ def test_a_secret_with_line_ends_is_hidden_whole_and_by_lines() -> None:
 @pytest.mark.parametrize("text", ["\\" * 100_000, "open-sesame-" * 20_000, " " * 100_000, "o\n" * 50_000])
 def test_long_texts_take_linear_time(text: str) -> None:
     before = time.monotonic()
-    assert cleared(text + "open-sesame-1234", "open-sesame-1234").endswith("***")
+    assert redact(text + "open-sesame-1234", "open-sesame-1234").endswith("***")
     assert time.monotonic() - before < 20
 
 
@@ -96,7 +96,7 @@ def test_long_texts_take_linear_time(text: str) -> None:
     ],
 )
 def test_urls_as_they_are_printed(url: str, shown: str) -> None:
-    assert cleared_url(url, "open-sesame-1234") == shown
+    assert redact_url(url, "open-sesame-1234") == shown
 
 
 @pytest.mark.parametrize(

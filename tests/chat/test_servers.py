@@ -15,12 +15,12 @@ import pytest
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
-from pairuni.chat.request import AskingFailed, AskingStopped, NoAnswersInARow, PlainRequest, Stopping
+from pairuni.chat.request import FailureStreak, PlainRequest, RequestFailed, RequestsStopped, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.completion import CompletionReport, complete
 from pairuni.pairug.completion.costs import usage_of
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 
 KEY = "sk-proj-0123456789-very-secret"
 PRICED = {"price_input": 1.0, "price_output": 1.0}
@@ -176,8 +176,8 @@ def test_what_is_no_answer_is_named_never_stored_and_asked_again(form: str, tmp_
         first = run(one, tmp_path)
         assert (len(first.quadruples), first.failed, first.tries) == (0, 4, 0)
         for dropped in first.dropped:
-            with pytest.raises(AskingFailed, match=reason):
-                raise AskingFailed(dropped.reason)
+            with pytest.raises(RequestFailed, match=reason):
+                raise RequestFailed(dropped.reason)
         assert "answer" not in (tmp_path / "cache" / "answers.jsonl").read_text()
         one.says = None
         again = run(one, tmp_path)
@@ -189,10 +189,10 @@ def test_a_run_of_them_stops_the_build_and_the_same_command_asks_again(form: str
     says, reason = NO_ANSWERS[form]
     with server(says) as one:
         with pytest.raises(
-            AskingStopped, match=f"10 requests in a row got no answer, the last because .*{reason}"
+            RequestsStopped, match=f"10 requests in a row got no answer, the last because .*{reason}"
         ):
             run(one, tmp_path, count=40, concurrency=2)
-        assert len(one.asks) <= 3 * (NoAnswersInARow.most + 2)
+        assert len(one.asks) <= 3 * (FailureStreak.most + 2)
         one.says = None
         assert len(run(one, tmp_path, count=40).quadruples) == 40
 
@@ -304,7 +304,7 @@ def test_a_stream_that_breaks_off_is_no_answer() -> None:
     assert len(one.asks) == 2
     with (
         server(lambda *_: (200, event({"error": {"message": "died", "code": 500}}).encode(), {})) as one,
-        pytest.raises(AskingFailed, match="200 with the error 500: died"),
+        pytest.raises(RequestFailed, match="200 with the error 500: died"),
     ):
         ask(one)
 
@@ -357,7 +357,7 @@ def test_compression_that_is_broken_or_a_bomb_is_a_sentence(monkeypatch: pytest.
             server(
                 lambda *_, data=data: (200, data, {"Content-Encoding": "gzip"} if data[:1] != b" " else {})
             ) as one,
-            pytest.raises(AskingFailed, match=reason),
+            pytest.raises(RequestFailed, match=reason),
         ):
             ask(one)
 
@@ -397,10 +397,10 @@ def test_bytes_that_never_end_end_a_request(form: dict[str, Any]) -> None:
         setattr(one, name, value)
     with (
         one,
-        pytest.raises(AskingFailed, match=r"no whole answer within 0\.5 seconds, though bytes keep coming"),
+        pytest.raises(RequestFailed, match=r"no whole answer within 0\.5 seconds, though bytes keep coming"),
     ):
         ask(one, timeout=0.4, deadline=0.5, max_retries=0)
-    with Dripping() as one, pytest.raises(AskingFailed, match="no whole answer within 1 seconds"):
+    with Dripping() as one, pytest.raises(RequestFailed, match="no whole answer within 1 seconds"):
         ask(one, timeout=0.2, max_retries=0)
 
 
@@ -490,7 +490,7 @@ def test_a_prompt_that_is_too_long_is_not_asked_in_other_ways() -> None:
     said = "'max_tokens' or 'max_completion_tokens' is too large: 50. This model's maximum context length is 40 tokens"
     with (
         server(lambda *_: (400, json.dumps({"error": {"message": said}}).encode(), {})) as one,
-        pytest.raises(AskingFailed, match="is too large"),
+        pytest.raises(RequestFailed, match="is too large"),
     ):
         ask(one)
     assert len(one.asks) == 1
@@ -584,7 +584,7 @@ def test_a_login_page_is_named(tmp_path: Path) -> None:
     with (
         server(lambda *_: (200, page, {"Content-Type": "application/json"})) as one,
         pytest.raises(
-            AskingStopped,
+            RequestsStopped,
             match=r"title is 'Sign in to the proxy', answers with a page of HTML, not as a chat",
         ),
     ):
@@ -609,7 +609,7 @@ def test_redirections_are_followed_to_a_chat_endpoint_of_the_same_host_alone(sta
             with (
                 server(lambda *_, place=place: (status, b"", {"Location": place})) as one,
                 pytest.raises(
-                    AskingStopped, match=rf"says {status} and redirects to .*, which is not followed"
+                    RequestsStopped, match=rf"redirects \({status}\) to .*, which is not followed"
                 ) as caught,
             ):
                 ask(one)
@@ -617,7 +617,7 @@ def test_redirections_are_followed_to_a_chat_endpoint_of_the_same_host_alone(sta
         assert other.asks == []
     with (
         server(lambda one, _: (status, b"", {"Location": f"/{one.serial}/chat/completions"})) as one,
-        pytest.raises(AskingStopped, match="redirects in a circle"),
+        pytest.raises(RequestsStopped, match="redirects in a circle"),
     ):
         ask(one)
 

@@ -17,7 +17,7 @@ from pairuni.digits.questions import without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import write_world
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion.completion import make_annotator
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from reference.digits_world import literal_answer, literal_satisfies
 

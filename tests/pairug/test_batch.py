@@ -12,8 +12,9 @@ from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion import batch
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
+from pairuni.pairug.completion.completion import CompletionReport, complete
 from pairuni.pairug.completion.costs import CompletionPaused
 
 
@@ -177,7 +178,7 @@ def test_files_keep_to_the_limits_and_to_the_budget(tmp_path, monkeypatch):
             '{"custom_id": "a", "resp',
             r"results\.jsonl, line 1: is not valid JSON .*; download the results again",
         ),
-        ('{"id": 3}\n', r"results\.jsonl, line 1: not a line of a batch's results"),
+        ('{"id": 3}\n', r"results\.jsonl, line 1: not a result of a batch"),
     ],
 )
 def test_what_is_no_result_is_named_and_nothing_is_lost(tmp_path, text, sentence):

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pairuni.cli import pairs as commands
 from pairuni.config import PairsSettings
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion.completion import CompletionError
+from pairuni.pairug.completion.custom_annotator import CompletionError
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadruples
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 

@@ -15,7 +15,7 @@ from test_source_forms import orsta_row, tar_of
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug.build import build_pairs, plan_completion
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 
 

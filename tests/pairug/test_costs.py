@@ -14,10 +14,11 @@ from chat_server import Ask, ChatServer
 from completion_samples import made_samples
 from pairuni.cli.app import app
 from pairuni.config import CompletionSettings
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
+from pairuni.pairug.completion.completion import CompletionReport, complete
 from pairuni.pairug.completion.costs import CompletionPaused, Plan
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 
 PRICES = {"price_input": 2.0, "price_output": 10.0}
 ONE_ANSWER = (1000 * 2.0 + 100 * 10.0) / 1e6
@@ -148,7 +149,7 @@ def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypat
 
         paused = run(*model, "--completion.max-calls", "3")
         assert paused.exit_code == 3, paused.output
-        assert "raise completion.max_calls and run the same command to go on" in paused.output
+        assert "raise completion.max_calls and run the same command to continue" in paused.output
         assert "measured on 3 stored answers" in run(*model, "--dry-run").output
         server.misbehave = lambda ask: (
             "status 413 no" if ask.task == "check caption" and "n7" in marks(ask) else None

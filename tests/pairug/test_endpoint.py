@@ -17,12 +17,13 @@ from PIL import Image
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples, real_samples
 from pairuni.chat.endpoint import Endpoint, retry_after
-from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
+from pairuni.chat.request import PlainRequest, RequestFailed, RequestsStopped, Stopping
 from pairuni.config import CompletionSettings
-from pairuni.pairug.completion import asking
+from pairuni.pairug.completion import scheduling
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete, make_annotator
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.records import UnderstandingSample
 from pairuni.rewards.answers.options import parse_options
 
@@ -328,7 +329,7 @@ def test_what_one_model_understands_says_nothing_of_another(run, tmp_path):
 def test_a_request_that_wants_no_json_is_not_asked_in_other_formats():
     with ChatServer(lambda ask: "status 400 too hot") as server:
         endpoint = Endpoint(CompletionSettings(model="seer", base_url=server.url))
-        with pytest.raises(AskingFailed, match="the endpoint says 400: too hot"):
+        with pytest.raises(RequestFailed, match="the endpoint says 400: too hot"):
             endpoint(PlainRequest(model="seer", content=("Mark it.",), max_tokens=5), Stopping())
     assert len(server.asks) == 1
 
@@ -351,7 +352,7 @@ def test_a_request_that_wants_no_json_is_not_asked_in_other_formats():
 def test_what_no_request_survives_stops_the_run_and_nothing_is_lost(run, tmp_path, fault, sentence):
     samples = made_samples(tmp_path, 30)
     with ChatServer(lambda ask: fault if ask.serial >= 20 else None) as server:
-        with pytest.raises(AskingStopped, match=sentence):
+        with pytest.raises(RequestsStopped, match=sentence):
             run(server, samples, concurrency=4)
         assert len(server.asks) <= 24
         server.misbehave = lambda ask: None
@@ -362,11 +363,11 @@ def test_what_no_request_survives_stops_the_run_and_nothing_is_lost(run, tmp_pat
 
 
 def test_many_failures_in_a_row_stop_the_run(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(asking, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(scheduling, "FAILURES_IN_A_ROW", 5)
     with (
         ChatServer(lambda ask: "status 413 too large") as server,
         pytest.raises(
-            AskingStopped,
+            RequestsStopped,
             match="5 samples in a row failed, the last because: the endpoint says 413: too large",
         ),
     ):

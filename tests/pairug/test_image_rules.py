@@ -21,7 +21,7 @@ from pairuni.cli.app import app
 from pairuni.config import PairsSettings
 from pairuni.io.images import ImageError, Trait, load_image
 from pairuni.pairug.build import build_pairs
-from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.completion.requests import RequestImage
 from pairuni.pairug.dataset.conversion import convert_pairs
 from pairuni.pairug.dataset.gathering import gather_images
 from pairuni.pairug.dataset.images import counted
@@ -73,14 +73,14 @@ def test_what_is_sent_is_the_image_that_is_trained_on(files):
     for name, path in files.items():
         rgb = load_image(path)
         assert rgb.size == (40, 20), name
-        for mime, data in (Picture.of(path, 100).encoded(), sendable(path)):
+        for mime, data in (RequestImage.of(path, 100).encoded(), sendable(path)):
             assert mime == "image/png", name
             with Image.open(io.BytesIO(data)) as sent:
                 assert sent.mode == "RGB", name
                 assert getattr(sent, "n_frames", 1) == 1, name
                 assert not sent.info.keys() & {"exif", "transparency", "icc_profile"}, name
                 assert sent.tobytes() == rgb.tobytes(), name
-        small = Picture.of(path, 20)
+        small = RequestImage.of(path, 20)
         assert (small.width, small.height) == (20, 10)
         with Image.open(io.BytesIO(small.encoded()[1])) as sent:
             assert sent.size == (20, 10)
@@ -101,7 +101,7 @@ def test_answers_about_another_form_are_not_taken_for_answers_about_this_one(fil
     Image.new("RGB", (8, 8), "red").save(tmp_path / "plain.png")
     for path in [*files.values(), tmp_path / "plain.png"]:
         old = blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        assert (Picture.of(path, 100).digest == old) is (path.name == "plain.png")
+        assert (RequestImage.of(path, 100).digest == old) is (path.name == "plain.png")
 
 
 def test_encoder_and_gallery_see_the_same_images(files):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pairuni.io.images import ImageError, load_image
-from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.completion.requests import RequestImage
 from pairuni.pairug.dataset.gathering import gather_images
 from pairuni.records import Quadruple
 
@@ -55,7 +55,7 @@ def test_what_is_sent_is_what_a_policy_sees(tmp_path, mode):
     if mode in ("RGBA", "LA"):
         image.putalpha(7)
     image.save(tmp_path / "x.png")
-    kind, data = Picture.of(tmp_path / "x.png", 100).encoded()
+    kind, data = RequestImage.of(tmp_path / "x.png", 100).encoded()
     sent = Image.open(BytesIO(data))
     assert (kind, sent.mode) == ("image/png", "RGB")
     assert sent.tobytes() == load_image((tmp_path / "x.png").read_bytes()).tobytes()
@@ -63,7 +63,10 @@ def test_what_is_sent_is_what_a_policy_sees(tmp_path, mode):
 
 def test_plain_files_are_sent_as_they_are(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "x.jpg")
-    assert Picture.of(tmp_path / "x.jpg", 100).encoded() == ("image/jpeg", (tmp_path / "x.jpg").read_bytes())
+    assert RequestImage.of(tmp_path / "x.jpg", 100).encoded() == (
+        "image/jpeg",
+        (tmp_path / "x.jpg").read_bytes(),
+    )
 
 
 def test_a_name_too_long_for_a_copy_is_cut(tmp_path):

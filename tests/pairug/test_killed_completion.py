@@ -27,7 +27,7 @@ SCRIPT = """
     import numpy as np
     from pairuni.config import CompletionSettings, PairsSettings
     from pairuni.pairug.build import build_pairs
-    from pairuni.pairug.completion.completion import make_annotator
+    from pairuni.pairug.completion.annotator import make_annotator
 
     def small(images):
         return np.stack([np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]) - 0.3

@@ -11,14 +11,15 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from completion_samples import made_samples
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.chat.request import AskingStopped
+from pairuni.chat.request import RequestsStopped
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete, make_annotator
+from pairuni.pairug.completion.completion import complete
 from pairuni.pairug.completion.local_model import LocalModel, messages_of
-from pairuni.pairug.completion.model_author import author_of
-from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.completion.model_tasks import task_of
+from pairuni.pairug.completion.requests import RequestImage
 from tiny_models import save_tiny_janus
 
 
@@ -29,8 +30,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def requests_of(folder: Path, settings: CompletionSettings, count: int = 3):
     samples = made_samples(folder, count)
-    pictures = [Picture.of(Path(sample.image_path), settings.image_side) for sample in samples]
-    return [author_of(s, picture, settings).write([]) for s, picture in zip(samples, pictures, strict=True)]
+    pictures = [RequestImage.of(Path(sample.image_path), settings.image_side) for sample in samples]
+    return [task_of(s, picture, settings).write([]) for s, picture in zip(samples, pictures, strict=True)]
 
 
 def test_a_batch_says_what_each_prompt_says_alone(tmp_path, checkpoint):
@@ -43,7 +44,7 @@ def test_a_batch_says_what_each_prompt_says_alone(tmp_path, checkpoint):
         prompt = processor.apply_chat_template(
             messages_of(request), add_generation_prompt=True, tokenize=False
         )
-        inputs = processor(text=prompt, images=[Image.open(request.picture.path)], return_tensors="pt")
+        inputs = processor(text=prompt, images=[Image.open(request.image.path)], return_tensors="pt")
         with torch.inference_mode():
             tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
         new = tokens[0, inputs["input_ids"].shape[1] :]
@@ -74,7 +75,7 @@ def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint,
 def test_an_unusable_image_fails_alone(tmp_path, checkpoint):
     settings = CompletionSettings(model=checkpoint, max_tokens=2)
     requests = requests_of(tmp_path, settings)
-    Path(requests[1].picture.path).unlink()
+    Path(requests[1].image.path).unlink()
     first, second, third = LocalModel(settings).ask_all(requests)
     assert isinstance(second, ImageError)
     assert str(second) == "is missing"
@@ -116,7 +117,7 @@ def test_what_is_no_answer_is_not_stored_and_many_in_a_row_stop_the_build(tmp_pa
     assert (len(store), store.prompt_tokens) == (2, 20)
     replies(monkeypatch, [""])
     with pytest.raises(
-        AskingStopped, match=r"10 requests in a row got no answer, the last because .* gave no reply"
+        RequestsStopped, match=r"10 requests in a row got no answer, the last because .* gave no reply"
     ):
         complete(made_samples(tmp_path / "more", 40), make_annotator("local", settings), 1, store=store)
     assert len(store) == 2

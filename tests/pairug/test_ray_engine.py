@@ -16,8 +16,8 @@ from chat_server import Ask, ChatServer
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings, PairsSettings
 from pairuni.pairug.build import build_pairs, describe_encoder
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import make_annotator
 from pairuni.pairug.scale.ray_engine import RayEngine
 from pairuni.pairug.scale.spread import Spread, check_spread
 from pairuni.pairug.selection import candidates

@@ -18,11 +18,11 @@ from pairuni.chat.replies import Unusable, read_reply, schema_of
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion import prompts
-from pairuni.pairug.completion.conversation import Half
-from pairuni.pairug.completion.model_author import author_of
+from pairuni.pairug.completion.dialogue import Half
+from pairuni.pairug.completion.model_tasks import task_of
 from pairuni.pairug.completion.options import LETTERS, balanced_letters, fault_of, lettered, shuffled
 from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, QuestionReply, QuestionVerdict
-from pairuni.pairug.completion.requests import Picture
+from pairuni.pairug.completion.requests import RequestImage
 from pairuni.records import GenerationSample, UnderstandingSample
 from pairuni.rewards.answers.options import parse_options
 
@@ -146,11 +146,11 @@ def test_options_that_are_only_signs_differ():
     assert fault_of("Who is Mr. T?", "a man", ["a dog"]) is None
 
 
-def picture(folder: Path, name: str = "a.png", side: int = 64) -> Picture:
+def image_of(folder: Path, name: str = "a.png", side: int = 64) -> RequestImage:
     path = folder / name
     if not path.exists():
         Image.new("RGB", (80, 40), "red").save(path)
-    return Picture.of(path, side)
+    return RequestImage.of(path, side)
 
 
 def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
@@ -159,7 +159,7 @@ def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
 
     def key(sample=sample, folder=tmp_path, refusals=(), side=64, **settings):
         chosen = base.model_copy(update=settings)
-        return author_of(sample, picture(folder, side=side), chosen).write(refusals).key
+        return task_of(sample, image_of(folder, side=side), chosen).write(refusals).key
 
     (tmp_path / "elsewhere").mkdir()
     for same in (
@@ -205,30 +205,30 @@ STORED_KEYS = {
 def test_stored_answers_are_found_again(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6 4 2 255\n" + bytes(range(24)))
     chosen = CompletionSettings(model="m", verifier="v", temperature=0.5)
-    image = Picture.of(tmp_path / "a.ppm", chosen.image_side)
+    image = RequestImage.of(tmp_path / "a.ppm", chosen.image_side)
     u = UnderstandingSample(id="u", image_path="a.ppm", question="how many cats?", answer="two")
-    caption = author_of(u, image, chosen)
-    question = author_of(GenerationSample(id="g", image_path="a.ppm", prompt="a red car"), image, chosen)
+    caption = task_of(u, image, chosen)
+    question = task_of(GenerationSample(id="g", image_path="a.ppm", prompt="a red car"), image, chosen)
     asked = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
     requests = {
         "caption": caption.write([]),
         "caption again": caption.write(["no", "by its own check"]),
-        "check caption": caption.check(Half(prompt="two cats"), []),
+        "check caption": caption.verify(Half(prompt="two cats"), []),
         "question": question.write([]),
         "question again": question.write(["no"]),
-        "check question": question.check(asked, []),
-        "check question again": question.check(asked, ["x", "y"]),
+        "check question": question.verify(asked, []),
+        "check question again": question.verify(asked, ["x", "y"]),
     }
     assert {name: request.key for name, request in requests.items()} == STORED_KEYS
 
 
 def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
     """The reasons are part of prompts, and so of stored keys."""
-    image, chosen = picture(tmp_path), CompletionSettings(model="m")
+    image, chosen = image_of(tmp_path), CompletionSettings(model="m")
     u = UnderstandingSample(id="u", image_path="-", question="how many cats?", answer="two")
     said = {**VERDICT, "answer_from_caption": "three", "answer_agrees": False, "reason": "r"}
     said |= {"contradicts_picture": True, "invents": True}
-    verdict = author_of(u, image, chosen).verdict(Half(prompt="two cats"), {"text": json.dumps(said)})
+    verdict = task_of(u, image, chosen).read_verdict(Half(prompt="two cats"), {"text": json.dumps(said)})
     assert verdict.reason == (
         "the caption 'two cats' does not hold: it contradicts the picture; it names what the picture does not show; "
         "it leads to the answer 'three', not 'two' (r)"
@@ -237,7 +237,7 @@ def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
     half = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
     said = {"letter_from_caption": "none", "letter_from_picture": "several", "reason": ""}
     said |= {"asks_what_caption_states": False, "contradicts": True}
-    verdict = author_of(g, image, chosen).verdict(half, {"text": json.dumps(said)})
+    verdict = task_of(g, image, chosen).read_verdict(half, {"text": json.dumps(said)})
     assert verdict.reason == (
         "the question 'which colour?' does not hold: the caption leads to 'none', not to 'red'; the picture leads to "
         "'several', not to 'red'; it asks for what the caption does not state; it contradicts the caption or the "
@@ -246,27 +246,27 @@ def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
 
 
 def test_images_are_measured_by_their_header_and_refused_by_name(tmp_path):
-    one = picture(tmp_path)
+    one = image_of(tmp_path)
     assert (one.width, one.height, one.tokens) == (64, 32, 3)
     assert one.load().size == (64, 32)
     (tmp_path / "none.png").write_bytes(b"")
     with pytest.raises(ImageError, match="is not an image"):
-        picture(tmp_path, "none.png")
+        image_of(tmp_path, "none.png")
     with pytest.raises(ImageError, match="is missing"):
-        Picture.of(tmp_path / "gone.png", 64)
+        RequestImage.of(tmp_path / "gone.png", 64)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "vast.png")
     with pytest.raises(ImageError, match="absurdly large"):
-        picture(tmp_path, "vast.png")
+        image_of(tmp_path, "vast.png")
     Image.new("L", (20, 10)).save(tmp_path / "grey.bmp")
-    assert picture(tmp_path, "grey.bmp").encoded()[0] == "image/png"
+    assert image_of(tmp_path, "grey.bmp").encoded()[0] == "image/png"
     Image.new("RGB", (20, 10)).save(tmp_path / "plain.webp")
-    mime, data = picture(tmp_path, "plain.webp").encoded()
+    mime, data = image_of(tmp_path, "plain.webp").encoded()
     assert (mime, data) == ("image/webp", (tmp_path / "plain.webp").read_bytes())
 
 
 def test_text_with_braces_survives_the_templates(tmp_path):
     sample = GenerationSample(id="g", image_path="-", prompt="a {sign} of {0} and {{}}")
-    text = author_of(sample, picture(tmp_path), CompletionSettings(model="m", options=3)).write(["{x}"]).text
+    text = task_of(sample, image_of(tmp_path), CompletionSettings(model="m", options=3)).write(["{x}"]).text
     assert "a {sign} of {0} and {{}}" in text
     assert "The 2 wrong options" in text
     assert text.endswith("1. {x}\nWrite one that is free of these faults.")

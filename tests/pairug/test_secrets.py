@@ -17,9 +17,10 @@ from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.config import CompletionSettings
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete, make_annotator
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.completion import complete
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 
 KEY = "sk-proj-0123456789-very-secret"
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pairuni.chat.secrets import cleared_url, may_be_secret
+from pairuni.chat.secrets import may_be_secret, redact_url
 from pairuni.config import EndpointSettings
 
 OPENAI = "https://api.openai.com/v1"
@@ -36,7 +36,7 @@ class Address:
         return f"{self.base}{_PATH}{'?' if self.query else ''}{self.query}"
 
     def __str__(self) -> str:
-        return cleared_url(f"{self.base}{'?' if self.query else ''}{self.query}")
+        return redact_url(f"{self.base}{'?' if self.query else ''}{self.query}")
 
     @property
     def is_azure(self) -> bool:
@@ -89,7 +89,7 @@ def check_secrets(settings: EndpointSettings, section: str) -> None:
             f"variable {variable}"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one:
-        raise ValueError(f"{name} is {cleared_url(url, key)!r}, but must be like http://localhost:8000/v1")
+        raise ValueError(f"{name} is {redact_url(url, key)!r}, but must be like http://localhost:8000/v1")
 
 
 def key_from_environment(settings: EndpointSettings, section: str) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pairuni.chat.request import ChatRequest, Format, Sendable
+from pairuni.chat.request import ChatRequest, EncodableImage, Format
 
 _ROOM = re.compile(r"context (?:length|window|size)|too (?:large|long|many)|exceed", re.I)
 """A refusal for the length of what is asked; it names limits, and no other way of asking helps."""
@@ -101,7 +101,7 @@ class Dialect:
         return f"JSON by {self.format}, {self.limit}{without}"
 
 
-def _part(one: str | Sendable) -> dict[str, Any]:
+def _part(one: str | EncodableImage) -> dict[str, Any]:
     if isinstance(one, str):
         return {"type": "text", "text": one}
     mime, data = one.encoded()

@@ -16,24 +16,24 @@ from typing import Literal
 
 from pairuni import __version__
 from pairuni.chat.address import Address, check_secrets, key_from_environment
-from pairuni.chat.bodies import (
-    MOST_BYTES,
-    ErrorInside,
-    ErrorSaid,
-    NoAnswer,
-    NotACompletion,
-    answer_in,
-    error_said,
-    is_html,
-    text_of,
-    title_of,
-)
 from pairuni.chat.dialect import Dialect, Refusal
 from pairuni.chat.quoting import one_line
-from pairuni.chat.request import Answer, AskingFailed, AskingStopped, ChatRequest, NoAnswersInARow, Stopping
-from pairuni.chat.secrets import cleared, cleared_url
+from pairuni.chat.request import Answer, ChatRequest, FailureStreak, RequestFailed, RequestsStopped, Stopping
+from pairuni.chat.responses import (
+    MOST_BYTES,
+    EmbeddedError,
+    ErrorDetails,
+    MalformedResponse,
+    NoAnswer,
+    decode_body,
+    html_title,
+    is_html,
+    parse_error,
+    parse_response,
+)
+from pairuni.chat.secrets import redact, redact_url
 from pairuni.chat.throttle import Throttle
-from pairuni.chat.transfer import Lost, Response, Transfer
+from pairuni.chat.transport import HTTPTransport, Response, TransportError
 from pairuni.config import EndpointSettings
 
 __all__ = ["Dialect", "Endpoint", "check_secrets", "key_from_environment", "retry_after"]
@@ -94,13 +94,13 @@ class Endpoint:
         self._key = key_from_environment(settings, section)
         self._lock = threading.Lock()
         self._throttle = Throttle()
-        self._row = NoAnswersInARow()
+        self._row = FailureStreak()
         self._plain = Dialect("schema" if settings.structured == "auto" else settings.structured)
         self._known: dict[str, Dialect] = {}
         self._over_limit: set[tuple[str, str]] = set()
         self._told = -math.inf
         self._address = Address.of(settings)
-        self._transfer = Transfer(
+        self._transport = HTTPTransport(
             _headers(self._key, self._address),
             timeout=settings.timeout,
             deadline=settings.deadline or DEADLINE_OF_TIMEOUT * settings.timeout,
@@ -110,12 +110,12 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Where it is, as it may be shown."""
-        return self._clear(self._address)
+        return self._redact(self._address)
 
     def __call__(self, request: ChatRequest, stopping: Stopping) -> Answer:
         """The answer.
 
-        Raises AskingFailed when this request gets no answer, AskingStopped when none would, and whatever an image
+        Raises RequestFailed when this request gets no answer, RequestsStopped when none would, and whatever an image
         raises that cannot be sent.
         """
         attempts = self._settings.max_retries + 1
@@ -131,23 +131,23 @@ class Endpoint:
                 tried["completion_tokens"] += spent[1]
                 return tried
             if tried.then == "stop":
-                raise AskingStopped(tried.reason)
+                raise RequestsStopped(tried.reason)
             if tried.spent is not None:
                 spent = (spent[0] + tried.spent[0], spent[1] + tried.spent[1])
                 empty += 1
                 if empty == min(TRIES_WITHOUT_ANSWER, attempts):
                     reason = f"{self.url} sent {tried.reason}"
                     self._row.failed(reason)
-                    raise AskingFailed(reason, spent)
+                    raise RequestFailed(reason, spent)
                 continue
             if tried.then == "sample":
-                raise AskingFailed(tried.reason, spent)
+                raise RequestFailed(tried.reason, spent)
             # an endpoint that limits its rate and answers others meanwhile will come to this request too
             before, others = others, self._throttle.answers
             if not tried.everybody or others == before:
                 attempt += 1
             if attempt == attempts:
-                raise AskingFailed(f"no answer in {attempts} attempts, the last: {tried.reason}", spent)
+                raise RequestFailed(f"no answer in {attempts} attempts, the last: {tried.reason}", spent)
             self._pause(tried, attempt, stopping)
 
     def _somewhere(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:
@@ -231,7 +231,7 @@ class Endpoint:
         body = json.dumps(dialect.body(request)).encode()
         try:
             for _ in range(_MOST_REDIRECTIONS + 1):
-                response = self._transfer.post(address.url, body)
+                response = self._transport.post(address.url, body)
                 if response.status not in _REDIRECTIONS:
                     return self._read(response, address)
                 location = response.headers.get("location", "")
@@ -240,45 +240,45 @@ class Endpoint:
                     return self._astray(response.status, location, address)
                 self._moved(address, other)
                 address = other
-        except Lost as error:
-            return Fault("again", self._clear(one_line(str(error))))
-        return Fault("stop", f"{self._clear(address)} redirects in a circle; check {self._section}.base_url")
+        except TransportError as error:
+            return Fault("again", self._redact(one_line(str(error))))
+        return Fault("stop", f"{self._redact(address)} redirects in a circle; check {self._section}.base_url")
 
     def _read(self, response: Response, address: Address) -> Answer | Fault:
-        text = self._clear(text_of(response.body, response.headers.get("content-type", "")))
+        text = self._redact(decode_body(response.body, response.headers.get("content-type", "")))
         if not 200 <= response.status < 300:
-            return self._refused(response.status, error_said(text), response.headers, address)
+            return self._refused(response.status, parse_error(text), response.headers, address)
         if is_html(text):
-            title = f", whose title is {title_of(text)}," if title_of(text) else ""
+            title = f", whose title is {html_title(text)}," if html_title(text) else ""
             hint = "" if address.base.endswith("/v1") else f"; should {self._section}.base_url end in /v1?"
             return Fault(
                 "stop",
-                f"{self._clear(address)}{title} answers with a page of HTML, not as a chat endpoint{hint}",
+                f"{self._redact(address)}{title} answers with a page of HTML, not as a chat endpoint{hint}",
                 nowhere=True,
             )
         try:
-            answer = answer_in(text)
-        except ErrorInside as error:
+            answer = parse_response(text)
+        except EmbeddedError as error:
             return self._refused(error.status, error.error, response.headers, address, inside=True)
         except NoAnswer as error:
-            return Fault("again", self._clear(error), spent=(error.prompt_tokens, error.completion_tokens))
-        except NotACompletion as error:
-            return Fault("again", f"the answer is no chat completion ({self._clear(error)})")
-        return {name: self._clear(said) if isinstance(said, str) else said for name, said in answer.items()}
+            return Fault("again", self._redact(error), spent=(error.prompt_tokens, error.completion_tokens))
+        except MalformedResponse as error:
+            return Fault("again", f"the answer is no chat completion ({self._redact(error)})")
+        return {name: self._redact(said) if isinstance(said, str) else said for name, said in answer.items()}
 
     def _refused(
         self,
         status: int,
-        error: ErrorSaid,
+        error: ErrorDetails,
         headers: Mapping[str, str],
         address: Address,
         *,
         inside: bool = False,
     ) -> Fault:
         """inside: the error came as if it were an answer."""
-        said = self._clear(error.message)
+        said = self._redact(error.message)
         how = f"200 with the error {error.code or error.kind or status}" if inside else str(status)
-        reason = f"the endpoint says {self._clear(how)}{': ' + said if said else ''}"
+        reason = f"the endpoint says {self._redact(how)}{': ' + said if said else ''}"
         variable = self._settings.key_variable
         wait = retry_after(headers)
         refusal = Refusal(error.message, error.parameter) if status in _OTHER_WAY else None
@@ -289,7 +289,7 @@ class Endpoint:
         if status in (404, 405) and not _is_about_format(error):
             return Fault(
                 "stop",
-                f"{reason}; check {self._section}.base_url ({self._clear(address)}) and {self._section}.model",
+                f"{reason}; check {self._section}.base_url ({self._redact(address)}) and {self._section}.model",
                 nowhere=True,
             )
         if status == 402 or (status == 429 and "insufficient_quota" in (error.code, error.kind)):
@@ -302,11 +302,11 @@ class Endpoint:
 
     def _astray(self, status: int, location: str, address: Address) -> Fault:
         """A redirection that is not followed: the key goes to no other host."""
-        place = self._clear(cleared_url(location)) or "nowhere"
+        place = self._redact(redact_url(location)) or "nowhere"
         return Fault(
             "stop",
-            f"{self._clear(address)} says {status} and redirects to {place}, which is not followed; if a chat endpoint "
-            f"is there, set {self._section}.base_url to it",
+            f"{self._redact(address)} redirects ({status}) to {place}, which is not followed; if a chat endpoint is "
+            f"there, set {self._section}.base_url to it",
         )
 
     def _moved(self, address: Address, other: Address) -> None:
@@ -315,7 +315,7 @@ class Endpoint:
                 return
             self._address = other
         logger.warning(
-            "%s answers at %s; set %s.base_url to it", *map(self._clear, (address, other)), self._section
+            "%s answers at %s; set %s.base_url to it", *map(self._redact, (address, other)), self._section
         )
 
     def _pause(self, fault: Fault, attempt: int, stopping: Stopping) -> None:
@@ -352,9 +352,9 @@ class Endpoint:
                 *(self.url, until, wait, attempt + 1, self._settings.max_retries + 1, fault.reason),
             )
 
-    def _clear(self, said: object) -> str:
+    def _redact(self, said: object) -> str:
         """Without the key."""
-        return cleared(str(said), self._key)
+        return redact(str(said), self._key)
 
 
 def _headers(key: str, address: Address) -> dict[str, str]:
@@ -370,7 +370,7 @@ def _headers(key: str, address: Address) -> dict[str, str]:
     return headers
 
 
-def _is_about_format(error: ErrorSaid) -> bool:
+def _is_about_format(error: ErrorDetails) -> bool:
     return any(name in error.parameter + error.message for name in ("response_format", "json_schema"))
 
 
@@ -391,4 +391,4 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _sleep(seconds: float, stopping: Stopping) -> None:
     if stopping.wait(seconds):
-        raise AskingStopped("stopped")
+        raise RequestsStopped("stopped")

@@ -18,7 +18,7 @@ Where it could not be asked as it should: "unset" lists the parameters that its 
 """
 
 
-class Sendable(Protocol):
+class EncodableImage(Protocol):
     """An image that can be sent."""
 
     def encoded(self) -> tuple[str, bytes]:
@@ -36,7 +36,7 @@ class ChatRequest(Protocol):
     def system(self) -> str: ...
 
     @property
-    def content(self) -> Sequence[str | Sendable]:
+    def content(self) -> Sequence[str | EncodableImage]:
         """Texts and images of the user's message, in order."""
         ...
 
@@ -62,7 +62,7 @@ class PlainRequest:
     """A request by its parts."""
 
     model: str
-    content: Sequence[str | Sendable]
+    content: Sequence[str | EncodableImage]
     system: str = ""
     name: str = "reply"
     schema: dict[str, Any] | None = None
@@ -70,7 +70,7 @@ class PlainRequest:
     temperature: float | None = None
 
 
-class AskingFailed(RuntimeError):
+class RequestFailed(RuntimeError):
     """One request got no answer after all that was tried. spent: tokens that were charged for it, sent and received."""
 
     def __init__(self, reason: str, spent: tuple[int, int] = (0, 0)) -> None:
@@ -78,7 +78,7 @@ class AskingFailed(RuntimeError):
         self.spent = spent
 
 
-class AskingStopped(RuntimeError):
+class RequestsStopped(RuntimeError):
     """No request can be answered any more."""
 
 
@@ -86,7 +86,7 @@ class Stopping(threading.Event):
     """Set when the run is to stop: whoever waits wakes up."""
 
 
-class NoAnswersInARow:
+class FailureStreak:
     """Counts requests without an answer, one after the other, whoever asks. Safe between threads."""
 
     most = 10
@@ -102,11 +102,11 @@ class NoAnswersInARow:
             self._count = 0
 
     def failed(self, reason: str) -> None:
-        """A request has none. Raises AskingStopped when it was one too many."""
+        """A request has none. Raises RequestsStopped when it was one too many."""
         with self._lock:
             self._count += 1
             if self._count >= self.most:
-                raise AskingStopped(
+                raise RequestsStopped(
                     f"{self._count} requests in a row got no answer, the last because {reason}; none of them is "
                     "stored, and the same command asks again"
                 )

@@ -25,7 +25,7 @@ _SECRET_VALUE = re.compile(
 )
 
 
-def cleared(text: str, secret: str, *, shortest: int = SHORTEST_SECRET) -> str:
+def redact(text: str, secret: str, *, shortest: int = SHORTEST_SECRET) -> str:
     """``text`` with ``***`` for the secret in any of its forms; as it is when the secret has less than ``shortest``.
 
     A secret of several lines is hidden line by line as well. Clear a text before shortening it: half a secret is
@@ -37,20 +37,20 @@ def cleared(text: str, secret: str, *, shortest: int = SHORTEST_SECRET) -> str:
     return text
 
 
-def cleared_url(url: str, secret: str = "") -> str:
+def redact_url(url: str, secret: str = "") -> str:
     """A URL as it may be shown: without user and password, and without values of its query that may be secret."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError:
-        return cleared(url, secret)
+        return redact(url, secret)
     shown = "&".join(
         f"{quote(name)}={HIDDEN if may_be_secret(name, value) else quote(value)}" for name, value in query
     )
     user = f"{HIDDEN}@" if "@" in parts.netloc else ""
     place = user + parts.netloc.rpartition("@")[2]
     fragment = HIDDEN if parts.fragment else ""
-    return cleared(urlunsplit((parts.scheme, place, parts.path, shown, fragment)), secret)
+    return redact(urlunsplit((parts.scheme, place, parts.path, shown, fragment)), secret)
 
 
 def may_be_secret(name: str, value: str) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pairuni.chat.request import AskingStopped, Stopping
+from pairuni.chat.request import RequestsStopped, Stopping
 
 _LOOK = 0.2
 
@@ -38,13 +38,13 @@ class Throttle:
 
     @contextmanager
     def flight(self, stopping: Stopping) -> Iterator[None]:
-        """Wait for one's turn, and take it for the time of one request. Raises AskingStopped on ``stopping``."""
+        """Wait for one's turn, and take it for the time of one request. Raises RequestsStopped on ``stopping``."""
         with self._free:
             while (rest := self._not_before - time.monotonic()) > 0 or self._flying >= self._most:
                 # nobody tells a condition that a run stops, so it looks for itself
                 self._free.wait(min(rest, _LOOK) if rest > 0 else _LOOK)
                 if stopping.is_set():
-                    raise AskingStopped("stopped")
+                    raise RequestsStopped("stopped")
             self._flying += 1
         try:
             yield

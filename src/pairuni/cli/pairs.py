@@ -35,7 +35,7 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     _check_inputs(settings)
 
     from pairuni.pairug.build import build_pairs, describe_encoder
-    from pairuni.pairug.completion.completion import make_annotator
+    from pairuni.pairug.completion.annotator import make_annotator
     from pairuni.pairug.completion.costs import CompletionPaused
     from pairuni.pairug.scale.ray_engine import RayEngine
     from pairuni.pairug.scale.spread import Spread, check_spread
@@ -125,8 +125,8 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
     settings = load_settings(PairsSettings, recipe, overrides)
     from pairuni.pairug.build import plan_completion
-    from pairuni.pairug.completion.completion import make_annotator
-    from pairuni.pairug.completion.model_completion import MODEL_ANNOTATORS, ModelAnnotator, check_settings
+    from pairuni.pairug.completion.annotator import make_annotator
+    from pairuni.pairug.completion.model_annotator import MODEL_ANNOTATORS, ModelAnnotator, check_settings
 
     if settings.annotator not in MODEL_ANNOTATORS:
         make_annotator(settings.annotator, settings.completion)

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.image import sendable
-from pairuni.chat.request import Answer, AskingFailed, AskingStopped, PlainRequest, Stopping
+from pairuni.chat.request import Answer, PlainRequest, RequestFailed, RequestsStopped, Stopping
+from pairuni.chat.responses import why_no_answer
 from pairuni.config import EndpointSettings
 from pairuni.evaluation.journal import Journal
 from pairuni.io.images import ImageError
@@ -86,7 +86,7 @@ def judge_all(
     def fault(case: Case, reason: str) -> None:
         faults[case.name] = reason
         if len(faults) == MOST_FAULTS:
-            raise AskingStopped(f"{MOST_FAULTS} images got no marks, the last {case.name}: {reason}")
+            raise RequestsStopped(f"{MOST_FAULTS} images got no marks, the last {case.name}: {reason}")
 
     def judged(case: Case) -> Judged[M] | None:
         request = PlainRequest(
@@ -109,7 +109,7 @@ def judge_all(
                 asked_now += 1
                 try:
                     answer = endpoint(request, stopping)
-                except (AskingFailed, ImageError) as error:
+                except (RequestFailed, ImageError) as error:
                     fault(case, str(error))
                     return None
                 replies.add({key: {"case": case.name, **answer}})
@@ -127,7 +127,7 @@ def judge_all(
         except KeyboardInterrupt:
             stopping.set()
             raise
-        except AskingStopped as error:
+        except RequestsStopped as error:
             raise RuntimeError(f"the judge {settings.model}: {error}") from None
     if faults:
         name, reason = next(iter(faults.items()))

@@ -15,11 +15,12 @@ from typing import Any
 from pairuni.config import PairsSettings
 from pairuni.io.files import atomic_write, write_text
 from pairuni.io.images import Trait
+from pairuni.pairug.completion.annotator import Annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import Annotator, CompletionReport, Dropped, complete, report_of
-from pairuni.pairug.completion.conversation import origin_of
+from pairuni.pairug.completion.completion import CompletionReport, Dropped, complete, report_of
 from pairuni.pairug.completion.costs import Plan, Usage, usage_of
-from pairuni.pairug.completion.model_completion import ModelAnnotator
+from pairuni.pairug.completion.dialogue import origin_of
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.pairug.completion.prompts import PROMPTS_DIGEST
 from pairuni.pairug.dataset.card import write_card
 from pairuni.pairug.dataset.gathering import gather_images

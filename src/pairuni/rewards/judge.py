@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.image import MemoryImage
 from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
-from pairuni.chat.request import AskingFailed, AskingStopped, PlainRequest, Stopping
+from pairuni.chat.request import PlainRequest, RequestFailed, RequestsStopped, Stopping
 from pairuni.config import JudgeSettings, RewardSettings
 from pairuni.io.text import read_text
 from pairuni.io.threads import thread_map
@@ -129,7 +129,7 @@ class JudgeReward:
             try:
                 answer = self._endpoint(request, stopping)
                 mark = read_reply(answer, Mark, {"most": self.range[1]})
-            except (AskingFailed, AskingStopped) as error:
+            except (RequestFailed, RequestsStopped) as error:
                 raise RewardError(f"reward {self.name!r} failed on {describe(record)}: {error}") from None
             except Unusable as error:
                 reason = str(error)

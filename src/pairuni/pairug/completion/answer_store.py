@@ -1,4 +1,4 @@
-"""Answers by the key of what was asked, in a file that only grows: what is there is never asked for again."""
+"""Answers by the key of their request, in an append-only file: no stored request is sent again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Self
 
-from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.request import Answer
+from pairuni.chat.responses import why_no_answer
 from pairuni.io.journal import JournalFile
 from pairuni.pairug.jsonl import dump
 
@@ -18,23 +18,23 @@ logger = logging.getLogger("pairuni")
 
 
 class AnswerStore:
-    """A file of {"key", "answer"} lines; only where each line is stays in memory. Safe between threads.
+    """A file of {"key", "answer"} lines, of which only the offsets stay in memory. Safe between threads.
 
-    A line is written at once, in one piece, before anybody sees the answer: it outlives the process. What a
-    kill left of a last line is cut off before the next is written, any other line that cannot be read is passed
-    over with a warning. ``with store:`` keeps other processes from writing and closes at the end.
+    Each line is written before the answer is used, so that it survives a kill of the process. An incomplete last
+    line is cut off by the next write; other unreadable lines are skipped with a warning. ``with store:`` locks out
+    other writers and closes the file.
 
-    Tokens that were spent without an answer have lines of their own, {"spent": [sent, received]}. What is stored as
-    the answer of a model and is none, such as an empty reply, counts as tokens alone: its key is asked for again.
+    Tokens spent without an answer have separate lines, {"spent": [sent, received]}. A stored reply that is not an
+    answer, such as an empty one of an earlier version, only counts as tokens; its request is sent again.
     """
 
     prompt_tokens: int
     completion_tokens: int
     left_out: Counter[str]
-    """Parameters that servers refused -> answers that were given without them."""
+    """Parameters that servers refused -> answers given without them."""
     _charged: tuple[int, int]
     over_limit: int
-    """Answers on which servers spent more tokens than allowed."""
+    """Answers for which servers used more tokens than allowed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class AnswerStore:
         return key in self._places
 
     def get(self, key: str) -> Answer | None:
-        """The answer of this key; None when there is none yet."""
+        """The answer of this key, or None."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -67,18 +67,18 @@ class AnswerStore:
         return answer
 
     def put(self, key: str, answer: Answer) -> Answer:
-        """Write an answer down and return the one that holds from now on: the first of its key."""
+        """Store an answer unless the key has one, and return the stored one."""
         line = dump({"key": key, "answer": answer}).encode() + b"\n"
         with self._lock:
             if key not in self._places:
-                self._enter(key, answer, self._file.append(line), len(line))
+                self._index(key, answer, self._file.append(line), len(line))
                 return answer
         kept = self.get(key)
         assert kept is not None
         return kept
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Write down tokens that were spent without an answer."""
+        """Store tokens that were spent without an answer."""
         if not prompt_tokens and not completion_tokens:
             return
         line = dump({"spent": [prompt_tokens, completion_tokens]}).encode() + b"\n"
@@ -87,7 +87,7 @@ class AnswerStore:
             self._charge(prompt_tokens, completion_tokens)
 
     def absorb(self, part: Path) -> None:
-        """Take over the answers of another file, then remove it. One that is gone already was taken over."""
+        """Move the answers of another file into this one; nothing happens if it is gone."""
         if not part.exists():
             return
         with AnswerStore(part) as other:
@@ -102,7 +102,7 @@ class AnswerStore:
     def close(self) -> None:
         self._file.close()
 
-    def _enter(self, key: str, answer: Answer, start: int, length: int) -> None:
+    def _index(self, key: str, answer: Answer, start: int, length: int) -> None:
         spent = int(answer.get("prompt_tokens") or 0), int(answer.get("completion_tokens") or 0)
         if {"text", "finish"} <= answer.keys() and why_no_answer(answer):
             self._charge(*spent)
@@ -119,7 +119,7 @@ class AnswerStore:
         self._charged = (self._charged[0] + prompt_tokens, self._charged[1] + completion_tokens)
 
     def _load(self) -> None:
-        """Enter every whole line."""
+        """Index every complete line."""
         self.prompt_tokens = self.completion_tokens = self.over_limit = 0
         self.left_out = Counter()
         self._charged = (0, 0)
@@ -131,13 +131,13 @@ class AnswerStore:
                     sent, received = row["spent"]
                     self._charge(int(sent), int(received))
                 elif row["key"] not in self._places:
-                    self._enter(row["key"], row["answer"], start, len(line))
+                    self._index(row["key"], row["answer"], start, len(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 logger.warning("%s, line %d: not an answer that can be read; skipped", self.path, number)
 
 
 class PartStore(AnswerStore):
-    """A worker's own file of answers beside a store that it only reads: what either holds is not asked for again."""
+    """A worker's own file of answers, on top of a store that it only reads."""
 
     def __init__(self, path: Path, known: AnswerStore) -> None:
         super().__init__(path)
@@ -147,6 +147,6 @@ class PartStore(AnswerStore):
         return super().__contains__(key) or key in self._known
 
     def get(self, key: str) -> Answer | None:
-        """The answer of this key; None when neither has one."""
+        """The answer of this key in either, or None."""
         own = super().get(key)
         return self._known.get(key) if own is None else own

@@ -1,4 +1,4 @@
-"""OpenAI Batch files: requests out, results in, a round at a time. Whoever runs the build submits them."""
+"""OpenAI Batch files: requests out, results in, one round at a time. The user submits them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairuni.chat.bodies import ErrorInside, ErrorSaid, NoAnswer, answer_from_body, error_of
 from pairuni.chat.dialect import Dialect, Refusal
 from pairuni.chat.quoting import one_line
-from pairuni.chat.request import AskingFailed
+from pairuni.chat.request import RequestFailed
+from pairuni.chat.responses import EmbeddedError, ErrorDetails, NoAnswer, error_details, parse_completion
 from pairuni.config import CompletionSettings
 from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError
@@ -23,22 +23,20 @@ from pairuni.pairug.jsonl import Problem, dump, iter_objects
 URL = "/v1/chat/completions"
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
-"""OpenAI takes 50,000 requests and 200 MB a file."""
+"""OpenAI accepts 50,000 requests and 200 MB per file."""
 MOST_ERRORS = 3
-"""Rounds in which a request may come back as an error before its sample fails."""
-
+"""Batches that return an error for a request before its sample fails."""
 
 _CUSTOM_ID = re.compile(rb'\{"custom_id": "([0-9a-f]+)"')
-_TEMPERATURE = b'"temperature":'  # inside of texts its quotes would be escaped
+_TEMPERATURE = b'"temperature":'  # within a text the quotes would be escaped
 _LONGEST_END = 8192
-"""Bytes of a line in which the parameters stand, behind the messages."""
+"""Bytes at the end of a line that hold the parameters, which follow the messages."""
 
 
 class BatchFiles:
-    """A folder of requests-001.jsonl, ..., which are ours, and any other *.jsonl, which are results.
+    """A folder of requests-001.jsonl, ... that are written here, and results in any other *.jsonl.
 
-    Results and error files of a batch go into the folder as they were downloaded, under any name that does not
-    begin with "requests".
+    The user puts the downloaded result and error files of a batch into the folder.
     """
 
     def __init__(self, folder: Path, settings: CompletionSettings, budget: Budget) -> None:
@@ -52,7 +50,7 @@ class BatchFiles:
         self._files: dict[str, Path] = {}
         self._errors: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._expired: defaultdict[str, set[str]] = defaultdict(set)
-        self._fresh = 0
+        self._new = 0
         for path in sorted(folder.glob("requests-*.jsonl")):
             for key, temperature in _requests_in(path):
                 self._written[key] += 1
@@ -61,7 +59,7 @@ class BatchFiles:
                     self._without_temperature.add(key)
 
     def read_results(self, store: AnswerStore) -> None:
-        """Store every answer of the results. Raises ValueError naming file and line of what is no result."""
+        """Store every answer of the results. Raises ValueError naming file and line of an invalid result."""
         for path in sorted(self.folder.glob("*.jsonl")):
             if path.name.startswith("requests"):
                 continue
@@ -70,18 +68,18 @@ class BatchFiles:
                     raise ValueError(f"{row}; download the results again")
                 key = row.get("custom_id")
                 if not isinstance(key, str) or not {"response", "error"} & row.keys():
-                    raise ValueError(f"{path}, line {number}: not a line of a batch's results")
+                    raise ValueError(f"{path}, line {number}: not a result of a batch")
                 if key in self._written and key not in store:
-                    self._enter(key, str(row.get("id") or f"{path.name}:{number}"), row, store)
+                    self._read_result(key, str(row.get("id") or f"{path.name}:{number}"), row, store)
 
-    def ask_all(self, requests: Sequence[Request]) -> list[AskingFailed | ImageError | None]:
-        """Gives up what came back as an error too often; else writes what waits for no result and pauses.
+    def ask_all(self, requests: Sequence[Request]) -> list[RequestFailed | ImageError | None]:
+        """Fails requests that returned an error too often; if there are none, writes the others and pauses.
 
         Raises CompletionPaused, which says what to submit, or that the budget is used up.
         """
-        ended: list[AskingFailed | ImageError | None] = [self._given_up(one.key) for one in requests]
-        if any(ended):
-            return ended
+        failed: list[RequestFailed | ImageError | None] = [self._given_up(one.key) for one in requests]
+        if any(failed):
+            return failed
         waiting = {one.key for one in requests if self._written[one.key] > self._back(one.key)}
         reserved: list[Request] = []
         try:
@@ -91,60 +89,60 @@ class BatchFiles:
         except CompletionPaused:
             if not waiting and not reserved:
                 raise
-        fresh = [one for one in reserved if one.key not in waiting]
-        broken = self._write(fresh)
+        new = [one for one in reserved if one.key not in waiting]
+        broken = self._write(new)
         if broken:
             for one in reserved:
                 self._budget.release(one)
             return [broken.get(one.key) for one in requests]
-        waiting |= {one.key for one in fresh}
+        waiting |= {one.key for one in new}
         names = sorted({self._files[key].name for key in waiting})
-        back = [reason for one in fresh for reason in list(self._errors[one.key].values())[-1:]]
+        back = [reason for one in new for reason in list(self._errors[one.key].values())[-1:]]
         told = f"; {len(back):,} of them came back without an answer, the last: {back[-1]}" if back else ""
         raise CompletionPaused(
-            f"{self._fresh:,} new requests written, {len(waiting) - self._fresh:,} still without a result; submit "
-            f"{', '.join(names)} of {self.folder} as batches for {URL} unless you have, put their result and "
-            f"error files into the same folder and run the same command to go on{told}"
+            f"{self._new:,} new requests written, {len(waiting) - self._new:,} still without a result; submit "
+            f"{', '.join(names)} of {self.folder} as batches for {URL} unless you already did, put their result "
+            f"and error files into the same folder and run the same command to continue{told}"
         )
 
     def _back(self, key: str) -> int:
-        """How often a request came back without an answer; the same file of errors twice is once."""
+        """How often a request came back without an answer; copies of an error file count once."""
         return len(self._errors[key]) + len(self._expired[key])
 
-    def _given_up(self, key: str) -> AskingFailed | None:
+    def _given_up(self, key: str) -> RequestFailed | None:
         errors = list(self._errors[key].values())
         if len(errors) < MOST_ERRORS:
             return None
-        return AskingFailed(f"came back as an error from {len(errors)} batches, the last: {errors[-1]}")
+        return RequestFailed(f"came back as an error from {len(errors)} batches, the last: {errors[-1]}")
 
-    def _enter(self, key: str, result: str, row: dict[str, Any], store: AnswerStore) -> None:
-        """result: the id of the row, by which a copy of it is known."""
+    def _read_result(self, key: str, result: str, row: dict[str, Any], store: AnswerStore) -> None:
+        """result: the id of the row, which identifies copies of it."""
         response = row.get("response") or {}
         try:
             if response.get("status_code") == 200:
-                answer = answer_from_body(response.get("body"))
+                answer = parse_completion(response.get("body"))
                 if key in self._without_temperature:
                     answer["unset"] = ["temperature"]
                 store.put(key, answer)
                 return
-            error = error_of(
+            error = error_details(
                 {"error": row.get("error") or (response.get("body") or {}).get("error") or response}
             )
         except NoAnswer as fault:
             self._errors[key][result] = f"its result holds {fault}"
             return
-        except ErrorInside as fault:
+        except EmbeddedError as fault:
             error = fault.error
         except (ValueError, AttributeError) as fault:
-            error = ErrorSaid(one_line(str(fault)))
-        if error.code == "batch_expired":  # it was not processed
+            error = ErrorDetails(one_line(str(fault)))
+        if error.code == "batch_expired":  # the request was not processed
             self._expired[key].add(result)
             return
         self._errors[key][result] = error.message
         self._refusals[Refusal(error.message, error.parameter)] = None
 
     def _write(self, requests: Sequence[Request]) -> dict[str, ImageError]:
-        """Requests in as many files as the limits want, each whole or absent; what cannot be sent, by key."""
+        """Write requests to as many files as the limits require; returns the images that cannot be sent, by key."""
         broken: dict[str, ImageError] = {}
         rest = list(reversed(requests))
         numbers = (path.stem.partition("-")[2] for path in self.folder.glob("requests-*.jsonl"))
@@ -152,7 +150,7 @@ class BatchFiles:
         while rest:
             number += 1
             path = self.folder / f"requests-{number:03d}.jsonl"
-            with atomic_write(path) as aside, aside.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 count = size = 0
                 while rest and count < MOST_REQUESTS:
                     request = rest[-1]
@@ -169,7 +167,7 @@ class BatchFiles:
                     self._files[request.key] = path
                     self._written[request.key] += 1
                     count, size = count + 1, size + len(line)
-                self._fresh += count
+                self._new += count
             if not count:
                 path.unlink()
         return broken
@@ -186,7 +184,7 @@ class BatchFiles:
 
 
 def _requests_in(path: Path) -> Iterator[tuple[str, bool]]:
-    """(id, whether a temperature is asked for) of a file of requests, without reading its images as JSON."""
+    """(id, whether a temperature is set) of each request in a file, without parsing its images as JSON."""
     with path.open("rb") as lines:
         for line in lines:
             if match := _CUSTOM_ID.match(line):

@@ -1,4 +1,4 @@
-"""What completion takes and may take: tokens and money, a budget, and the plan of a dry run."""
+"""Tokens and costs of completion: measured, limited by a budget, and planned for a dry run."""
 
 from __future__ import annotations
 
@@ -7,78 +7,78 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pairuni.chat.request import AskingStopped, Stopping
+from pairuni.chat.request import RequestsStopped, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.requests import Request
 
 WRITTEN_TOKENS = 300
-"""Tokens of a reply before any was measured."""
+"""Estimated tokens of a reply before any was measured."""
 
 
 class CompletionPaused(RuntimeError):
-    """Completion stopped on purpose with its work saved; the sentence says how to go on."""
+    """Completion stopped on purpose with its work saved; the message says how to continue."""
 
 
 def cost_of(settings: CompletionSettings, prompt_tokens: float, completion_tokens: float) -> float:
-    """In the currency of the prices, which are of a million tokens."""
+    """In the currency of the prices, which are per million tokens."""
     sent = prompt_tokens * settings.price_input
     return (sent + completion_tokens * settings.price_output) / 1e6
 
 
 class Budget:
-    """Keeps answers and money of a data set, over all its builds, within what is allowed. Safe between threads.
+    """Limits the answers and costs of a data set over all its builds. Safe between threads.
 
-    Money counts as spent by the tokens that the server charged; requests in flight count with the longest
-    reply, so that the budget holds whatever comes back. Near its end, requests wait for those in flight.
+    Costs are those of the tokens that the server reported. A request in flight counts with the longest possible
+    reply, so that the budget is never exceeded; near its end, requests wait for those in flight.
     """
 
     def __init__(self, settings: CompletionSettings, store: AnswerStore) -> None:
         self._settings = settings
         self._store = store
-        self._room = threading.Condition()
-        self._flying = 0
-        self._flying_cost = 0.0
+        self._released = threading.Condition()
+        self._in_flight = 0
+        self._cost_in_flight = 0.0
 
     def reserve(self, request: Request, stopping: Stopping | None = None) -> None:
-        """Make room for a request, once requests in flight have come down where they leave none.
+        """Reserve the cost of a request, waiting for requests in flight if the rest of the budget is theirs.
 
-        Raises CompletionPaused when the budget has no room, AskingStopped on ``stopping``. Without ``stopping``
-        nothing comes down, and nobody waits.
+        Raises CompletionPaused when the budget does not allow it, RequestsStopped on ``stopping``. Without
+        ``stopping`` it does not wait.
         """
         most = self._most(request)
-        with self._room:
-            while reason := self._without_room(most):
-                if not self._flying or stopping is None:
+        with self._released:
+            while reason := self._exceeded(most):
+                if not self._in_flight or stopping is None:
                     raise CompletionPaused(reason)
-                # nobody tells a condition that a run stops, so it looks for itself
-                self._room.wait(0.2)
+                # stopping does not notify the condition, so it is polled
+                self._released.wait(0.2)
                 if stopping.is_set():
-                    raise AskingStopped("stopped")
-            self._flying += 1
-            self._flying_cost += most
+                    raise RequestsStopped("stopped")
+            self._in_flight += 1
+            self._cost_in_flight += most
 
     def release(self, request: Request) -> None:
-        """The request has its answer in the store, or will have none."""
-        with self._room:
-            self._flying -= 1
-            self._flying_cost -= self._most(request)
-            self._room.notify_all()
+        """The answer of the request is in the store, or the request failed."""
+        with self._released:
+            self._in_flight -= 1
+            self._cost_in_flight -= self._most(request)
+            self._released.notify_all()
 
-    def _without_room(self, most: float) -> str:
-        """Why a request that costs at most ``most`` does not fit beside those in flight; empty when it does."""
+    def _exceeded(self, most: float) -> str:
+        """Why a request that costs at most ``most`` exceeds the budget, with those in flight; empty if not."""
         settings, store = self._settings, self._store
-        if settings.max_calls is not None and len(store) + self._flying >= settings.max_calls:
+        if settings.max_calls is not None and len(store) + self._in_flight >= settings.max_calls:
             return (
                 f"the budget of {settings.max_calls:,} answers is used up; all are kept: raise "
-                "completion.max_calls and run the same command to go on"
+                "completion.max_calls and run the same command to continue"
             )
         spent = cost_of(settings, store.prompt_tokens, store.completion_tokens)
-        if settings.max_cost is not None and spent + self._flying_cost + most > settings.max_cost:
+        if settings.max_cost is not None and spent + self._cost_in_flight + most > settings.max_cost:
             return (
                 f"{spent:.4f} of the budget of {settings.max_cost:g} is spent and the next request could "
                 f"take up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
-                "command to go on"
+                "command to continue"
             )
         return ""
 
@@ -88,10 +88,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is still to be asked. least: every reply good at once; most: every sample takes all its tries.
+    """The requests that are still to be sent. least: every reply is good; most: every sample takes all its tries.
 
-    Verdicts that cannot be read, and are asked for again, come on top.
-    Tokens are those of the least number of calls. measured: from answers in the store, else estimated.
+    Repeated requests for verdicts that cannot be read are not counted. Tokens are those of ``least_calls``.
+    measured: from answers in the store, else estimated.
     """
 
     samples: int
@@ -111,7 +111,7 @@ def plan(
     store: AnswerStore | None,
     pending: Iterable[tuple[int, int, Request | None]],
 ) -> Plan:
-    """Of each sample's (least calls, most calls, next request; none when it has ended)."""
+    """From each sample's (least calls, most calls, next request or None when it is finished)."""
     samples = completed = least = most = estimated = asked = 0
     for fewest, worst, request in pending:
         samples += 1
@@ -144,11 +144,10 @@ def plan(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a data set has taken so far, over all its builds; cost at the prices of the settings, None without
-    any.
+    """What a data set has used over all its builds; cost at the prices of the settings, None without prices.
 
-    asked_without: parameters that servers refused -> answers given without them. over_limit: answers on which servers
-    spent more tokens than max_tokens.
+    asked_without: parameters that servers refused -> answers given without them. over_limit: answers for which
+    servers used more than max_tokens.
     """
 
     answers: int
@@ -159,17 +158,17 @@ class Usage:
     over_limit: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As statistics hold it: what did not happen is left out."""
+        """For stats.json; counts of zero are left out."""
         without = {f"asked_without_{name}": count for name, count in self.asked_without.items()}
         over = {"over_limit": self.over_limit} if self.over_limit else {}
-        whole = {
+        rest = {
             name: value for name, value in asdict(self).items() if name not in ("asked_without", "over_limit")
         }
-        return whole | without | over
+        return rest | without | over
 
 
 def usage_of(settings: CompletionSettings, store: AnswerStore) -> Usage:
-    """Of all answers in the store. What was in flight at a kill is not among them."""
+    """Of all answers in the store; requests in flight when a build was killed are not included."""
     priced = settings.price_input or settings.price_output
     cost = cost_of(settings, store.prompt_tokens, store.completion_tokens) if priced else None
     return Usage(

@@ -1,13 +1,13 @@
-"""A vision-language model on this machine: any image-text-to-text model of transformers, by name."""
+"""A vision-language model on this machine: any image-text-to-text model of transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from pairuni.chat.bodies import why_no_answer
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.chat.request import Answer, AskingFailed, NoAnswersInARow
+from pairuni.chat.request import Answer, FailureStreak, RequestFailed
+from pairuni.chat.responses import why_no_answer
 from pairuni.config import CompletionSettings
 from pairuni.io.hub import model_folder
 from pairuni.io.images import ImageError
@@ -15,67 +15,67 @@ from pairuni.pairug.completion.requests import Request
 
 
 class LocalModel:
-    """Answers requests in batches, greedily unless a temperature is set. On the first GPU where there is one."""
+    """Answers requests in batches, greedily unless a temperature is set; on the first GPU if there is one."""
 
     def __init__(self, settings: CompletionSettings) -> None:
-        """Raises OSError or ValueError, naming the model, when transformers has no such one."""
+        """Raises OSError or ValueError, naming the model, when transformers cannot load it."""
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from pairuni.devices import resolve_device
 
         self._settings = settings
-        self._row = NoAnswersInARow()
+        self._failures = FailureStreak()
         folder = str(model_folder(settings.model, kind="vision-language model (completion.model)"))
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder)
             model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
-                f"completion.model is {settings.model!r}, which transformers does not load as an "
+                f"completion.model is {settings.model!r}, which transformers cannot load as an "
                 f"image-text-to-text model: {error}"
             ) from None
         self._model: Any = model.to(resolve_device("auto")).eval()
-        # rows of a batch are continued at their right end
+        # generation continues the rows at their right end
         self._processor.tokenizer.padding_side = "left"
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Answer | AskingFailed | ImageError]:
-        """One answer a request, in order; ImageError for an image that cannot be used, AskingFailed for no answer.
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | RequestFailed | ImageError]:
+        """One answer per request, in order; ImageError for an unusable image, RequestFailed for no answer.
 
-        Raises AskingStopped when many in a row have none.
+        Raises RequestsStopped after many requests in a row without an answer.
         """
         usable: list[int] = []
-        pictures = []
-        answers: list[Answer | AskingFailed | ImageError] = [ImageError("was not opened") for _ in requests]
+        images = []
+        answers: list[Answer | RequestFailed | ImageError] = [ImageError("was not opened") for _ in requests]
         for place, request in enumerate(requests):
             try:
-                pictures.append(request.picture.load())
+                images.append(request.image.load())
                 usable.append(place)
             except ImageError as error:
                 answers[place] = error
         if usable:
-            said = self._generate([requests[place] for place in usable], pictures)
+            said = self._generate([requests[place] for place in usable], images)
             for place, answer in zip(usable, said, strict=True):
                 answers[place] = self._checked(answer)
         return answers
 
-    def _checked(self, answer: Answer) -> Answer | AskingFailed:
+    def _checked(self, answer: Answer) -> Answer | RequestFailed:
         reason = why_no_answer(answer)
         if reason is None:
-            self._row.answered()
+            self._failures.answered()
             return answer
         said = f"{self._settings.model} gave {reason}"
-        self._row.failed(said)
-        return AskingFailed(said, (answer["prompt_tokens"], answer["completion_tokens"]))
+        self._failures.failed(said)
+        return RequestFailed(said, (answer["prompt_tokens"], answer["completion_tokens"]))
 
-    def _generate(self, requests: Sequence[Request], pictures: Sequence[Any]) -> list[Answer]:
+    def _generate(self, requests: Sequence[Request], images: Sequence[Any]) -> list[Answer]:
         import torch
 
         template = self._processor.apply_chat_template
         prompts = [template(messages_of(one), add_generation_prompt=True, tokenize=False) for one in requests]
         inputs = self._processor(
-            text=prompts, images=[[picture] for picture in pictures], padding=True, return_tensors="pt"
+            text=prompts, images=[[image] for image in images], padding=True, return_tensors="pt"
         ).to(self._model.device, self._model.dtype)
         limit = max(one.max_tokens for one in requests)
         sampling: dict[str, Any] = {"do_sample": False}
@@ -107,7 +107,7 @@ class LocalModel:
         }
 
     def _text(self, tokens: Any) -> str:
-        """The text without special tokens, except where they are the marks around reasoning."""
+        """The text without special tokens, unless they mark the reasoning."""
         decode = self._processor.tokenizer.decode
         plain, marked = (
             str(decode(tokens, skip_special_tokens=skipped)).strip() for skipped in (True, False)
@@ -117,7 +117,7 @@ class LocalModel:
 
 
 def messages_of(request: Request) -> list[dict[str, Any]]:
-    """A request as the messages of a chat template."""
+    """A request as messages for a chat template."""
     return [
         {"role": "system", "content": [{"type": "text", "text": request.system}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]},

@@ -1,4 +1,4 @@
-"""Options of written questions: what they may be, and the letter of the right one, balanced over a set."""
+"""Options of written questions: their validity, and letters balanced over the data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 LETTERS = "ABCDEFGH"
 SUFFIX = "Answer with the options letter from the given choices directly."
-"""How questions of the paper's released data end."""
+"""The end of questions in the paper's released data."""
 
 _MARKER = re.compile(r"(?<![A-Za-z0-9])\(?[A-Z][.):]\s*(?=\S)")
 _OWN_LETTER = re.compile(r"[(\[*]*([A-Ha-h])[*]*[.):\]、]+[*]*\s*(?=\S)")
@@ -22,7 +22,7 @@ _LETTER_LAST = re.compile(r"(?P<words>.+?)[\s,:-]*[(\[](?P<letter>[A-H])[)\]][\W
 
 
 def fault_of(question: str, right: str, wrong: Sequence[str]) -> str | None:
-    """What is wrong with a question and its options as parts of a lettered question; None when nothing is."""
+    """Why a question and its options cannot make a lettered question, or None. Quoted in the next prompt."""
     options = [right, *wrong]
     if len(_MARKER.findall(question)) > 1:
         return "the question lists options itself; they belong into right and wrong"
@@ -58,10 +58,10 @@ def chosen_option(said: str, options: Sequence[str]) -> str | None:
 
 
 def without_letters(right: str, wrong: Sequence[str]) -> tuple[str, list[str]]:
-    """Right and wrong options without letters of their own, and without the right one among the wrong ones.
+    """Right and wrong options without the model's letters, and the wrong ones without the right one.
 
-    Letters go where all options have different ones; a right option that is only a letter is the option of this
-    letter. Options that differ from the right one by capitals or punctuation alone are the right one.
+    Letters are removed where every option has a different one. A right option that is only a letter stands for the
+    option of this letter. Options that differ from the right one only in case or punctuation equal it.
     """
     marks = [_OWN_LETTER.match(option) for option in wrong]
     letters = {
@@ -80,25 +80,25 @@ def without_letters(right: str, wrong: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
-    """The question with its options, as the released data write it."""
+    """The question with its options, in the format of the paper's released data."""
     listed = " ".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     return f"{question} {listed} {SUFFIX}"
 
 
 def shuffled(options: Sequence[str], *words: object) -> list[str]:
-    """The options in an order that depends on them and on ``words`` alone."""
-    return sorted(options, key=lambda option: _draw(*words, option))
+    """The options in an order that depends only on them and on ``words``."""
+    return sorted(options, key=lambda option: _hash(*words, option))
 
 
 def balanced_letters(options_of: Mapping[str, Sequence[str]], seed: int) -> dict[str, list[str]]:
-    """Each id's options, right one first, put in order so that right letters are as even as they can be.
+    """Each id's options, which come right one first, in an order that balances the right letters.
 
-    Among questions of as many options, each letter is right equally often, give or take one; which question
-    gets which is drawn from ``seed`` and the ids.
+    Among questions with the same number of options, the counts of right letters differ by at most one. Which
+    question gets which letter depends on ``seed`` and the ids.
     """
     placed = {}
     taken: dict[int, int] = {}
-    for id in sorted(options_of, key=lambda id: _draw(seed, id)):
+    for id in sorted(options_of, key=lambda id: _hash(seed, id)):
         right, *wrong = options_of[id]
         count = len(wrong) + 1
         place = taken.get(count, 0) % count
@@ -109,11 +109,11 @@ def balanced_letters(options_of: Mapping[str, Sequence[str]], seed: int) -> dict
 
 
 def _plain(option: str) -> str:
-    """What tells an option from others: of words alone no punctuation counts, with numbers and signs all of it does."""
+    """Form by which options are compared: punctuation counts only where there are numbers or signs."""
     text = " ".join(option.casefold().split())
     words = re.sub(r"[-_\s'’\",.;:!?()*`]+", " ", text).strip()
     return words if re.fullmatch(r"[^\W\d]+(?: [^\W\d]+)*", words) else text.strip(" .,;*`") or text
 
 
-def _draw(*words: object) -> bytes:
+def _hash(*words: object) -> bytes:
     return hashlib.blake2b("\0".join(map(str, words)).encode(), digest_size=16).digest()

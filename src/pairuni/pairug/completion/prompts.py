@@ -1,7 +1,8 @@
-"""The templates of completion and the shapes of their replies (what they demand: arXiv:2510.25682, section 2.1).
+"""The prompts of completion and the schemas of their replies (requirements: arXiv:2510.25682, section 2.1).
 
-Each task is a text and a flat pydantic model. The text names the reply's fields, so that a server without
-structured outputs is told as well; the order of the fields makes the model look first and judge last.
+Each task is a prompt and a flat pydantic model. The prompt names the reply's fields too, for servers without
+structured outputs; the order of the fields makes the model look first and judge last. Prompts and schemas are part of
+the keys of stored answers.
 """
 
 from __future__ import annotations
@@ -108,11 +109,11 @@ PROMPTS_DIGEST = hashlib.blake2b(
     "\0".join((SYSTEM, WRITE_CAPTION, WRITE_QUESTION, VERIFY_CAPTION, VERIFY_QUESTION)).encode(),
     digest_size=8,
 ).hexdigest()
-"""Says in a data set's statistics which templates made it."""
+"""Identifies the prompts in the statistics of a data set."""
 
 
 class CaptionReply(Reply):
-    """What WRITE_CAPTION asks for."""
+    """The reply to WRITE_CAPTION."""
 
     facts: list[str] = Field(min_length=1)
     caption: str
@@ -122,7 +123,7 @@ class CaptionReply(Reply):
 
 
 class QuestionReply(Reply):
-    """What WRITE_QUESTION asks for."""
+    """The reply to WRITE_QUESTION."""
 
     element: str
     question: str
@@ -134,7 +135,7 @@ class QuestionReply(Reply):
 
 
 class CaptionVerdict(Reply):
-    """What VERIFY_CAPTION asks for."""
+    """The reply to VERIFY_CAPTION."""
 
     answer_from_caption: str
     answer_agrees: bool
@@ -144,7 +145,7 @@ class CaptionVerdict(Reply):
 
 
 class QuestionVerdict(Reply):
-    """What VERIFY_QUESTION asks for."""
+    """The reply to VERIFY_QUESTION."""
 
     letter_from_caption: str
     letter_from_picture: str
@@ -154,6 +155,6 @@ class QuestionVerdict(Reply):
 
 
 def refused(reasons: list[str]) -> str:
-    """What is added to a request when earlier replies were refused; empty at the first try."""
+    """The end of a prompt after refusals of earlier replies; empty at the first try."""
     listed = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))
     return REFUSED.format(reasons=listed) if reasons else ""

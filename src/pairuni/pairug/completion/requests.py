@@ -1,4 +1,4 @@
-"""One question to a vision-language model, and the key under which its answer is stored."""
+"""One request to a vision-language model, and the key under which its answer is stored."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _AS_RGB = b"rgb on white"
 
 
 def key_of(values: Any) -> str:
-    """A digest of JSON-like values, 32 hexadecimal digits."""
+    """Digest of JSON values, as 32 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image by its file: digest of what is sent, and its size as sent (longest side at most ``side``)."""
+class RequestImage:
+    """An image file to send: the digest of its bytes, and its size as sent (longest side at most ``side``)."""
 
     path: Path
     side: int
@@ -35,20 +35,20 @@ class Picture:
     height: int
 
     @classmethod
-    def of(cls, path: Path, side: int) -> Picture:
-        """Reads the header only. Raises ImageError when there is no image that can be used."""
+    def of(cls, path: Path, side: int) -> RequestImage:
+        """Reads only the header. Raises ImageError for a file that is not a usable image."""
         data = read_bytes(path)
         header = read_header(data)
         width, height = header.size
         scale = min(1.0, side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        # answers about a file that was once sent in another form must not be taken for answers about this one
+        # a file that is sent as RGB has another digest, as answers about its raw bytes may differ
         form = b"" if header.mime else _AS_RGB
         return cls(path, side, hashlib.blake2b(data, digest_size=16, person=form).hexdigest(), *size)
 
     @property
     def tokens(self) -> int:
-        """Roughly what a model is charged for it: one token for 28 x 28 pixels."""
+        """Estimated tokens: one for 28 x 28 pixels."""
         return -(-self.width * self.height // _PIXELS_PER_TOKEN)
 
     def load(self) -> Image.Image:
@@ -56,14 +56,16 @@ class Picture:
         return self._scaled(decode(read_bytes(self.path)).image)
 
     def encoded(self) -> tuple[str, bytes]:
-        """(MIME type, bytes) to send: the file itself where it is small enough and every reader makes the image of
-        it that a policy is trained on, else a PNG of that image. Raises ImageError."""
+        """(MIME type, bytes) to send. Raises ImageError.
+
+        The file itself if it is small enough and every decoder makes the same RGB image of it, else a PNG.
+        """
         data = read_bytes(self.path)
-        whole = decode(data)
-        if whole.header.mime is not None and whole.image.size == (self.width, self.height):
-            return whole.header.mime, data
+        decoded = decode(data)
+        if decoded.header.mime is not None and decoded.image.size == (self.width, self.height):
+            return decoded.header.mime, data
         buffer = BytesIO()
-        self._scaled(whole.image).save(buffer, "PNG")
+        self._scaled(decoded.image).save(buffer, "PNG")
         return "image/png", buffer.getvalue()
 
     def _scaled(self, image: Image.Image) -> Image.Image:
@@ -73,21 +75,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a model once. Requests that ask the same have the same key, wherever they are sent."""
+    """One request. Requests for the same thing have the same key, wherever they are sent."""
 
     model: str
     system: str
     text: str
-    picture: Picture
+    image: RequestImage
     name: str
-    """What the reply is called in the schema."""
+    """Name of the reply in its schema."""
     schema: dict[str, Any]
     max_tokens: int
     temperature: float | None
 
     @property
-    def content(self) -> tuple[Picture, str]:
-        return self.picture, self.text
+    def content(self) -> tuple[RequestImage, str]:
+        return self.image, self.text
 
     @cached_property
     def key(self) -> str:
@@ -96,7 +98,7 @@ class Request:
                 self.model,
                 self.system,
                 self.text,
-                [self.picture.digest, self.picture.side],
+                [self.image.digest, self.image.side],
                 [self.name, self.schema],
                 [self.max_tokens, self.temperature],
             ]
@@ -104,5 +106,5 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """Roughly the tokens sent: four characters a token, and the image."""
-        return len(self.system + self.text) // _CHARACTERS_PER_TOKEN + self.picture.tokens
+        """Estimated tokens sent: one for four characters, and those of the image."""
+        return len(self.system + self.text) // _CHARACTERS_PER_TOKEN + self.image.tokens

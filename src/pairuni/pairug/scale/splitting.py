@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairuni.config import PairsSettings, to_toml
 from pairuni.io.files import atomic_folder, write_text
-from pairuni.pairug.completion.conversation import Sample, origin_of
+from pairuni.pairug.completion.dialogue import Sample, origin_of
 from pairuni.pairug.jsonl import dump
 from pairuni.pairug.raw_data import read_raw
 from pairuni.pairug.selection.feature_cache import FeatureCache

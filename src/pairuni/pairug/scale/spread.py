@@ -14,9 +14,10 @@ from typing import Any
 
 from pairuni.config import PairsSettings
 from pairuni.io.images import Trait
+from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore, PartStore
-from pairuni.pairug.completion.completion import make_annotator, outcomes_of
-from pairuni.pairug.completion.conversation import Outcome, Sample
+from pairuni.pairug.completion.completion import outcomes_of
+from pairuni.pairug.completion.dialogue import Outcome, Sample
 from pairuni.pairug.record_file import Lazily
 from pairuni.pairug.scale.ray_engine import RayEngine
 from pairuni.pairug.selection.feature_cache import FeatureCache

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pairuni.chat.endpoint import retry_after
-from pairuni.chat.secrets import cleared
+from pairuni.chat.secrets import redact
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.io.threads import thread_map
 from pairuni.records import Annotation
@@ -207,7 +207,7 @@ class RemoteReward:
 
     def _clear(self, said: object) -> str:
         """One line of bounded length without the token."""
-        return shortened(cleared(str(said), self._token))
+        return shortened(redact(str(said), self._token))
 
 
 def _checked_url(url: str) -> str:

@@ -1,4 +1,7 @@
-"""Puts a sample's tasks to a vision-language model: templates in, checked halves and verdicts out."""
+"""A sample's task for a vision-language model: prompts out, checked halves and verdicts in.
+
+Reasons of refusals are quoted in the next prompt, so their wording is part of the keys of stored answers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pairuni.chat.quoting import one_line
 from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
 from pairuni.chat.request import Answer
 from pairuni.config import CompletionSettings
-from pairuni.pairug.completion.conversation import Half, Sample
+from pairuni.pairug.completion.dialogue import Half, Sample, Task
 from pairuni.pairug.completion.options import LETTERS, chosen_option, fault_of, shuffled, without_letters
 from pairuni.pairug.completion.prompts import (
     SYSTEM,
@@ -23,24 +26,26 @@ from pairuni.pairug.completion.prompts import (
     QuestionVerdict,
     refused,
 )
-from pairuni.pairug.completion.requests import Picture, Request
+from pairuni.pairug.completion.requests import Request, RequestImage
 from pairuni.records import UnderstandingSample, Verdict
 
 
-class CaptionAuthor:
-    """Of an understanding sample: (I, Q, A) -> C."""
+class CaptionTask:
+    """The task of an understanding sample: (I, Q, A) -> C."""
 
-    def __init__(self, sample: UnderstandingSample, picture: Picture, settings: CompletionSettings) -> None:
+    def __init__(
+        self, sample: UnderstandingSample, image: RequestImage, settings: CompletionSettings
+    ) -> None:
         self.sample = sample
-        self.picture = picture
+        self.image = image
         self.settings = settings
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_CAPTION.format(question=self.sample.question, answer=self.sample.answer)
-        return _request(self.settings, self.picture, text + refused(list(refusals)), CaptionReply)
+        return _request(self.settings, self.image, text + refused(list(refusals)), CaptionReply)
 
-    def written(self, answer: Answer) -> Half:
-        """The caption. Raises Unusable when there is none or its own check fails."""
+    def read_half(self, answer: Answer) -> Half:
+        """The caption. Raises Unusable when there is none or it fails its self-check."""
         reply = read_reply(answer, CaptionReply)
         caption = one_line(reply.caption)
         if not caption:
@@ -51,14 +56,14 @@ class CaptionAuthor:
             raise Unusable(f"by its own check, {caption!r} names what the picture does not show")
         return Half(prompt=caption)
 
-    def check(self, half: Half, unread: Sequence[str]) -> Request:
+    def verify(self, half: Half, unread: Sequence[str]) -> Request:
         text = VERIFY_CAPTION.format(
             prompt=half.prompt, question=self.sample.question, answer=self.sample.answer
         )
-        return _request(self.settings, self.picture, text + _unread(unread), CaptionVerdict)
+        return _request(self.settings, self.image, text + _unread(unread), CaptionVerdict)
 
-    def verdict(self, half: Half, answer: Answer) -> Verdict:
-        """Good when the caption is true, invents nothing, and leads to the answer."""
+    def read_verdict(self, half: Half, answer: Answer) -> Verdict:
+        """Good when the caption is true, invents nothing and leads to the answer."""
         said = read_reply(answer, CaptionVerdict)
         faults = []
         if said.contradicts_picture:
@@ -72,21 +77,21 @@ class CaptionAuthor:
         return _verdict(f"the caption {half.prompt!r} does not hold: ", faults, said.reason)
 
 
-class QuestionAuthor:
-    """Of a generation sample: (I, C) -> Q with options, of which the first is right."""
+class QuestionTask:
+    """The task of a generation sample: (I, C) -> Q with options, the right one first."""
 
-    def __init__(self, sample: Sample, picture: Picture, settings: CompletionSettings) -> None:
+    def __init__(self, sample: Sample, image: RequestImage, settings: CompletionSettings) -> None:
         assert not isinstance(sample, UnderstandingSample)
         self.sample = sample
-        self.picture = picture
+        self.image = image
         self.settings = settings
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_QUESTION.format(prompt=self.sample.prompt, wrong=self.settings.options - 1)
-        return _request(self.settings, self.picture, text + refused(list(refusals)), QuestionReply)
+        return _request(self.settings, self.image, text + refused(list(refusals)), QuestionReply)
 
-    def written(self, answer: Answer) -> Half:
-        """The question and its options. Raises Unusable when they are not fit or their own check fails."""
+    def read_half(self, answer: Answer) -> Half:
+        """The question and its options. Raises Unusable when they are not valid or fail their self-check."""
         reply = read_reply(answer, QuestionReply)
         question = one_line(reply.question)
         wanted = self.settings.options - 1
@@ -108,16 +113,16 @@ class QuestionAuthor:
                 raise Unusable(f"by its own check, {question!r} {fault}")
         return Half(question=question, answer=right, options=(right, *wrong))
 
-    def check(self, half: Half, unread: Sequence[str]) -> Request:
-        """The verifier answers the question itself: it is not told which option is held to be right."""
+    def verify(self, half: Half, unread: Sequence[str]) -> Request:
+        """The verifier answers the question itself; it is not told the right option."""
         listed = "\n".join(
             f"{letter}. {option}" for letter, option in zip(LETTERS, self._shown(half), strict=False)
         )
         text = VERIFY_QUESTION.format(prompt=self.sample.prompt, question=half.question, options=listed)
-        return _request(self.settings, self.picture, text + _unread(unread), QuestionVerdict)
+        return _request(self.settings, self.image, text + _unread(unread), QuestionVerdict)
 
-    def verdict(self, half: Half, answer: Answer) -> Verdict:
-        """Good when caption and image each lead to the right option and the question asks for what C states."""
+    def read_verdict(self, half: Half, answer: Answer) -> Verdict:
+        """Good when C and I each lead to the right option and the question asks for what C states."""
         said = read_reply(answer, QuestionVerdict)
         faults = []
         sources = {"caption": said.letter_from_caption, "picture": said.letter_from_picture}
@@ -136,22 +141,20 @@ class QuestionAuthor:
         return shuffled(half.options, self.sample.id, half.question)
 
 
-def author_of(
-    sample: Sample, picture: Picture, settings: CompletionSettings
-) -> CaptionAuthor | QuestionAuthor:
-    """The author of the half that this sample lacks."""
+def task_of(sample: Sample, image: RequestImage, settings: CompletionSettings) -> Task[Request]:
+    """The task that writes the half that this sample lacks."""
     if isinstance(sample, UnderstandingSample):
-        return CaptionAuthor(sample, picture, settings)
-    return QuestionAuthor(sample, picture, settings)
+        return CaptionTask(sample, image, settings)
+    return QuestionTask(sample, image, settings)
 
 
-def _request(settings: CompletionSettings, picture: Picture, text: str, reply: type[Reply]) -> Request:
+def _request(settings: CompletionSettings, image: RequestImage, text: str, reply: type[Reply]) -> Request:
     verifies = reply in (CaptionVerdict, QuestionVerdict)
     return Request(
         model=settings.verifier or settings.model if verifies else settings.model,
         system=SYSTEM,
         text=text,
-        picture=picture,
+        image=image,
         name=reply.__name__,
         schema=schema_of(reply),
         max_tokens=settings.max_tokens,

@@ -18,7 +18,7 @@ _ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "defla
 _GZIP = b"\x1f\x8b"
 
 
-class Lost(Exception):
+class TransportError(Exception):
     """A request without a whole answer, which may have one when it is sent again."""
 
 
@@ -31,7 +31,7 @@ class Response:
     body: bytes
 
 
-class Transfer:
+class HTTPTransport:
     """Posts JSON, from many threads. Redirections are returned, not followed."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Transfer:
         self._client = httpx2.Client(headers={**sent, **headers}, timeout=timeout, limits=limits)
 
     def post(self, url: str, body: bytes) -> Response:
-        """Raises Lost."""
+        """Raises TransportError."""
         return _within(self._deadline + 1.0, lambda: self._post(url, body), self._too_long())
 
     def _post(self, url: str, body: bytes) -> Response:
@@ -59,13 +59,13 @@ class Transfer:
                     if time.monotonic() > until:
                         raise self._too_long()
                     if len(data) > self._most_bytes:
-                        raise Lost(f"the answer is longer than {self._most_bytes:,} bytes")
+                        raise TransportError(f"the answer is longer than {self._most_bytes:,} bytes")
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Response(response.status_code, headers, self._plain(bytes(data), headers))
         except httpx2.TimeoutException:
-            raise Lost(f"no answer within {self._timeout:g} seconds") from None
+            raise TransportError(f"no answer within {self._timeout:g} seconds") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise Lost(f"the connection broke ({error or type(error).__name__})") from None
+            raise TransportError(f"the connection broke ({error or type(error).__name__})") from None
 
     def _plain(self, data: bytes, headers: Mapping[str, str]) -> bytes:
         """The body as it was before it was compressed, also where no header says that it is."""
@@ -75,7 +75,7 @@ class Transfer:
             if encoding in _ENCODINGS and not (encoding == "gzip" and not data.startswith(_GZIP)):
                 data = self._inflated(data, _ENCODINGS[encoding])
             elif encoding not in ("", "identity", "gzip"):
-                raise Lost(f"the answer is compressed as {encoding}, which was not asked for")
+                raise TransportError(f"the answer is compressed as {encoding}, which was not asked for")
         return self._inflated(data, _ENCODINGS["gzip"]) if data.startswith(_GZIP) else data
 
     def _inflated(self, data: bytes, bits: int) -> bytes:
@@ -83,13 +83,13 @@ class Transfer:
         try:
             plain = inflating.decompress(data, self._most_bytes)
         except zlib.error as error:
-            raise Lost(f"the answer is not compressed as it says ({error})") from None
+            raise TransportError(f"the answer is not compressed as it says ({error})") from None
         if not inflating.eof:
-            raise Lost("the compressed answer is not whole, or too long")
+            raise TransportError("the compressed answer is not whole, or too long")
         return plain
 
-    def _too_long(self) -> Lost:
-        return Lost(f"no whole answer within {self._deadline:g} seconds, though bytes keep coming")
+    def _too_long(self) -> TransportError:
+        return TransportError(f"no whole answer within {self._deadline:g} seconds, though bytes keep coming")
 
 
 def _within(seconds: float, work: Callable[[], Made], late: Exception) -> Made:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.chat.request import AskingFailed
+from pairuni.chat.request import RequestFailed
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.asking import at_once, in_order, in_rounds, next_request
-from pairuni.pairug.completion.conversation import Outcome
+from pairuni.pairug.completion.dialogue import Outcome
+from pairuni.pairug.completion.scheduling import concurrently, in_order, in_rounds, next_request
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def counting(name: str, length: int):
             for number in range(length):
                 answer = yield Question(f"{name}-{number}")
                 said.append(answer["text"])
-        except AskingFailed as error:
+        except RequestFailed as error:
             return Outcome(None, f"{error} after {said}", failed=True)
         return Outcome(None, ",".join(said))
 
@@ -65,7 +65,7 @@ def drive(way: str, store: AnswerStore, asked: list[str]) -> list[str]:
     if way == "in order":
         in_order(TALKS, ask, store, ended.__setitem__)
     elif way == "at once":
-        at_once(TALKS, ask, store, ended.__setitem__, 3)
+        concurrently(TALKS, ask, store, ended.__setitem__, 3)
     else:
         width = int(way.split()[-1])
         in_rounds(TALKS, lambda some: [ask(one) for one in some], store, ended.__setitem__, width)
@@ -94,7 +94,7 @@ def test_rounds_go_on_with_what_there_is_and_end_what_fails(tmp_path):
         return [
             None
             if one.key == "d-1" and len(rounds) < 4
-            else AskingFailed("no")
+            else RequestFailed("no")
             if one.key == "a-1"
             else upper(one)
             for one in some
@@ -134,6 +134,6 @@ def test_ctrl_c_keeps_what_is_in_flight_and_sends_nothing_new(tmp_path: Path):
     threading.Thread(target=interrupt).start()
     talks = [counting(f"t{number}", 4) for number in range(30)]
     with pytest.raises(KeyboardInterrupt):
-        at_once(talks, slow, store, lambda number, outcome: None, 3)
+        concurrently(talks, slow, store, lambda number, outcome: None, 3)
     assert len(asked) == 3
     assert sorted(asked) == sorted(key for key in asked if key in store)

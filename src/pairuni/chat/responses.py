@@ -27,7 +27,7 @@ _HTML = re.compile(
 _LONE = re.compile(r"[\ud800-\udfff]")
 
 
-class NotACompletion(ValueError):
+class MalformedResponse(ValueError):
     """What came is no chat completion, whole."""
 
 
@@ -40,10 +40,10 @@ class NoAnswer(ValueError):
         self.completion_tokens = completion_tokens
 
 
-class ErrorInside(ValueError):
+class EmbeddedError(ValueError):
     """An error in the place of a chat completion. status: the one that it should have had, 502 where it says none."""
 
-    def __init__(self, error: ErrorSaid) -> None:
+    def __init__(self, error: ErrorDetails) -> None:
         super().__init__(error.message)
         self.error = error
         code = int(error.code) if re.fullmatch(r"[45]\d\d", error.code) else None
@@ -54,7 +54,7 @@ class ErrorInside(ValueError):
 
 
 @dataclass(frozen=True)
-class ErrorSaid:
+class ErrorDetails:
     """An error's words, its code, its kind and the parameter that it is about, as far as it names them."""
 
     message: str
@@ -63,7 +63,7 @@ class ErrorSaid:
     parameter: str = ""
 
 
-def text_of(data: bytes, content_type: str = "") -> str:
+def decode_body(data: bytes, content_type: str = "") -> str:
     """A body as text: UTF-8 wherever it is, whatever the header says; else by its mark, its header or as Latin-1."""
     for mark, encoding in (
         (codecs.BOM_UTF8, "utf-8-sig"),
@@ -83,10 +83,10 @@ def text_of(data: bytes, content_type: str = "") -> str:
         return data.decode("latin-1")
 
 
-def answer_in(text: str) -> Answer:
+def parse_response(text: str) -> Answer:
     """The answer in the body of a response, also of one that is a stream of events though none was asked for.
 
-    Raises NotACompletion, NoAnswer and ErrorInside.
+    Raises MalformedResponse, NoAnswer and EmbeddedError.
     """
     text = text.strip()
     try:
@@ -95,29 +95,29 @@ def answer_in(text: str) -> Answer:
         body, end = None, 0
     rest = text[end:].strip()
     if end and (not rest or re.fullmatch(r"(?:data:\s*\[DONE\]\s*)+", rest)):
-        return answer_from_body(body)
-    return answer_from_body(_assembled(text))
+        return parse_completion(body)
+    return parse_completion(_assembled(text))
 
 
-def answer_from_body(body: Any) -> Answer:
-    """The answer in the body of a chat completion. Raises NotACompletion, NoAnswer and ErrorInside."""
+def parse_completion(body: Any) -> Answer:
+    """The answer in the body of a chat completion. Raises MalformedResponse, NoAnswer and EmbeddedError."""
     if not isinstance(body, Mapping):
-        raise NotACompletion(f"it is {_quote(json.dumps(body))}")
+        raise MalformedResponse(f"it is {_quote(json.dumps(body))}")
     if body.get("error"):
-        raise ErrorInside(error_of(body))
+        raise EmbeddedError(error_details(body))
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if choice is None and isinstance(choices, list | None) and "choices" in body:
         raise NoAnswer("a completion without choices", *_usage(body))
     if not isinstance(choice, Mapping):
-        raise NotACompletion(_without_choices(body))
+        raise MalformedResponse(_without_choices(body))
     message = choice.get("message")
     if message is None and isinstance(choice.get("text"), str):
         message = {"content": choice["text"]}
     if not isinstance(message, Mapping):
-        raise NotACompletion("it has no message")
+        raise MalformedResponse("it has no message")
     if choice.get("error") or message.get("error"):
-        raise ErrorInside(error_of(choice if choice.get("error") else message))
+        raise EmbeddedError(error_details(choice if choice.get("error") else message))
     text, refusal, elsewhere = _content(message)
     finish = str(choice.get("finish_reason") or "")
     sent, received = _usage(body)
@@ -155,27 +155,27 @@ def why_no_answer(answer: Answer, elsewhere: Mapping[str, str] | None = None) ->
     return f"reasoning without a reply ({_quote(text)})" if text else "an empty reply"
 
 
-def error_said(text: str) -> ErrorSaid:
+def parse_error(text: str) -> ErrorDetails:
     """The error in a body, which may be JSON of several kinds, HTML or plain text."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        said = f"a page of HTML {title_of(text)}".rstrip() if is_html(text) else one_line(text)
-        return ErrorSaid(said[:_LONGEST_QUOTE])
-    return error_of(values[0] if isinstance(values, list) and len(values) == 1 else values)
+        said = f"a page of HTML {html_title(text)}".rstrip() if is_html(text) else one_line(text)
+        return ErrorDetails(said[:_LONGEST_QUOTE])
+    return error_details(values[0] if isinstance(values, list) and len(values) == 1 else values)
 
 
-def error_of(values: Any) -> ErrorSaid:
+def error_details(values: Any) -> ErrorDetails:
     """The error of a body as JSON: {"error": {...}}, {"error": "..."}, {"detail": ...}, {"message": ...}."""
     error = values.get("error", values) if isinstance(values, Mapping) else values
     if not isinstance(error, Mapping):
-        return ErrorSaid(one_line(str(error))[:_LONGEST_QUOTE])
+        return ErrorDetails(one_line(str(error))[:_LONGEST_QUOTE])
     said = error.get("message") or error.get("detail") or json.dumps(error)
     inner = error.get("metadata")
     if isinstance(inner, Mapping) and inner.get("raw"):  # what a router was told itself
         said = f"{said}: {inner['raw']}"
     code = next((error[name] for name in ("code", "status", "status_code") if error.get(name)), "")
-    return ErrorSaid(
+    return ErrorDetails(
         one_line(str(said))[:_LONGEST_QUOTE],
         str(code),
         str(error.get("type") or ""),
@@ -188,14 +188,14 @@ def is_html(text: str) -> bool:
     return _HTML.match(text) is not None
 
 
-def title_of(page: str) -> str:
+def html_title(page: str) -> str:
     """What a page of HTML calls itself, in quotes; empty when it does not say."""
     title = re.search(r"<title[^<>]{0,200}>([^<]{1,200})", page, re.I)
     return _quote(title[1]) if title else ""
 
 
 def _assembled(text: str) -> Any:
-    """The body of a completion that came as events of a stream or as lines of JSON. Raises NotACompletion."""
+    """The body of a completion that came as events of a stream or as lines of JSON. Raises MalformedResponse."""
     pieces: list[Any] = []
     done = False
     for data in _events(text):
@@ -205,9 +205,9 @@ def _assembled(text: str) -> Any:
         try:
             pieces.append(json.loads(data))
         except (ValueError, RecursionError):
-            raise NotACompletion(f"it is not whole JSON: {_quote(text)}") from None
+            raise MalformedResponse(f"it is not whole JSON: {_quote(text)}") from None
     if not pieces:
-        raise NotACompletion(f"it is not whole JSON: {_quote(text)}")
+        raise MalformedResponse(f"it is not whole JSON: {_quote(text)}")
     return _joined_pieces(pieces, done)
 
 
@@ -225,7 +225,7 @@ def _events(text: str) -> Iterable[str]:
             yield from [whole] if len(lines) == 1 or not _each_is_json(lines) else lines
             lines = []
         elif line and not re.match(r":|event:|id:|retry:", line):
-            raise NotACompletion(f"it is not whole JSON: {_quote(text)}")
+            raise MalformedResponse(f"it is not whole JSON: {_quote(text)}")
 
 
 def _each_is_json(lines: Iterable[str]) -> bool:
@@ -233,14 +233,14 @@ def _each_is_json(lines: Iterable[str]) -> bool:
 
 
 def _joined_pieces(pieces: list[Any], done: bool) -> dict[str, Any]:
-    """The pieces of a stream as one body. Raises NotACompletion when it breaks off."""
+    """The pieces of a stream as one body. Raises MalformedResponse when it breaks off."""
     body: dict[str, Any] = {}
     message: dict[str, Any] = {}
     finish = None
     streamed = False
     for piece in pieces:
         if not isinstance(piece, Mapping):
-            raise NotACompletion(f"it is {_quote(json.dumps(piece))}")
+            raise MalformedResponse(f"it is {_quote(json.dumps(piece))}")
         if piece.get("error"):
             return dict(piece)
         body.update({name: piece[name] for name in ("id", "usage") if piece.get(name)})
@@ -257,7 +257,7 @@ def _joined_pieces(pieces: list[Any], done: bool) -> dict[str, Any]:
     if not streamed:
         return dict(pieces[-1])
     if not finish and not done:
-        raise NotACompletion("the stream breaks off")
+        raise MalformedResponse("the stream breaks off")
     return {**body, "choices": [{"message": {"content": None, **message}, "finish_reason": finish}]}
 
 
@@ -314,7 +314,7 @@ def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
 
 def _without_choices(body: Mapping[str, Any]) -> str:
     told = any(name in body for name in ("message", "detail", "code"))
-    return f"it says {error_of(body).message}" if told else "it has no choices"
+    return f"it says {error_details(body).message}" if told else "it has no choices"
 
 
 def _quote(text: str) -> str:

@@ -1,0 +1,57 @@
+"""Annotators: the interface of a custom one, and the registry of all by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol, runtime_checkable
+
+from pairuni.chat.address import check_secrets
+from pairuni.config import CompletionSettings
+from pairuni.pairug.completion.model_annotator import MODEL_ANNOTATORS, ModelAnnotator
+from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
+
+ANNOTATORS = {"scene": "pairuni.digits.annotator:SceneAnnotator"}
+"""Custom annotators by short name -> "module:Class", imported when requested."""
+
+
+@runtime_checkable
+class Annotator(Protocol):
+    """Writes the missing half of a sample and verifies the resulting quadruple.
+
+    ``feedback`` is None at the first try, then the reason why the previous try was refused. Extra keys of a sample
+    are on the quadruple too; ``image_path`` is relative to the working directory.
+    """
+
+    def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
+        """A caption C that states every visual fact needed to answer the sample's question."""
+        ...
+
+    def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
+        """(Q, A) about visual elements that the sample's prompt names."""
+        ...
+
+    def verify(self, quadruple: Quadruple) -> Verdict:
+        """Whether the new half contradicts the original data."""
+        ...
+
+
+def make_annotator(name: str, settings: CompletionSettings | None = None) -> Annotator | ModelAnnotator:
+    """The annotator of this name: endpoint, batch or local by ``settings``, or a custom "package.module:Class".
+
+    Raises ValueError, and ImportError when a package is missing.
+    """
+    settings = settings or CompletionSettings()
+    if name in MODEL_ANNOTATORS:
+        return ModelAnnotator.make(name, settings)
+    check_secrets(settings, "completion")
+    module, colon, attribute = ANNOTATORS.get(name, name).partition(":")
+    if not colon:
+        known = ", ".join([*ANNOTATORS, *MODEL_ANNOTATORS])
+        raise ValueError(f"no annotator is called {name!r}; known: {known}, or package.module:Class")
+    try:
+        annotator = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"the annotator {name!r} cannot be loaded: {error}") from None
+    if not isinstance(annotator, Annotator):
+        raise ValueError(f"the annotator {name!r} lacks one of the methods caption, question and verify")
+    return annotator
