@@ -20,6 +20,7 @@ MARKS = [
         "<|IMAGE|>",
     ),
     *("[IMG]", "[IMG][IMG_BREAK][IMG_END]", "<begin_of_image>", "<end_of_image>", "<start_of_image>"),
+    *("<|begin_of_image|><|image|><|end_of_image|>", "<|start_of_image|>"),
     *("<im_start><im_patch><im_end>", "<ImageHere>", "<IMG_CONTEXT>", "<image_soft_token>", "<video>"),
     *("Picture 1: <img>folder/a.png</img>", "Picture 1: <|vision_start|><|image_pad|><|vision_end|>"),
     *("<fake_token_around_image><image><fake_token_around_image>", "<patch_placeholder>", "<img></img>"),

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from test_build import Template, small, write_rows
-from test_source_forms import orsta_row, tar_of
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug.build import build_pairs, plan_completion
 from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
+from source_data import orsta_row, tar_of
 
 
 def picture(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Values of tables and JSON as a person would write them; what is missing is called so, and nothing else is."""
+"""Cell values of tables and JSON as text: what is missing is missing in every format."""
 
 from __future__ import annotations
 
@@ -15,26 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_source_forms import png, tar_of
 
-from pairuni.pairug.jsonl import Problem, dump
-from pairuni.pairug.sources import SampleReader
+from pairuni.pairug.jsonl import dump
 from pairuni.pairug.sources.values import Unreadable, as_json, as_text
-from pairuni.records import GenerationSample, UnderstandingSample
+from source_data import generated, lines, png, tar_of, understood
 
 BASE = {"image": "a.png", "question": "How many?"}
 
 
-def read(
-    given: object, pictures: Path | None = None
-) -> tuple[list[UnderstandingSample], list[str], dict[str, int]]:
-    reading = SampleReader(str(given), UnderstandingSample, pictures)
-    every = list(reading)
-    samples = [one for one in every if not isinstance(one, Problem)]
-    return samples, [str(one) for one in every if isinstance(one, Problem)], dict(reading.not_kept)
-
-
 def table(path: Path, **columns: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
     count = len(next(iter(columns.values())))
     base = {name: [value] * count for name, value in BASE.items()}
     pq.write_table(pa.table({**base, **columns}), path)
@@ -66,39 +56,42 @@ WRITTEN = {
 
 @pytest.mark.parametrize(("column", "text"), WRITTEN.values(), ids=WRITTEN)
 def test_cells_of_tables_are_written_as_a_person_would(tmp_path, column, text):
-    (sample,), problems, _ = read(table(tmp_path / "u.parquet", answer=column, further=column))
-    assert (sample.answer, problems) == (text, [])
-    assert dump(sample.model_dump()["further"]), "a further column is kept as JSON can hold it"
+    sample = understood(table(tmp_path / "u.parquet", answer=column, further=column)).sample
+    assert sample.answer == text
+    assert dump(sample.further), "a further column is kept as a JSON value"
 
 
-def test_a_column_of_whole_numbers_with_a_null(tmp_path):
-    """pandas writes it as floats, the null as NaN."""
-    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=[float("nan"), 3.0, 2.5]))
-    assert [one.answer for one in samples] == ["3", "2.5"]
-    assert "line 1, field answer: must be a string, not None: the row has no value there" in problem
-    samples, (problem,), _ = read(table(tmp_path / "n.parquet", answer=pa.array([None, 3])))
-    assert [one.answer for one in samples] == ["3"]
-    assert "the row has no value there" in problem
+@pytest.mark.parametrize(
+    ("answers", "kept", "line"),
+    [
+        ([math.nan, 3.0, 2.5], ["3", "2.5"], 1),
+        (pa.array([None, 3]), ["3"], 1),
+        (pa.array([1, 10**8, 2], pa.int32()).cast(pa.date32()), ["1970-01-02", "1970-01-03"], 2),
+    ],
+    ids=["integers that pandas writes as floats", "null", "a date that Python cannot hold"],
+)
+def test_a_cell_without_a_value_costs_its_own_row(tmp_path, answers, kept, line):
+    found = understood(table(tmp_path / "u.parquet", answer=answers))
+    assert (found.answers, len(found.problems)) == (kept, 1)
+    assert f"line {line}, field answer: " in found.problems[0]
+    assert line == 2 or "the row has no value there" in found.problems[0]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "null"])
-def test_no_number_is_no_answer_in_any_form(tmp_path, value):
-    (tmp_path / "a.png").write_bytes(png(1))
-    row = f'{{"image": "a.png", "question": "How many?", "answer": {value}}}'
-    inside = f'{{"question": "How many?", "answer": {value}}}'.encode()
+def test_no_number_is_no_answer_in_any_format(tmp_path, value):
+    inside = f'{{"question": "How many?", "answer": {value}}}'
+    row = inside.replace("{", '{"image": "a.png", ')
     (tmp_path / "u.json").write_text(f"[{row}]")
     (tmp_path / "u.jsonl").write_text(f"{row}\n")
-    tar_of(tmp_path / "u.tar", [("a.png", png(1)), ("a.json", inside)])
+    tar_of(tmp_path / "u.tar", [("a.png", png()), ("a.json", inside.encode())])
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "a.png").write_bytes(png(1))
-    (tmp_path / "folder" / "a.json").write_bytes(inside)
+    (tmp_path / "folder" / "a.png").write_bytes(png())
+    (tmp_path / "folder" / "a.json").write_text(inside)
     for name in ("u.json", "u.jsonl", "u.tar", "folder"):
-        samples, (problem,), _ = read(tmp_path / name, tmp_path / "p")
-        assert not samples
-        assert "is missing" not in problem
+        assert "is missing" not in understood(tmp_path / name, tmp_path / "p").problem
     number = {"NaN": math.nan, "null": None}.get(value, math.inf)
-    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=pa.array([number], pa.float64())))
-    assert "no value" in problem if value in ("NaN", "null") else "is infinite" in problem
+    problem = understood(table(tmp_path / "u.parquet", answer=pa.array([number], pa.float64()))).problem
+    assert ("no value" if value in ("NaN", "null") else "is infinite") in problem
 
 
 @pytest.mark.parametrize(
@@ -112,18 +105,14 @@ def test_no_number_is_no_answer_in_any_form(tmp_path, value):
     ],
     ids=["bytes", "far date", "far timestamp", "list", "struct"],
 )
-def test_what_cannot_be_read_is_called_by_its_type(tmp_path, column, reason):
-    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=column))
-    assert not samples
-    assert f"line 1, field answer: {reason}" in problem
-    assert "is missing" not in problem
+def test_values_that_are_not_text_are_named_by_type(tmp_path, column, reason):
+    assert (
+        f"line 1, field answer: {reason}" in understood(table(tmp_path / "u.parquet", answer=column)).problem
+    )
 
 
-def test_a_cell_that_python_cannot_hold_costs_its_own_row(tmp_path):
-    dates = pa.array([1, 10**8, 2], pa.int32()).cast(pa.date32())
-    samples, (problem,), _ = read(table(tmp_path / "u.parquet", answer=dates))
-    assert [one.answer for one in samples] == ["1970-01-02", "1970-01-03"]
-    assert "line 2, field answer" in problem
+def test_a_list_of_one_is_its_value(tmp_path):
+    assert understood(table(tmp_path / "u.parquet", answer=[["14"]])).sample.answer == "14"
 
 
 def test_further_columns_are_kept_or_counted(tmp_path):
@@ -136,51 +125,30 @@ def test_further_columns_are_kept_or_counted(tmp_path):
         empty=[math.nan],
         mask=[b"\x89\xff"],
     )
-    (sample,), problems, not_kept = read(path)
-    assert not problems
-    kept = sample.model_dump()
+    found = understood(path)
+    kept = found.sample.model_dump()
     assert kept["day"] == "2024-01-02"
     assert kept["nested"] == {"when": "2024-01-02 03:00:00", "worth": ["2.50", None]}
     assert (kept["score"], kept["empty"]) == ("Infinity", None)
     assert "mask" not in kept
-    assert not_kept == {"column mask, which JSON cannot hold": 1}
+    assert found.not_kept == {"column mask, which JSON cannot hold": 1}
     assert json.loads(dump(kept)) == kept
-
-
-def test_a_template_with_a_hole_is_a_problem(tmp_path):
-    path = table(tmp_path / "u.parquet", answer=["3", "4"], unit=["cm", None], size=[2.0, 3.0])
-    samples, (problem,), _ = read(f"{path}?question='How long is {{size}} {{unit}}?'")
-    assert [one.question for one in samples] == ["How long is 2 cm?"]
-    assert "line 2: cannot be filled in: column unit holds no value" in problem
-    path = table(tmp_path / "l.parquet", answer=["3"], words=[["a", "b"]])
-    assert "column words holds a value of type list" in read(f"{path}?question='{{words}}'")[1][0]
-
-
-def test_null_and_nan_give_way_to_the_next_common_column(tmp_path):
-    (tmp_path / "g.json").write_text(
-        '[{"image": "a.png", "prompt": NaN, "caption": "a cat", "id": NaN, "tag": null}]'
+    found = generated(
+        lines(tmp_path / "x.jsonl", {"image": "a.png", "caption": "x", "note": "\ud83d", "kept": 1})
     )
-    (sample,) = list(SampleReader(str(tmp_path / "g.json"), GenerationSample))
-    assert (sample.prompt, sample.tag) == ("a cat", "g")
-    assert len(sample.id) == 16
+    assert found.sample.kept == 1
+    assert "note" not in found.sample.model_dump()
 
 
 def test_hub_rows_of_numbers_and_dates(tmp_path):
     pytest.importorskip("datasets")
-    (tmp_path / "set").mkdir()
     table(tmp_path / "set" / "train.parquet", answer=[3.0, math.nan], day=[date(2024, 1, 2)] * 2)
-    (sample,), (problem,), _ = read(f"hub:{tmp_path / 'set'}", tmp_path / "p")
-    assert (sample.answer, sample.model_dump()["day"]) == ("3", "2024-01-02")
-    assert "the row has no value there" in problem
-
-
-def test_hub_rows_that_python_cannot_hold_end_in_a_sentence(tmp_path):
-    pytest.importorskip("datasets")
-    (tmp_path / "set").mkdir()
+    found = understood(f"hub:{tmp_path / 'set'}", tmp_path / "p")
+    assert [(one.answer, one.day) for one in found.samples] == [("3", "2024-01-02")]
+    assert "the row has no value there" in found.problems[0]
     dates = pa.array([10**8], pa.int32()).cast(pa.date32())
-    table(tmp_path / "set" / "train.parquet", answer=["3"], day=dates)
-    samples, (problem,), _ = read(f"hub:{tmp_path / 'set'}", tmp_path / "p")
-    assert not samples
+    table(tmp_path / "late" / "train.parquet", answer=["3"], day=dates)
+    problem = understood(f"hub:{tmp_path / 'late'}", tmp_path / "p").problem
     assert "cannot be read by datasets (date value out of range)" in problem
 
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from test_build import Template, rows_of, small, world, write_rows
 from test_build_sources import picture
-from test_source_forms import orsta_row
 
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
 from pairuni.pairug.build import build_pairs
@@ -23,6 +22,7 @@ from pairuni.pairug.scale.joining import join_parts
 from pairuni.pairug.scale.splitting import split_raw
 from pairuni.pairug.selection import features
 from pairuni.pairug.sources import read_generation, read_understanding
+from source_data import orsta_row
 
 
 @pytest.fixture(autouse=True)

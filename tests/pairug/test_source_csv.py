@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.readers.csv_files import csv_rows
 from pairuni.pairug.sources.readers.rows import Row
+from source_data import understood
 
 
 def read(path: Path, text: str | bytes) -> tuple[list[tuple[int, dict[str, str]]], list[tuple[int, str]]]:
@@ -74,24 +75,17 @@ def test_texts_over_several_lines_are_read(tmp_path):
 def test_a_quote_of_a_tsv_is_a_character_unless_it_is_closed_in_order(tmp_path):
     text = 'image\ttext\na.png\t"good\nb.png\t"Hello" he said\nc.png\t"in ""order"""\n"d.png\twell"\ne.png\tthe end"\n'
     rows, problems = read(tmp_path / "x.tsv", text)
-    assert [cells["text"] for _, cells in rows] == [
-        '"good',
-        '"Hello" he said',
-        'in "order"',
-        'well"',
-        'the end"',
-    ]
+    texts = ['"good', '"Hello" he said', 'in "order"', 'well"', 'the end"']
+    assert [cells["text"] for _, cells in rows] == texts
     assert not problems
 
 
 def test_faults_of_files(tmp_path):
     path = tmp_path / "x.csv"
-    assert read(path, b"\xef\xbb\xbfimage,caption\na.png,x\n")[0] == [(2, {"image": "a.png", "caption": "x"})]
-    assert read(path, b'\xef\xbb\xbf"image","caption"\na.png,x\n')[0] == [
-        (2, {"image": "a.png", "caption": "x"})
-    ]
+    good = {"image": "a.png", "caption": "x"}
+    assert read(path, b'\xef\xbb\xbf"image","caption"\na.png,x\n')[0] == [(2, good)]
     assert read(path, "") == read(path, "\n\n") == read(path, "image,caption\n") == ([], [])
-    assert read(path, "image,caption\r\n\r\na.png,x\r\n\r\n")[0] == [(3, {"image": "a.png", "caption": "x"})]
+    assert read(path, "image,caption\r\n\r\na.png,x\r\n\r\n")[0] == [(3, good)]
     assert read(path, "image,caption\na.png,\n")[0] == [(2, {"image": "a.png"})]
     rows, problems = read(path, "image,caption\na.png\nb.png,x,y\nc.png,x\n")
     assert [line for line, _ in rows] == [4]
@@ -107,6 +101,29 @@ def test_faults_of_files(tmp_path):
     assert "the header is not UTF-8 text" in read(path, "image,caption\n".encode("utf-16"))[1][0][1]
     assert "the header cannot be read: a quote opens" in read(path, 'image,"caption\na.png,x\n')[1][0][1]
     assert "several columns called 'a'" in read(path, "a,a\nx,y\n")[1][0][1]
+
+
+@pytest.mark.parametrize("head", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ",")])
+def test_delimiters_that_the_suffix_does_not_tell(tmp_path, suffix, delimiter, head, end):
+    cells = [["image", "text"], ["a.png", '"x, y; z | é"'], ["", ""], ["b.png", "q"]]
+    text = head + end.join(delimiter.join(row) for row in cells) + end
+    rows, problems = read(tmp_path / f"x.{suffix}", text)
+    assert ([cells["text"] for _, cells in rows], problems) == (["x, y; z | é", "q"], [])
+
+
+def test_the_delimiter_that_excel_names(tmp_path):
+    rows, problems = read(tmp_path / "x.csv", "sep=;\nimage; text \na.png;q, r\nb.png\n")
+    assert rows == [(3, {"image": "a.png", "text": "q, r"})]
+    assert problems == [(4, "has 1 cell, but the header has 2")]
+
+
+def test_an_empty_cell_is_not_a_missing_column(tmp_path):
+    (tmp_path / "x.csv").write_text("image,question,answer,label\na.png,q,,\n")
+    assert understood(tmp_path / "x.csv").problem.endswith("is missing; column answer is empty here")
+    problem = understood(f"{tmp_path / 'x.csv'}?answer=label").problem
+    assert problem.endswith("must be a string, not None: the row has no value there")
 
 
 def test_a_record_without_end_is_bounded(tmp_path, monkeypatch):
