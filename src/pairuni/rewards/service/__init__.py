@@ -1,1 +1,1 @@
-"""A reward served over HTTP, and its client."""
+"""A reward over HTTP: the server (``pairuni serve-reward``) and its client, the reward remote."""

@@ -1,31 +1,31 @@
-"""What one client of a reward server may take from the others."""
+"""Limits that keep one client of a reward server from blocking the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 RETRY_SECONDS = 1
-"""Retry-After of a server that is busy."""
+"""Retry-After of a busy server."""
 
-MOST_HEADER_BYTES = 1 << 14
-"""Longest header of a request."""
+MAX_HEADER_BYTES = 1 << 14
+"""Size of a request's header."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a reward server; ``docs/rewards.md`` states the defaults."""
+    """Limits of a reward server; docs/rewards.md lists the defaults."""
 
     body_bytes: int = 1 << 29
-    """Longest body of a request, and of all requests that wait for their scores."""
+    """Size of a request's body, and of all requests that wait for their scores."""
     connections: int = 512
-    """Open connections; a further one is told to try again."""
+    """Open connections; further ones get a 503."""
     requests: int = 256
-    """Requests received or scored at once; a further one is told to try again."""
+    """Requests that are received or scored at the same time; further ones get a 503."""
     head_seconds: float = 20.0
-    """From a connection, or from the previous reply on it, to the end of a request's header."""
+    """From the start of a connection, or the previous reply on it, to the end of a request's header."""
     body_seconds: float = 120.0
-    """From a request's header to the end of its body."""
+    """From the end of a request's header to the end of its body."""
     reply_seconds: float = 300.0
-    """For the wait and the scoring; then the client is told to ask again, and joins the request under way."""
+    """For waiting and scoring; the client then gets a 503, and its next attempt joins the request in progress."""
     stop_seconds: float = 30.0
-    """For requests in flight when the server is told to stop."""
+    """For the requests in flight when the server stops."""

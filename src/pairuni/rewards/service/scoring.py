@@ -1,4 +1,4 @@
-"""Requests to score, one after the other in threads of their own; the same request sent twice is scored once."""
+"""The queue of a reward server: requests are scored one after the other; a repeated request is scored once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pairuni.rewards.weighted import scores_by_term, total_scores
 
 logger = logging.getLogger("pairuni")
 
-KEPT = 64
-"""Replies that no client received which are kept, so that a client that gave up finds them when it asks again."""
+MAX_UNDELIVERED = 64
+"""Replies kept for clients that stopped waiting, until they send the request again."""
 
 Reply = tuple[int, dict[str, Any]]
 """HTTP status and JSON object."""
@@ -27,7 +27,7 @@ Reply = tuple[int, dict[str, Any]]
 
 @dataclass
 class _Job:
-    """One request. body: emptied when a thread takes it."""
+    """One request. body: released when a thread takes it."""
 
     body: bytes | bytearray
     size: int
@@ -39,14 +39,14 @@ class _Job:
 
 
 class Scorer:
-    """Scores requests with one reward. All methods belong to the thread of the event loop.
+    """Scores requests with one reward. All public methods run in the thread of the event loop.
 
-    One thread reads the images of the next request while another scores: a reward may hold a model, and models are
-    not made for several threads. At most three requests have their images in memory.
+    One thread decodes the images of the next request while another scores; only one scores, because models are not
+    thread-safe. At most three requests have their images in memory.
     """
 
     def __init__(self, reward: Reward, limit: float | None) -> None:
-        """limit: seconds that the reward may take for a request; None waits forever."""
+        """limit: seconds that the reward may take for a request, or None."""
         self._reward = reward
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -58,33 +58,33 @@ class Scorer:
 
     @property
     def waiting(self) -> int:
-        """Requests that have no reply yet."""
+        """Requests without a reply."""
         return sum(not job.reply.done() for job in self._jobs.values())
 
     @property
     def size(self) -> int:
-        """Bytes of the requests that have no reply yet."""
+        """Bytes of the requests without a reply."""
         return sum(job.size for job in self._jobs.values() if not job.reply.done())
 
-    def ask(self, body: bytearray) -> tuple[bytes, asyncio.Future[Reply]]:
-        """The request's key and its reply, made once for all that send this body until it is ``heard``."""
+    def submit(self, body: bytearray) -> tuple[bytes, asyncio.Future[Reply]]:
+        """The request's key and reply, shared by all that send this body until it is ``delivered``."""
         key = hashlib.sha256(body).digest()
         if key not in self._jobs:
             job = self._jobs[key] = _Job(body, len(body), self._loop.create_future())
             self._received.put(job)
         reply = self._jobs[key].reply
-        unheard = [old for old, job in self._jobs.items() if job.reply.done()]
-        for old in unheard[:-KEPT]:
+        undelivered = [old for old, job in self._jobs.items() if job.reply.done()]
+        for old in undelivered[:-MAX_UNDELIVERED]:
             del self._jobs[old]
         return key, reply
 
-    def heard(self, key: bytes, reply: asyncio.Future[Reply]) -> None:
-        """A client received the reply: the same request is a new one from now on."""
+    def delivered(self, key: bytes, reply: asyncio.Future[Reply]) -> None:
+        """A client received the reply: from now on, the same request is a new one."""
         if key in self._jobs and self._jobs[key].reply is reply:
             del self._jobs[key]
 
     def close(self) -> None:
-        """Let both threads end."""
+        """End both threads."""
         self._received.put(None)
 
     def _unpack_all(self) -> None:
@@ -92,19 +92,19 @@ class Scorer:
             try:
                 self._unpacked.put((job, *unpack(job.take())))
             except ValueError as error:
-                self._answer(job, (400, {"error": str(error)}))
+                self._reply(job, (400, {"error": str(error)}))
             except MemoryError:
-                self._answer(job, (413, {"error": "the request needs more memory than this machine has"}))
-            except Exception:  # a fault of ours must not end the thread on which all requests depend
+                self._reply(job, (413, {"error": "the server has not enough memory for the request"}))
+            except Exception:  # an unexpected error must not end the thread that all requests need
                 logger.exception("a request could not be read")
-                self._answer(job, (500, {"error": "the server could not read the request"}))
+                self._reply(job, (500, {"error": "the server could not read the request"}))
         self._unpacked.put(None)
 
     def _score_all(self) -> None:
         while (unpacked := self._unpacked.get()) is not None:
             job, records, samples = unpacked
             del unpacked
-            self._answer(job, self._scored(records, samples))
+            self._reply(job, self._scored(records, samples))
             del records, samples
 
     def _scored(self, records: list[Annotation], samples: list[Sample]) -> Reply:
@@ -118,13 +118,13 @@ class Scorer:
             logger.exception("a request could not be scored")
             return 500, {"error": f"the server failed: {type(error).__name__}"}
 
-    def _answer(self, job: _Job, reply: Reply) -> None:
+    def _reply(self, job: _Job, reply: Reply) -> None:
         try:
             self._loop.call_soon_threadsafe(self._settle, job, reply)
-        except RuntimeError:  # the loop has closed: nobody waits any more
-            logger.debug("a reply came after the server had stopped")
+        except RuntimeError:  # the loop has closed, and nobody waits for the reply
+            logger.debug("a reply was ready after the server had stopped")
 
     def _settle(self, job: _Job, reply: Reply) -> None:
-        if reply[0] != 200:  # what failed is tried anew
+        if reply[0] != 200:  # a failed request is scored again when it is sent again
             self._jobs = {key: other for key, other in self._jobs.items() if other is not job}
         job.reply.set_result(reply)

@@ -1,4 +1,4 @@
-"""A reward behind HTTP, for the reward ``remote``: its socket, and how it stops."""
+"""The reward server: its socket, its uvicorn server and its shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Self
 
 from pairuni.rewards.reward import Reward
-from pairuni.rewards.service.limits import MOST_HEADER_BYTES, Limits
+from pairuni.rewards.service.limits import MAX_HEADER_BYTES, Limits
 
 try:
     import uvicorn
@@ -25,15 +25,14 @@ except ImportError as error:
 
 logger = logging.getLogger("pairuni")
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RewardServer:
-    """Serves one reward to any number of clients; requests are read at once and scored one after the other.
+    """Serves one reward to any number of clients. Requests are received concurrently and scored one after the other.
 
-    address: host and port, 0 for a free one. token: without it as bearer token, nothing but /health is answered.
-    limit: seconds that the reward may take for a request; None waits forever. The same request sent again is scored
-    once: it joins the one under way.
+    address: host and port, 0 for a free port. token: the bearer token that /score requires, empty for none. limit:
+    seconds that the reward may take for a request, or None. A repeated request joins the one in progress.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class RewardServer:
         limit: float | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """Takes the address. Raises OSError when that is not possible."""
+        """Binds the address. Raises OSError if that is not possible."""
         limits = limits or Limits()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.create_server(address, family=family, backlog=128)
@@ -64,7 +63,7 @@ class RewardServer:
                 server_header=False,
                 timeout_keep_alive=int(limits.head_seconds) + 1,
                 timeout_graceful_shutdown=limits.stop_seconds,  # type: ignore[arg-type]
-                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             )
         )
         self._host, self.server_port = self._socket.getsockname()[:2]
@@ -73,13 +72,13 @@ class RewardServer:
 
     @property
     def url(self) -> str:
-        """Where it is found from this machine."""
+        """Its URL on this machine."""
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.server_port}"
 
     def serve_forever(self) -> None:
         """Serve until ``shutdown`` or, in the main thread, SIGINT, SIGTERM or SIGHUP.
 
-        Requests in flight are then finished as far as ``Limits.stop_seconds`` allows.
+        Requests in flight then have ``Limits.stop_seconds`` to finish.
         """
         self._ended.clear()
         try:
@@ -89,12 +88,12 @@ class RewardServer:
             self._ended.set()
 
     def shutdown(self) -> None:
-        """Stop serving from another thread, and wait until that is done."""
+        """Stop serving, called from another thread, and wait for the end."""
         self._uvicorn.should_exit = True
         self._ended.wait()
 
     def server_close(self) -> None:
-        """Free the address."""
+        """Release the address."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -105,14 +104,14 @@ class RewardServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's server, which ends well after a signal instead of dying by it."""
+    """uvicorn's server, which exits normally after a signal instead of raising it again."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in STOPPING}
+        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
         try:
             yield
         finally:
@@ -125,4 +124,6 @@ class _Uvicorn(uvicorn.Server):
             return
         self.should_exit = True
         seconds = self.config.timeout_graceful_shutdown
-        logger.warning("stopping: requests in flight have %g seconds; once more stops at once", seconds)
+        logger.warning(
+            "stopping: requests in flight have %g seconds; a second signal stops immediately", seconds
+        )

@@ -1,7 +1,7 @@
-"""A batch of records and samples as JSON between the reward ``remote`` and its server, both ways.
+"""The protocol between the reward ``remote`` and its server: the JSON of a batch, and the token.
 
-{"records": [a record as it is, extra keys too, ...], "samples": [{"text": "..."} or {"png": "base64"}, ...]}
-and back {"scores": [number, ...]}, or {"error": "why"} with a status of 400 or above.
+Request: {"records": [a record with all its keys, ...], "samples": [{"text": "..."} or {"png": "base64"}, ...]}.
+Reply: {"scores": [number, ...]}, or {"error": "reason"} with a status of 400 or above.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -22,18 +24,19 @@ from pairuni.records import Annotation
 
 Sample = str | Image.Image
 
-MOST_PIXELS = 1 << 27
-"""Of all images of a request: 400 MB once they are read, however few bytes they travel in."""
-MOST_VALUES = 1 << 21
-"""Of a request: objects in memory are many times larger than the two bytes that an empty one travels in."""
-_LONGEST_QUOTE = 500
-_HEADER = struct.Struct(">8s4x4sII")
-_HEADER_CHARACTERS = 32
-"""Of base64, which is 24 bytes: signature, length and name of the first chunk, width, height."""
+MAX_PIXELS = 1 << 27
+"""Pixels of all images of a request: 400 MB in memory, however small the PNGs are."""
+MAX_VALUES = 1 << 21
+"""JSON values of a request: an empty object has two bytes in JSON and many more in memory."""
+_MAX_QUOTE = 500
+_PNG_HEADER = struct.Struct(">8s4x4sII")
+"""Signature, length and name of the first chunk, width, height."""
+_PNG_HEADER_BASE64 = 32
+"""Characters of the header's 24 bytes in base64."""
 
 
 def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
-    """The body of a request. Raises ValueError for what JSON cannot hold."""
+    """The body of a request. Raises ValueError for values that JSON cannot hold."""
     return json.dumps(
         {
             "records": [record.model_dump(mode="json") for record in records],
@@ -43,12 +46,12 @@ def pack(records: Sequence[Annotation], samples: Sequence[Sample]) -> bytes:
 
 
 def unpack(body: bytes | bytearray) -> tuple[list[Annotation], list[Sample]]:
-    """Records and samples of a request. Raises ValueError saying what is wrong with which.
+    """Records and samples of a request. Raises ValueError naming the record or sample and its fault.
 
-    Memory: a small multiple of the body, and of the images only those that fit into ``MOST_PIXELS``.
+    Memory: a small multiple of the body, plus at most ``MAX_PIXELS`` of images.
     """
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise ValueError(f"the request has more than {MOST_VALUES:,} values")
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        raise ValueError(f"the request has more than {MAX_VALUES:,} values")
     try:
         text = str(body, "utf-8")
         del body
@@ -65,17 +68,17 @@ def unpack(body: bytes | bytearray) -> tuple[list[Annotation], list[Sample]]:
         raise ValueError(f"{len(given)} records but {len(samples)} samples")
     records = [_record(number, one) for number, one in enumerate(given)]
     unpacked: list[Sample] = []
-    left = MOST_PIXELS
+    left = MAX_PIXELS
     for number, one in enumerate(samples):
         sample = _unpacked(number, one, left)
         left -= 0 if isinstance(sample, str) else sample.width * sample.height
         unpacked.append(sample)
-        samples[number] = None  # its text is not needed any more
+        samples[number] = None  # release the encoded sample
     return records, unpacked
 
 
 def bounds_to_json(bounds: tuple[float, float]) -> list[float | None]:
-    """A range of scores for JSON, which knows no infinity: null."""
+    """A range of scores for JSON, which has no infinity: null."""
     return [bound if math.isfinite(bound) else None for bound in bounds]
 
 
@@ -87,15 +90,15 @@ def bounds_from_json(given: Any) -> tuple[float, float]:
     except (TypeError, ValueError, OverflowError):
         bounds = (math.nan, math.nan)
     if not bounds[0] <= bounds[1]:
-        raise ValueError(f"{shortened(repr(given))} is no range of scores")
+        raise ValueError(f"{shortened(repr(given))} is not a range of scores")
     return bounds
 
 
 def shortened(text: str) -> str:
-    """One line of bounded length; a reward's sentence names the record first and the reason last, so both stay."""
+    """One line of bounded length that keeps both ends: a message has the record at its start, the reason at its end."""
     text = " ".join(text.split())
-    half = _LONGEST_QUOTE // 2
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} ... {text[-half:]}"
+    half = _MAX_QUOTE // 2
+    return text if len(text) <= _MAX_QUOTE else f"{text[:half]} ... {text[-half:]}"
 
 
 def _packed(sample: Sample) -> dict[str, str]:
@@ -120,25 +123,45 @@ def _unpacked(number: int, given: Any, most_pixels: int) -> Sample:
     if not isinstance(given, dict) or not isinstance(given.get("png"), str):
         raise ValueError(f'sample {number} is neither {{"text": ...}} nor {{"png": ...}}')
     try:
-        if _pixels(given["png"]) > most_pixels:  # known before anything is copied
+        if _pixels(given["png"]) > most_pixels:  # checked before any pixel is decoded
             raise TooManyPixels("is too large")
         data = base64.b64decode(given.pop("png"), validate=True)
         return decode(data, formats=("PNG",), most_pixels=most_pixels).image
     except TooManyPixels:
         raise ValueError(
-            f"the images up to sample {number} have more than {MOST_PIXELS:,} pixels, more than a request may have: "
+            f"the images up to sample {number} have more than {MAX_PIXELS:,} pixels, the limit of a request; "
             "lower reward.remote.batch_size"
         ) from None
     except ValueError as error:
-        raise ValueError(f"sample {number} is no PNG that can be read ({error})") from None
+        raise ValueError(f"sample {number} cannot be read as a PNG ({error})") from None
 
 
 def _pixels(encoded: str) -> int:
-    """Pixels of a PNG by its header. Raises ValueError when it has none."""
-    start = base64.b64decode(encoded[:_HEADER_CHARACTERS], validate=True)
-    if len(start) < _HEADER.size:
+    """Pixels of a PNG according to its header. Raises ValueError if it has none."""
+    start = base64.b64decode(encoded[:_PNG_HEADER_BASE64], validate=True)
+    if len(start) < _PNG_HEADER.size:
         raise ValueError("it is too short")
-    signature, chunk, width, height = _HEADER.unpack(start)
+    signature, chunk, width, height = _PNG_HEADER.unpack(start)
     if (signature, chunk) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
-        raise ValueError("it does not begin as one")
+        raise ValueError("it does not start with a PNG header")
     return int(width * height)
+
+
+def token_from_environment(variable: str) -> str:
+    """The token of a reward server in this environment variable, stripped; empty if there is none.
+
+    Raises ValueError for an invalid name of a variable, and for characters that an HTTP header cannot carry. No error
+    quotes the token.
+    """
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
+        raise ValueError(
+            "reward.remote.token_variable must be the name of an environment variable, such as "
+            "PAIRUNI_REWARD_TOKEN; its value is not shown, because it may be the token itself"
+        )
+    token = os.environ.get(variable, "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(
+            f"the token in the environment variable {variable} contains a space, a line break or another character "
+            "that is not allowed"
+        )
+    return token
