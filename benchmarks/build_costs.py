@@ -108,9 +108,9 @@ def make_encoder(name: str, folder: Path, device: str) -> Any:
         model = transformers.SiglipVisionModel(transformers.SiglipVisionConfig())
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    from pairuni.pairug.selection.encoders import transformers_encoder
+    from pairuni.pairug.selection.encoders import TransformersEncoder
 
-    return transformers_encoder(str(folder), device)
+    return TransformersEncoder(str(folder), device)
 
 
 def _thumbnail(image: Image.Image) -> np.ndarray[Any, Any]:

@@ -73,7 +73,7 @@ def select(name: str, settings: SelectionSettings) -> dict[str, Any]:
     left = np.setdiff1d(np.arange(len(features)), medoids)
     u_rows, g_rows = left[left < settings.understanding], left[left >= settings.understanding]
     generation, understanding = features[g_rows], features[u_rows]
-    matches = match(
+    retrieved = match(
         generation,
         understanding,
         settings.threshold,
@@ -93,7 +93,7 @@ def select(name: str, settings: SelectionSettings) -> dict[str, Any]:
         "retrieval_seconds": ended - clustered,
         "medoids": len(medoids),
         "inertia": float(fitted.inertia),
-        **matching_numbers(matches, g_names, u_names),
+        **matching_numbers(retrieved.matches, g_names, u_names),
         "start_bytes": start,
         "peak_bytes": resident()[1],
     }

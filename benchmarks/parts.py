@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.pairing import clustered_features
 from benchmarks.settings import SelectionSettings
+from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, retrieved_pairs
+from pairuni.pairug.selection.clustering import medoids_of
 from pairuni.pairug.selection.kmeans import fit_kmeans
-from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple
 
 
@@ -33,17 +34,11 @@ def select(
         Quadruple(id=str(row), image_path=str(row), origin="understanding" if asks else "generation", **half)
         for row, asks in enumerate(understanding)
     ]
-    pairs = select_pairs(
-        quadruples,
-        features,
-        clusters=clusters,
-        threshold=0.6,
-        max_matches=1,
-        seed=0,
-        matching="optimal",
-        clustering="torch",
-    )
-    similarities = [pair.similarity for pair in pairs if pair.kind == "retrieved"]
+    joint = JointSet.of(quadruples, features)
+    fitted = fit_kmeans(features, clusters, seed=0)
+    aligned = aligned_pairs(joint, medoids_of(features, fitted))
+    found = retrieved_pairs(joint, aligned, fitted, threshold=0.6, max_matches=1, seed=0, matching="optimal")
+    similarities = [match.similarity for match in found.matches]
     return len(similarities), float(np.sum(similarities))
 
 

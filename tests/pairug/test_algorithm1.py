@@ -1,4 +1,4 @@
-"""``select_pairs`` against a literal Algorithm 1, pair for pair."""
+"""Clustering, aligned and retrieved pairs against a literal Algorithm 1, pair for pair."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
+from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.features import l2_normalise
 from pairuni.pairug.selection.matching import match_sequential
-from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple, UGPair
 from reference.algorithm1 import algorithm1
 
@@ -42,6 +43,24 @@ def rows(pairs: list[UGPair]) -> list[tuple[int, int, float]]:
         (int(pair.generate_ann.prompt[1:]), int(pair.understand_ann.prompt[1:]), pair.similarity)
         for pair in pairs
     ]
+
+
+def select_pairs(
+    data: list[Quadruple],
+    features: NDArray[np.float32],
+    *,
+    clusters: int,
+    threshold: float,
+    max_matches: int,
+    seed: int,
+) -> list[UGPair]:
+    joint = JointSet.of(data, features)
+    fitted = fit_clusters(features, clusters, seed)
+    aligned = aligned_pairs(joint, medoids_of(features, fitted))
+    retrieved = retrieved_pairs(
+        joint, aligned, fitted, threshold=threshold, max_matches=max_matches, seed=seed
+    )
+    return list(as_pairs(data, [*aligned, *retrieved.matches]))
 
 
 def both(

@@ -202,7 +202,7 @@ def test_bad_images_and_refused_samples_are_set_aside_with_reasons_and_add_up(tm
     assert "the image cannot be decoded" in dropped["u4"]["reason"]
     assert dropped["u5"]["reason"] == "refused 3 times, at last: grey is no colour"
     assert (summary.samples, summary.quadruples, summary.dropped) == (80, 77, 3)
-    assert "3 samples were set aside, the first (u3) because: the image is missing" in caplog.text
+    assert "3 samples were dropped; the first is u3: the image is missing" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pairuni.pairug.selection import kmeans
-from pairuni.pairug.selection.clustering import cluster_medoids, fit_clusters
+from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.features import l2_normalise
 from reference.lloyd import inertia, lloyd
 
@@ -20,8 +20,8 @@ def clustered(rows: int, width: int, groups: int, seed: int, noise: float = 0.8)
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(groups, width))
     of = rng.choice(groups, rows, p=rng.dirichlet(np.ones(groups)))
-    spread = centres[of] + noise * rng.normal(size=(rows, width))
-    return l2_normalise(np.maximum(0, spread).astype(np.float32))
+    points = centres[of] + noise * rng.normal(size=(rows, width))
+    return l2_normalise(np.maximum(0, points).astype(np.float32))
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5])
@@ -73,7 +73,7 @@ def test_small_parts_change_nothing(monkeypatch):
 def test_medoids_are_the_members_nearest_their_centre():
     features = clustered(300, 16, 10, seed=5)
     made = fit_clusters(features, 10, 0, "torch")
-    medoids = cluster_medoids(features, 10, 0, "torch")
+    medoids = medoids_of(features, made)
     assert sorted(made.labels[medoids].tolist()) == list(range(10))
     for medoid in medoids:
         members = np.flatnonzero(made.labels == made.labels[medoid])
@@ -83,15 +83,19 @@ def test_medoids_are_the_members_nearest_their_centre():
         assert members[closeness.argmax()] == medoid
 
 
+def medoids(features, clusters):
+    return medoids_of(features, fit_clusters(features, clusters, 0, "torch"))
+
+
 def test_one_cluster_as_many_as_rows_and_copies():
     features = clustered(40, 8, 10, seed=6)
-    assert len(cluster_medoids(features, 1, 0, "torch")) == 1
-    assert cluster_medoids(features, 40, 0, "torch").tolist() == list(range(40))
+    assert len(medoids(features, 1)) == 1
+    assert medoids(features, 40).tolist() == list(range(40))
     copies = np.repeat(features[:3], 5, axis=0)
-    assert cluster_medoids(copies, 6, 0, "torch").tolist()[:1] == [0]
-    assert {0, 5, 10} <= set(cluster_medoids(copies, 6, 0, "torch").tolist())
+    assert medoids(copies, 6).tolist()[:1] == [0]
+    assert {0, 5, 10} <= set(medoids(copies, 6).tolist())
     with pytest.raises(ValueError, match="9 clusters of 3 samples"):
-        cluster_medoids(features[:3], 9, 0, "torch")
+        medoids(features[:3], 9)
 
 
 def test_without_faiss_the_error_says_what_to_install(monkeypatch):

@@ -30,7 +30,7 @@ from transformers import (
     ViTModel,
 )
 
-from pairuni.pairug.selection.encoders import transformers_encoder
+from pairuni.pairug.selection.encoders import TransformersEncoder
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 VISION = {**SMALL, "image_size": 32, "patch_size": 16}
@@ -71,7 +71,7 @@ def test_features_are_the_model_s_pooled_output_whatever_the_batch(tmp_path, nam
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
     processor.save_pretrained(tmp_path)
     images = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.new("RGB", (9, 64), (200, 10, 10))]
-    encoder = transformers_encoder(str(tmp_path))
+    encoder = TransformersEncoder(str(tmp_path))
     features = encoder(images)
     assert features.shape == (2, width)
     assert encoder.pooling == pooling
@@ -99,7 +99,7 @@ def test_siglip_2_sees_its_patches_and_their_mask(tmp_path):
     processor = Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16)
     processor.save_pretrained(tmp_path)
     images = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.new("RGB", (9, 64), (200, 10, 10))]
-    encoder = transformers_encoder(str(tmp_path))
+    encoder = TransformersEncoder(str(tmp_path))
     with torch.no_grad():
         inputs = processor(images=images, return_tensors="pt")
         shapes, mask = inputs["spatial_shapes"], inputs["pixel_attention_mask"]
@@ -120,7 +120,7 @@ def test_dinov3_is_preprocessed_without_torchvision(tmp_path):
     pixels = (np.asarray(image) / 255 - mean) / std
     with torch.no_grad():
         expected = model(torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]).pooler_output
-    assert np.allclose(transformers_encoder(str(tmp_path))([image]), expected.numpy(), atol=1e-5)
+    assert np.allclose(TransformersEncoder(str(tmp_path))([image]), expected.numpy(), atol=1e-5)
 
 
 def test_bfloat16_is_near_and_said(tmp_path):
@@ -128,7 +128,7 @@ def test_bfloat16_is_near_and_said(tmp_path):
     ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     images = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.new("RGB", (9, 64), (200, 10, 10))]
-    full, half = (transformers_encoder(str(tmp_path), dtype=dtype) for dtype in ("auto", "bfloat16"))
+    full, half = (TransformersEncoder(str(tmp_path), dtype=dtype) for dtype in ("auto", "bfloat16"))
     assert (full.dtype, half.dtype) == ("float32", "bfloat16")
     difference = np.abs(full(images) - half(images)).max()
     assert 0 < difference < 0.05
@@ -139,11 +139,11 @@ def test_a_model_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
     with pytest.raises(
         ValueError, match=r"there is no folder .*nowhere; give the folder of the image encoder"
     ):
-        transformers_encoder(str(tmp_path / "nowhere"))
+        TransformersEncoder(str(tmp_path / "nowhere"))
     config = ViTConfig(**VISION)
     model = ViTModel(config)
     kept = {name: value for name, value in model.state_dict().items() if "layernorm_before" not in name}
     model.save_pretrained(tmp_path, state_dict=kept)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lacks weights, .*layernorm_before"):
-        transformers_encoder(str(tmp_path))
+        TransformersEncoder(str(tmp_path))

@@ -21,7 +21,7 @@ from pairuni.io.locks import exclusive_lock
 from pairuni.pairug.scale.encoding import encode_raw
 from pairuni.pairug.selection import encoders
 from pairuni.pairug.selection import features as stage
-from pairuni.pairug.selection.features import images_of_share
+from pairuni.pairug.selection.features import blocks_of
 from pairuni.records import Verdict
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -90,7 +90,7 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
     ]
     said = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert "process 1 of 2: 31 of 32 images encoded; 1 cannot be, the first: " in said[0]
+    assert "process 1 of 2: 31 of 32 images encoded; 1 cannot be encoded, the first: " in said[0]
     assert "2.png cannot be decoded" in said[0]
     assert "process 2 of 2: 28 of 28 images encoded\n" in said[1]
 
@@ -110,13 +110,11 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
     assert stats["pairs"] > 3
 
 
-def test_shares_cover_all_images(monkeypatch):
+@pytest.mark.parametrize("images", [0, 1, 8, 9, 61])
+def test_blocks_cover_all_images_once(monkeypatch, images):
     monkeypatch.setattr(stage, "SHARD", 8)
-    for images in (0, 1, 8, 9, 61):
-        for world_size in (1, 2, 5):
-            shares = [images_of_share(images, rank, world_size) for rank in range(world_size)]
-            assert sum(shares) == images
-            assert max(shares) - min(shares) <= 8
+    numbers = [block * 8 + place for block, paths in blocks_of(["x"] * images) for place in range(len(paths))]
+    assert numbers == list(range(images))
 
 
 def test_the_share_is_torchrun_s():

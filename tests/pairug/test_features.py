@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ import pytest
 from PIL import Image
 
 from pairuni.pairug.selection import features as stage
-from pairuni.pairug.selection.features import GRID, encode_features, encode_share, l2_normalise, on_grid
+from pairuni.pairug.selection.feature_cache import FeatureCache
+from pairuni.pairug.selection.features import (
+    GRID,
+    behaviour_of,
+    blocks_of,
+    encode_blocks,
+    encode_features,
+    l2_normalise,
+    on_grid,
+)
 
 
 class Means:
@@ -155,9 +165,8 @@ def test_processes_that_share_a_folder_leave_what_one_leaves(tmp_path, monkeypat
     workers = [Means() for _ in range(world_size)]
     faults: dict[int, str] = {}
     for rank, worker in reversed(list(enumerate(workers))):
-        faults |= encode_share(
-            paths, worker, batch_size=3, cache=tmp_path / "many", rank=rank, world_size=world_size
-        )
+        rows = FeatureCache(tmp_path / "many" / behaviour_of(worker))
+        faults |= encode_blocks(islice(blocks_of(paths), rank, None, world_size), worker, rows, 3).faults
     assert all(len(worker.batches) > 3 for worker in workers), "every process must have its part"
     assert faults == one.faults
     last = Means()

@@ -38,7 +38,7 @@ def total(matches):
 
 
 def best_total(generation, understanding, threshold, max_matches):
-    """Rows of G n times, each with a partner of its own that is worth nothing; solved exactly, dense."""
+    """The exact optimum by a dense solver: each row of G n times, a partner worth 0 for each copy."""
     worth = cosines(generation, understanding)
     worth = np.repeat(np.where(worth >= threshold, worth, 0.0), max_matches, axis=0)
     if not worth.size:
@@ -64,7 +64,7 @@ def literal_greedy(generation, understanding, threshold, max_matches):
 def test_optimal_is_the_largest_total_and_greedy_at_least_half(seed, sizes, threshold, max_matches, most):
     generation, understanding = sides(seed, sizes)
     made = {
-        how: match(generation, understanding, threshold, max_matches, how=how, candidates=most)
+        how: match(generation, understanding, threshold, max_matches, how=how, candidates=most).matches
         for how in ("sequential", "greedy", "optimal")
     }
     for found in made.values():
@@ -87,7 +87,7 @@ def test_optimal_is_the_largest_total_and_greedy_at_least_half(seed, sizes, thre
 @given(seed=st.integers(0, 10_000), how=st.sampled_from(["greedy", "optimal"]), most=st.integers(1, 4))
 def test_few_candidates_leave_no_two_apart_that_could_be_a_pair(seed, how, most):
     generation, understanding = sides(seed, (20, 15), ties=True)
-    made = match(generation, understanding, 0.6, 1, how=how, candidates=most)
+    made = match(generation, understanding, 0.6, 1, how=how, candidates=most).matches
     g_left = np.setdiff1d(np.arange(20), [one.generation for one in made])
     u_left = np.setdiff1d(np.arange(15), [one.understanding for one in made])
     assert (cosines(generation[g_left], understanding[u_left]) < 0.6).all()
@@ -123,7 +123,7 @@ def test_images_that_rows_and_sets_share_are_used_once(seed, max_matches):
     edges.sort(key=lambda edge: edge[2] != edge[3])  # an image takes itself first, or not at all
     most = largest(edges, max_matches)
     for how in ("sequential", "greedy", "optimal"):
-        made = match(features[g], features[u], 0.3, max_matches, *names, how=how, candidates=8)
+        made = match(features[g], features[u], 0.3, max_matches, *names, how=how, candidates=8).matches
         drawn = {one.generation for one in made}
         images = [g[row] for row in drawn] + [u[one.understanding] for one in made]
         own = sum(g[one.generation] == u[one.understanding] for one in made)
@@ -194,7 +194,7 @@ def test_cosines_at_the_threshold_are_decided_exactly():
     assert exact[0] != exact[1]
     for threshold in exact:
         made = match(generation, understanding, float(threshold), 1, how="greedy", candidates=4)
-        assert len(made) == int((exact >= threshold).sum())
+        assert len(made.matches) == int((exact >= threshold).sum())
 
 
 @pytest.mark.parametrize("how", ["greedy", "optimal"])
@@ -203,12 +203,12 @@ def test_rows_full_of_neighbours_just_under_the_threshold_come_to_an_end(monkeyp
     near = 0.6 - 4e-6
     left = l2_normalise(np.tile(np.array([[1.0, 0.0]], np.float32), (200, 1)))
     right = l2_normalise(np.tile(np.array([[near, np.sqrt(1 - near**2)]], np.float32), (200, 1)))
-    searches: list[float] = []
-    assert match(left, right, 0.6, 1, how=how, candidates=8, searched=lambda c, _: searches.append(c)) == []
-    assert len(searches) < 6
+    found = match(left, right, 0.6, 1, how=how, candidates=8)
+    assert found.matches == []
+    assert len(found.searches) < 6
 
 
 def test_many_equal_rows_are_all_paired():
     same = l2_normalise(np.ones((300, 4), np.float32))
     for how in ("greedy", "optimal"):
-        assert len(match(same, same[:200], 0.5, 1, how=how, candidates=2)) == 200
+        assert len(match(same, same[:200], 0.5, 1, how=how, candidates=2).matches) == 200

@@ -23,8 +23,7 @@ from pairuni.io.images import ImageError, Trait, load_image
 from pairuni.pairug.build import build_pairs
 from pairuni.pairug.completion.requests import RequestImage
 from pairuni.pairug.dataset.conversion import convert_pairs
-from pairuni.pairug.dataset.gathering import gather_images
-from pairuni.pairug.dataset.images import counted
+from pairuni.pairug.dataset.images import count_traits, gather_images
 from pairuni.pairug.dataset.publishing import push_to_hub
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.selection.features import encode_features
@@ -132,7 +131,7 @@ def test_traits_are_counted_once_a_image_and_again_in_the_next_run(files, tmp_pa
     wanted = {"transparency": 2, "orientation": 2, "frames": 2}
     for _ in range(2):  # the second time features are kept, and nothing need be decoded
         encoded = encode_features(paths, means, batch_size=3, cache=tmp_path / "cache")
-        assert counted(encoded.distinct_traits()) == wanted
+        assert count_traits(encoded.distinct_traits()) == wanted
 
 
 def side(name: str) -> Annotation:

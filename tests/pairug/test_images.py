@@ -11,7 +11,7 @@ from PIL import Image
 
 from pairuni.io.images import ImageError, load_image
 from pairuni.pairug.completion.requests import RequestImage
-from pairuni.pairug.dataset.gathering import gather_images
+from pairuni.pairug.dataset.images import gather_images
 from pairuni.records import Quadruple
 
 

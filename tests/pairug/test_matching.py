@@ -1,17 +1,21 @@
-"""Clustering and matching in the small: ties, shared images, thresholds, medoids."""
+"""Clustering and matching on small sets: ties, shared images, thresholds, medoids."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_algorithm1 import select_pairs
 
-from pairuni.pairug.selection.clustering import cluster_medoids
+from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.features import l2_normalise
 from pairuni.pairug.selection.matching import Match, match_sequential
-from pairuni.pairug.selection.selection import select_pairs
 from pairuni.records import Quadruple
 from reference.algorithm1 import retrieval
+
+
+def medoids(features, clusters, seed):
+    return medoids_of(features, fit_clusters(features, clusters, seed))
 
 
 def quadruple(row: int, origin: str, image_path: str) -> Quadruple:
@@ -83,13 +87,13 @@ def test_medoids_share_no_image_and_leave_with_their_copies():
 
 def test_medoids_are_distinct_and_follow_the_seed():
     features = l2_normalise(np.random.default_rng(1).random((300, 8)).astype(np.float32))
-    medoids = cluster_medoids(features, 20, seed=3)
-    assert len(set(medoids.tolist())) == len(medoids) <= 20
-    assert np.array_equal(medoids, cluster_medoids(features, 20, seed=3))
-    assert not np.array_equal(medoids, cluster_medoids(features, 20, seed=4))
+    found = medoids(features, 20, seed=3)
+    assert len(set(found.tolist())) == len(found) <= 20
+    assert np.array_equal(found, medoids(features, 20, seed=3))
+    assert not np.array_equal(found, medoids(features, 20, seed=4))
 
 
 def test_identical_features_make_one_medoid_and_skip_the_empty_clusters():
-    medoids = cluster_medoids(l2_normalise(np.ones((9, 4), np.float32)), 3, seed=0)
-    assert medoids[0] == 0
-    assert len(medoids) <= 3
+    found = medoids(l2_normalise(np.ones((9, 4), np.float32)), 3, seed=0)
+    assert found[0] == 0
+    assert len(found) <= 3

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from pairuni.config import Pairing
-from pairuni.pairug.dataset.pairings import QUADRUPLES, apply_pairing, draw_held_out, load_pairing
-from pairuni.pairug.dataset.store import write_pairs
+from pairuni.pairug.dataset.pairings import apply_pairing, draw_held_out, load_pairing
+from pairuni.pairug.dataset.store import QUADRUPLES, write_pairs
 from pairuni.records import Annotation, Quadruple, UGPair
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from chat_server import Ask, ChatServer
 from completion_samples import made_samples
 from pairuni.config import CompletionSettings, PairsSettings
-from pairuni.pairug.build import build_pairs, describe_encoder
+from pairuni.pairug.build import build_pairs
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.scale.ray_engine import RayEngine
-from pairuni.pairug.scale.spread import Spread, check_spread
+from pairuni.pairug.scale.workers import DistributedStages, check_distributed
 from pairuni.pairug.selection import candidates
 from pairuni.pairug.selection.candidates import Cells, find_candidates
 
@@ -84,15 +84,15 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 def build(settings: PairsSettings, engine: RayEngine) -> None:
     annotator = make_annotator(settings.annotator, settings.completion)
-    spread = Spread(engine, lambda: pixels, describe_encoder) if settings.engine == "ray" else None
-    build_pairs(settings, encoder=pixels, annotator=annotator, spread=spread)
+    stages = DistributedStages(settings, engine, lambda: pixels) if settings.engine == "ray" else None
+    build_pairs(settings, encoder=pixels, annotator=annotator, stages=stages)
 
 
 def test_both_engines_make_the_same_files_and_pay_once(
     tmp_path: Path, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "WORTH_SPREADING", 0)
-    monkeypatch.setattr("pairuni.pairug.scale.spread.SAMPLES", 16)
+    monkeypatch.setattr(candidates, "WORTH_WORKERS", 0)
+    monkeypatch.setattr("pairuni.pairug.scale.workers.SAMPLES", 16)
     with ChatServer(faults) as server:
         for name in ("local", "ray"):
             settings = world(tmp_path, server.url, name)
@@ -127,7 +127,7 @@ def test_answers_that_a_killed_worker_left_are_not_paid_again(tmp_path: Path, en
 def test_workers_find_the_same_candidates(
     engine: RayEngine, monkeypatch: pytest.MonkeyPatch, cells: bool
 ) -> None:
-    monkeypatch.setattr(candidates, "WORTH_SPREADING", 0)
+    monkeypatch.setattr(candidates, "WORTH_WORKERS", 0)
     monkeypatch.setattr(candidates, "EXACT_COMPARISONS", 0)
     monkeypatch.setattr(candidates, "_ROWS_SENT", 1024)
     monkeypatch.setattr(candidates, "_CELLS_SENT", 5)
@@ -173,5 +173,5 @@ def test_what_fails_on_a_worker_is_raised_here(engine: RayEngine) -> None:
 def test_what_one_process_alone_can_do_is_refused(tmp_path: Path, changes: dict, said: str) -> None:
     settings = PairsSettings(understanding="u", generation="g", out=tmp_path, engine="ray", **changes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=said):
-        check_spread(settings)
-    check_spread(settings.model_copy(update={"engine": "local"}))
+        check_distributed(settings)
+    check_distributed(settings.model_copy(update={"engine": "local"}))

@@ -162,7 +162,7 @@ def test_the_card_tells_what_is_known_and_no_address(tmp_path):
         "| encoder | policy:tower |",
         "| threshold | 0.6 |",
         "| K, clusters | 5 |",
-        "| n, max_matches | 1 |",
+        "| n, max matches | 1 |",
         "| model | Qwen/VL-7B |",
         "| verified by | Qwen/VL-7B |",
         "| prompts | ab12 |",

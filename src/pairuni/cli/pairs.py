@@ -1,4 +1,4 @@
-"""Building, checking, counting and showing pairs."""
+"""The commands of `pairuni pairs`: build, encode, split, join, check, stats, gallery, convert, push."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
     from pairuni.pairug.selection.features import Encoder
     from pairuni.report.gallery import Gallery
 
-OWN_TOWER = "policy:"
-"""How an encoder's name begins that means a policy's own vision tower."""
+POLICY_ENCODER = "policy:"
+"""Prefix of an encoder's name: the vision tower of the policy that follows."""
 
 
 def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
-    """Build PairUG by a recipe and overrides; returns the pair file."""
+    """Build PairUG from a recipe and overrides; returns the pair file."""
     settings = load_settings(PairsSettings, recipe, overrides)
     refuse_several(os.environ, "pairs build")
     _check_inputs(settings)
 
-    from pairuni.pairug.build import build_pairs, describe_encoder
+    from pairuni.pairug.build import build_pairs
     from pairuni.pairug.completion.annotator import make_annotator
     from pairuni.pairug.completion.costs import CompletionPaused
+    from pairuni.pairug.dataset.store import PAIRS
     from pairuni.pairug.scale.ray_engine import RayEngine
-    from pairuni.pairug.scale.spread import Spread, check_spread
+    from pairuni.pairug.scale.workers import DistributedStages, check_distributed
 
-    check_spread(settings)
+    check_distributed(settings)
+    make_encoder = partial(_encoder, settings)
     annotator = make_annotator(settings.annotator, settings.completion)
     try:
         with ExitStack() as opened:
             opened.enter_context(folder_lock(settings.out, "pairs build"))
-            make_encoder, spread = None, None
+            stages = None
             if settings.engine == "ray":
                 engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
-                spread = Spread(engine, partial(_encoder, settings), describe_encoder)
-            else:
-                make_encoder = partial(_encoder, settings)
-            stages = opened.enter_context(Stages())
+                stages = DistributedStages(settings, engine, make_encoder)
+            progress = opened.enter_context(Stages())
             summary = build_pairs(
                 settings,
-                make_encoder=make_encoder,
                 annotator=annotator,
-                advance=stages.advance,
-                spread=spread,
+                make_encoder=make_encoder,
+                stages=stages,
+                advance=progress.advance,
             )
     except CompletionPaused as pause:
         raise Paused(str(pause)) from None
@@ -68,14 +68,14 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     )
     if summary.compared < 1.0:
         typer.echo(
-            f"near pairs were looked for in near clusters: {summary.compared:.2%} of the cosines, "
+            f"candidates were searched in near clusters: {summary.compared:.2%} of the cosines, "
             f"recall {summary.recall:.4f} on a sample"
         )
-    return settings.out / "pairs.jsonl"
+    return settings.out / PAIRS
 
 
 def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
-    """Encode the images of the raw data, or this process's share of them; returns what was done."""
+    """Encode the images of the raw data, or this process's share of them; returns a report."""
     settings = load_settings(PairsSettings, recipe, overrides)
     _check_inputs(settings)
 
@@ -91,11 +91,11 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     if not encoded.faults:
         return done
     path, fault = next(iter(encoded.faults.items()))
-    return f"{done}; {len(encoded.faults):,} cannot be, the first: {path} {fault}"
+    return f"{done}; {len(encoded.faults):,} cannot be encoded, the first: {path} {fault}"
 
 
 def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
-    """Cut the raw data into builds of its own; returns what was made and how to go on."""
+    """Split the raw data into parts that are built separately; returns a report and the next commands."""
     settings = load_settings(PairsSettings, recipe, overrides)
     refuse_several(os.environ, "pairs split")
     _check_inputs(settings)
@@ -107,14 +107,15 @@ def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
     largest = max(size.total() for size in sizes)
     return (
         f"{counted(len(sizes), 'part')}, the largest of {counted(largest, 'sample')}; build each, "
-        f"then put their pairs together: "
+        f"then join their pairs: "
         f"pairuni pairs build {settings.out / PARTS}/000/{RECIPE} ...; pairuni pairs join {settings.out}"
     )
 
 
 def join(out: Path) -> str:
-    """Put the pairs of all parts together; returns what was made."""
-    from pairuni.pairug.scale.joining import PAIRS, join_parts
+    """Join the pairs of all parts; returns a report."""
+    from pairuni.pairug.dataset.store import PAIRS
+    from pairuni.pairug.scale.joining import join_parts
 
     refuse_several(os.environ, "pairs join")
     with folder_lock(out, "pairs join"):
@@ -122,7 +123,7 @@ def join(out: Path) -> str:
 
 
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
-    """The resolved settings and, where a model completes, the calls, tokens and cost still ahead."""
+    """The resolved settings and, for a model as annotator, the calls, tokens and cost still ahead."""
     settings = load_settings(PairsSettings, recipe, overrides)
     from pairuni.pairug.build import plan_completion
     from pairuni.pairug.completion.annotator import make_annotator
@@ -130,7 +131,7 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
 
     if settings.annotator not in MODEL_ANNOTATORS:
         make_annotator(settings.annotator, settings.completion)
-        return f"{to_toml(settings)}\nthe annotator {settings.annotator} asks no model: nothing to pay"
+        return f"{to_toml(settings)}\nthe annotator {settings.annotator} sends no requests to a model: nothing to pay"
     check_settings(settings.annotator, settings.completion)
     ahead = plan_completion(settings, ModelAnnotator(settings.annotator, settings.completion))
     priced = settings.completion.price_input or settings.completion.price_output
@@ -148,9 +149,9 @@ def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
 
 
 def check(path: Path) -> int:
-    """Print every problem of a pair file; returns their number."""
+    """Print all problems of a pair file; returns their number."""
     from pairuni.io.images import Trait
-    from pairuni.pairug.dataset.images import described
+    from pairuni.pairug.dataset.images import describe_traits
     from pairuni.pairug.dataset.store import iter_problems
 
     count = 0
@@ -158,13 +159,13 @@ def check(path: Path) -> int:
     for problem in iter_problems(path, traits):
         typer.echo(visible(str(problem), one_line=True))
         count += 1
-    for sentence in described(traits):
+    for sentence in describe_traits(traits):
         typer.echo(sentence)
     return count
 
 
 def stats(path: Path) -> dict[str, Any]:
-    """Statistics of a pair file; with the comparison of matchings, where its build made one."""
+    """Statistics of a pair file, with the comparison of matchings if its build made one."""
     from pairuni.pairug.dataset.card import read_stats
     from pairuni.pairug.dataset.statistics import pair_statistics
     from pairuni.pairug.dataset.store import read_pairs
@@ -175,20 +176,20 @@ def stats(path: Path) -> dict[str, Any]:
 
 
 def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
-    """Write the page of a pair file; beside it, in the folder gallery, unless ``out`` says where."""
+    """Write an HTML page of a pair file to ``out``; by default, to the folder gallery next to it."""
     from pairuni.pairug.dataset.parquet import is_embedded
     from pairuni.pairug.dataset.store import read_pairs
     from pairuni.report.gallery import write_gallery
 
     if path.suffix == ".parquet" and path.is_file() and is_embedded(path):
         raise ValueError(
-            f"{path} holds its images inside, and the page takes them from files; write them out first: "
+            f"{path} contains its images, but the page needs image files; write them out first: "
             f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
         )
     refuse_several(os.environ, "pairs gallery")
     pairs = read_pairs(path)
     out = path.parent / "gallery" if out is None else out
-    with target_lock(out, "pairs gallery"), Stages(unit="pictures") as stages:
+    with target_lock(out, "pairs gallery"), Stages(unit="images") as stages:
         return write_gallery(
             pairs,
             path.parent,
@@ -200,7 +201,7 @@ def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
 
 
 def convert(source: Path, target: Path, *, embed: bool) -> int:
-    """Write a pair file in another form or place; returns the number of pairs."""
+    """Write a pair file in another format or folder; returns the number of pairs."""
     from pairuni.pairug.dataset.conversion import convert_pairs
 
     refuse_several(os.environ, "pairs convert")
@@ -216,7 +217,7 @@ def push(path: Path, repo: str, *, private: bool) -> str:
 
 
 def _check_inputs(settings: PairsSettings) -> None:
-    """Before anything heavy is imported. Raises FileNotFoundError or ValueError."""
+    """Check that the inputs exist before heavy imports. Raises FileNotFoundError or ValueError."""
     from pairuni.pairug.sources.inputs import parts_of
 
     for given in (*settings.understanding, *settings.generation):
@@ -229,11 +230,11 @@ def _encoder(settings: PairsSettings, local_rank: int = 0) -> Encoder:
     device, name = settings.device, settings.encoder
     if device == "auto":
         device = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    if not name.startswith(OWN_TOWER):
-        from pairuni.pairug.selection.encoders import transformers_encoder
+    if not name.startswith(POLICY_ENCODER):
+        from pairuni.pairug.selection.encoders import TransformersEncoder
 
-        return transformers_encoder(name, device, settings.dtype)
+        return TransformersEncoder(name, device, settings.dtype)
     from pairuni.runs.models import load_model
 
-    policy = load_model(name.removeprefix(OWN_TOWER), device=device)
+    policy = load_model(name.removeprefix(POLICY_ENCODER), device=device)
     return lambda images: policy.image_features(images).numpy()

@@ -1,66 +1,99 @@
-"""Both corpora of a build, and what of them is not used."""
+"""The raw data of a build: the samples of both corpora, and the records that cannot be used."""
 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pairuni.config import PairsSettings
 from pairuni.console.counts import counted
 from pairuni.pairug.completion.completion import Dropped
+from pairuni.pairug.completion.dialogue import Sample, origin_of
 from pairuni.pairug.jsonl import Problem, raise_first
-from pairuni.pairug.record_file import RecordFile
+from pairuni.pairug.record_file import RecordFile, picked
 from pairuni.pairug.sources import SampleReader
-from pairuni.records import GenerationSample, Origin, UnderstandingSample
+from pairuni.records import GenerationSample, Origin, Quadruple, UnderstandingSample
 
 logger = logging.getLogger("pairuni")
 
 
 @dataclass
 class RawData:
-    """samples: U, then G. bad: records that cannot be used. left_out: records that are not wanted, by reason."""
+    """samples: U, then G. dropped: records that cannot be used. left_out: records not wanted, by corpus and reason."""
 
-    samples: RecordFile[UnderstandingSample | GenerationSample]
-    bad: list[Dropped] = field(default_factory=list)
+    samples: Sequence[Sample]
+    dropped: list[Dropped] = field(default_factory=list)
     left_out: dict[Origin, dict[str, int]] = field(default_factory=dict)
 
+    def with_images(self) -> RawData:
+        """The data without the samples whose image file is missing: they are dropped before completion costs money.
 
-def read_raw(settings: PairsSettings, pictures: Path, scratch: Path) -> RawData:
-    """Read both corpora; images that are inside files are written to ``images``, samples kept in ``scratch``.
+        Raises ValueError when no sample of a corpus is left.
+        """
+        present = array("q")
+        dropped = list(self.dropped)
+        for number, sample in enumerate(self.samples):
+            if Path(sample.image_path).is_file():
+                present.append(number)
+            else:
+                dropped.append(
+                    Dropped(sample.id, origin_of(sample), sample.image_path, "the image is missing")
+                )
+        samples = picked(self.samples, present)
+        require_both(samples, dropped)
+        return RawData(samples, dropped, self.left_out)
+
+
+def read_raw(settings: PairsSettings, images: Path, scratch: Path) -> RawData:
+    """Read both corpora. Images embedded in files are written to ``images``; samples are kept in ``scratch``.
 
     Raises FileNotFoundError, or ValueError for an empty corpus and, unless ``bad_records`` is drop, for the first
     record that cannot be used.
     """
-    raw = RawData(RecordFile(scratch, UnderstandingSample, GenerationSample))
-    readings: dict[Origin, SampleReader[Any]] = {
-        "understanding": SampleReader(settings.understanding, UnderstandingSample, pictures),
-        "generation": SampleReader(settings.generation, GenerationSample, pictures),
+    samples: RecordFile[Sample] = RecordFile(scratch, UnderstandingSample, GenerationSample)
+    raw = RawData(samples)
+    readers: dict[Origin, SampleReader[Any]] = {
+        "understanding": SampleReader(settings.understanding, UnderstandingSample, images),
+        "generation": SampleReader(settings.generation, GenerationSample, images),
     }
-    for origin, reading in readings.items():
+    for origin, reader in readers.items():
         problems: list[Problem] = []
-        before = len(raw.samples)
-        for found in reading:
+        before = len(samples)
+        for found in reader:
             if isinstance(found, Problem):
                 problems.append(found)
             else:
-                raw.samples.append(found)
+                samples.append(found)
         if settings.bad_records == "stop":
             raise_first(problems)
-        raw.bad += [Dropped(one.where, origin, "", str(one)) for one in _one_a_record(problems)]
-        if len(raw.samples) == before and not problems:
-            raise ValueError(reading.empty_message())
-        raw.left_out[origin] = dict(reading.left_out)
-        for reason, count in reading.left_out.items():
-            logger.warning("%s: %s left out: %s", reading.names, counted(count, "record"), reason)
-        for what, count in reading.not_kept.items():
-            logger.warning("%s: not kept of %s: %s", reading.names, counted(count, "record"), what)
+        raw.dropped += [Dropped(one.where, origin, "", str(one)) for one in _one_per_record(problems)]
+        if len(samples) == before and not problems:
+            raise ValueError(reader.empty_message())
+        raw.left_out[origin] = dict(reader.left_out)
+        for reason, count in reader.left_out.items():
+            logger.warning("%s: %s left out: %s", reader.names, counted(count, "record"), reason)
+        for what, count in reader.not_kept.items():
+            logger.warning("%s: not kept of %s: %s", reader.names, counted(count, "record"), what)
     return raw
 
 
-def _one_a_record(problems: Sequence[Problem]) -> Iterable[Problem]:
+def require_both(left: Iterable[Sample | Quadruple], dropped: Sequence[Dropped]) -> None:
+    """Raise ValueError when no sample of a corpus is left; the message names the first that was dropped."""
+    origins = {one.origin if isinstance(one, Quadruple) else origin_of(one) for one in left}
+    for origin in get_args(Origin):
+        if origin not in origins:
+            lost = [one for one in dropped if one.origin == origin]
+            raise ValueError(
+                f"none of the {len(lost)} {origin} samples can be used; the first, {lost[0].id!r} "
+                f"({lost[0].image_path or 'no image'}), was dropped because: {lost[0].reason}"
+            )
+
+
+def _one_per_record(problems: Sequence[Problem]) -> Iterable[Problem]:
     """The first problem of each record, in order."""
     first: dict[str, Problem] = {}
     for problem in problems:

@@ -1,4 +1,4 @@
-"""Records of a build while it works: on disk, and in memory only where each begins."""
+"""Sequences of records that do not fit in memory: read from a file, or computed on access."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Computed(Sequence[T]):
-    """A sequence whose items are made anew by ``_at`` whenever they are asked for. A slice is a list."""
+    """A sequence whose items ``_at`` computes on every access. A slice is a list."""
 
     @abstractmethod
     def _at(self, number: int) -> T: ...
@@ -35,7 +35,7 @@ class Computed(Sequence[T]):
 
 
 class Lazily(Computed[T]):
-    """``length`` items, each made by its number."""
+    """``length`` items, each computed from its number."""
 
     def __init__(self, length: int, make: Callable[[int], T]) -> None:
         self._length = length
@@ -49,10 +49,10 @@ class Lazily(Computed[T]):
 
 
 class RecordFile(Computed[R]):
-    """Records of some kinds in a file without a name, which ends with the process; 8 bytes each in memory.
+    """Records in an anonymous temporary file, which the operating system removes; 8 bytes per record in memory.
 
-    What is read equals what was appended and is made anew each time. Appended to by one thread, then read by any.
-    Raises OSError when the disk is full.
+    A record that is read equals the one that was appended. One thread appends, then any thread may read.
+    kinds: classes of the records. Raises OSError when the disk is full.
     """
 
     def __init__(self, folder: Path, *kinds: type[R]) -> None:
@@ -66,14 +66,14 @@ class RecordFile(Computed[R]):
         return len(self._ends) - 1
 
     def append(self, record: R) -> None:
-        """Keep a record as the last one."""
+        """Add a record at the end."""
         line = dump([self._kinds.index(type(record)), record.model_dump()]).encode()
         self._file.write(line)
         self._ends.append(self._ends[-1] + len(line))
         self._unwritten = True
 
     def extend(self, records: Iterable[R]) -> None:
-        """Keep records in their order."""
+        """Add records at the end, in their order."""
         for record in records:
             self.append(record)
 
@@ -87,6 +87,6 @@ class RecordFile(Computed[R]):
 
 
 def picked(records: Sequence[T], numbers: Iterable[int]) -> Lazily[T]:
-    """Some of the records, by number; 8 bytes each."""
+    """Some of the records, by number; 8 bytes per record."""
     chosen = array("q", numbers)
     return Lazily(len(chosen), lambda number: records[chosen[number]])

@@ -13,6 +13,7 @@ from pairuni.io.text import read_json, read_text
 from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.records import UGPair
 
+STATS = "stats.json"
 MARK = "<!-- Written by pairuni and anew by each build; without this line the file is yours and stays. -->"
 _TAGS = 40
 _BAR = 40
@@ -39,7 +40,7 @@ def write_card(folder: Path, pairs: Sequence[UGPair], *, data_files: str, name: 
 
 def read_stats(folder: Path) -> dict[str, Any]:
     """What the build in ``folder`` wrote about itself; empty where there is none."""
-    path = folder / "stats.json"
+    path = folder / STATS
     if not path.is_file():
         return {}
     stats = read_json(path)
@@ -103,7 +104,7 @@ def _how(stats: Mapping[str, Any]) -> str:
         ("its output taken as feature", features.get("pooling")),
         ("threshold", chosen.get("threshold")),
         ("K, clusters", build.get("clusters")),
-        ("n, max_matches", chosen.get("max_matches")),
+        ("n, max matches", chosen.get("max_matches")),
         (
             "near pairs found, share on a sample",
             build["recall"] if build.get("compared", 1.0) < 1.0 else None,

@@ -1,13 +1,20 @@
-"""The images of a data set: why one cannot be used, and how many lose something as RGB."""
+"""The images of a data set: copied into its folder, checked, and what they lose as RGB."""
 
 from __future__ import annotations
 
+import shutil
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pairuni.io.images import ImageError, Trait, decode, read_bytes
-from pairuni.io.paths import path_fault
+from pairuni.io.images import IMAGE_SUFFIXES, ImageError, Trait, decode, read_bytes, suffix_of
+from pairuni.io.paths import path_fault, written_name_fault
+from pairuni.pairug.record_file import RecordFile
+from pairuni.records import Quadruple
+
+_LONGEST_STEM = 150
+"""Bytes kept of an image's file name; a name in a file system has at most 255."""
 
 _MEANINGS: dict[Trait, str] = {
     "transparency": "transparent parts, under which white is laid",
@@ -17,9 +24,9 @@ _MEANINGS: dict[Trait, str] = {
 
 
 def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | None:
-    """What is wrong with an image of the data set in ``folder``; None when it opens whole.
+    """What is wrong with an image of the data set in ``folder``; None when it decodes.
 
-    traits: where what its RGB leaves out is counted.
+    traits: counter to which what its RGB leaves out is added.
     """
     fault = path_fault(folder, image_path)
     if fault is not None:
@@ -31,16 +38,68 @@ def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | 
     return None
 
 
-def counted(traits: Iterable[Iterable[Trait]]) -> dict[Trait, int]:
-    """Trait -> images that have it, in a fixed order, those that occur."""
+def count_traits(traits: Iterable[Iterable[Trait]]) -> dict[Trait, int]:
+    """Trait -> number of images that have it, in a fixed order, for traits that occur."""
     counts = Counter(trait for of_one in traits for trait in of_one)
     return {trait: counts[trait] for trait in _MEANINGS if counts[trait]}
 
 
-def described(counts: Mapping[Trait, int]) -> list[str]:
-    """A sentence for each trait that occurs."""
+def describe_traits(counts: Mapping[Trait, int]) -> list[str]:
+    """One sentence per trait that occurs."""
     return [
         f"{count:,} {'image has' if count == 1 else 'images have'} {_MEANINGS[trait]}"
         for trait in _MEANINGS
         if (count := counts.get(trait, 0))
     ]
+
+
+def gather_images(
+    quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path, scratch: Path
+) -> Sequence[Quadruple]:
+    """The quadruples with image paths relative to ``out``; equal images have equal paths.
+
+    digests: content of each quadruple's image; copies of an image share the path of the first. An image inside
+    ``out`` stays in place; any other is copied to images/ under its name and part of its digest. Links would not
+    do: rewritten raw data must not change earlier pairs. scratch: folder for temporary files.
+    """
+    root = out.resolve()
+    place_of: dict[str, str] = {}
+    gathered = RecordFile(scratch, Quadruple)
+    for quadruple, digest in zip(quadruples, digests, strict=True):
+        if digest not in place_of:
+            place_of[digest] = _place(Path(quadruple.image_path), digest, root)
+        gathered.append(quadruple.model_copy(update={"image_path": place_of[digest]}))
+    return gathered
+
+
+def _place(source: Path, digest: str, root: Path) -> str:
+    name, source = source, source.resolve()
+    if source.is_relative_to(root):
+        inside = source.relative_to(root).as_posix()
+        if written_name_fault(inside) is None:
+            return inside
+    target = root / "images" / f"{_stem(name)}-{digest[:16]}{_suffix(name, source)}"
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        # Not synced to disk, which would take longer than the build; a damaged copy is repaired by the next build.
+        target.parent.mkdir(exist_ok=True)
+        aside = target.with_name(f".{target.name}.partial")
+        try:
+            shutil.copyfile(source, aside)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+    return target.relative_to(root).as_posix()
+
+
+def _stem(name: Path) -> str:
+    """The stem of a file's name, shortened, without control characters and leading dots."""
+    visible = "".join("_" if unicodedata.category(one) in ("Cc", "Cs") else one for one in name.stem)
+    return visible.lstrip(".").encode()[:_LONGEST_STEM].decode(errors="ignore") or "picture"
+
+
+def _suffix(name: Path, source: Path) -> str:
+    """The suffix of its name, or if that is not an image's, the one that its first bytes imply."""
+    if name.suffix.lower() in IMAGE_SUFFIXES:
+        return name.suffix
+    with source.open("rb") as file:
+        return suffix_of(file.read(16)) or IMAGE_SUFFIXES[0]

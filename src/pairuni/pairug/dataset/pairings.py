@@ -12,13 +12,10 @@ import numpy as np
 
 from pairuni.config import Pairing
 from pairuni.console.counts import counted
-from pairuni.pairug.dataset.store import read_pairs, read_quadruples
+from pairuni.pairug.dataset.store import QUADRUPLES, read_pairs, read_quadruples
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
 logger = logging.getLogger("pairuni")
-
-QUADRUPLES = "quadruples.jsonl"
-"""All completed samples of a build, beside its pairs."""
 
 ORIGINS: tuple[Origin, Origin] = ("understanding", "generation")
 WARN_ABOVE = 0.1

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
-from pairuni.pairug.dataset.pairings import QUADRUPLES
 from pairuni.pairug.dataset.parquet import SIDES, iter_rows
+from pairuni.pairug.dataset.store import QUADRUPLES
 from pairuni.pairug.jsonl import Problem, iter_objects
 
 Wanted = tuple[str, str]

@@ -16,6 +16,10 @@ from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_f
 from pairuni.placeholders import placeholder_fault
 from pairuni.records import Quadruple, UGPair
 
+PAIRS = "pairs.jsonl"
+QUADRUPLES = "quadruples.jsonl"
+"""All completed samples of a build, next to its pairs."""
+
 
 def read_pairs(path: Path) -> list[UGPair]:
     """All pairs of a .jsonl or .parquet file.

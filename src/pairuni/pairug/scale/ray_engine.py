@@ -1,31 +1,27 @@
-"""Blocks of work on the machines of a Ray cluster, by Ray Data."""
+"""An engine on the machines of a Ray cluster, using Ray Data."""
 
 from __future__ import annotations
 
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-Block = TypeVar("Block")
-Made = TypeVar("Made")
-
-Make = Callable[[], Callable[[Block], Made]]
-"""Made once in every worker: loads what all blocks need. What it returns does one block."""
+from pairuni.pairug.engine import Block, Made, Make
 
 
 class RayEngine:
-    """``with RayEngine(workers) as engine``: joins the cluster of RAY_ADDRESS, or starts Ray on this machine.
+    """``with RayEngine(workers) as engine``: joins the cluster at RAY_ADDRESS, or starts Ray on this machine.
 
-    workers: actors that work at a time. gpus: of each; 0 leaves the graphics processors alone. Raises ImportError,
-    with what to install, without Ray, and ConnectionError when there is no cluster at RAY_ADDRESS.
+    workers: number of actors. gpus: per actor; 0 uses none. Raises ImportError without Ray, with the command that
+    installs it, and ConnectionError when there is no cluster at RAY_ADDRESS.
     """
 
     def __init__(self, workers: int, *, gpus: float = 0.0) -> None:
         try:
-            import ray.data  # noqa: F401 - asked for before anything is begun
+            import ray.data  # noqa: F401 - fails early when Ray is missing
         except ImportError:
             raise ImportError("engine = ray needs Ray: pip install 'pairuni[ray]'") from None
         self._workers = workers
@@ -51,9 +47,9 @@ class RayEngine:
             ray.shutdown()
 
     def run(self, make: Make[Block, Made], blocks: Sequence[Block]) -> Iterator[tuple[int, Made]]:
-        """(number, what was made) of every block, in the order in which they end.
+        """(number, result) of every block, as they finish.
 
-        Raises what a block raised; blocks that have not begun by then are not done.
+        Raises what a block raised; blocks that have not started by then are not computed.
         """
         import ray
 
@@ -82,7 +78,7 @@ class RayEngine:
 
 
 class _Worker:
-    """An actor: makes the work once, then does blocks by number."""
+    """An actor: calls ``make`` once, then computes blocks by number."""
 
     def __init__(self, given: list[Any], payloads: list[Any]) -> None:
         import ray
@@ -91,7 +87,7 @@ class _Worker:
         self._raised: Exception | None = None
         try:
             self._work = ray.get(given[0])()
-        except Exception as error:  # carried to the driver, where it reads as if it had been raised there
+        except Exception as error:  # raised again by the driver
             self._raised = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +103,7 @@ class _Worker:
         if raised is None:
             try:
                 made = self._work(ray.get(self._payloads[number]))
-            except Exception as error:  # carried to the driver, as above
+            except Exception as error:  # raised again by the driver
                 raised = error
         try:
             return pickle.dumps((made, raised))

@@ -1,4 +1,4 @@
-"""A corpus too large for one build, cut into parts whose images look alike."""
+"""Splits a corpus that is too large for one build into parts of similar images."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from numpy.typing import NDArray
 from pairuni.config import PairsSettings, to_toml
 from pairuni.io.files import atomic_folder, write_text
 from pairuni.pairug.completion.dialogue import Sample, origin_of
+from pairuni.pairug.dataset.folder import DROPPED
 from pairuni.pairug.jsonl import dump
 from pairuni.pairug.raw_data import read_raw
 from pairuni.pairug.selection.feature_cache import FeatureCache
 from pairuni.pairug.selection.features import (
     SHARD,
+    EncodedFiles,
     EncodedImages,
     Encoder,
     behaviour_of,
     collect,
-    encode_block,
+    encode_blocks,
 )
 from pairuni.pairug.selection.kmeans import fit_kmeans
+from pairuni.pairug.stages import feature_folder
 from pairuni.records import Origin
 
 PARTS, RECIPE = "parts", "build.toml"
 SAMPLE = 65_536
-"""Samples from which the centres of the parts are taken; of many parts, 64 for each."""
+"""Number of samples that the parts' centres are fitted to; 64 per part if that is more."""
 ROOT = Path("/")
-"""Paths of images in a part's files start here: they stay where they are."""
+"""Image paths in a part's files are relative to this folder: the images stay in place."""
 
 Sizes = list[Counter[Origin]]
-"""Samples of each corpus in each part."""
+"""Per part, the number of samples of each corpus."""
 
 
 def split_raw(
     settings: PairsSettings, encoder: Encoder, parts: int, advance: Callable[[int, int], None] | None = None
 ) -> Sizes:
-    """Cut the raw data into at most ``parts`` builds: folders OUT/parts/000 and on, with their data and build.toml.
+    """Split the raw data into at most ``parts`` builds: folders OUT/parts/000, ... with their data and build.toml.
 
-    A sample goes where the nearest of k-means' centres is, with its features, so that a part's build encodes nothing;
-    those whose image cannot be used go to the first part, which names them. Centres near to samples of one corpus
-    alone are left out. In memory are the features of SAMPLE samples, then of one shard a part. advance: told of the
-    images done and of all. Raises ValueError, also for settings that hold for a whole and not for its parts.
+    Each sample goes to the part whose k-means centre is nearest, with its features, so that a part's build encodes
+    nothing. Samples without a usable image go to the first part, which reports them. Centres that attract samples of
+    only one corpus are removed. Memory: the features of SAMPLE samples, then of one shard per part. advance: called
+    with the images done since the last call and their total. Raises ValueError, also for settings that cannot be
+    split.
     """
     if settings.completion.max_calls is not None or settings.completion.max_cost is not None:
         raise ValueError(
@@ -53,10 +57,9 @@ def split_raw(
         )
     target = settings.out / PARTS
     if target.exists():
-        raise ValueError(f"{target} is there already; remove it to split anew")
-    cache = settings.out / "cache"
-    raw = read_raw(settings, settings.out / "images", cache)
-    blocks = _Blocks(raw.samples, encoder, settings.batch_size, cache / "features")
+        raise ValueError(f"{target} exists already; remove it to split again")
+    raw = read_raw(settings, settings.out / "images", settings.out / "cache")
+    blocks = _Blocks(raw.samples, encoder, settings.batch_size, feature_folder(settings.out))
     blocks.encode(advance)
     centres = _shared(blocks, _centres(blocks, parts, settings.seed))
     with atomic_folder(target) as aside:
@@ -74,14 +77,14 @@ def split_raw(
                 aside / _name(part) / RECIPE, to_toml(_settings_of(settings, target / _name(part), share))
             )
         write_text(
-            aside / "dropped.jsonl",
-            "".join(dump({"id": one.id, "reason": one.reason}) + "\n" for one in raw.bad),
+            aside / DROPPED,
+            "".join(dump({"id": one.id, "reason": one.reason}) + "\n" for one in raw.dropped),
         )
     return sizes
 
 
 class _Blocks:
-    """Blocks of SHARD samples with their features: encoded at the first look, then out of the cache."""
+    """The samples in blocks of SHARD, with their features from the cache once ``encode`` has run."""
 
     def __init__(self, samples: Sequence[Sample], encoder: Encoder, batch_size: int, cache: Path) -> None:
         self.behaviour = behaviour_of(encoder)
@@ -93,31 +96,31 @@ class _Blocks:
         return -(-len(self._samples) // SHARD)
 
     def encode(self, advance: Callable[[int, int], None] | None) -> None:
-        """Look at every image once; told of the images done and of all."""
+        """Encode all images; advance: called with the images done since the last call and their total."""
         for number in range(len(self)):
-            samples = self.samples(number)
-            paths = [one.image_path for one in samples]
-            made = encode_block(number, paths, self._encoder, self._rows, self._batch_size)
-            for place, digest in made.digests.items():
+            paths = [one.image_path for one in self.samples(number)]
+            found = encode_blocks([(number, paths)], self._encoder, self._rows, self._batch_size)
+            for place, digest in found.digests.items():
                 self._digests[place] = digest.encode()
             if advance is not None:
-                advance(len(samples), len(self._samples))
+                advance(len(paths), len(self._samples))
 
     def samples(self, number: int) -> Sequence[Sample]:
         return self._samples[number * SHARD : (number + 1) * SHARD]
 
     def features(self, number: int) -> EncodedImages:
-        """Of the block's images that can be used, normalised."""
+        """Normalised features of the block's usable images."""
         digests = self._digests[number * SHARD : (number + 1) * SHARD].astype(str).tolist()
-        return collect(self._rows, {place: digest for place, digest in enumerate(digests) if digest}, {})
+        usable = {place: digest for place, digest in enumerate(digests) if digest}
+        return collect(self._rows, EncodedFiles(usable))
 
     def raw(self, digests: Sequence[str]) -> NDArray[np.float32]:
-        """As the encoder made them."""
+        """Features as the encoder made them."""
         return self._rows.gather(digests)
 
 
 def _centres(blocks: _Blocks, parts: int, seed: int) -> NDArray[np.float32]:
-    """Of k-means on some of the blocks, at even distances over both corpora."""
+    """k-means centres of some of the blocks, evenly spaced over both corpora."""
     wanted = min(len(blocks), max(1, max(SAMPLE, 64 * parts) // SHARD))
     chosen = np.unique(np.linspace(0, len(blocks) - 1, wanted).round().astype(int)).tolist()
     features = np.concatenate([blocks.features(number).features for number in chosen])
@@ -125,14 +128,14 @@ def _centres(blocks: _Blocks, parts: int, seed: int) -> NDArray[np.float32]:
 
 
 def _shared(blocks: _Blocks, centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The centres that have samples of both corpora, the others' samples going to the nearest of them."""
+    """The centres that keep samples of both corpora once the samples of all others have moved to them."""
     while True:
         sizes = _sizes(blocks, centres)
         both = np.array([size["understanding"] > 0 < size["generation"] for size in sizes])
         if both.all():
             return centres
         if not both.any():
-            raise ValueError("no part holds images of both corpora; take fewer parts")
+            raise ValueError("no part holds images of both corpora; use fewer parts")
         centres = centres[both]
 
 
@@ -151,7 +154,7 @@ def _nearest(features: NDArray[np.float32], centres: NDArray[np.float32]) -> NDA
 
 
 class _Writer:
-    """Samples and features into the folders of their parts."""
+    """Writes samples and features to the folders of their parts."""
 
     def __init__(self, folder: Path, parts: int, behaviour: str) -> None:
         self._files: list[dict[Origin, TextIO]] = []
@@ -171,13 +174,13 @@ class _Writer:
             self._caches.append(FeatureCache(own / "cache" / "features" / behaviour))
 
     def add(self, samples: Sequence[Sample], own: NDArray[np.int64]) -> None:
-        """Samples, each to its own part."""
+        """Write samples, each to its part in ``own``."""
         for sample, part in zip(samples, own.tolist(), strict=True):
             self._files[part][origin_of(sample)].write(_line(sample))
             self._sizes[part][origin_of(sample)] += 1
 
     def keep(self, own: NDArray[np.int64], digests: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Rows of features under their digests, each with its own part."""
+        """Write rows of features under their digests, each to its part in ``own``."""
         for part, digest, row in zip(own.tolist(), digests, rows, strict=True):
             self._waiting[part][digest] = row
             if len(self._waiting[part]) == SHARD:

@@ -1,4 +1,4 @@
-"""Candidates of retrieval: for each generation sample its most similar understanding samples, in float32."""
+"""Retrieval candidates: the most similar understanding samples of each generation sample, in float32."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pairuni.pairug.engine import Engine, OneProcess
+from pairuni.pairug.record_file import Lazily
 from pairuni.pairug.selection.features import on_grid
-
-if TYPE_CHECKING:
-    from pairuni.pairug.scale.ray_engine import RayEngine
 
 Rows = NDArray[np.int64]
 
 EXACT_COMPARISONS = 2**26
-"""Up to this many cosines all are computed; beyond, only those of cells that are near to each other."""
+"""Up to this many cosines, all are computed. Beyond it, only those between cells near each other."""
 SAMPLE = 512
 RECALL = 0.995
-"""Cells are compared until this share of a sample's true candidates is found; another sample measures it."""
+"""As many cells are compared as find this share of a sample's true candidates; a second sample measures recall."""
+WORTH_WORKERS = 2**34
+"""Number of cosines above which the workers of an engine pay off; below it, starting them takes longer."""
 _NONE = np.zeros(0, np.int64)
 _ROWS, _COLUMNS = 1024, 8192
+"""Rows of G and of U in one matrix product."""
 _ROWS_SENT, _CELLS_SENT = 8 * _ROWS, 64
-"""Rows, or cells, of a block of an engine; rows in whole blocks of one process, whose products it repeats."""
-WORTH_SPREADING = 2**34
-"""Cosines from which on an engine's workers help; below, starting them takes longer."""
+"""Rows, or cells, per block of an engine. A multiple of _ROWS: every engine computes the same products."""
 _ROUNDING = 1e-5
-"""More than float32 sums of products of unit vectors are off."""
+"""An upper bound of the error of float32 inner products of unit vectors."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Edges (generation row, understanding row, cosine in [0, 1]), none under the threshold.
+    """Edges (generation row, understanding row, cosine in [0, 1]), none below the threshold.
 
-    generation, understanding: [E]. similarity: [E], float32. full: [M], rows of G that may have more than
-    were kept. recall: share of the true candidates that were found on a sample; 1 where all were compared.
-    comparisons: cosines that were computed.
+    generation, understanding: [E]. similarity: [E], float32. full: [M], rows of G that may have more candidates
+    than were kept. recall: share of the true candidates that were found, measured on a sample; 1 if all cosines
+    were computed. comparisons: number of cosines computed.
     """
 
     generation: Rows
@@ -54,7 +53,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Cells:
-    """Clusters as an index: centres [K, D], and the cluster of each row of G [M] and of U [N]."""
+    """Clusters as a search index: centres [K, D], and the cluster of each row of G [M] and of U [N]."""
 
     centres: NDArray[np.float32]
     generation: Rows
@@ -64,17 +63,20 @@ class Cells:
     def around(
         cls, anchors: NDArray[np.float32], generation: NDArray[np.float32], understanding: NDArray[np.float32]
     ) -> Cells:
-        """Every row in the cell of its nearest anchor [K, D], such as a medoid; centres are sums of the rows."""
+        """Each row in the cell of its nearest anchor [K, D], for example a medoid. Centres are sums of rows."""
         sums = torch.from_numpy(1e-3 * anchors)
         found = []
         for side in (generation, understanding):
             rows = torch.from_numpy(np.ascontiguousarray(side))
-            found.append(_nearest(rows, torch.from_numpy(anchors), 1, "cpu")[1][:, 0] if len(rows) else _NONE)
+            nearest = (
+                _nearest(rows, torch.from_numpy(anchors), 1, "cpu", OneProcess())[1] if len(rows) else None
+            )
+            found.append(_NONE if nearest is None else nearest[:, 0])
             sums.index_add_(0, torch.from_numpy(found[-1]), rows)
         return cls(sums.numpy(), *found)
 
     def of(self, generation: Rows, understanding: Rows) -> Cells:
-        """Those of some rows."""
+        """The cells of a subset of the rows."""
         return Cells(self.centres, self.generation[generation], self.understanding[understanding])
 
 
@@ -100,14 +102,14 @@ def find_candidates(
     cells: Cells | None = None,
     seed: int = 0,
     device: str = "cpu",
-    engine: RayEngine | None = None,
+    engine: Engine | None = None,
 ) -> Candidates:
-    """The ``most`` nearest rows of U [N, D] of each row of G [M, D], L2-normalised, with cosine >= threshold.
+    """The ``most`` nearest rows of U [N, D] for each row of G [M, D], L2-normalised, with cosine >= threshold.
 
-    With ``cells``, more than EXACT_COMPARISONS cosines are avoided: a row of G is compared with the rows of U in
-    the cells whose centres are nearest to its own. How many cells follows from a sample of G compared with all
-    of U; ``recall`` is measured on a second sample. Memory beside the features: blocks of 1,024 x 8,192.
-    engine: its workers search where more than WORTH_SPREADING cosines are left to compute, and find the same.
+    Above EXACT_COMPARISONS cosines, ``cells`` limit the search: a row of G is compared with the rows of U in the
+    cells whose centres are nearest to its own. The number of cells is chosen on a sample of G compared with all
+    of U; ``recall`` is measured on a second sample. Memory besides the features: blocks of 1,024 x 8,192.
+    engine: computes searches of more than WORTH_WORKERS cosines, with the same result.
     """
     g, u = (torch.from_numpy(np.ascontiguousarray(side)) for side in (generation, understanding))
     if not len(g) or not len(u):
@@ -116,13 +118,12 @@ def find_candidates(
     near = None
     if cells is not None and len(g) * len(u) > EXACT_COMPARISONS:
         near = _Near.choose(g, u, cells, least, most, seed, device)
+    comparisons = near.comparisons() if near else len(g) * len(u)
+    helpers = engine if engine is not None and comparisons > WORTH_WORKERS else OneProcess()
     if near is None:
-        recall, comparisons = 1.0, len(g) * len(u)
-        helpers = engine if comparisons > WORTH_SPREADING else None
+        recall = 1.0
         similarity, column = _nearest(g, u, most, device, helpers)
     else:
-        comparisons = near.comparisons()
-        helpers = engine if comparisons > WORTH_SPREADING else None
         similarity, column = near.nearest(g, u, most, device, helpers)
         recall = near.recall(g, u, least, most, seed + 1, device)
     g_rows, places = np.nonzero(similarity >= least)
@@ -136,21 +137,17 @@ def find_candidates(
 
 
 def _nearest(
-    g: Tensor, u: Tensor, most: int, device: str, engine: RayEngine | None = None
+    g: Tensor, u: Tensor, most: int, device: str, engine: Engine
 ) -> tuple[NDArray[np.float32], Rows]:
-    """Cosines (clamped below at 0) and columns [M, most], descending, by products of blocks."""
-    if engine is None:
-        search = _AmongAll(u.numpy(), most, device)
-        found = [search(rows.numpy()) for rows in g.split(_ROWS)]
-    else:
-        blocks = [rows.numpy() for rows in g.split(_ROWS_SENT)]
-        by_number = dict(engine.run(partial(_AmongAll, u.numpy(), most, device), blocks))
-        found = [by_number[number] for number in range(len(blocks))]
+    """Cosines (clamped below at 0) and columns [M, most], descending, by blocks of matrix products."""
+    blocks = [rows.numpy() for rows in g.split(_ROWS_SENT)]
+    by_number = dict(engine.run(partial(_AmongAll, u.numpy(), most, device), blocks))
+    found = [by_number[number] for number in range(len(blocks))]
     return np.concatenate([values for values, _ in found]), np.concatenate([columns for _, columns in found])
 
 
 class _AmongAll:
-    """The nearest among all rows of U, for blocks of G."""
+    """The nearest among all rows of U, for one block of G."""
 
     def __init__(self, understanding: NDArray[np.float32], most: int, device: str) -> None:
         self._understanding, self._most, self._device = _tensor(understanding), most, device
@@ -176,22 +173,23 @@ class _AmongAll:
 
 @dataclass(frozen=True)
 class _Near:
-    """Each cell's nearest cells that hold rows of U."""
+    """For each cell, its nearest cells that hold rows of U.
+
+    targets: [K, P], cells to compare with, nearest first. members: rows of U in each cell. g_cells [M],
+    u_cells [N]: the cell of each row. spent: cosines computed to build the index.
+    """
 
     targets: Rows
-    """[K, P] cells to compare with, nearest first."""
     members: list[Tensor]
-    """Rows of U in each cell."""
     g_cells: Rows
     u_cells: Rows
     spent: int
-    """Cosines that went into the index."""
 
     @classmethod
     def choose(
         cls, g: Tensor, u: Tensor, cells: Cells, least: float, most: int, seed: int, device: str
     ) -> _Near | None:
-        """As many cells as RECALL takes; None where comparing all with all is hardly more."""
+        """As many cells as RECALL takes; None if that saves less than half of all cosines."""
         g_cells, u_cells = cells.generation, cells.understanding
         anchors = torch.nn.functional.normalize(torch.from_numpy(cells.centres), dim=1)
         sizes = np.bincount(u_cells, minlength=len(anchors))
@@ -212,44 +210,34 @@ class _Near:
         return cls(held[torch.cat(near).numpy()], list(order.split(sizes.tolist())), g_cells, u_cells, spent)
 
     def comparisons(self) -> int:
-        """Cosines that the search computes, those of the index included."""
+        """Number of cosines that the search computes, including those of the index."""
         sizes = np.array([len(rows) for rows in self.members])
         return self.spent + int(sizes[self.targets].sum(1)[self.g_cells].sum())
 
     def nearest(
-        self, g: Tensor, u: Tensor, most: int, device: str, engine: RayEngine | None = None
+        self, g: Tensor, u: Tensor, most: int, device: str, engine: Engine
     ) -> tuple[NDArray[np.float32], Rows]:
-        """As ``_nearest``, with -1 as cosine where the cells hold fewer than ``most``."""
+        """Like ``_nearest``, with cosine -1 where the cells hold fewer than ``most`` rows."""
         values = np.full((len(g), most), -1.0, np.float32)
         columns = np.zeros((len(g), most), np.int64)
         order = np.argsort(self.g_cells, kind="stable")
         cells, starts = np.unique(self.g_cells[order], return_index=True)
         rows = np.split(order, starts[1:])
+
+        def block(number: int) -> list[tuple[int, NDArray[np.float32]]]:
+            part = slice(number * _CELLS_SENT, (number + 1) * _CELLS_SENT)
+            return [(cell, g[mine].numpy()) for cell, mine in zip(cells[part], rows[part], strict=True)]
+
         members = [part.numpy() for part in self.members]
-        if engine is None:
-            search = _AmongCells(u.numpy(), members, self.targets, most, device)
-            found = (search([(cell, g[mine].numpy())]) for cell, mine in zip(cells, rows, strict=True))
-            numbered = ((number, made[0]) for number, made in enumerate(found))
-        else:
-            make = partial(_AmongCells, u.numpy(), members, self.targets, most, device)
-            blocks = [
-                range(start, min(start + _CELLS_SENT, len(cells)))
-                for start in range(0, len(cells), _CELLS_SENT)
-            ]
-            sent = [[(cells[number], g[rows[number]].numpy()) for number in block] for block in blocks]
-            numbered = (
-                (blocks[block][place], one)
-                for block, made in engine.run(make, sent)
-                for place, one in enumerate(made)
-            )
-        for number, (cosines, others) in numbered:
-            mine = rows[number]
-            values[mine, : cosines.shape[1]] = cosines
-            columns[mine, : others.shape[1]] = others
+        make = partial(_AmongCells, u.numpy(), members, self.targets, most, device)
+        for number, made in engine.run(make, Lazily(-(-len(cells) // _CELLS_SENT), block)):
+            for mine, (cosines, others) in zip(rows[number * _CELLS_SENT :], made, strict=False):
+                values[mine, : cosines.shape[1]] = cosines
+                columns[mine, : others.shape[1]] = others
         return values, columns
 
     def recall(self, g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> float:
-        """Share of the true candidates of a sample of G that lie in the cells compared."""
+        """Share of a sample's true candidates that lie in the compared cells."""
         rows, columns = _true_edges(g, u, least, most, seed, device)
         if not len(rows):
             return 1.0
@@ -258,7 +246,7 @@ class _Near:
 
 
 class _AmongCells:
-    """The nearest among the rows of U in the cells near to a cell of G, for blocks of such cells and their rows."""
+    """The nearest among the rows of U in the target cells, for a block of cells of G with their rows."""
 
     def __init__(
         self, understanding: NDArray[np.float32], members: list[Rows], targets: Rows, most: int, device: str
@@ -280,20 +268,20 @@ class _AmongCells:
 
 
 def _tensor(rows: NDArray[np.float32]) -> Tensor:
-    """The same memory as a tensor to read; what a worker is sent cannot be written to, of which torch would warn."""
+    """A tensor on the same memory. A worker's arrays are read-only, which torch would warn about."""
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         return torch.from_numpy(rows)
 
 
 def _true_edges(g: Tensor, u: Tensor, least: float, most: int, seed: int, device: str) -> tuple[Rows, Rows]:
     sample = np.random.default_rng(seed).permutation(len(g))[:SAMPLE]
-    similarity, column = _nearest(g[torch.from_numpy(sample)], u, most, device)
+    similarity, column = _nearest(g[torch.from_numpy(sample)], u, most, device, OneProcess())
     rows, places = np.nonzero(similarity >= least)
     return sample[rows], column[rows, places]
 
 
 def _ranks(anchors: Tensor, own: Tensor, targets: Tensor, places: Rows) -> Rows:
-    """How many targets are nearer to each row's own anchor than the target at the place given."""
+    """For each row, how many targets are nearer to its own anchor than its given target."""
     found = []
     for cells, wanted in zip(own.split(_ROWS), torch.from_numpy(places).split(_ROWS), strict=True):
         cosines = anchors[cells].to(targets.device) @ targets.T

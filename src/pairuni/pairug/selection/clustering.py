@@ -1,4 +1,4 @@
-"""Medoids of the joint feature set: the images that become aligned self-pairs (Algorithm 1)."""
+"""Clusters of the joint feature set and their medoids, which become aligned pairs (Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -15,36 +15,6 @@ _BLOCK = 8192
 _FAISS_ITERATIONS = 20
 
 
-def cluster_medoids(
-    features: NDArray[np.float32],
-    clusters: int,
-    seed: int,
-    how: Clustering = "reference",
-    device: str = "auto",
-) -> NDArray[np.int64]:
-    """Row of the medoid of each cluster, ascending.
-
-    features: [N, D], L2-normalised, of U and G together. The medoid of cluster k is the member with the
-    largest <f_i, c_k>, the lowest row where several are equal. Clusters that end empty have none.
-    Raises ValueError when there are more clusters than rows, ImportError without faiss.
-    """
-    fitted = fit_clusters(features, clusters, seed, how, device)
-    return medoids_of(features, fitted)
-
-
-def medoids_of(features: NDArray[np.float32], fitted: Clusters) -> NDArray[np.int64]:
-    """The member with the largest inner product with the centre, of each cluster that has members; ascending."""
-    centres = on_grid(fitted.centres)
-    closeness = np.empty(len(features))
-    for start in range(0, len(features), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        closeness[block] = np.einsum("nd,nd->n", on_grid(features[block]), centres[fitted.labels[block]])
-    # Sorted by cluster, then closeness, then row: the first row of each cluster is its medoid.
-    order = np.lexsort((np.arange(len(features)), -closeness, fitted.labels))
-    _, first = np.unique(fitted.labels[order], return_index=True)
-    return np.sort(order[first])
-
-
 def fit_clusters(
     features: NDArray[np.float32],
     clusters: int,
@@ -52,11 +22,11 @@ def fit_clusters(
     how: Clustering = "reference",
     device: str = "auto",
 ) -> Clusters:
-    """k-means, fitted; what it does depends on ``how``.
+    """k-means of features [N, D], L2-normalised, of U and G together.
 
-    reference: scikit-learn's MiniBatchKMeans, one k-means++ start, batches of 4,096, as the paper names it.
-    torch: ``kmeans.fit_kmeans`` on ``device``. faiss: its Lloyd iterations from the seeds of torch's, on the CPU.
-    Raises ValueError when there are more clusters than rows, ImportError without faiss.
+    how: "reference" is scikit-learn's MiniBatchKMeans, which the paper names, with one k-means++ start and batches
+    of 4,096; "torch" is ``kmeans.fit_kmeans`` on ``device``; "faiss" runs Lloyd iterations of faiss on the CPU from
+    torch's seeds. Raises ValueError when there are more clusters than rows, ImportError without faiss.
     """
     if not 1 <= clusters <= len(features):
         raise ValueError(
@@ -70,6 +40,22 @@ def fit_clusters(
 
     fitted = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)
     return Clusters(fitted.cluster_centers_, fitted.labels_.astype(np.int64), float(fitted.inertia_))
+
+
+def medoids_of(features: NDArray[np.float32], fitted: Clusters) -> NDArray[np.int64]:
+    """Rows of the medoids, ascending: of each cluster k that has members, the one with the largest <f_i, c_k>.
+
+    features: [N, D]. The lowest row wins a tie.
+    """
+    centres = on_grid(fitted.centres)
+    closeness = np.empty(len(features))
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        closeness[block] = np.einsum("nd,nd->n", on_grid(features[block]), centres[fitted.labels[block]])
+    # Sorted by cluster, then closeness, then row: the first row of each cluster is its medoid.
+    order = np.lexsort((np.arange(len(features)), -closeness, fitted.labels))
+    _, first = np.unique(fitted.labels[order], return_index=True)
+    return np.sort(order[first])
 
 
 def _fit_faiss(features: NDArray[np.float32], clusters: int, seed: int, device: str) -> Clusters:

@@ -11,9 +11,6 @@ from PIL import Image
 
 from pairuni.io.hub import model_folder
 
-DEFAULT_ENCODER = "microsoft/resnet-50"
-"""The paper's default: the 2048-d average before the classification head."""
-
 Dtype = Literal["auto", "float32", "bfloat16"]
 
 _WITHOUT_PIL = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
@@ -84,11 +81,11 @@ class TransformersEncoder:
         return np.asarray(pooled.flatten(1).float().cpu().numpy(), dtype=np.float32)
 
 
-def transformers_encoder(
-    name: str = DEFAULT_ENCODER, device: str = "cpu", dtype: Dtype = "auto"
-) -> TransformersEncoder:
-    """The encoder of this name; see TransformersEncoder."""
-    return TransformersEncoder(name, device, dtype)
+def describe_encoder(encoder: Any) -> dict[str, str]:
+    """How an encoder of ``transformers`` makes its features, once it has; empty for custom encoders."""
+    if not isinstance(encoder, TransformersEncoder):
+        return {}
+    return {"pooling": encoder.pooling, "dtype": encoder.dtype}
 
 
 def _preprocessing(folder: str) -> Any:

@@ -1,12 +1,12 @@
-"""Images -> L2-normalised features, by any encoder; what cannot be encoded is set aside by name."""
+"""Images -> L2-normalised features, by any encoder. Images that cannot be encoded are reported by number."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pairuni.io.images import ImageError, Trait, decode, read_bytes, traits_of
+from pairuni.pairug.selection.encoders import describe_encoder
 from pairuni.pairug.selection.feature_cache import FeatureCache
 
 Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
@@ -24,29 +25,54 @@ GRID = 2.0**-26
 """Normalised features are multiples of this. A product of two is one of 2^-52 and sums of them stay below 2,
 so cosines are exact in float64 whatever the order of summation: equal images tie on every machine."""
 
-
 SHARD = 1024
-"""Images of a block: encoded together, kept in one shard; what a killed run encodes again at most."""
+"""Images per block. A block is encoded together and cached as one shard; a killed run loses at most one."""
 _DECODERS = 4
 _ROWS = 8192
 
 
+Block = tuple[int, Sequence[str | Path]]
+"""Number of a block, and the paths of its images; image i of block b has the number b * SHARD + i."""
+
+
+@dataclass
+class EncodedFiles:
+    """What is known of image files by number: content digest, why one cannot be used, what its RGB leaves out.
+
+    encoder: description of the encoder that made the features; empty for custom encoders.
+    """
+
+    digests: dict[int, str] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
+    traits: dict[int, frozenset[Trait]] = field(default_factory=dict)
+    encoder: Mapping[str, str] = field(default_factory=dict)
+
+    def update(self, other: EncodedFiles) -> None:
+        """Add the files of ``other``."""
+        self.digests |= other.digests
+        self.faults |= other.faults
+        self.traits |= other.traits
+        self.encoder = other.encoder
+
+
 @dataclass(frozen=True)
 class EncodedImages:
-    """features: [M, D], L2-normalised; row m is image number ``kept[m]`` of those given.
+    """features: [M, D], L2-normalised; row m is image number ``kept[m]`` of the input.
 
-    digests: content of each kept image, equal for copies. faults: image number -> why it was set aside.
-    traits: image number -> what its RGB leaves out, of those of which it leaves out something.
+    digests: content of each kept image, equal for copies. faults: image number -> why it cannot be used.
+    traits: image number -> what its RGB leaves out, for images that lose something.
+    encoder: its description.
     """
 
     features: NDArray[np.float32]
     kept: list[int]
     digests: list[str]
     faults: dict[int, str]
-    traits: dict[int, frozenset[Trait]] = field(default_factory=dict)
+    traits: dict[int, frozenset[Trait]]
+    encoder: Mapping[str, str]
 
     def distinct_traits(self) -> list[frozenset[Trait]]:
-        """Of each kept image once, of which its RGB leaves out something."""
+        """What RGB leaves out, once per distinct kept image that loses something."""
         of_digest = {
             digest: self.traits[number]
             for number, digest in zip(self.kept, self.digests, strict=True)
@@ -73,7 +99,7 @@ def l2_normalise(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def on_grid(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Features in float64 on GRID, whoever made them."""
+    """Features rounded to GRID, in float64."""
     return np.rint(features.astype(np.float64) / GRID) * GRID
 
 
@@ -85,73 +111,52 @@ def encode_features(
     cache: Path | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> EncodedImages:
-    """Features of images, in the order given; copies of one image have one row of features to share.
+    """Features of images, in input order; copies of one image share one row of the cache.
 
-    cache: folder that keeps features by content of the image and behaviour of the encoder. Images are encoded
-    in blocks of SHARD, cut into batches the same way whatever the cache holds, so a run that goes on gives the
-    features of one that was not stopped. advance: called with the number of images done.
+    cache: folder that keeps features, keyed by image content and encoder behaviour; None keeps them in memory.
+    advance: called with the number of images done since the last call.
     """
     rows = FeatureCache(cache / behaviour_of(encoder) if cache else None)
-    digests: dict[int, str] = {}
-    faults: dict[int, str] = {}
-    traits: dict[int, frozenset[Trait]] = {}
-    for number, opened in _encode_blocks(image_paths, encoder, rows, batch_size, _blocks_of(image_paths)):
-        _note(number, opened, digests, faults, traits)
-        if advance is not None:
-            advance(1)
-    return replace(collect(rows, digests, faults), traits=traits)
+    return collect(rows, encode_blocks(blocks_of(image_paths), encoder, rows, batch_size, advance))
 
 
-def encode_share(
-    image_paths: Sequence[str | Path],
+def blocks_of(image_paths: Sequence[str | Path]) -> Iterator[Block]:
+    """The images in blocks of SHARD."""
+    for number, start in enumerate(range(0, len(image_paths), SHARD)):
+        yield number, image_paths[start : start + SHARD]
+
+
+def encode_blocks(
+    blocks: Iterable[Block],
     encoder: Encoder,
-    *,
+    rows: FeatureCache,
     batch_size: int,
-    cache: Path,
-    rank: int,
-    world_size: int,
     advance: Callable[[int], None] | None = None,
-) -> dict[int, str]:
-    """Encode every ``world_size``-th block of images, from block ``rank`` on, into ``cache``; see encode_features.
+) -> EncodedFiles:
+    """Encode the images of some blocks into ``rows``.
 
-    Processes that each take a rank share nothing but the folder. What they leave there is what one process
-    would have left: ``encode_features`` of the same images then encodes nothing. Returns the faults by number.
+    A block is cut into batches the same way whatever the cache holds, so a resumed run, or several processes
+    that each take some of the blocks, produce the features of one uninterrupted process.
     """
-    rows = FeatureCache(cache / behaviour_of(encoder))
-    faults: dict[int, str] = {}
-    mine = range(rank, len(_blocks_of(image_paths)), world_size)
-    for number, opened in _encode_blocks(image_paths, encoder, rows, batch_size, mine):
-        if opened.fault is not None:
-            faults[number] = opened.fault
-        if advance is not None:
-            advance(1)
-    return faults
-
-
-@dataclass(frozen=True)
-class BlockEncoded:
-    """Of one block of images, by number: digests of those whose features are kept, why others were set aside, and
-    what the RGB of some leaves out."""
-
-    digests: dict[int, str]
-    faults: dict[int, str]
-    traits: dict[int, frozenset[Trait]]
-
-
-def encode_block(
-    block: int, paths: Sequence[str | Path], encoder: Encoder, rows: FeatureCache, batch_size: int
-) -> BlockEncoded:
-    """Encode the images of one block, whose paths are given, into ``rows``; see ``encode_share``."""
-    made = BlockEncoded({}, {}, {})
+    found = EncodedFiles()
     with ThreadPoolExecutor(_DECODERS) as decoders:
-        for number, opened in _encode_block(block, paths, encoder, rows, batch_size, decoders):
-            _note(number, opened, made.digests, made.faults, made.traits)
-    return made
+        for block in blocks:
+            for number, file in _encode_block(block, encoder, rows, batch_size, decoders):
+                if file.fault is not None:
+                    found.faults[number] = file.fault
+                else:
+                    found.digests[number] = file.digest
+                    if file.traits:
+                        found.traits[number] = file.traits
+                if advance is not None:
+                    advance(1)
+    found.encoder = describe_encoder(encoder)
+    return found
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A file's digest, its image where no features of it are kept, and what is wrong with it."""
+class _File:
+    """An image file: its digest, its image unless its features are cached, and its fault."""
 
     digest: str = ""
     image: Image.Image | None = None
@@ -159,83 +164,40 @@ class _Opened:
     fault: str | None = None
 
 
-def _note(
-    number: int,
-    opened: _Opened,
-    digests: dict[int, str],
-    faults: dict[int, str],
-    traits: dict[int, frozenset[Trait]],
-) -> None:
-    if opened.fault is not None:
-        faults[number] = opened.fault
-        return
-    digests[number] = opened.digest
-    if opened.traits:
-        traits[number] = opened.traits
-
-
-def images_of_share(images: int, rank: int, world_size: int) -> int:
-    """How many of so many images the process of this rank encodes."""
-    return sum(min(SHARD, images - first) for first in range(rank * SHARD, images, world_size * SHARD))
-
-
-def _blocks_of(image_paths: Sequence[str | Path]) -> range:
-    """Numbers of the blocks of these images."""
-    return range(-(-len(image_paths) // SHARD))
-
-
-def _encode_blocks(
-    image_paths: Sequence[str | Path],
-    encoder: Encoder,
-    rows: FeatureCache,
-    batch_size: int,
-    blocks: Sequence[int],
-) -> Iterator[tuple[int, _Opened]]:
-    """Number and what is known of each image of the blocks, whose features are then in ``rows``."""
-    with ThreadPoolExecutor(_DECODERS) as decoders:
-        for block in blocks:
-            paths = image_paths[block * SHARD : (block + 1) * SHARD]
-            yield from _encode_block(block, paths, encoder, rows, batch_size, decoders)
-
-
 def _encode_block(
-    block: int,
-    paths: Sequence[str | Path],
-    encoder: Encoder,
-    rows: FeatureCache,
-    batch_size: int,
-    decoders: ThreadPoolExecutor,
-) -> Iterator[tuple[int, _Opened]]:
-    first = block * SHARD
+    block: Block, encoder: Encoder, rows: FeatureCache, batch_size: int, decoders: ThreadPoolExecutor
+) -> Iterator[tuple[int, _File]]:
+    """Every image's number and file. The features are in ``rows`` when the iterator ends."""
+    number, paths = block
     fresh: dict[str, NDArray[np.float32]] = {}
     batch: dict[str, Image.Image | Path] = {}
     seen: set[str] = set()
-    opening: deque[Future[_Opened]] = deque()
+    opening: deque[Future[_File]] = deque()
     for place in range(len(paths)):
         while len(opening) < batch_size and place + len(opening) < len(paths):
             opening.append(decoders.submit(_open, Path(paths[place + len(opening)]), rows))
-        opened = opening.popleft().result()
-        if opened.fault is None and opened.digest not in seen:
-            seen.add(opened.digest)
-            batch[opened.digest] = Path(paths[place]) if opened.image is None else opened.image
+        file = opening.popleft().result()
+        if file.fault is None and file.digest not in seen:
+            seen.add(file.digest)
+            batch[file.digest] = Path(paths[place]) if file.image is None else file.image
             if len(batch) == batch_size:
                 _encode_batch(batch, encoder, rows, fresh)
-        yield first + place, opened
+        yield number * SHARD + place, file
     _encode_batch(batch, encoder, rows, fresh)
     if fresh:
-        rows.add(block, list(fresh), np.stack(list(fresh.values())))
+        rows.add(number, list(fresh), np.stack(list(fresh.values())))
 
 
-def _open(path: Path, rows: FeatureCache) -> _Opened:
+def _open(path: Path, rows: FeatureCache) -> _File:
     try:
         data = read_bytes(path)
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         if digest in rows:
-            return _Opened(digest, traits=traits_of(data))
+            return _File(digest, traits=traits_of(data))
         decoded = decode(data)
-        return _Opened(digest, decoded.image, decoded.traits)
+        return _File(digest, decoded.image, decoded.traits)
     except ImageError as error:
-        return _Opened(fault=error.reason)
+        return _File(fault=error.reason)
 
 
 def _encode_batch(
@@ -244,7 +206,7 @@ def _encode_batch(
     rows: FeatureCache,
     fresh: dict[str, NDArray[np.float32]],
 ) -> None:
-    """Into ``fresh``, and empty the batch. One of which all is kept is not encoded; of others, all is."""
+    """Encode the batch into ``fresh`` and empty it. A batch is skipped only when all of it is cached."""
     if not all(digest in rows for digest in batch):
         images = [decode(read_bytes(one)).image if isinstance(one, Path) else one for one in batch.values()]
         fresh.update(zip(batch, _encode(images, encoder), strict=True))
@@ -259,21 +221,23 @@ def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
 
 
 def behaviour_of(encoder: Encoder) -> str:
-    """A digest of what the encoder makes of one image, and the opener of a file: other weights, preprocessing or
-    rules of transparency and orientation, another digest."""
+    """A digest of the encoder's output for one fixed image, and of how that image is decoded.
+
+    Other weights, preprocessing, or rules for transparency and orientation give another digest.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     made = hashlib.blake2b(_encode([Image.fromarray(noise)], encoder).tobytes(), digest_size=8)
-    made.update(_lying_and_transparent().tobytes())
+    made.update(_rotated_and_transparent().tobytes())
     return made.hexdigest()
 
 
-def _lying_and_transparent() -> Image.Image:
-    picture = Image.new("RGBA", (2, 1), (0, 0, 0, 128))
-    picture.putpixel((0, 0), (255, 0, 0, 255))
+def _rotated_and_transparent() -> Image.Image:
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 128))
+    image.putpixel((0, 0), (255, 0, 0, 255))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     file = BytesIO()
-    picture.save(file, "PNG", exif=exif)
+    image.save(file, "PNG", exif=exif)
     return decode(file.getvalue()).image
 
 
@@ -281,14 +245,15 @@ def _has_direction(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.isfinite(lengths) & (lengths > 0)
 
 
-def collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str]) -> EncodedImages:
-    """Features of the images whose digests are given by number, in that order, from ``rows``."""
-    numbers = list(digests)
+def collect(rows: FeatureCache, files: EncodedFiles) -> EncodedImages:
+    """Features of the files that have a digest, by number, from ``rows``."""
+    numbers = sorted(files.digests)
+    faults = dict(files.faults)
     features = np.zeros((0, 1), np.float32)
     kept: list[int] = []
     for start in range(0, len(numbers), _ROWS):
         block = numbers[start : start + _ROWS]
-        raw = rows.gather([digests[number] for number in block])
+        raw = rows.gather([files.digests[number] for number in block])
         good = _has_direction(np.linalg.norm(raw.astype(np.float64), axis=1))
         if not start:
             features = np.empty((len(numbers), raw.shape[1]), np.float32)
@@ -297,4 +262,5 @@ def collect(rows: FeatureCache, digests: dict[int, str], faults: dict[int, str])
         kept += chosen
         for number in np.array(block)[~good].tolist():
             faults[number] = "has a feature without a direction (zero or not finite)"
-    return EncodedImages(features[: len(kept)], kept, [digests[number] for number in kept], faults)
+    digests = [files.digests[number] for number in kept]
+    return EncodedImages(features[: len(kept)], kept, digests, faults, files.traits, files.encoder)

@@ -1,8 +1,9 @@
-"""Retrieved pairs: in the order of the file as Algorithm 1 has it, best first, or of the largest total."""
+"""Matchings of G' with U': sequential as in Algorithm 1, greedy (best pairs first), or optimal (largest total)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,16 +14,13 @@ from pairuni.pairug.selection.features import on_grid
 from pairuni.pairug.selection.graph_matching import match_greedy, match_optimal
 
 if TYPE_CHECKING:
-    from pairuni.pairug.scale.ray_engine import RayEngine
+    from pairuni.pairug.engine import Engine
     from pairuni.pairug.selection.candidates import Cells
 
 _BLOCK = 512
 _COLUMNS = 8192
 _EDGES = 2**25
-"""Candidates held at a time, where more are asked for than at first."""
-
-Searched = Callable[[float, float], None]
-"""Told of a search for candidates: the share of all cosines that it computed, and its recall on a sample."""
+"""Upper bound of the candidates held in memory when a search is widened."""
 
 
 class Match(NamedTuple):
@@ -33,6 +31,21 @@ class Match(NamedTuple):
     similarity: float
 
 
+class Search(NamedTuple):
+    """One search for candidates: the share of all cosines that it computed, and its recall on a sample."""
+
+    compared: float = 1.0
+    recall: float = 1.0
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """matches: in the order of G. searches: those for candidates, in order; none for the sequential matching."""
+
+    matches: list[Match]
+    searches: list[Search] = field(default_factory=list)
+
+
 def match_sequential(
     generation: NDArray[np.float32],
     understanding: NDArray[np.float32],
@@ -41,12 +54,12 @@ def match_sequential(
     generation_images: Sequence[str] | None = None,
     understanding_images: Sequence[str] | None = None,
 ) -> list[Match]:
-    """The paper's loop: in the order of G', each x takes its top-n nearest left in U' with cosine >= delta.
+    """The paper's loop: in the order of G', each x takes its top-n nearest rows left in U' with cosine >= delta.
 
     generation: [M, D], understanding: [N, D], both L2-normalised. threshold: delta; max_matches: n.
-    Cosines are clamped to [0, 1]; where two are equal the lower row of U' wins. An x with none near enough
-    stays unpaired. Each image is used once: rows that share an image's name leave with the row that was
-    taken, in both sets; without names every row is an image of its own. Time: M * N * D multiplications.
+    Cosines are clamped to [0, 1]; the lower row of U' wins a tie. An x without a row that is near enough stays
+    unpaired. Each image is used once: when a row is taken, all rows with the same image name leave both sets.
+    Without names every row is a separate image. Time: M * N * D multiplications.
     """
     if not len(generation) or not len(understanding):
         return []
@@ -88,21 +101,18 @@ def match(
     candidates: int,
     cells: Cells | None = None,
     seed: int = 0,
-    engine: RayEngine | None = None,
-    searched: Searched | None = None,
-) -> list[Match]:
-    """Retrieved pairs by name of the matching, in the order of G; arguments as of ``match_sequential``.
+    engine: Engine | None = None,
+) -> Retrieval:
+    """Match G with U by the matching ``how``; the other arguments are those of ``match_sequential``.
 
-    greedy and optimal weigh the ``candidates`` nearest rows of U for each row of G, in float32 on a GPU where
-    there is one, and repeat with the rows that are left while rows that stayed alone may have nearer ones.
-    So greedy leaves no two rows apart that could be a pair (among those found); optimal is so in each round.
-    Similarities are exact. cells, seed, engine: of ``find_candidates``, for sets too large to compare all with all.
-    searched: told of each search, its share of all cosines and its recall.
+    greedy and optimal consider the ``candidates`` nearest rows of U for each row of G, in float32, on a GPU if
+    there is one. They repeat on the unmatched rows as long as one of these may have further candidates. So greedy
+    leaves no two rows unmatched that could be a pair (among the candidates found); optimal is optimal per round.
+    Similarities are exact. cells, seed, engine: see ``find_candidates``; for sets too large to compute all cosines.
     """
     if how == "sequential":
-        return match_sequential(
-            generation, understanding, threshold, max_matches, generation_images, understanding_images
-        )
+        names = generation_images, understanding_images
+        return Retrieval(match_sequential(generation, understanding, threshold, max_matches, *names))
     from pairuni.devices import resolve_device
     from pairuni.pairug.selection.candidates import exact_cosines, find_candidates
 
@@ -114,6 +124,7 @@ def match(
     g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
     device = str(resolve_device("auto"))
     g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    searches: list[Search] = []
     most = max(candidates, max_matches)
     while len(g_left) and len(u_left):
         found = find_candidates(
@@ -126,8 +137,7 @@ def match(
             device=device,
             engine=engine,
         )
-        if searched is not None:
-            searched(found.comparisons / (len(g_left) * len(u_left)), found.recall)
+        searches.append(Search(found.comparisons / (len(g_left) * len(u_left)), found.recall))
         edges = solve(found, max_matches, g_images[g_left], u_images[u_left])
         g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
         u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])
@@ -136,21 +146,22 @@ def match(
         u_left = u_left[~np.isin(u_images[u_left], used)]
         wider = max(most, min(2 * most, _EDGES // max(1, len(g_left))))
         if not len(edges) and wider == most:
-            break  # rows full of neighbours that round to the threshold and lie below it: memory has no room for more
+            break  # all candidates round to the threshold but lie below it, and memory has no room for more
         most = wider
     order = np.lexsort((u_taken, g_taken))
     g_taken, u_taken = g_taken[order], u_taken[order]
     similarity = exact_cosines(generation, understanding, g_taken, u_taken)
-    return list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
+    matches = list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
+    return Retrieval(matches, searches)
 
 
 def _rows(features: NDArray[np.float32], left: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The rows that are left, without a copy while that is all of them."""
+    """The rows left; not a copy if these are all rows."""
     return features if len(left) == len(features) else features[left]
 
 
 def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosines [M, N], exact on the grid and clamped to [0, 1]; one part of U in float64 at a time."""
+    """Cosines [M, N], exact on the grid and clamped to [0, 1]; _COLUMNS rows of U in float64 at a time."""
     rows = on_grid(generation)
     block = np.empty((len(rows), len(understanding)))
     for start in range(0, len(understanding), _COLUMNS):
@@ -160,6 +171,6 @@ def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]
 
 
 def _numbered(g_names: Sequence[str], u_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A number for each image over both sets."""
+    """One number per image, over both sets."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys([*g_names, *u_names]))}
     return np.array([numbers[name] for name in g_names]), np.array([numbers[name] for name in u_names])

@@ -1,0 +1,29 @@
+"""Engines: who computes blocks of work. One process here; workers on several machines in ``pairug.scale``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+Block = TypeVar("Block")
+Made = TypeVar("Made")
+
+Make = Callable[[], Callable[[Block], Made]]
+"""Called once per worker: loads what all blocks need and returns the function that computes one block."""
+
+
+class Engine(Protocol):
+    """Computes blocks, in any order and on any machine."""
+
+    def run(self, make: Make[Block, Made], blocks: Sequence[Block]) -> Iterator[tuple[int, Made]]:
+        """(number, result) of every block, as they finish. Raises what a block raised."""
+        ...
+
+
+class OneProcess:
+    """Computes blocks in this process, in order."""
+
+    def run(self, make: Make[Block, Made], blocks: Sequence[Block]) -> Iterator[tuple[int, Made]]:
+        work = make()
+        for number, block in enumerate(blocks):
+            yield number, work(block)
