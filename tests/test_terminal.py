@@ -200,13 +200,13 @@ def in_a_terminal(words: list[str], environment: dict[str, str]) -> str:
 BARS = f"""
 import logging, sys, warnings
 from pairuni.cli.app import make_visible
-from pairuni.cli.errors import _log_plainly
+from pairuni.cli.errors import _set_up_logging
 from pairuni.training.tracking import Progress
 from tqdm import tqdm
 
 HOSTILE = {HOSTILE!r}
 make_visible()
-_log_plainly()
+_set_up_logging()
 with Progress(HOSTILE, total=2) as progress:
     logging.getLogger("pairuni").warning("log %s", HOSTILE)
     warnings.warn("warned " + HOSTILE)

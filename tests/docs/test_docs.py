@@ -6,25 +6,25 @@ import ast
 import importlib.util
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Typer
 from typer.main import get_command
 
+from benchmarks.app import app as benchmarks_app
 from pairuni.cli.app import app
 from pairuni.config import PairsSettings, RunSettings, setting_keys
-from pairuni.digits.questions import QUESTION_KINDS
-from tools.tiny_model.recipe import Recipe
+from tools import make_cli_reference
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 RUN, PAIRS = set(setting_keys(RunSettings)), set(setting_keys(PairsSettings))
 SECTIONS = {key.partition(".")[0] for key in RUN if "." in key}
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def text_of(page: Path) -> str:
@@ -73,9 +73,9 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield words
 
 
-def fault(words: list[str]) -> str | None:
+def fault(words: list[str], group: Typer = app) -> str | None:
     """What is wrong with the words after ``pairuni``; None when the command would be understood."""
-    command: Any = get_command(app)
+    command: Any = get_command(group)
     rest = list(words)
     while hasattr(command, "commands"):
         if not rest or rest[0].startswith("-"):
@@ -87,7 +87,9 @@ def fault(words: list[str]) -> str | None:
             return f"no command {name}"
         command = command.commands[name]
     options = {word: option for option in command.params for word in option.opts if word.startswith("-")}
-    extra = PAIRS if command.name == "build" else RUN if command.name in {"train", "serve-reward"} else set()
+    extra = {"build": PAIRS, "encode": PAIRS, "split": PAIRS, "train": RUN, "serve-reward": RUN}.get(
+        command.name, set()
+    )
     while rest:
         word = rest.pop(0).partition("=")[0]
         if not word.startswith("-"):
@@ -106,7 +108,10 @@ def test_commands_exist(page: Path) -> None:
         if words[0] == "pairuni":
             wrong = fault(words[1:])
             assert wrong is None, f"{page.name}: {' '.join(words)}: {wrong}"
-        if words[:2] == ["python", "-m"] and words[2].startswith("pairuni"):
+        if words[:3] == ["python", "-m", "benchmarks"] and len(words) > 3:
+            wrong = fault(words[3:], benchmarks_app)
+            assert wrong is None, f"{page.name}: {' '.join(words)}: {wrong}"
+        elif words[:2] == ["python", "-m"] and words[2].startswith(("pairuni", "benchmarks", "tools")):
             assert importlib.util.find_spec(words[2]), f"{page.name}: {' '.join(words)}"
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), f"{page.name}: {words}"
@@ -118,17 +123,6 @@ def test_the_command_check_can_fail() -> None:
     assert fault(["pairs", "build", "--encoder", "x", "--treshold", "0.5"]) is not None
     assert fault(["pairs", "galery"]) is not None
     assert fault(["draw", "a cat", "--sead", "1"]) is not None
-
-
-def test_the_readme_lists_every_command() -> None:
-    command: Any = get_command(app)
-    names = {
-        f"pairuni {name}" if not hasattr(one, "commands") else f"pairuni {name} {inner}"
-        for name, one in command.commands.items()
-        for inner in getattr(one, "commands", [""])
-    }
-    listed = re.findall(r"^\| `(pairuni(?: [a-z]+(?:-[a-z]+)*)+)` \|", prose(ROOT / "README.md"), re.M)
-    assert set(listed) == names
 
 
 @pages
@@ -144,7 +138,7 @@ def test_settings_exist(page: Path) -> None:
 @pages
 def test_recipes_and_paths_exist(page: Path) -> None:
     for word in {word for words in commands(page) for word in words}:
-        if re.fullmatch(r"(recipes|src|tests|docs)/[\w./-]*\w", word):
+        if re.fullmatch(r"(recipes|src|tests|docs|benchmarks|tools)/[\w./-]*\w", word):
             assert (ROOT / word).exists(), f"{page.name} names {word}"
 
 
@@ -166,47 +160,13 @@ def test_the_functions_of_the_method_exist() -> None:
             assert name in names_in(ROOT / file), f"docs/method.md: {file} has no {name}"
 
 
-def test_the_tree_is_the_tree() -> None:
-    (tree,) = blocks(ROOT / "docs" / "architecture.md", "tree")
-    above: dict[int, str] = {}
-    listed = set()
-    for line in tree.splitlines():
-        indent = len(line) - len(line.lstrip())
-        name = line.split()[0]
-        above = {depth: part for depth, part in above.items() if depth < indent} | {indent: name}
-        listed.add("".join(part for _, part in sorted(above.items())))
-    for path in listed:
-        assert (ROOT / path).exists(), f"docs/architecture.md lists {path}"
-    package = ROOT / "src" / "pairuni"
-    rooms = {
-        f"src/pairuni/{one.name}/" for one in package.iterdir() if one.is_dir() and one.name != "__pycache__"
-    }
-    files = {f"src/pairuni/{one.name}" for one in package.glob("*.py") if one.name != "__init__.py"}
-    told = {
-        f"src/pairuni/{room}/{one.name}"
-        for room in ("pairug", "pairgrpo", "training", "rewards", "policies", "evaluation", "harness")
-        for one in (package / room).glob("*.py")
-        if one.name != "__init__.py"
-    }
-    assert not (rooms | files | told) - listed, "docs/architecture.md leaves out what the package has"
+def test_the_command_reference_is_up_to_date() -> None:
+    made = make_cli_reference.page()
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made, (
+        "run python tools/make_cli_reference.py"
+    )
 
 
-def test_every_dependency_has_its_reason() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.split(r"[<>=~ \[]", one)[0] for one in declared}
-    text = prose(ROOT / "docs" / "architecture.md").partition("## Dependencies")[2].partition("##")[0]
-    assert set(re.findall(r"^\| ([a-z0-9-]+) \| [a-zA-Z]", text, re.M)) - {"package", "extra"} == names
-
-
-def test_stages_and_kinds_of_the_digits_page() -> None:
-    text = (ROOT / "docs" / "digits.md").read_text()
-    table = text.partition("### How it was made")[2].partition("### Making it again")[0]
-    stages = re.findall(r"^\| `(\w+)` \|", table, re.M)
-    assert stages == ["tower", "vq", *(stage.name for stage in Recipe().stages)]
-    questions = text.partition("Questions have five kinds")[2].partition("## Raw data")[0]
-    assert tuple(re.findall(r"^\| `(\w+)` \|", questions, re.M)) == QUESTION_KINDS
-
-
-def test_every_page_is_read_on_from_the_readme() -> None:
+def test_every_page_is_linked_from_the_readme() -> None:
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text_of(ROOT / "README.md")))
-    assert linked == {f"docs/{page.name}" for page in PAGES[1:]}
+    assert linked == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}

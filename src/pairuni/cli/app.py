@@ -1,4 +1,4 @@
-"""The commands. Nothing heavy is imported before a command needs it."""
+"""The commands and their options. Every command imports what it runs, so that --help stays fast."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Post-train unified vision-language models on understanding-generation pairs.",
-    epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see where an error arose.",
+    epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see the traceback of an error.",
 )
 pairs_app = typer.Typer(
-    no_args_is_help=True, help="Build, check, count, show, convert and push PairUG files."
+    no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files."
 )
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
@@ -33,13 +33,13 @@ app.add_typer(eval_app, name="eval")
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Model = Annotated[
-    str, typer.Option(help="tiny, the folder of a model, a run or a checkpoint, or a hub name.")
+    str, typer.Option(help="tiny, a hub name, or the folder of a model, a run or a checkpoint.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Guidance = Annotated[
     float | None,
     typer.Option(
-        min=1.0, help="Classifier-free guidance; 1 is none. By default the checkpoint's own, else 5."
+        min=1.0, help="Classifier-free guidance; 1 turns it off. By default the checkpoint's value, else 5."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -58,7 +58,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Holds the options of pairuni itself."""
+    """Declares the options of pairuni itself."""
 
 
 @app.command()
@@ -66,10 +66,18 @@ def demo(
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
 ) -> None:
-    """The whole way on real handwritten digits: data, pairs, training, a report. Minutes on 2 cores."""
+    """Run the full pipeline on real handwritten digits: data, pairs, training, report. Minutes on two cores."""
     from pairuni.demo import run_demo
 
     typer.echo(f"report: {run_demo(seed, out)}")
+
+
+def _recipe_and_options(ctx: typer.Context) -> tuple[Path | None, list[str]]:
+    """[RECIPE] and the options of a command whose options are settings."""
+    words = list(ctx.args)
+    if words and not words[0].startswith("-"):
+        return Path(words[0]), words[1:]
+    return None, words
 
 
 @pairs_app.command("build", context_settings=WITH_OVERRIDES)
@@ -78,19 +86,18 @@ def pairs_build(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print settings, calls, tokens and cost of completion; build nothing."
+            "--dry-run", help="Print settings, and requests, tokens and cost of completion; build nothing."
         ),
     ] = False,
 ) -> None:
-    """Build PairUG: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR ...
+    """Build pairs from raw data: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR
 
-    Any setting may be overridden: --encoder, --threshold, --max-matches, --clusters, --annotator, --seed,
-    --completion.model. Exit code 3: stopped at a budget or for a batch; the same command goes on.
+    Every setting is an option: --encoder, --threshold, --max-matches, --clusters, --annotator, --seed,
+    --completion.model. The same command resumes a stopped build. Exit code 3: paused at a budget or for a batch.
     """
     from pairuni.cli.pairs import build, plan
 
-    words = list(ctx.args)
-    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    recipe, words = _recipe_and_options(ctx)
     if dry_run:
         typer.echo(plan(recipe, words))
         return
@@ -99,31 +106,29 @@ def pairs_build(
 
 @pairs_app.command("encode", context_settings=WITH_OVERRIDES)
 def pairs_encode(ctx: typer.Context) -> None:
-    """Encode the images that pairs build will need, with its options; several processes share under torchrun.
+    """Compute the image features of pairs build, with the same options, in one process or under torchrun.
 
-    torchrun --nproc-per-node 8 -m pairuni pairs encode RECIPE: each process encodes its blocks on its own GPU, and
-    pairs build finds all features done. The same command goes on after a stop.
+    torchrun --nproc-per-node 8 -m pairuni pairs encode RECIPE: each process encodes its share on its own GPU, and
+    pairs build reads the features from the cache. The same command resumes after a stop.
     """
     from pairuni.cli.pairs import encode
 
-    words = list(ctx.args)
-    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    recipe, words = _recipe_and_options(ctx)
     typer.echo(encode(recipe, words))
 
 
 @pairs_app.command("split", context_settings=WITH_OVERRIDES)
 def pairs_split(
     ctx: typer.Context,
-    parts: Annotated[int, typer.Option(min=1, help="At most so many parts.")] = 16,
+    parts: Annotated[int, typer.Option(min=1, help="Maximum number of parts.")] = 16,
 ) -> None:
-    """Cut raw data that is too large for one build into parts that look alike, with the options of pairs build.
+    """Split raw data that is too large for one build into parts of similar images, with the options of pairs build.
 
-    OUT/parts/000 and on hold their data, their features and a build.toml each; pairs join takes their pairs together.
+    OUT/parts/000, 001, ... hold the data, the features and a build.toml of each part; pairs join merges their pairs.
     """
     from pairuni.cli.pairs import split
 
-    words = list(ctx.args)
-    recipe = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    recipe, words = _recipe_and_options(ctx)
     typer.echo(split(recipe, words, parts))
 
 
@@ -131,7 +136,7 @@ def pairs_split(
 def pairs_join(
     out: Annotated[Path, typer.Argument(help="The folder that pairs split wrote into.")],
 ) -> None:
-    """Write the pairs of all parts as OUT/pairs.jsonl; images stay where they are."""
+    """Merge the pairs of all parts into OUT/pairs.jsonl; images stay where they are."""
     from pairuni.cli.pairs import join
 
     typer.echo(join(out))
@@ -139,7 +144,7 @@ def pairs_join(
 
 @pairs_app.command("check")
 def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
-    """List everything that is wrong with a pair file and its images; exit 1 when there is anything."""
+    """List every problem of a pair file and its images; exit code 1 if there is one."""
     from pairuni.cli.pairs import check
 
     problems = check(file)
@@ -152,9 +157,9 @@ def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet 
 
 @pairs_app.command("stats")
 def pairs_stats(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
-    """Count kinds, tags, images and similarities of a pair file, as JSON.
+    """Print statistics of a pair file as JSON: kinds, tags, images, similarities.
 
-    With the three matchings side by side where the build had --compare-matchings true.
+    Includes a comparison of the three matchings if the pairs were built with --compare-matchings true.
     """
     from pairuni.cli.pairs import stats
 
@@ -167,15 +172,15 @@ def pairs_gallery(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A folder, or PAGE.html for one page with the images inside; by default the folder "
-            "gallery beside FILE."
+            help="A folder, or PAGE.html for a single page that embeds the images; by default the folder "
+            "gallery next to FILE."
         ),
     ] = None,
     most: Annotated[
-        int, typer.Option(min=1, help="Of more pairs, this many are shown, at even distances.")
+        int, typer.Option(min=1, help="Maximum number of pairs shown, evenly spaced over the file.")
     ] = 20_000,
 ) -> None:
-    """Make a page to look at pairs: search, filter by kind, tag and similarity; works offline."""
+    """Make an HTML gallery of pairs: search, filter by kind, tag and similarity; works offline."""
     from pairuni.cli.pairs import gallery
 
     made = gallery(file, out, most=most)
@@ -188,9 +193,9 @@ def pairs_gallery(
 def pairs_convert(
     source: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
     target: Annotated[Path, typer.Argument(help="The file to write, .jsonl or .parquet.")],
-    embed: Annotated[bool, typer.Option("--embed", help="Images go into the parquet file.")] = False,
+    embed: Annotated[bool, typer.Option("--embed", help="Store the images inside the parquet file.")] = False,
 ) -> None:
-    """Write pairs as JSON Lines or parquet, with images beside the file or inside; in both directions."""
+    """Convert a pair file between JSON Lines and parquet, with images next to the file or inside it."""
     from pairuni.cli.pairs import convert as run
 
     typer.echo(f"{counted(run(source, target, embed=embed), 'pair')}: {target}")
@@ -199,10 +204,10 @@ def pairs_convert(
 @pairs_app.command("push")
 def pairs_push(
     file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
-    repo: Annotated[str, typer.Argument(help="The data set on the hub, as OWNER/NAME.")],
-    private: Annotated[bool, typer.Option("--private", help="A new data set is private.")] = False,
+    repo: Annotated[str, typer.Argument(help="Data set on the hub, as OWNER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the data set as private.")] = False,
 ) -> None:
-    """Push pairs with their images and card to the Hugging Face hub; log in with: hf auth login."""
+    """Push pairs with their images and card to the Hugging Face hub; log in first with: hf auth login."""
     from pairuni.cli.pairs import push
 
     typer.echo(push(file, repo, private=private))
@@ -213,14 +218,14 @@ def train(
     ctx: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/janus_pro_1b.toml.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print settings, parameters, memory and tokens; train nothing.")
+        bool, typer.Option("--dry-run", help="Print settings, parameters, memory and tokens; do not train.")
     ] = False,
 ) -> None:
-    """Train by a recipe: train RECIPE [--section.key VALUE ...]
+    """Train with PairGRPO: train RECIPE [--section.key VALUE ...]
 
-    Any setting may be overridden, as in --pairgrpo.learning-rate 2e-6 or --data.pairs=my/pairs.jsonl.
+    Every setting is an option, such as --pairgrpo.learning-rate 2e-6 or --data.pairs=my/pairs.jsonl.
     """
     if str(recipe).startswith("-"):
         raise typer.BadParameter(f"give the recipe before {recipe}", param_hint="RECIPE")
@@ -233,7 +238,7 @@ def train(
 def compare(
     results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],
 ) -> None:
-    """Show benchmark results side by side, with the paper's figures."""
+    """Compare benchmark results with each other and with the paper's figures."""
     from pairuni.cli.evaluation import compare as run
 
     typer.echo(run(results))
@@ -242,23 +247,23 @@ def compare(
 @app.command("serve-reward", context_settings=WITH_OVERRIDES)
 def serve_reward(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="A reward as in reward.generation, such as hpsv2.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8100,
+    name: Annotated[str, typer.Argument(help="A reward, as in reward.generation, such as hpsv2.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8100,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
     ] = "127.0.0.1",
     recipe: Annotated[
-        Path | None, typer.Option(help="Take the settings of rewards from this recipe.")
+        Path | None, typer.Option(help="Read the reward settings from this recipe.")
     ] = None,
     unguarded: Annotated[
-        bool, typer.Option("--unguarded", help="Let other machines in without a token.")
+        bool, typer.Option("--unguarded", help="Allow other machines without a token.")
     ] = False,
 ) -> None:
-    """Serve a reward to runs on other GPUs or machines, which name it as the reward remote.
+    """Serve a reward over HTTP to runs on other GPUs or machines, which use it as the reward remote.
 
-    serve-reward NAME [--reward.hpsv2.checkpoint FILE ...]: any setting of rewards may be given. PAIRUNI_REWARD_TOKEN
-    in the environment, here and where runs train, keeps others out; other machines are let in with it alone.
-    Needs pip install 'pairuni[serve]'. A stop (Ctrl-C, SIGTERM, SIGHUP) finishes the requests in flight.
+    serve-reward NAME [--reward.hpsv2.checkpoint FILE ...]: every reward setting is an option. Set the same
+    PAIRUNI_REWARD_TOKEN on the server and on the machines that train; without it, only this machine is served.
+    Needs pip install 'pairuni[serve]'. Ctrl-C, SIGTERM and SIGHUP finish the requests in flight, then stop.
     """
     from pairuni.cli.serving import serve
 
@@ -267,8 +272,8 @@ def serve_reward(
 
 @app.command()
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    out: Annotated[Path, typer.Option(help="The image's file; several become NAME-1, NAME-2, ...")],
+    prompt: Annotated[str, typer.Argument(help="Prompt.")],
+    out: Annotated[Path, typer.Option(help="Image file; several images are named NAME-1, NAME-2, ...")],
     model: Model = "tiny",
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
@@ -277,7 +282,7 @@ def draw(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Draw images of a prompt."""
+    """Generate images from a prompt."""
     from pairuni.cli.models import draw as run
 
     for path in run(
@@ -296,16 +301,16 @@ def draw(
 
 @app.command()
 def answer(
-    image: Annotated[Path, typer.Argument(help="An image.")],
-    question: Annotated[str, typer.Argument(help="A question about it.")],
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    question: Annotated[str, typer.Argument(help="Question about the image.")],
     model: Model = "tiny",
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens; by default 512 or what fits.")
+        int | None, typer.Option(min=1, help="Maximum tokens of the answer; by default 512, or what fits.")
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Answer a question about an image, greedily."""
+    """Answer a question about an image with greedy decoding."""
     from pairuni.cli.models import answer as run
 
     print_reply(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))
@@ -313,11 +318,11 @@ def answer(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A model's folder, or a hub name.")],
-    target: Annotated[Path, typer.Argument(help="A new folder.")],
-    layout: Annotated[Literal["transformers", "original"], typer.Option(help="The layout to write.")],
+    source: Annotated[str, typer.Argument(help="A model folder or hub name.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    layout: Annotated[Literal["transformers", "original"], typer.Option(help="Layout to write.")],
 ) -> None:
-    """Convert a Janus checkpoint between the transformers layout and the original one."""
+    """Convert a Janus checkpoint between the transformers layout and the original layout."""
     from pairuni.cli.models import convert as run
 
     typer.echo(run(source, target, layout))
@@ -325,23 +330,23 @@ def convert(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    source: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
     out: Annotated[
-        Path | None, typer.Option(help="The new model's folder; RUN/exported/step-N by default.")
+        Path | None, typer.Option(help="Folder of the model; by default RUN/exported/step-N.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Where the model is that the run began with, if it has moved.")
+        str | None, typer.Option(help="The model that the run started from, if it has moved.")
     ] = None,
 ) -> None:
-    """Make a model folder of a checkpoint, the newest one of a run; also while the run is going."""
+    """Export a checkpoint as a model folder, by default the newest of a run; works during training."""
     from pairuni.cli.models import export as run
 
     typer.echo(run(source, out, base=base))
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
-    """Write a run's report.html anew, one page that stands alone."""
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Rewrite the report.html of a run, one self-contained page."""
     from pairuni.report import write_report
 
     typer.echo(f"report: {write_report(run)}")
@@ -349,7 +354,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 
 @app.command()
 def env() -> None:
-    """Print versions and devices, for reports of bugs."""
+    """Print versions and devices, for bug reports."""
     from pairuni.cli.environment import describe
 
     for name, value in describe().items():
@@ -357,7 +362,7 @@ def env() -> None:
 
 
 def main() -> None:
-    """The console script. Modules of one's own are found in the working directory, as with ``python -m``."""
+    """The console script. As with ``python -m``, custom modules are found in the working directory."""
     make_visible()
     sys.path.append(os.getcwd())
     app(prog_name="pairuni")

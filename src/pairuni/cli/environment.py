@@ -1,4 +1,4 @@
-"""Versions and devices, for reports of bugs."""
+"""Versions and devices, for bug reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, str]:
-    """What a bug report needs: name -> version or description."""
+    """name -> version or description of everything that a bug report needs."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:

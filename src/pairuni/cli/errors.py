@@ -1,4 +1,4 @@
-"""How a command ends: one sentence on stderr for a mistake, a plain word for Ctrl-C, exit codes that tell."""
+"""How a command ends: one sentence on stderr for a mistake, and an exit code."""
 
 from __future__ import annotations
 
@@ -15,28 +15,25 @@ from pairuni.console.terminal import visible, visible_streams
 
 TRACEBACK = "--traceback"
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, 128 + SIGINT, as shells have it."""
-
-
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 PAUSED = 3
-"""Exit code when a command stopped as it was told to, at its budget or for a batch, and can go on."""
+"""Exit code of a command that paused as its settings demand, at a budget or for a batch, and can resume."""
 
 
 class Paused(RuntimeError):
-    """A command stopped on purpose and has saved its work; says how to go on."""
+    """A command paused as requested and has saved its work; the message says how to resume."""
 
 
 class Interrupted(RuntimeError):
-    """A command was stopped and has saved its work; says how to go on."""
+    """A command was interrupted and has saved its work; the message says how to resume."""
 
 
 class Commands(TyperGroup):
-    """A group whose commands end in one sentence instead of a traceback, and steer no terminal.
+    """A group whose commands report errors in one sentence and pass no control characters to the terminal.
 
-    Exit codes: 1 for a mistake in what was given or found, 2 for wrong usage, 3 for a
-    stop that was asked for (a budget, a batch), 130 for Ctrl-C. ``--traceback``
-    anywhere on the line, or PAIRUNI_TRACEBACK=1, shows the traceback too. An error of a kind that no check
-    raises is a bug: it always shows its traceback.
+    Exit codes: 1 for an error in the input, 2 for wrong usage, 3 for a requested pause (a budget, a batch), 130 for
+    Ctrl-C. ``--traceback`` anywhere on the line, or PAIRUNI_TRACEBACK=1, shows the traceback. Exceptions of other
+    types are bugs and always show their traceback.
     """
 
     def main(self, *args: Any, **options: Any) -> Any:
@@ -44,7 +41,7 @@ class Commands(TyperGroup):
             return super().main(*args, **options)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.color = True  # click would take some escape sequences out of messages; our streams show them
+        ctx.color = True  # click would strip some escape sequences from messages; our streams show them
         if TRACEBACK in args:
             args = [arg for arg in args if arg != TRACEBACK]
             ctx.meta[TRACEBACK] = True
@@ -52,7 +49,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         show = ctx.meta.get(TRACEBACK) or os.environ.get("PAIRUNI_TRACEBACK", "") not in {"", "0"}
-        _log_plainly()
+        _set_up_logging()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -67,7 +64,7 @@ class Commands(TyperGroup):
             typer.echo(str(pause), err=True)
             raise typer.Exit(PAUSED) from None
         except BrokenPipeError:
-            # the reader of our output has gone (a pipe into head): nobody is left to tell
+            # the reader of our output has gone, as in a pipe into head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -79,7 +76,7 @@ class Commands(TyperGroup):
 
 
 def sentence(error: Exception) -> str:
-    """An error in words: the file and the reason for those of the system, else its own message."""
+    """An error as one sentence: file and reason of a system error, else the message."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror.lower()}"
@@ -90,7 +87,7 @@ def sentence(error: Exception) -> str:
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the time: whoever calls several commands in one process may redirect each."""
+    """Writes to the current ``sys.stderr``, which may be redirected between commands of one process."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -98,13 +95,13 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 class _Plain(logging.Formatter):
-    """The message, its further lines indented: none of them can pass for a message of its own."""
+    """The message with further lines indented, so that none of them looks like a separate message."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record)).replace("\n", "\n  ")
 
 
-def _log_plainly() -> None:
+def _set_up_logging() -> None:
     logger = logging.getLogger("pairuni")
     if not logger.handlers:
         handler = _Stderr()

@@ -1,1 +1,1 @@
-"""What reaches a terminal."""
+"""Terminal output."""

@@ -1,4 +1,4 @@
-"""rich's console for texts of others."""
+"""rich's console for untrusted text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pairuni.console.terminal import underlying, visible
 
 
 class Console(RichConsole):
-    """No markup, no names of emoji, and ``visible`` text in all that it draws."""
+    """Renders no markup and no emoji names, and only ``visible`` text."""
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
     @property
     def file(self) -> Any:
-        """Where rich's own control characters go."""
+        """The stream for rich's own control characters."""
         return underlying(cast(TextIO, super().file))
 
     @file.setter

@@ -1,6 +1,6 @@
-"""What reaches a terminal: names, replies and errors hold characters that steer it, and none of them may pass.
+"""Safe terminal output: file names, replies and errors may hold control characters, and none of them may pass.
 
-Installed over stdout and stderr for a whole command, so that click's errors, warnings, tracebacks and the output of
+Wraps stdout and stderr for the duration of a command, so that click's errors, warnings, tracebacks and the output of
 libraries are covered too. Two writers may use control characters: rich, through ``pairuni.console.rich_output``,
 and tqdm.
 """
@@ -13,19 +13,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BAR = re.compile("(\r|\x1b\\[A)")
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
-    r"""``text`` with every character that steers a terminal as \xNN or \uNNNN; tabs and line ends stay.
+    r"""``text`` with every character that controls a terminal as \xNN or \uNNNN; tabs and line ends stay.
 
-    Those are the control characters, directions of writing, line separators and lone surrogates. Beyond \x1f the form
-    is \uNNNN, so that JSON stays the JSON that it was. one_line: line ends are shown too.
+    These are control characters, bidirectional marks, line separators and lone surrogates. Beyond \x1f the form is
+    \uNNNN, so that JSON keeps its meaning. one_line: line ends are escaped too.
     """
     if one_line:
         text = text.replace("\n", "\\n")
-    return text if text.isprintable() else _STEERING.sub(_escape, text)
+    return text if text.isprintable() else _CONTROL.sub(_escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -34,9 +34,9 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class VisibleStream:
-    """A text stream that writes ``visible`` text, and what its encoding lacks as escapes.
+    """A text stream that writes ``visible`` text, and escapes characters that its encoding lacks.
 
-    It has no ``buffer``: bytes would pass it by.
+    It has no ``buffer``, because bytes would bypass it.
     """
 
     def __init__(self, raw: TextIO) -> None:
@@ -63,12 +63,12 @@ def _is_by_tqdm(frame: Any) -> bool:
 
 
 def _around_bars(text: str) -> str:
-    """The moves with which tqdm draws its bars stay; what their descriptions hold does not."""
+    """Cursor moves of tqdm's bars stay; control characters in their descriptions are escaped."""
     return "".join(part if place % 2 else visible(part) for place, part in enumerate(_BAR.split(text)))
 
 
 def write_plainly(stream: TextIO, text: str) -> None:
-    """Write ``text`` as it is; characters that the stream's encoding lacks become escapes."""
+    """Write ``text`` unchanged, except that characters that the stream's encoding lacks are escaped."""
     try:
         stream.write(text)
     except UnicodeEncodeError:
@@ -78,14 +78,14 @@ def write_plainly(stream: TextIO, text: str) -> None:
 
 @contextmanager
 def visible_streams() -> Iterator[None]:
-    """stdout and stderr as ``VisibleStream`` within the block."""
+    """stdout and stderr are ``VisibleStream`` within the block."""
     before = sys.stdout, sys.stderr
     make_visible()
     after = sys.stdout, sys.stderr
     try:
         yield
     finally:
-        # what was put in place meanwhile, by a test or a bar, is not ours to take away
+        # leave a stream alone that a test or a progress bar has installed since
         if sys.stdout is after[0]:
             sys.stdout = before[0]
         if sys.stderr is after[1]:
@@ -93,7 +93,7 @@ def visible_streams() -> Iterator[None]:
 
 
 def make_visible() -> None:
-    """stdout and stderr as ``VisibleStream`` from now on."""
+    """Wrap stdout and stderr in ``VisibleStream`` from now on."""
     if sys.stdout is not None and not isinstance(sys.stdout, VisibleStream):
         sys.stdout = cast(TextIO, VisibleStream(sys.stdout))
     if sys.stderr is not None and not isinstance(sys.stderr, VisibleStream):
@@ -101,14 +101,14 @@ def make_visible() -> None:
 
 
 def print_reply(text: str) -> None:
-    """A line on stdout that is data: as it is for a file or another program, ``visible`` for a person."""
+    """Print a line of data: unchanged to a file or pipe, ``visible`` on a terminal."""
     stream = sys.stdout if sys.stdout.isatty() else underlying(sys.stdout)
     write_plainly(stream, text + "\n")
     stream.flush()
 
 
 def underlying(stream: TextIO) -> TextIO:
-    """The stream below ``VisibleStream`` and what rich puts in its place while it draws a bar."""
+    """The stream below ``VisibleStream`` and below rich's proxy during a progress bar."""
     while isinstance(stream, VisibleStream) or hasattr(stream, "rich_proxied_file"):
         stream = stream.raw if isinstance(stream, VisibleStream) else stream.rich_proxied_file
     return stream
