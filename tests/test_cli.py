@@ -117,18 +117,21 @@ def test_help_names_every_command() -> None:
     assert call("--version")[1] == f"pairuni {__version__}\n"
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_little() -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from typer.testing import CliRunner\n"
         "from pairuni.cli.app import app\n"
-        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
-        "heavy = {'torch', 'transformers', 'sklearn', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert time.process_time() < 1.5, time.process_time()\n"
+        "for words in (['--help'], ['train', '--help']):\n"
+        "    assert CliRunner().invoke(app, words).exit_code == 0\n"
+        "print(*sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    heavy = {"torch", "transformers", "sklearn", "scipy", "numpy", "PIL", "pyarrow", "httpx2", "rich"}
+    assert not heavy & imported
+    assert len(imported) < 400, "pydantic, typer and the standard library take about 280"
 
 
 def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
@@ -426,7 +429,7 @@ def test_convert_there_and_back(model: Path, tmp_path: Path) -> None:
 def test_report_and_env(tmp_path: Path) -> None:
     run = write_fake_run(tmp_path / "run", steps=2, items=2, pairs=2)
     assert call("report", run)[1] == f"report: {run / 'report.html'}\n"
-    assert "no such run folder" in fails("report", tmp_path / "none")
+    assert fails("report", tmp_path / "none") == f"error: {tmp_path / 'none'}: no such run folder\n"
     said = call("env")[1]
     assert f"pairuni       {__version__}" in said
     assert "torch" in said
@@ -440,16 +443,10 @@ def test_traceback_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         call("report", tmp_path / "none")
 
 
-def test_a_process_ends_with_its_code(recipe: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_process_with_130(recipe: Path, tmp_path: Path) -> None:
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from pairuni.cli.app import main; main()"]
-    wrong = subprocess.run(
-        [*command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False
-    )
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr == f"error: {tmp_path / 'none'}: no such run folder\n"
-
     out = tmp_path / "run"
     words = ["train", str(recipe), "--pairgrpo.steps", "100000", "--out", str(out)]
     with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True, env=environment) as running:

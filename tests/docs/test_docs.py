@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer import Typer
 from typer.main import get_command
 
 from benchmarks.app import app as benchmarks_app
@@ -21,6 +20,7 @@ from tools import make_cli_reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+COMMANDS, BENCHMARKS = get_command(app), get_command(benchmarks_app)
 RUN, PAIRS = set(setting_keys(RunSettings)), set(setting_keys(PairsSettings))
 SECTIONS = {key.partition(".")[0] for key in RUN if "." in key}
 
@@ -73,9 +73,8 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield words
 
 
-def fault(words: list[str], group: Typer = app) -> str | None:
+def fault(words: list[str], command: Any = COMMANDS) -> str | None:
     """What is wrong with the words after ``pairuni``; None when the command would be understood."""
-    command: Any = get_command(group)
     rest = list(words)
     while hasattr(command, "commands"):
         if not rest or rest[0].startswith("-"):
@@ -109,7 +108,7 @@ def test_commands_exist(page: Path) -> None:
             wrong = fault(words[1:])
             assert wrong is None, f"{page.name}: {' '.join(words)}: {wrong}"
         if words[:3] == ["python", "-m", "benchmarks"] and len(words) > 3:
-            wrong = fault(words[3:], benchmarks_app)
+            wrong = fault(words[3:], BENCHMARKS)
             assert wrong is None, f"{page.name}: {' '.join(words)}: {wrong}"
         elif words[:2] == ["python", "-m"] and words[2].startswith(("pairuni", "benchmarks", "tools")):
             assert importlib.util.find_spec(words[2]), f"{page.name}: {' '.join(words)}"

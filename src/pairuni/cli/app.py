@@ -24,9 +24,7 @@ app = typer.Typer(
     help="Post-train unified vision-language models on understanding-generation pairs.",
     epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see the traceback of an error.",
 )
-pairs_app = typer.Typer(
-    no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files."
-)
+pairs_app = typer.Typer(no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
 
@@ -252,9 +250,7 @@ def serve_reward(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
     ] = "127.0.0.1",
-    recipe: Annotated[
-        Path | None, typer.Option(help="Read the reward settings from this recipe.")
-    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Read the reward settings from this recipe.")] = None,
     unguarded: Annotated[
         bool, typer.Option("--unguarded", help="Allow other machines without a token.")
     ] = False,

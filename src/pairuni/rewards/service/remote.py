@@ -79,7 +79,9 @@ class RemoteReward:
             self.range = bounds_from_json(health["range"])
             self.needs = tuple(self._text(key) for key in list(health["needs"]))
         except (KeyError, TypeError, ValueError) as error:
-            fault = f"lacks {error}" if isinstance(error, KeyError) else f"is invalid: {self._redacted(error)}"
+            fault = (
+                f"lacks {error}" if isinstance(error, KeyError) else f"is invalid: {self._redacted(error)}"
+            )
             raise RemoteError(
                 f"reward {self.name!r}: {settings.url} is not a reward server (its /health {fault})"
             ) from None
