@@ -94,8 +94,8 @@ def main() -> None:
             text_features = model.encode_text(original_tokenizer.tokenize([prompt]), normalize=True)
         return float(torch.diagonal(image_features @ text_features.T)[0])
 
-    pictures = drawn()
-    prompts = {name: PROMPTS[place % len(PROMPTS)] for place, name in enumerate(pictures)}
+    images = drawn()
+    prompts = {name: PROMPTS[place % len(PROMPTS)] for place, name in enumerate(images)}
     found: dict[str, Any] = {
         "made_by": "tests/reference/make_hpsv2_scores.py",
         "versions": {
@@ -105,8 +105,8 @@ def main() -> None:
         },
         "shapes": shapes,
         "tokens": [row[: row.index(max(row)) + 1] for row in original_tokenizer.tokenize(PROMPTS).tolist()],
-        "drawn": {name: score(image, prompts[name]) for name, image in pictures.items()},
-        "prompts": {prompt: score(pictures["wide"], prompt) for prompt in PROMPTS},
+        "drawn": {name: score(image, prompts[name]) for name, image in images.items()},
+        "prompts": {prompt: score(images["wide"], prompt) for prompt in PROMPTS},
         "photos": {name: score(image, caption) for name, (image, caption) in photos().items()},
     }
     SCORES.write_text(json.dumps(found, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")

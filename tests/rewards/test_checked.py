@@ -100,7 +100,7 @@ def test_what_fails_on_batches_alone_says_so() -> None:
                 raise MemoryError
             return [1.0]
 
-    with pytest.raises(RewardError, match="failed on a batch of 4, though on no sample alone"):
+    with pytest.raises(RewardError, match="failed on a batch of 4, but on no single sample"):
         checked_scores(Batches(), RECORDS, SAMPLES)
 
 

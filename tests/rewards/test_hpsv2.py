@@ -71,8 +71,8 @@ def test_drawn_images_score_as_open_clip_scores_them(make: Callable[..., HPSv2Re
 def test_prompts_are_cleaned_cut_and_read_as_the_original_does(
     make: Callable[..., HPSv2Reward], folder: Path
 ) -> None:
-    picture = tiny_hpsv2.drawn()["wide"]
-    scores = make()([record(prompt) for prompt in tiny_hpsv2.PROMPTS], [picture] * len(tiny_hpsv2.PROMPTS))
+    image = tiny_hpsv2.drawn()["wide"]
+    scores = make()([record(prompt) for prompt in tiny_hpsv2.PROMPTS], [image] * len(tiny_hpsv2.PROMPTS))
     found = dict(zip(tiny_hpsv2.PROMPTS, scores, strict=True))
     assert found == pytest.approx(STORED["prompts"], abs=TOLERANCE)
     tokenizer = load_tokenizer(str(folder / "bpe_simple_vocab_16e6.txt.gz"))
@@ -96,20 +96,20 @@ def test_the_batch_changes_nothing(make: Callable[..., HPSv2Reward]) -> None:
     records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(images))]
     whole = make(batch_size=64)(records, images)
     assert make(batch_size=3)(records, images) == pytest.approx(whole, abs=1e-6)
-    alone = [make()([one], [picture])[0] for one, picture in zip(records, images, strict=True)]
+    alone = [make()([one], [image])[0] for one, image in zip(records, images, strict=True)]
     assert alone == pytest.approx(whole, abs=1e-6)
 
 
 def test_other_forms_of_the_checkpoint_score_the_same(
     make: Callable[..., HPSv2Reward], state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    picture, asked = tiny_hpsv2.drawn()["tall"], [record("a cat")]
-    expected = make()(asked, [picture])
+    image, asked = tiny_hpsv2.drawn()["tall"], [record("a cat")]
+    expected = make()(asked, [image])
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "small.safetensors")
     torch.save(state, tmp_path / "bare.pt")
     clip_from_original(state).save_pretrained(tmp_path / "clip")
     for form in ("small.safetensors", "bare.pt", "clip"):
-        assert make(tmp_path / form)(asked, [picture]) == pytest.approx(expected, abs=1e-6)
+        assert make(tmp_path / form)(asked, [image]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_bfloat16_is_near(make: Callable[..., HPSv2Reward]) -> None:
@@ -157,11 +157,11 @@ def test_texts_are_computed_once_and_only_so_many_are_kept(
 
     monkeypatch.setattr(scorer, "token_ids", counting)
     monkeypatch.setattr(scorer, "TEXTS_KEPT", 2)
-    reward, picture = make(), tiny_hpsv2.drawn()["one-pixel"]
+    reward, image = make(), tiny_hpsv2.drawn()["one-pixel"]
     for prompts in (["a", "a", "b"], ["b", "a"], ["c"], ["a", "b"]):
-        reward([record(prompt) for prompt in prompts], [picture] * len(prompts))
+        reward([record(prompt) for prompt in prompts], [image] * len(prompts))
     assert asked == [["a", "b"], ["c"], ["b"]]  # c drove out b, which was used longest ago
-    many = reward([record(str(place)) for place in range(5)], [picture] * 5)
+    many = reward([record(str(place)) for place in range(5)], [image] * 5)
     assert len(set(many)) > 1
 
 

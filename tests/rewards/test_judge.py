@@ -38,7 +38,7 @@ def records(count: int, **more: Any) -> list[Annotation]:
     ]
 
 
-def pictures(reds: Sequence[int]) -> list[Image.Image]:
+def images(reds: Sequence[int]) -> list[Image.Image]:
     return [Image.new("RGB", (8, 8), (red, 0, 0)) for red in reds]
 
 
@@ -60,7 +60,7 @@ def test_every_image_gets_its_own_score_in_order() -> None:
     reds = [0, 255, 51, 102, 0, 204, 153]
     with ChatServer(reply=redness, seconds=0.05) as server:
         reward = judge(server, concurrency=3, temperature=0.0)
-        scores = reward(records(7), pictures(reds))
+        scores = reward(records(7), images(reds))
     assert scores == pytest.approx([red / 25.5 for red in reds])
     assert server.most_at_once == 3
     assert (reward.name, reward.range, reward.needs) == ("judge", (0.0, 10.0), ("prompt",))
@@ -90,7 +90,7 @@ def test_a_rubric_of_ones_own_with_its_range_and_the_fields_of_records(tmp_path:
         with pytest.raises(
             RewardError, match=r"rubric of reward 'judge' names \{style\}, .* sample s0, 0\.png"
         ):
-            reward(records(1), pictures([0]))
+            reward(records(1), images([0]))
         assert len(server.asks) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_rubric_of_ones_own_with_its_range_and_the_fields_of_records(tmp_path:
 )
 def test_scores_in_many_forms(said: str) -> None:
     with ChatServer(reply=lambda ask: {}, rename=lambda _: said) as server:
-        assert judge(server)(records(2), pictures([0, 1])) == [7.0, 7.0]
+        assert judge(server)(records(2), images([0, 1])) == [7.0, 7.0]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_reply_without_a_score_is_asked_for_again_with_the_reason_then_named(
 
     good = {"reason": "", "score": 3, "again": True}
     with ChatServer(reply=lambda ask: {**good, "again": reason in ask.text}, rename=rename) as server:
-        assert judge(server)(records(1), pictures([0])) == [3.0]
+        assert judge(server)(records(1), images([0])) == [3.0]
         assert len(server.asks) == 2
     with (
         ChatServer(reply=lambda ask: {}, rename=lambda _: said) as server,
@@ -133,7 +133,7 @@ def test_a_reply_without_a_score_is_asked_for_again_with_the_reason_then_named(
             RewardError, match=r"'judge' has no score for sample s0, 0\.png .* after 3 replies"
         ) as caught,
     ):
-        judge(server)(records(1), pictures([0]))
+        judge(server)(records(1), images([0]))
     assert str(caught.value).endswith(reason)
     assert len(server.asks) == 3
 
@@ -145,7 +145,7 @@ def test_what_passes_is_asked_again() -> None:
         return kinds[ask.serial % 4] if ask.delivery == 1 else None
 
     with ChatServer(misbehave, reply=redness) as server:
-        assert judge(server)(records(8), pictures(range(0, 200, 25))) == pytest.approx(
+        assert judge(server)(records(8), images(range(0, 200, 25))) == pytest.approx(
             [red / 25.5 for red in range(0, 200, 25)]
         )
     assert len(server.asks) == 16
@@ -156,7 +156,7 @@ def test_a_server_without_structured_outputs() -> None:
         return "status 400 response_format is not supported" if "response_format" in ask.body else None
 
     with ChatServer(old, reply=redness) as server:
-        assert judge(server, concurrency=1)(records(3), pictures([255] * 3)) == [10.0] * 3
+        assert judge(server, concurrency=1)(records(3), images([255] * 3)) == [10.0] * 3
     assert len(server.asks) == 5
 
 
@@ -182,7 +182,7 @@ def test_a_failure_names_the_sample_and_stops_what_is_left(fault: str, reason: s
             server.url = server.url.removesuffix("/v1")
         reward = judge(server, max_retries=1, timeout=0.3 if fault == "hang" else 5.0, concurrency=2)
         with pytest.raises(RewardError, match=r"reward 'judge' .* sample s5, 5\.png") as caught:
-            reward(records(60), pictures([0] * 60))
+            reward(records(60), images([0] * 60))
     assert reason in str(caught.value)
     assert KEY not in "".join(traceback.format_exception(caught.value))
     assert len(server.asks) < 25
@@ -204,7 +204,7 @@ class Empty(ChatServer):
 def test_an_empty_reply_is_asked_again_then_named() -> None:
     with Empty(reply=redness) as server:
         server.times = 2
-        assert judge(server)(records(1), pictures([255])) == [10.0]
+        assert judge(server)(records(1), images([255])) == [10.0]
         assert len(server.asks) == 3
     with (
         Empty(reply=redness) as server,
@@ -212,7 +212,7 @@ def test_an_empty_reply_is_asked_again_then_named() -> None:
             RewardError, match=r"sample s0, .* sent an empty reply, with its text in reasoning_content"
         ),
     ):
-        judge(server)(records(1), pictures([0]))
+        judge(server)(records(1), images([0]))
 
 
 def test_settings_that_cannot_work_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_detectors.mask2former(tmp_path_factory.mktemp("mask2former"))
 
 
-def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     coarse = RNG.integers(0, 256, (6, 6, len(mode)), dtype=np.uint8)
     return Image.fromarray(coarse, mode=mode).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -89,7 +89,7 @@ def test_images_are_prepared_as_by_mmdetection(
 ) -> None:
     monkeypatch.setattr(module, "SHORT", 80)
     monkeypatch.setattr(module, "LONG", 133)
-    image = picture(width, height)
+    image = noise(width, height)
     pixels, resized = preprocess([image], torch.device("cpu"))
     scale = min(133 / max(width, height), 80 / min(width, height))
     assert resized == (int(height * scale + 0.5), int(width * scale + 0.5))
@@ -112,11 +112,11 @@ def test_a_checkpoint_finds_what_the_rules_find_in_its_logits(
     monkeypatch.setattr(module, "LONG", 96)
     detector = load_detector(str(folder), device="cpu", least=0.1, batch_size=2)
     assert detector.labels == {"person", "dog", "computer mouse", "couch", "tv", "cup"}
-    pictures = [picture(40, 30), picture(33, 33), picture(40, 30, "RGBA"), picture(40, 30)]
-    together = detector(pictures)
+    images = [noise(40, 30), noise(33, 33), noise(40, 30, "RGBA"), noise(40, 30)]
+    together = detector(images)
     model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
     total = 0
-    for image, found in zip(pictures, together, strict=True):
+    for image, found in zip(images, together, strict=True):
         pixels, resized = preprocess([image], torch.device("cpu"))
         with torch.no_grad():
             outputs = model(pixel_values=pixels)
@@ -138,8 +138,8 @@ def test_a_checkpoint_finds_what_the_rules_find_in_its_logits(
 
 @pytest.mark.gpu
 def test_a_gpu_finds_what_the_cpu_finds(folder: Path) -> None:
-    pictures = [picture(40, 30) for _ in range(6)]
-    there, here = (load_detector(str(folder), device=name, least=0.1)(pictures) for name in ("cuda", "cpu"))
+    images = [noise(40, 30) for _ in range(6)]
+    there, here = (load_detector(str(folder), device=name, least=0.1)(images) for name in ("cuda", "cpu"))
     total = 0
     for ours, theirs in zip(there, here, strict=True):
         ours, theirs = (sorted(found, key=lambda one: -one.confidence) for found in (ours, theirs))

@@ -36,7 +36,7 @@ def test_a_sum_is_read(text: str, terms: list[tuple[float, str]]) -> None:
     "text", ["", "accuracy +", "+ accuracy", "accuracy format", "0.1 format", "a * 2", "a - b", "a:b:c"]
 )
 def test_what_is_no_sum_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no sum of rewards"):
+    with pytest.raises(ValueError, match="is not a sum of rewards"):
         parse_sum(text)
 
 
@@ -74,7 +74,7 @@ def test_records_must_have_what_the_terms_need() -> None:
 def test_unknown_and_doubled_terms_are_named() -> None:
     with pytest.raises(ValueError, match="no understanding reward is called 'fromat'"):
         text_reward("accuracy + 0.1 * fromat")
-    with pytest.raises(ValueError, match="'accuracy' stands twice"):
+    with pytest.raises(ValueError, match="'accuracy' occurs twice"):
         text_reward("accuracy + 0.1 * accuracy")
 
 

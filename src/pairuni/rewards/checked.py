@@ -1,4 +1,4 @@
-"""Asking a reward and believing nothing: what raises, hangs or gives no score is an error with a name."""
+"""Checked calls of a reward: an exception, a hang or an invalid score is an error that names reward and record."""
 
 from __future__ import annotations
 
@@ -13,39 +13,38 @@ from pairuni.rewards.reward import Reward
 
 
 class RewardError(RuntimeError):
-    """A reward raised, hung, or gave something that is no score; names the reward and the record."""
+    """A reward raised, hung, or returned an invalid score. Names the reward and the record."""
 
 
 class _Hung(Exception):
-    """No answer in time."""
+    """The reward did not return in time."""
 
 
 def checked_scores(
     reward: Reward, records: Sequence[Annotation], samples: Sequence[Any], *, timeout: float | None = None
 ) -> list[float]:
-    """One finite score a sample. timeout: seconds for the batch; None waits for ever.
+    """One finite score per sample. timeout: seconds for the batch, or None.
 
     Raises RewardError, naming reward and record, for anything else. To find the record, a reward that raised or
-    hung is asked again for one sample at a time. A hung call is left behind in a thread that does not keep the
-    process from ending.
+    hung is called again with one sample at a time. A hung call stays in a daemon thread.
     """
 
-    def ask(some: Sequence[Annotation], of: Sequence[Any]) -> list[Any]:
-        return _within(timeout, lambda: list(reward(some, of)))
+    def call(records: Sequence[Annotation], samples: Sequence[Any]) -> list[Any]:
+        return _within(timeout, lambda: list(reward(records, samples)))
 
     try:
-        scores = ask(records, samples)
+        scores = call(records, samples)
     except _Hung:
-        where = _first_failing(ask, records, samples)
+        where = _first_failing(call, records, samples)
         raise RewardError(
             f"reward {reward.name!r} gave no answer within {timeout:g} seconds on {where}; "
-            f"reward.timeout sets the time"
+            f"reward.timeout sets the limit"
         ) from None
     except RewardError:
         raise
-    # a reward is the user's code: whatever it raises must reach them with its record, and none may end the process
+    # a reward is the user's code: report any exception with its record, and do not let SystemExit end the process
     except (Exception, SystemExit) as error:
-        where = _first_failing(ask, records, samples)
+        where = _first_failing(call, records, samples)
         raise RewardError(f"reward {reward.name!r} failed on {where}: {error!r}") from error
     if len(scores) != len(samples):
         raise RewardError(f"reward {reward.name!r} gave {len(scores)} scores for {len(samples)} samples")
@@ -53,7 +52,7 @@ def checked_scores(
 
 
 def describe(record: Annotation) -> str:
-    """A record as a person can find it."""
+    """A record for error messages: its id if it has one, image, prompt and question."""
     own_id = (record.model_extra or {}).get("id")
     named = f"sample {own_id}, " if own_id is not None else ""
     return f"{named}{record.image_path} (prompt {record.prompt!r}, question {record.question!r})"
@@ -68,7 +67,7 @@ def _number(name: str, record: Annotation, score: Any) -> float:
         raise RewardError(f"reward {name!r} gave {score!r}, not a number, for {describe(record)}")
     try:
         value = float(given)
-    except OverflowError:  # an integer beyond what a float holds
+    except OverflowError:  # an integer too large for a float
         value = math.inf
     if not math.isfinite(value):
         raise RewardError(f"reward {name!r} gave {value} for {describe(record)}")
@@ -76,16 +75,16 @@ def _number(name: str, record: Annotation, score: Any) -> float:
 
 
 def _within(timeout: float | None, work: Callable[[], list[Any]]) -> list[Any]:
-    """What ``work`` returns or raises; _Hung when it takes longer than ``timeout`` seconds."""
+    """What ``work`` returns or raises. Raises _Hung if it takes longer than ``timeout`` seconds."""
     if timeout is None:
         return work()
-    made: list[list[Any]] = []
+    returned: list[list[Any]] = []
     raised: list[BaseException] = []
 
     def run() -> None:
         try:
-            made.append(work())
-        except BaseException as error:  # carried to the thread that waits, which raises it
+            returned.append(work())
+        except BaseException as error:  # raised by the thread that waits
             raised.append(error)
 
     thread = threading.Thread(target=run, name="reward", daemon=True)
@@ -93,19 +92,19 @@ def _within(timeout: float | None, work: Callable[[], list[Any]]) -> list[Any]:
     thread.join(timeout)
     if raised:
         raise raised[0]
-    if not made:
+    if not returned:
         raise _Hung
-    return made[0]
+    return returned[0]
 
 
 def _first_failing(
-    ask: Callable[[Sequence[Annotation], Sequence[Any]], list[Any]],
+    call: Callable[[Sequence[Annotation], Sequence[Any]], list[Any]],
     records: Sequence[Annotation],
     samples: Sequence[Any],
 ) -> str:
     for record, sample in zip(records, samples, strict=True):
         try:
-            ask([record], [sample])
-        except (Exception, SystemExit):  # the search for the record that made the batch fail
+            call([record], [sample])
+        except (Exception, SystemExit):
             return describe(record)
-    return f"a batch of {len(samples)}, though on no sample alone"
+    return f"a batch of {len(samples)}, but on no single sample"

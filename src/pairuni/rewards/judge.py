@@ -1,4 +1,4 @@
-"""Reward of images by a vision-language model that marks them by a rubric, behind any OpenAI-compatible endpoint."""
+"""The reward judge: a vision-language model behind an OpenAI-compatible endpoint scores images by a rubric."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
 
 TRIES = 3
-"""Times that a mark is asked for before a reply that holds none stops the run."""
+"""Requests per image before replies without a score stop the run."""
 
 SYSTEM = "You mark pictures strictly and evenly. You reply with one JSON object and nothing else."
 
@@ -53,7 +53,7 @@ AGAIN = "\n\nAn earlier reply to this could not be used: {reason}."
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-def _no_truth(given: Any) -> Any:
+def _not_bool(given: Any) -> Any:
     if isinstance(given, bool):
         raise ValueError("must be a number")
     return given
@@ -63,23 +63,22 @@ class Mark(Reply):
     """What REPLY asks for."""
 
     reason: str = ""
-    score: Annotated[float, BeforeValidator(_no_truth)]
+    score: Annotated[float, BeforeValidator(_not_bool)]
 
 
 class JudgeReward:
-    """The score that a judge gives each image, between the least and the largest that the rubric allows.
+    """The score that a judge gives each image, between the rubric's lowest and highest score.
 
-    Requests run ``concurrency`` at a time and are repeated as the endpoint demands. A reply without a score in the
-    range is asked for again, with the reason; there is no score for a failure.
+    ``concurrency`` requests run at a time and are retried as the endpoint requires. After a reply without a score in
+    the range, the request is repeated with the reason. A failure is an error, never a score.
     """
 
     name = "judge"
 
     def __init__(self, settings: JudgeSettings, *, backoff: float = 1.0) -> None:
-        """backoff: seconds before a lost request is repeated first.
+        """backoff: seconds before the first retry of a failed request.
 
-        Raises ValueError for settings that cannot work, FileNotFoundError when the rubric is missing and ImportError
-        without the openai package.
+        Raises ValueError for settings that cannot work, and FileNotFoundError for a missing rubric.
         """
         if not settings.model:
             raise ValueError("the reward judge needs a model: set reward.judge.model, such as gpt-4o")
@@ -103,7 +102,7 @@ class JudgeReward:
         return cls(settings.judge)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score an image. Raises RewardError naming the sample that has none."""
+        """One score per image. Raises RewardError naming the sample without one."""
         stopping = Stopping()
         return thread_map(
             lambda one: self._score(*one, stopping),
@@ -113,14 +112,14 @@ class JudgeReward:
         )
 
     def _score(self, record: Annotation, sample: Image.Image, stopping: Stopping) -> float:
-        picture = MemoryImage(sample, self._settings.image_side)
+        image = MemoryImage(sample, self._settings.image_side)
         text = self._text(record)
         reason = ""
         for _ in range(TRIES):
             request = PlainRequest(
                 model=self._settings.model,
                 system=SYSTEM,
-                content=(picture, text + (AGAIN.format(reason=reason) if reason else "")),
+                content=(image, text + (AGAIN.format(reason=reason) if reason else "")),
                 name=Mark.__name__,
                 schema=schema_of(Mark),
                 max_tokens=self._settings.max_tokens,
@@ -140,7 +139,7 @@ class JudgeReward:
                 f"the score {mark.score:g} is not from {self._bounds['lowest']} to {self._bounds['highest']}"
             )
         raise RewardError(
-            f"reward {self.name!r} has no score for {describe(record)} after {TRIES} replies, at last: {reason}"
+            f"reward {self.name!r} has no score for {describe(record)} after {TRIES} replies, the last: {reason}"
         )
 
     def _text(self, record: Annotation) -> str:
@@ -149,8 +148,8 @@ class JudgeReward:
         def value(field: re.Match[str]) -> str:
             if field[1] not in values:
                 raise RewardError(
-                    f"the rubric of reward {self.name!r} names {field[0]}, which is not in {describe(record)}; known: "
-                    f"{', '.join(values)}"
+                    f"the rubric of reward {self.name!r} names {field[0]}, which is not in {describe(record)}; "
+                    f"known: {', '.join(values)}"
                 )
             return str(values[field[1]])
 

@@ -1,6 +1,6 @@
-"""Rewards by name: a short name, or "package.module:Class" or ":function" of one's own; loaded only when asked for.
+"""Rewards by name: a shipped one, or a custom "package.module:Class" or "package.module:function".
 
-A shipped reward is made by its ``from_settings``, a class of one's own without arguments; a function is the reward.
+Modules are imported when needed. A shipped reward is made by its ``from_settings``, a custom class without arguments.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def image_reward(text: str, settings: RewardSettings | None = None) -> ImageRewa
 
 
 def any_reward(text: str, settings: RewardSettings | None = None) -> Reward:
-    """The reward of either task of this name, or the weighted sum. Raises ValueError naming the known ones."""
+    """The reward of this name for either task, or the weighted sum. Raises ValueError naming the known ones."""
     names = [name for _, name in parse_sum(text)]
     for name in names:
         _check_known(name, {**TEXT_REWARDS, **IMAGE_REWARDS}, "reward")

@@ -1,8 +1,7 @@
-"""The interface of a reward: a batch of records and samples in, one score each out.
+"""The interface of a reward: a batch of records and samples in, one score per sample out.
 
-A class of a user's own needs ``name`` and ``__call__``. Those that ship also say their ``range``, the least and the
-largest score, ``needs``, the keys that a record must have, and ``models``, the torch modules that they hold; and they
-are made by ``from_settings``.
+A custom class needs ``name`` and ``__call__``. The shipped rewards also have ``range``, the least and the largest
+score, ``needs``, the keys that a record must have, ``models``, their torch modules, and ``from_settings``.
 """
 
 from __future__ import annotations
@@ -20,48 +19,48 @@ if TYPE_CHECKING:
 
 
 class TextReward(Protocol):
-    """Scores answers of the understanding side."""
+    """Scores answers, for the understanding task."""
 
     name: str
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
-        """One score a sample. Raises when a sample cannot be scored: never a silent 0."""
+        """One score per sample. Raises if a sample cannot be scored: never a silent 0."""
         ...
 
 
 class ImageReward(Protocol):
-    """Scores images of the generation side."""
+    """Scores images, for the generation task."""
 
     name: str
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score a sample. Raises when a sample cannot be scored: never a silent 0."""
+        """One score per sample. Raises if a sample cannot be scored: never a silent 0."""
         ...
 
 
 class Reward(Protocol):
-    """Either, where what is scored does not matter."""
+    """A reward of either task."""
 
     name: str
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
-        """One score a sample."""
+        """One score per sample."""
         ...
 
 
 def range_of(reward: Reward) -> tuple[float, float]:
-    """The least and the largest score; unbounded for a class that does not say."""
+    """The least and the largest score; unbounded if the class does not define them."""
     bounds: tuple[float, float] = getattr(reward, "range", (-inf, inf))
     return bounds
 
 
 def models_of(holder: object) -> tuple[Module, ...]:
-    """The torch modules that a reward, or a part of one, says to hold."""
+    """The torch modules of a reward or of a part of one."""
     models: tuple[Module, ...] = getattr(holder, "models", ())
     return models
 
 
 def needs_of(reward: Reward) -> tuple[str, ...]:
-    """The keys that a record must have to be scored; none for a class that does not say."""
+    """The keys that a record must have to be scored; none if the class does not define them."""
     keys: tuple[str, ...] = getattr(reward, "needs", ())
     return keys

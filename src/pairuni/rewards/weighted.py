@@ -1,4 +1,4 @@
-"""Several rewards as one: a sum of weighted terms, written "accuracy + 0.1 * format"."""
+"""Weighted sums of rewards, such as "accuracy + 0.1 * format"."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class Term:
 
 
 class WeightedReward:
-    """The weighted sum of its terms' scores, itself a reward. Raises ValueError when two terms share a name."""
+    """The weighted sum of its terms' scores. Raises ValueError if two terms share a name."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         names = [term.reward.name for term in terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"the reward {twice[0]!r} stands twice in a sum; give it one weight")
+            raise ValueError(f"the reward {twice[0]!r} occurs twice in a sum; give it one weight")
         self.terms = tuple(terms)
         self.needs = tuple(dict.fromkeys(key for term in terms for key in needs_of(term.reward)))
         self.name = " + ".join(f"{term.weight:g} * {term.reward.name}" for term in terms)
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
-        """One score a sample. Raises RewardError naming the term that fails."""
+        """One score per sample. Raises RewardError naming the term that fails."""
         return total_scores(self, scores_by_term(self, records, samples))
 
 
 def terms_of(reward: Reward) -> tuple[Term, ...]:
-    """The terms of a sum; a reward alone is a term of weight 1."""
+    """The terms of a sum; a single reward is a term of weight 1."""
     return reward.terms if isinstance(reward, WeightedReward) else (Term(1.0, reward),)
 
 
 def check_needs(reward: Reward, records: Sequence[Annotation]) -> None:
-    """Raises ValueError when records lack what a term needs: the term, the key, how many, and the first of them."""
+    """Raises ValueError if records lack a key that a term needs, naming term, key, number and first of the records."""
     for term in terms_of(reward):
         for key in needs_of(term.reward):
             lacking = [record for record in records if dict(record).get(key) is None]
@@ -61,9 +61,9 @@ def check_needs(reward: Reward, records: Sequence[Annotation]) -> None:
 def scores_by_term(
     reward: Reward, records: Sequence[Annotation], samples: Sequence[Any], *, timeout: float | None = None
 ) -> dict[str, list[float]]:
-    """What each term gives each sample, by the term's name, its weight not applied.
+    """Each term's unweighted scores of the samples, by the term's name.
 
-    timeout: seconds for each term; None waits for ever. Raises RewardError naming the term that fails.
+    timeout: seconds for each term, or None. Raises RewardError naming the term that fails.
     """
     return {
         term.reward.name: checked_scores(term.reward, records, samples, timeout=timeout)
@@ -72,7 +72,7 @@ def scores_by_term(
 
 
 def total_scores(reward: Reward, by_term: Mapping[str, Sequence[float]]) -> list[float]:
-    """The weighted sum of what ``scores_by_term`` gave, one number a sample."""
+    """The weighted sum of the scores of ``scores_by_term``, one number per sample."""
     weights = [term.weight for term in terms_of(reward)]
     return [
         sum(weight * score for weight, score in zip(weights, scores, strict=True))
@@ -81,9 +81,9 @@ def total_scores(reward: Reward, by_term: Mapping[str, Sequence[float]]) -> list
 
 
 def parse_sum(text: str) -> list[tuple[float, str]]:
-    """Weights and names of "name + weight * name + ..."; a name alone has weight 1.
+    """Weights and names of "name + weight * name + ..."; a name without a weight has weight 1.
 
-    Raises ValueError, saying what is expected, for anything else, and for a weight that is 0 or not finite.
+    Raises ValueError for anything else, and for a weight that is 0 or not finite.
     """
     terms: list[tuple[float, str]] = []
     place = 0
@@ -99,6 +99,6 @@ def parse_sum(text: str) -> list[tuple[float, str]]:
             break
         place += 1
     raise ValueError(
-        f"{text!r} is no sum of rewards (near {text[place : place + 20]!r}): write a name, or names with weights "
+        f"{text!r} is not a sum of rewards (near {text[place : place + 20]!r}): write a name, or names with weights "
         f'such as "accuracy + 0.1 * format"'
     )
