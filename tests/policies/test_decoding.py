@@ -46,15 +46,15 @@ def request(policy, prompts, sampling, *, seed=0, head=None) -> Request:
     def embedded(chosen):
         return [
             Prompt(
-                conditional=policy.inputs.prompt(ids[index]),
-                unconditional=policy.inputs.prompt(policy.prompts.unconditional(ids[index])),
+                conditional=policy.inputs.embed_prompt(ids[index]),
+                unconditional=policy.inputs.embed_prompt(policy.prompts.unconditional(ids[index])),
             )
             for index in chosen
         ]
 
     return Request(
         head=head or policy.image_head,
-        embed=policy.inputs.drawn,
+        embed=policy.inputs.embed_codes,
         lengths=[len(row) for row in ids],
         prompts=embedded,
         sampling=sampling,
@@ -243,7 +243,7 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
     sampling = SamplingParams(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
     asked = Request(
         head=policy.text_head,
-        embed=policy.inputs.text,
+        embed=policy.inputs.embed_text,
         lengths=[30, 4, 17, 60, 5, 8, 9],
         prompts=list,
         sampling=sampling,

@@ -7,13 +7,8 @@ import pytest
 import torch
 from transformers import JanusForConditionalGeneration
 
-from pairuni.policies.janus.layout import (
-    UNUSED,
-    config_to_original,
-    config_to_transformers,
-    to_original,
-    to_transformers,
-)
+from pairuni.policies.janus.original_config import config_to_original, config_to_transformers
+from pairuni.policies.janus.tensor_names import UNUSED, to_original, to_transformers
 from reference.original_janus import JANUS_PRO_1B, JANUS_PRO_7B, original_shapes
 
 

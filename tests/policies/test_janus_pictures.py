@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pairuni.policies.janus.vq import vq_codes
+from pairuni.policies.janus.images import vq_codes
 from pairuni.policies.policy import ImageSampling
 from reference.janus_decoding import nearest_codes
 

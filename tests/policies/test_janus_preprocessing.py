@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from pairuni.io.rgb import as_rgb
-from pairuni.policies.janus.inputs import preprocess
+from pairuni.policies.janus.images import preprocess
 from pairuni.policies.policy import TextSampling
 
 GENERATED = json.loads((Path(__file__).parents[1] / "reference" / "janus_preprocessing.json").read_text())

@@ -5,7 +5,7 @@ import torch
 
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.decoding.sampling import uniform_noise
-from pairuni.policies.janus.policy import IMAGE_STREAM
+from pairuni.policies.janus.sampling import IMAGE_STREAM
 from pairuni.policies.policy import ImageSampling, TextSampling
 from reference.janus_decoding import draw_image
 
@@ -140,7 +140,7 @@ def test_trajectories_carry_what_replay_needs(policy, pictures):
 
 
 def test_images_come_out(policy):
-    pictures = policy.draw("a cat", count=2, seed=1)
+    pictures = policy.generate_images("a cat", 2, guidance=5.0, seed=1)
     assert [picture.size for picture in pictures] == [(32, 32)] * 2
     assert pictures[0].mode == "RGB"
     assert pictures[0].tobytes() != pictures[1].tobytes()

@@ -31,18 +31,13 @@ def draw(
         raise ValueError(f"{out}: not an image's name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
-    from pairuni.policies.policy import ImageSampling
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
         policy = load_model(model, device=device, dtype=dtype)
-        guidance = policy.default_guidance if guidance is None else guidance
-        groups = policy.sample_images(
-            ImageSampling(
-                prompts=[prompt], rollouts=count, temperature=temperature, guidance=guidance, seed=seed
-            )
+        pictures = policy.generate_images(
+            prompt, count, guidance=guidance, temperature=temperature, seed=seed
         )
-        pictures = policy.decode_images(groups[0])
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
         for path, picture in zip(paths, pictures, strict=True):
             with atomic_write(path) as aside:
@@ -102,8 +97,8 @@ def convert(source: str, target: Path, layout: Literal["transformers", "original
         f"{target}: {report.tensors:,} tensors, {report.parameters:,} parameters, "
         f"{report.source_layout} to {report.target_layout} layout"
     )
-    if report.set_aside:
-        said += f"; {len(report.set_aside)} tensors that the model never reads are kept beside it"
+    if report.unused:
+        said += f"; {len(report.unused)} tensors that the model never reads are kept next to it"
     if report.absent:
         said += "; the source had none of the tensors that the model never reads, so neither has this"
     return said

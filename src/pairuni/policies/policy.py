@@ -1,7 +1,7 @@
-"""The interface that the trainer sees: a unified policy and the trajectories it makes.
+"""The interface that the trainer sees: a unified policy and its trajectories.
 
-A trajectory carries all that replaying it needs, so that what was sampled is what is scored: temperature,
-guidance and the branch of the log-probs are read from the trajectory, never again from settings.
+A trajectory carries everything that replaying it needs. Temperature, guidance and the branch of the log-probs are read
+from the trajectory, never again from settings, so that what was sampled is what is scored.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ LogProbBranch = Literal["guided", "conditional"]
 class TextTrajectory:
     """One sampled answer o to (image, question). All tensors live on the CPU.
 
-    tokens: [T] sampled ids; when the answer finished, the last is the end-of-sequence id that was sampled, one
-    of those that the checkpoint declares.
+    tokens: [T] sampled ids; the last of a finished answer is the end-of-sequence id that was sampled.
     log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
     prompt_ids: [P] the unpadded prompt, image placeholders expanded.
-    pixel_values: [C, H, W] the understanding image, preprocessed, or None for text-only questions.
+    pixel_values: [C, H, W] the preprocessed image of the question, or None for text-only questions.
     """
 
     modality: Literal["text"] = "text"
@@ -45,11 +44,11 @@ class TextTrajectory:
 class ImageTrajectory:
     """One sampled image, as the policy's discrete image tokens. All tensors live on the CPU.
 
-    tokens: [T] sampled codebook ids in the order they were set.
+    tokens: [T] sampled codebook ids, in sampling order.
     log_probs: [T] float32, of the branch named by ``branch``.
     prompt_ids: [P] the unpadded conditional prompt, begin-of-image included.
-    guidance: g of logits u + g (c - u); 1 means that no unconditional branch exists.
-    branch: "guided" scores the guided logits that sampled; "conditional" the conditional logits alone.
+    guidance: g of the logits u + g (c - u); 1 means no unconditional branch.
+    branch: "guided" scores the guided logits, which were sampled from; "conditional" scores the conditional logits.
     """
 
     modality: Literal["image"] = "image"
@@ -65,8 +64,7 @@ Trajectory = TextTrajectory | ImageTrajectory
 
 
 def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
-    """Tokens of one packed forward of these trajectories: a prompt that several share counts once, a guided
-    image's unconditional twin counts too."""
+    """Tokens of one packed forward of these trajectories: a shared prompt counts once, a guided image twice."""
     prompts: dict[tuple[object, ...], int] = {}
     total = 0
     for one in trajectories:
@@ -110,23 +108,23 @@ class ImageSampling:
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryLogProbs:
-    """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask 1 = real token."""
+    """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask is 1 for real tokens."""
 
     values: Tensor
     mask: Tensor
 
 
 class UnifiedPolicy(ABC):
-    """One model that answers questions about images and draws images from prompts."""
+    """One model that answers questions about images and generates images from prompts."""
 
     name: str
     module: nn.Module
     default_guidance: float = 5.0
-    """Guidance of drawing where nobody asks for another (paper: 5)."""
+    """Guidance of image generation unless a caller chooses another (paper: 5)."""
     image_tokens: int
-    """Tokens that an image takes, drawn or asked about."""
+    """Tokens of an image, in a question or generated."""
     activation_checkpointing: bool = False
-    """Whether ``log_probs`` keeps one state a layer and computes the rest again in the backward pass."""
+    """Whether ``log_probs`` keeps one state per layer and recomputes the rest in the backward pass."""
 
     @property
     def device(self) -> torch.device:
@@ -154,58 +152,79 @@ class UnifiedPolicy(ABC):
 
     @abstractmethod
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
-        """The images that image trajectories stand for, as RGB."""
+        """The images of trajectories, as RGB."""
 
     @abstractmethod
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
         """Teacher-forced log pi(o_t | q, o_<t) of the trajectories, in their order, with gradient.
 
-        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and
-        branch.
+        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and branch.
         """
 
-    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
-        """Why questions about an image cannot be asked, by question, worded as by ``question_fault``.
+    def question_fault(self, text: str) -> str | None:
+        """Why ``text`` cannot be a question or a generation prompt, or None.
 
-        A policy whose context ends somewhere overrides this; it must be fast for 100,000 questions.
+        The end of a sentence that begins with the name of the text. A policy with special tokens overrides this.
+        """
+        return None
+
+    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
+        """The faults of questions about an image, by question, worded as in ``question_fault``.
+
+        A policy with a limited context overrides this; it must be fast for 100,000 questions.
         """
         return {text: fault for text in questions if (fault := self.question_fault(text)) is not None}
 
     def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:
-        """Why prompts cannot be drawn, by prompt, likewise."""
+        """The faults of generation prompts, likewise."""
         return {text: fault for text in prompts if (fault := self.question_fault(text)) is not None}
 
-    def answer(self, image: Image.Image, question: str, *, max_new_tokens: int | None = None) -> str:
+    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question; by default up to 512 tokens."""
         request = TextSampling(
             images=[image], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens or 512
         )
         return self.sample_text(request)[0][0].text
 
-    def question_fault(self, text: str) -> str | None:
-        """Why ``text`` cannot be a question or a drawing prompt of this policy, as the end of a sentence that begins
-        with the text's name; None when it can. A policy with special tokens overrides this."""
-        return None
+    def generate_images(
+        self,
+        prompt: str,
+        count: int = 1,
+        *,
+        guidance: float | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> list[Image.Image]:
+        """``count`` images of one prompt; guidance None is ``default_guidance``."""
+        request = ImageSampling(
+            prompts=[prompt],
+            rollouts=count,
+            temperature=temperature,
+            guidance=self.default_guidance if guidance is None else guidance,
+            seed=seed,
+        )
+        return self.decode_images(self.sample_images(request)[0])
 
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
     ) -> list[TextTrajectory]:
-        """Given answers as trajectories of temperature 1, log-probs filled in; an answer is not ended by the
-        end-of-sequence id. A policy that is to be scored by likelihood, as some benchmarks do, overrides this.
+        """Given answers as trajectories of temperature 1 with their log-probs, without an end-of-sequence id.
+
+        A policy for benchmarks that rank answers by likelihood overrides this.
         """
         raise NotImplementedError(f"The policy {self.name} cannot score answers that it did not sample.")
 
     @abstractmethod
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pooled features of the understanding vision tower, [N, D] float32 on the CPU, not normalised."""
+        """Pooled features of the vision tower, [N, D] float32 on the CPU, not normalised."""
 
     @abstractmethod
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
-        """Freeze all but the named parts and return the named parameters that train.
+        """Freeze all but the named parts and return the names and parameters that train.
 
-        Raises ValueError naming the parts this policy has when one is unknown.
+        Raises ValueError for an unknown part, naming the parts of this policy.
         """
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
-        """Write weights, configuration, tokenizer and processor files that plain ``transformers`` loads."""
+        """Write weights, configuration, tokenizer and processor, for plain ``transformers`` to load."""

@@ -1,4 +1,4 @@
-"""Which policy a checkpoint needs. A new model family adds one line to ``POLICIES``."""
+"""Loading a policy by the model_type of its checkpoint. A new model family adds one line to ``POLICIES``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pairuni.devices import check_device, fit_threads, resolve_device, resolve_d
 from pairuni.io.hub import TEXT_FILES, WEIGHT_FILES, model_folder
 from pairuni.policies.files import read_json
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.policies.relatives import refusal, relative_by_config, relative_by_name
+from pairuni.policies.unsupported import refusal, unsupported_by_config, unsupported_by_name
 
 POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
 }
-"""model_type -> "module:function" of (folder, *, name, device, dtype), imported when needed; on the device "meta" the
-policy is wanted without its weights."""
+"""model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype). On the device
+"meta" it returns the policy without weights."""
 
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
@@ -32,10 +32,9 @@ def load_policy(
 ) -> UnifiedPolicy:
     """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
 
-    device "auto" is CUDA where there is one; dtype "auto" is bfloat16 on CUDA where it has it, else float32.
-    weights: without them the policy knows its texts and its sizes, on the device "meta", and only its configuration
-    and tokenizer are needed. Raises ValueError with one sentence when the checkpoint is missing, incomplete or of an
-    unknown kind.
+    device, dtype: names as in ``pairuni.devices``. weights: False gives a policy on the device "meta" that can check
+    prompts and count parameters; it needs only configuration and tokenizer. Raises ValueError when the checkpoint is
+    missing, incomplete or of an unknown kind.
     """
     folder = resolve(name_or_path, weights=weights)
     if not (folder / "config.json").is_file():
@@ -43,9 +42,9 @@ def load_policy(
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
-        raise ValueError(f"{folder / 'config.json'} names no model_type; restore the file.")
-    if relative := relative_by_config(config):
-        raise ValueError(refusal(folder / "config.json", relative))
+        raise ValueError(f"{folder / 'config.json'} has no model_type; restore the file.")
+    if unsupported := unsupported_by_config(config):
+        raise ValueError(refusal(folder / "config.json", unsupported))
     if model_type not in POLICIES:
         raise ValueError(
             f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
@@ -77,6 +76,6 @@ def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
         raise ValueError(
             f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
         )
-    if relative := relative_by_name(name):
-        raise ValueError(refusal(name, relative))
+    if unsupported := unsupported_by_name(name):
+        raise ValueError(refusal(name, unsupported))
     return model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")

@@ -1,4 +1,4 @@
-"""How Janus is talked to: the conversation formats of the original code, by their names there."""
+"""Conversation formats of the original Janus code, by their names there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYSTEM_PROMPT = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the "
     "user provides, and assist the user with a variety of tasks using natural language.\n\n"
 )
-"""What Janus puts before questions about images, and never before drawing prompts."""
+"""Precedes questions, never generation prompts."""
 
 IMAGE_TAG = "<image_placeholder>"
 
@@ -39,20 +39,20 @@ _TEMPLATE = (
 
 @dataclass(frozen=True)
 class ConversationFormat:
-    """One of the original's formats. name: its ``sft_format``; user, assistant: the names of the roles."""
+    """One format. name: the original's ``sft_format``; user, assistant: the names of the roles."""
 
     name: str
     user: str
     assistant: str
 
     def question(self, content: str) -> str:
-        """One user's turn up to where the answer begins; white space around the content is dropped.
+        """One user turn, up to where the answer begins; surrounding white space of the content is dropped.
 
         A turn without content is the role's name alone, without a separator.
         """
         content = content.strip()
-        asked = f"{self.user}: {content}\n\n" if content else f"{self.user}:"
-        return f"{asked}{self.assistant}:"
+        turn = f"{self.user}: {content}\n\n" if content else f"{self.user}:"
+        return f"{turn}{self.assistant}:"
 
     def template(self, image_tag: str = IMAGE_TAG) -> str:
         """The same as a chat template, for plain ``transformers``."""
@@ -67,18 +67,18 @@ FORMATS = {
         ConversationFormat("deepseek_old", "User", "Assistant"),
     )
 }
-"""Janus-Pro speaks ``deepseek``, Janus-1.3B ``deepseek_old``."""
+"""Janus-Pro uses ``deepseek``, Janus-1.3B ``deepseek_old``."""
 
 DEFAULT_FORMAT = "deepseek"
-"""What the original's processor takes where processor_config.json names no format."""
+"""The default of the original's processor."""
 
 _PROBE = "what?"
 
 
 def format_of(processor: JanusProcessor) -> ConversationFormat | None:
-    """The format that a processor's chat template speaks; None for a template of another kind.
+    """The format that a processor's chat template renders; None for a template of another kind.
 
-    Raises ValueError for a template that cannot be used: it fails, or loses the image or the question.
+    Raises ValueError for a template that fails, or that drops the image or the question.
     """
     imaged, plain = render(processor, _PROBE, with_image=True), render(processor, _PROBE, with_image=False)
     tag = processor.image_token
@@ -93,8 +93,8 @@ def format_of(processor: JanusProcessor) -> ConversationFormat | None:
     return None
 
 
-def speaks(processor: JanusProcessor, known: ConversationFormat) -> bool:
-    """Whether a processor's chat template is one in this format."""
+def is_in_format(processor: JanusProcessor, known: ConversationFormat) -> bool:
+    """Whether a processor's chat template renders this format."""
     try:
         return format_of(processor) == known
     except ValueError:
@@ -102,12 +102,12 @@ def speaks(processor: JanusProcessor, known: ConversationFormat) -> bool:
 
 
 def render(processor: JanusProcessor, text: str, *, with_image: bool) -> str:
-    """One question by the processor's own chat template. Raises ValueError where the template fails."""
+    """One question, rendered by the processor's own chat template. Raises ValueError where the template fails."""
     content: list[dict[str, str]] = [{"type": "image"}] if with_image else []
     message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
     try:
         return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
-    except Exception as error:  # templates run in Jinja and raise whatever their code does
+    except Exception as error:  # Jinja templates raise whatever their code does
         raise ValueError(
             f"The chat template of the checkpoint fails ({reason(error)}); restore chat_template.jinja."
         ) from error

@@ -1,4 +1,4 @@
-"""``pairuni convert``: the transformers layout and the original layout, both ways, bit for bit."""
+"""Conversion between the transformers layout and the original layout, in both directions and bit for bit."""
 
 from __future__ import annotations
 
@@ -13,49 +13,48 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig, JanusConfig, JanusProcessor
 
-from pairuni.policies.files import written_aside
+from pairuni.io.files import atomic_folder
 from pairuni.policies.janus.conversation import ConversationFormat
 from pairuni.policies.janus.generation import GENERATION_FILE, load_generation_config
-from pairuni.policies.janus.layout import Layout, config_to_original, to_original, to_transformers
-from pairuni.policies.janus.loading import (
+from pairuni.policies.janus.loading import parse_config, read_config, untie_stored_head
+from pairuni.policies.janus.original_config import config_to_original
+from pairuni.policies.janus.processor import (
     IMAGE_TAGS,
     IMAGES_FILE,
     PROCESSOR_FILE,
     TEMPLATE_FILE,
     load_processor,
-    parse_config,
-    read_config,
-    untie,
 )
 from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
+from pairuni.policies.janus.tensor_names import Layout, to_original, to_transformers
 from pairuni.policies.janus.tokenizer import TOKENIZER_FILE, read_tokenizer, special_tokens, write_processor
 from pairuni.policies.janus.weights import check_tensors, read_file, read_tensors
 
 UNUSED_FILE = "original_unused.safetensors"
-"""Where the transformers layout keeps the original tensors that no forward pass reads, for the way back."""
+"""In the transformers layout: original tensors that no forward pass reads, for the conversion back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionReport:
-    """What a conversion did. tensors and parameters count those of the model.
+    """What a conversion did; tensors and parameters count those of the model.
 
-    set_aside: original tensors that the model never reads, kept in ``original_unused.safetensors``.
-    absent: whether the original layout was written without them, because the source never had them.
+    unused: original tensors that the model never reads, kept in ``UNUSED_FILE``. absent: whether the original layout
+    was written without them, because the source does not have them.
     """
 
     source_layout: Layout
     target_layout: Layout
     tensors: int
     parameters: int
-    set_aside: tuple[str, ...]
+    unused: tuple[str, ...]
     absent: bool
 
 
 def convert_checkpoint(source: Path, target: Path, layout: Layout) -> ConversionReport:
     """Write the checkpoint in ``source`` to the new folder ``target`` in the other layout, dtypes unchanged.
 
-    Raises ValueError when the source is not a complete Janus checkpoint, already has the layout, or when the
-    target folder holds anything.
+    Raises ValueError when the source is not a complete Janus checkpoint or already has the layout, and when the
+    target folder is not empty.
     """
     if layout not in ("transformers", "original"):
         raise ValueError(f"The layout {layout!r} is unknown; choose 'transformers' or 'original'.")
@@ -80,9 +79,9 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
         tensors, unused = to_transformers(tensors)
     elif (source / UNUSED_FILE).is_file():
         unused = read_file(source / UNUSED_FILE)
-    untie(config, tensors)
+    untie_stored_head(config, tensors)
     check_tensors(tensors, config, source)
-    with written_aside(target) as folder:
+    with atomic_folder(target) as folder:
         if layout == "transformers":
             _write_transformers(folder, checkpoint, tensors, unused)
         else:
@@ -92,14 +91,14 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
         target_layout=layout,
         tensors=len(tensors),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
-        set_aside=tuple(sorted(unused)),
+        unused=tuple(sorted(unused)),
         absent=layout == "original" and not unused,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Checkpoint:
-    """All of a checkpoint but its weights. tokenizer: the bytes of tokenizer.json, which stay as they are."""
+    """A checkpoint without its weights. tokenizer: the content of tokenizer.json, which stays unchanged."""
 
     config: JanusConfig
     processor: JanusProcessor
@@ -108,14 +107,14 @@ class _Checkpoint:
 
 
 def _conversation(processor: JanusProcessor) -> ConversationFormat:
-    """The format of the chat template. Raises ValueError for a template that the original layout cannot hold."""
-    speech = JanusPrompts(processor).format
-    if speech is None:
+    """The format of the chat template. Raises ValueError for a template that the original layout cannot store."""
+    conversation = JanusPrompts(processor).format
+    if conversation is None:
         raise ValueError(
-            "The chat template of the checkpoint is in none of the original's conversation formats; the original "
-            "layout has no place for it."
+            "The chat template of the checkpoint is in none of the original's conversation formats, so the "
+            "original layout cannot store it."
         )
-    return speech
+    return conversation
 
 
 def _write_transformers(
@@ -131,7 +130,7 @@ def _write_transformers(
 
 def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Tensor]) -> None:
     config, processor = checkpoint.config, checkpoint.processor
-    pictures, tokenizer = processor.image_processor, processor.tokenizer
+    images, tokenizer = processor.image_processor, processor.tokenizer
     _write_json(folder / "config.json", config_to_original(config))
     special = special_tokens(tokenizer)
     (folder / TOKENIZER_FILE).write_bytes(checkpoint.tokenizer)
@@ -146,7 +145,7 @@ def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Te
             "legacy": True,
             "model_max_length": min(tokenizer.model_max_length, config.text_config.max_position_embeddings),
             "tokenizer_class": "LlamaTokenizerFast",
-            # the original's tokenizer class would add a token of its own where this is not said
+            # without this the original's tokenizer class would add a token of its own
             "unk_token": tokenizer.unk_token,
         },
     )
@@ -155,24 +154,24 @@ def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Te
         {
             "image_processor_type": "VLMImageProcessor",
             "processor_class": "VLChatProcessor",
-            "background_color": list(pictures.background_color),
-            "do_normalize": pictures.do_normalize,
-            "image_mean": list(pictures.image_mean),
-            "image_size": pictures.size["height"],
-            "image_std": list(pictures.image_std),
-            "min_size": pictures.min_size,
-            "rescale_factor": pictures.rescale_factor,
+            "background_color": list(images.background_color),
+            "do_normalize": images.do_normalize,
+            "image_mean": list(images.image_mean),
+            "image_size": images.size["height"],
+            "image_std": list(images.image_std),
+            "min_size": images.min_size,
+            "rescale_factor": images.rescale_factor,
         },
     )
-    speech = _conversation(processor)
-    _write_json(folder / PROCESSOR_FILE, _processor_settings(processor, speech))
+    conversation = _conversation(processor)
+    _write_json(folder / PROCESSOR_FILE, _processor_settings(processor, conversation))
     _write_generation(folder, checkpoint)
-    if processor.chat_template != speech.template(processor.image_token):
+    if processor.chat_template != conversation.template(processor.image_token):
         (folder / TEMPLATE_FILE).write_text(processor.chat_template, encoding="utf-8")
     _save(tensors, folder)
 
 
-def _processor_settings(processor: JanusProcessor, speech: ConversationFormat) -> dict[str, Any]:
+def _processor_settings(processor: JanusProcessor, conversation: ConversationFormat) -> dict[str, Any]:
     named = {IMAGE_TAGS[role]: getattr(processor.tokenizer, role) for role in IMAGE_TAGS}
     usual = {IMAGE_TAGS[role]: token for role, token in IMAGE_TOKENS.items()}
     settings: dict[str, Any] = {
@@ -182,7 +181,7 @@ def _processor_settings(processor: JanusProcessor, speech: ConversationFormat) -
         "image_tag": processor.image_token,
         "mask_prompt": True,
         "num_image_tokens": processor.num_image_tokens,
-        "sft_format": speech.name,
+        "sft_format": conversation.name,
         **{key: token for key, token in named.items() if token != usual[key]},
     }
     if not processor.use_default_system_prompt:
@@ -191,7 +190,7 @@ def _processor_settings(processor: JanusProcessor, speech: ConversationFormat) -
 
 
 def _write_generation(folder: Path, checkpoint: _Checkpoint) -> None:
-    """generation_config.json, where it says more than the original's own code does."""
+    """generation_config.json, where it differs from the defaults of the original code."""
     generation, prompts = checkpoint.generation, JanusPrompts(checkpoint.processor)
     if generation.eos_token_id != prompts.eos or generation.guidance_scale not in (None, 5.0):
         generation.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""How a Janus checkpoint wants to be sampled: its end-of-sequence ids and its guidance."""
+"""The generation config of a Janus checkpoint: end-of-sequence ids and guidance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ GENERATION_FILE = "generation_config.json"
 def load_generation_config(
     folder: Path, config: Mapping[str, Any], processor: JanusProcessor
 ) -> GenerationConfig:
-    """What generation_config.json says, completed by the special tokens that plain ``generate`` needs.
+    """generation_config.json, completed with the special tokens that plain ``generate`` needs.
 
-    End-of-sequence ids, one or a list, come from generation_config.json, without that file from config.json,
-    without either from the tokenizer. Raises ValueError naming the file that says something impossible.
+    End-of-sequence ids, one or a list, come from generation_config.json, else from config.json, else from the
+    tokenizer. Raises ValueError naming the file with an impossible value.
     """
     path = folder / GENERATION_FILE
     said = optional_json(path)
@@ -42,7 +42,7 @@ def load_generation_config(
 
 
 def stop_ids(generation: GenerationConfig, processor: JanusProcessor) -> tuple[int, ...]:
-    """Every id that ends an answer: those that the checkpoint declares, and always the tokenizer's own."""
+    """Every id that ends an answer: those that the checkpoint declares, and the tokenizer's own."""
     declared = generation.eos_token_id
     ids = declared if isinstance(declared, list) else [] if declared is None else [declared]
     return tuple(dict.fromkeys([*ids, processor.tokenizer.eos_token_id]))
@@ -53,7 +53,7 @@ def _parsed(said: dict[str, Any]) -> GenerationConfig:
     try:
         generation.validate(strict=True)
     except ValueError:
-        # flags of sampling that contradict each other are read with a warning, but could not be saved again
+        # contradicting sampling flags can be read, with a warning, but not saved again
         return GenerationConfig(guidance_scale=said.get("guidance_scale"))
     return generation
 
@@ -63,7 +63,7 @@ def _eos_of_config(config: Mapping[str, Any]) -> Any:
     eos = config.get("eos_token_id")
     if eos is None and isinstance(text, Mapping):
         eos = text.get("eos_token_id")
-    # every saved LlamaConfig has this one, whether anybody declared it or not
+    # every saved LlamaConfig has this value, declared or not
     return None if eos == LlamaConfig().eos_token_id else eos
 
 

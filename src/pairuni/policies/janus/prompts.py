@@ -1,4 +1,4 @@
-"""Prompts of Janus: the conversation, the image placeholder, and the unconditional twin.
+"""Token ids of Janus's prompts: questions, generation prompts, and their unconditional prompts.
 
 Special tokens are looked up by name in the checkpoint's own tokenizer; their ids differ between releases.
 """
@@ -21,18 +21,18 @@ IMAGE_TOKENS = {
 """Names of the image tokens in every Janus release, keyed by the tokenizer attribute that holds them."""
 
 PAD_TOKEN = "<｜▁pad▁｜>"
-"""What stands in unconditional prompts, whatever the tokenizer declares as its own padding."""
+"""The padding of unconditional prompts, whatever padding the tokenizer declares."""
 
 CHAT_TEMPLATE = FORMATS[DEFAULT_FORMAT].template()
-"""The format of Janus-Pro, for checkpoints that bring no template of their own."""
+"""The format of Janus-Pro, for checkpoints without a template."""
 
 
 class JanusPrompts:
-    """Token ids of the prompts that a Janus checkpoint was trained on.
+    """Token ids of the prompts that a Janus checkpoint was trained with.
 
-    A chat template in one of the original's formats is taken as that format, and prompts are then those of the
-    original code, also where templates differ: in white space and for an empty text. Raises ValueError for a
-    template or a tokenizer that cannot be used.
+    Where the chat template renders one of the original's formats, prompts are exactly those of the original code,
+    which handles white space and empty texts differently from templates. Raises ValueError for a template or a
+    tokenizer that cannot be used.
     """
 
     def __init__(self, processor: JanusProcessor) -> None:
@@ -49,37 +49,37 @@ class JanusPrompts:
         self.format = format_of(processor)
 
     def understanding(self, question: str, *, with_image: bool) -> Tensor:
-        """[P] ids of a question; the image is BEGIN, n placeholders, END in front of it."""
+        """[P] ids of a question; an image comes first: begin-of-image, its placeholders, end-of-image."""
         text = self._chat(question, with_image=with_image)
         if self.processor.use_default_system_prompt:
             text = SYSTEM_PROMPT + text
         processor = self.processor
-        picture = processor.image_token * processor.num_image_tokens
-        picture = processor.image_start_token + picture + processor.image_end_token
-        return self._encode(text.replace(processor.image_token, picture))
+        image = processor.image_token * processor.num_image_tokens
+        image = processor.image_start_token + image + processor.image_end_token
+        return self._encode(text.replace(processor.image_token, image))
 
     def generation(self, prompt: str) -> Tensor:
-        """[P] ids of a drawing prompt, begin-of-image last."""
+        """[P] ids of a generation prompt, begin-of-image last."""
         return self._encode(self._chat(prompt, with_image=False) + self.processor.image_start_token)
 
     def unconditional(self, prompt_ids: Tensor) -> Tensor:
-        """The twin of a generation prompt: every token but BOS and BOI becomes pad, and is attended to.
+        """The unconditional prompt of a generation prompt [P]: all tokens but BOS and BOI become pad.
 
-        Made from the unpadded prompt [P], so that batch padding cannot displace what stays.
+        The pads are attended to. The prompt must be unpadded, so that batch padding cannot move what stays.
         """
         kept = (prompt_ids == self.bos) | (prompt_ids == self.begin_image)
         return torch.where(kept, prompt_ids, torch.full_like(prompt_ids, self.pad))
 
     def fault(self, text: str) -> str | None:
-        """Why ``text`` cannot be a question or a drawing prompt: it contains a special token of the checkpoint."""
+        """Why ``text`` cannot be a question or a generation prompt: it contains a special token."""
         found = self._special.search(text)
         return f"contains the special token {found[0]}; remove it" if found else None
 
     def _special_tokens(self) -> set[str]:
         tokenizer, processor = self.processor.tokenizer, self.processor
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        pictures = {processor.image_token, processor.image_start_token, processor.image_end_token}
-        return added | pictures | {self.pad_token} | set(tokenizer.all_special_tokens)
+        image = {processor.image_token, processor.image_start_token, processor.image_end_token}
+        return added | image | {self.pad_token} | set(tokenizer.all_special_tokens)
 
     def _id(self, role: str, token: str | None) -> int:
         index = None if token is None else self.processor.tokenizer.get_vocab().get(token)
@@ -105,5 +105,5 @@ class JanusPrompts:
 
 
 def _any_of(tokens: set[str]) -> re.Pattern[str]:
-    """Matches any of the tokens, a longer one before one that it begins with."""
+    """Matches any of the tokens; a token before its own prefixes."""
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token))

@@ -1,4 +1,4 @@
-"""Log-probs of given trajectories under Janus: both tasks in one packed forward."""
+"""Log-probs of given trajectories under Janus, both tasks in one packed forward."""
 
 from __future__ import annotations
 
@@ -11,48 +11,45 @@ from torch import Tensor
 from pairuni.policies.decoding.sampling import Head, scoring_temperature
 from pairuni.policies.janus.inputs import JanusInputs, digest
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory
+from pairuni.policies.policy import ImageTrajectory, Modality, TextTrajectory, Trajectory
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
 
-Key = tuple[str, bytes, tuple[int, ...]]
+Key = tuple[Modality, bytes, tuple[int, ...]]
 Place = tuple[Key, int]
-"""A prompt (its kind, image and ids) and a sequence's number among those that continue it."""
+"""A prompt (its modality, image and ids), and a sequence's number among those that continue it."""
 
 
 @dataclass
 class _Sequences:
-    """Sequences by the prompt that they share, in the order in which they came.
+    """Sequences by the prompt that they share, in order of arrival.
 
-    continuations: for each prompt the numbers of its sequences in ``words`` or ``drawn``, lists of ids
-    [T - 1]; a guided image and its twin continue two prompts with the same drawn tokens.
+    text, codes: token ids [T - 1] of the sequences. continuations: for each prompt the numbers of its sequences in one
+    of these lists; a guided image continues two prompts with the same codes.
     """
 
     continuations: dict[Key, list[int]] = field(default_factory=dict)
-    words: list[Tensor] = field(default_factory=list)
-    drawn: list[Tensor] = field(default_factory=list)
+    text: list[Tensor] = field(default_factory=list)
+    codes: list[Tensor] = field(default_factory=list)
 
-    def add(self, kind: str, picture: bytes, prompt_ids: Tensor, number: int) -> Place:
+    def add(self, modality: Modality, image: bytes, prompt_ids: Tensor, number: int) -> Place:
         """Let the sequence ``number`` continue a prompt."""
-        key = (kind, picture, tuple(prompt_ids.tolist()))
+        key = (modality, image, tuple(prompt_ids.tolist()))
         numbers = self.continuations.setdefault(key, [])
         numbers.append(number)
         return key, len(numbers) - 1
 
-    def embed(self, inputs: JanusInputs, pictures: Mapping[bytes, Tensor]) -> list[Continuation]:
-        """One lookup for all words and one for all drawn tokens."""
+    def embed(self, inputs: JanusInputs, images: Mapping[bytes, Tensor]) -> list[Continuation]:
+        """Embed with one lookup for all text and one for all codes."""
         prompts = [torch.tensor(ids) for _, _, ids in self.continuations]
-        shown = [pictures.get(picture) for _, picture, _ in self.continuations]
-        rows = inputs.texts([*prompts, *self.words], [*shown, *(None for _ in self.words)])
-        words = rows[len(prompts) :]
-        drawn: Sequence[Tensor] = []
-        if self.drawn:
-            lengths = [len(row) for row in self.drawn]
-            drawn = inputs.drawn(torch.cat(self.drawn).to(inputs.device)).split(lengths)
+        shown = [images.get(image) for _, image, _ in self.continuations]
+        rows = inputs.embed_texts([*prompts, *self.text], [*shown, *(None for _ in self.text)])
+        embedded: dict[Modality, Sequence[Tensor]] = {"text": rows[len(prompts) :], "image": []}
+        if self.codes:
+            codes = inputs.embed_codes(torch.cat(self.codes).to(inputs.device))
+            embedded["image"] = codes.split([len(row) for row in self.codes])
         return [
-            Continuation(
-                prompt=prompt, continuations=[(words if key[0] == "text" else drawn)[n] for n in numbers]
-            )
-            for prompt, (key, numbers) in zip(rows, self.continuations.items(), strict=False)
+            Continuation(prompt=prompt, continuations=[embedded[modality][number] for number in numbers])
+            for prompt, ((modality, _, _), numbers) in zip(rows, self.continuations.items(), strict=False)
         ]
 
 
@@ -64,66 +61,66 @@ class JanusScorer:
 
     def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
-        sequences = _Sequences()
-        pictures = {
+        pixels = {
             id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTrajectory)
         }
-        digests = {number: digest(pixels) for number, pixels in pictures.items()}
-        own: list[Place] = []
-        twins: dict[int, Place] = {}
+        digests = {number: digest(values) for number, values in pixels.items()}
+        sequences = _Sequences()
+        places: list[Place] = []
+        unconditional: dict[int, Place] = {}
         for index, one in enumerate(trajectories):
             if isinstance(one, TextTrajectory):
-                sequences.words.append(one.tokens[:-1])
-                number = len(sequences.words) - 1
-                own.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
+                sequences.text.append(one.tokens[:-1])
+                number = len(sequences.text) - 1
+                places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
                 continue
-            sequences.drawn.append(one.tokens[:-1])
-            number = len(sequences.drawn) - 1
-            own.append(sequences.add("drawn", b"", one.prompt_ids, number))
+            sequences.codes.append(one.tokens[:-1])
+            number = len(sequences.codes) - 1
+            places.append(sequences.add("image", b"", one.prompt_ids, number))
             if one.branch == "guided" and one.guidance != 1.0:
                 masked = self.inputs.prompts.unconditional(one.prompt_ids)
-                twins[index] = sequences.add("drawn", b"", masked, number)
-        distinct = {digests[number]: one for number, one in pictures.items() if one is not None}
+                unconditional[index] = sequences.add("image", b"", masked, number)
         # equal images pass the tower once
-        embedded = dict(zip(distinct, self.inputs.images(list(distinct.values())), strict=True))
-        groups = sequences.embed(self.inputs, embedded)
-        found_states = packed_states(self.layers, groups, checkpointing=checkpointing)
+        distinct = {digests[number]: values for number, values in pixels.items() if values is not None}
+        images = dict(zip(distinct, self.inputs.embed_images(list(distinct.values())), strict=True))
+        packed = packed_states(self.layers, sequences.embed(self.inputs, images), checkpointing=checkpointing)
         states = {
             (key, number): rows
-            for key, group in zip(sequences.continuations, found_states, strict=True)
+            for key, group in zip(sequences.continuations, packed, strict=True)
             for number, rows in enumerate(group)
         }
-        texts = [index for index, one in enumerate(trajectories) if isinstance(one, TextTrajectory)]
-        images = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTrajectory)]
+        text = [index for index, one in enumerate(trajectories) if isinstance(one, TextTrajectory)]
+        image = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTrajectory)]
         found: dict[int, Tensor] = {}
-        if texts:
-            features = self.text.features(torch.cat([states[own[index]] for index in texts]))
-            found.update(self._scored(self.text, features, texts, trajectories))
-        if images:
-            features = self._drawn_features(trajectories, images, states, own, twins)
-            found.update(self._scored(self.image, features, images, trajectories))
+        if text:
+            features = self.text.features(torch.cat([states[places[index]] for index in text]))
+            found.update(self._scored(self.text, features, text, trajectories))
+        if image:
+            features = self._image_features(trajectories, image, states, places, unconditional)
+            found.update(self._scored(self.image, features, image, trajectories))
         return [found[index] for index in range(len(trajectories))]
 
-    def _drawn_features(
+    def _image_features(
         self,
         trajectories: Sequence[Trajectory],
-        images: Sequence[int],
-        states: dict[Place, Tensor],
-        own: Sequence[Place],
-        twins: dict[int, Place],
+        chosen: Sequence[int],
+        states: Mapping[Place, Tensor],
+        places: Sequence[Place],
+        unconditional: Mapping[int, Place],
     ) -> Tensor:
-        """Features of the images' tokens, [sum of T, F], mixed with their twins' where guided."""
-        rows = [states[own[index]] for index in images] + [states[place] for place in twins.values()]
+        """Features of the chosen images' codes, [sum of T, F], with guidance where the branch is guided."""
+        rows = [states[places[index]] for index in chosen]
+        rows += [states[place] for place in unconditional.values()]
         pieces = self.image.features(torch.cat(rows)).split([len(row) for row in rows])
-        unconditional = dict(zip(twins, pieces[len(images) :], strict=True))
-        mixed = []
-        for index, conditional in zip(images, pieces, strict=False):
+        others = dict(zip(unconditional, pieces[len(chosen) :], strict=True))
+        guided = []
+        for index, conditional in zip(chosen, pieces, strict=False):
             one = trajectories[index]
-            if index in unconditional:
+            if index in others:
                 assert isinstance(one, ImageTrajectory)
-                conditional = self.image.guided(conditional, unconditional[index], one.guidance)
-            mixed.append(conditional)
-        return torch.cat(mixed)
+                conditional = self.image.guided(conditional, others[index], one.guidance)
+            guided.append(conditional)
+        return torch.cat(guided)
 
     def _scored(
         self, head: Head, features: Tensor, chosen: Sequence[int], trajectories: Sequence[Trajectory]

@@ -1,4 +1,4 @@
-"""The tokenizer of a Janus checkpoint, with the special tokens that the files beside it declare."""
+"""The tokenizer of a Janus checkpoint, with the special tokens that its configuration files declare."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pairuni.policies.janus.prompts import IMAGE_TOKENS, PAD_TOKEN
 
 TOKENIZER_FILE = "tokenizer.json"
 KEPT_FILE = "original_tokenizer.json"
-"""Where the transformers layout keeps the tokenizer's file of the original layout, for the way back."""
+"""In the transformers layout: tokenizer.json of the original layout, for the conversion back."""
 
 _CONFIG, _MAP = "tokenizer_config.json", "special_tokens_map.json"
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -22,10 +22,10 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 def load_tokenizer(folder: Path, image_tokens: Mapping[str, str] = IMAGE_TOKENS) -> PreTrainedTokenizerFast:
-    """tokenizer.json as it is, padding on the left, BOS in front, image tokens by name.
+    """tokenizer.json unchanged, padding on the left, BOS in front, image tokens by name.
 
-    image_tokens: the names of the image tokens by the attributes that hold them, where tokenizer_config.json
-    gives no others. Raises ValueError naming the file that is missing, damaged or of another model.
+    image_tokens: attribute -> name of the image token, unless tokenizer_config.json gives another. Raises ValueError
+    naming the file that is missing, damaged or of another model.
     """
     path = folder / TOKENIZER_FILE
     if not path.is_file():
@@ -42,10 +42,10 @@ def load_tokenizer(folder: Path, image_tokens: Mapping[str, str] = IMAGE_TOKENS)
         extra = _listed(settings, declared)
         nested = settings.get("extra_special_tokens")
         others = {**(nested if isinstance(nested, dict) else {}), **settings}
-        pictures = {role: _content(others.get(role, token)) for role, token in image_tokens.items()}
-    lost = [token for token in pictures.values() if token not in vocabulary]
-    if lost:
-        raise ValueError(f"{path} has no {', '.join(lost)}; use the tokenizer of a Janus model.")
+        images = {role: _content(others.get(role, token)) for role, token in image_tokens.items()}
+    missing = [token for token in images.values() if token not in vocabulary]
+    if missing:
+        raise ValueError(f"{path} has no {', '.join(missing)}; use the tokenizer of a Janus model.")
     if named.get("pad_token") is None and PAD_TOKEN in vocabulary:
         named["pad_token"] = PAD_TOKEN
     with described_by(path):
@@ -53,7 +53,7 @@ def load_tokenizer(folder: Path, image_tokens: Mapping[str, str] = IMAGE_TOKENS)
             named["add_bos_token"] = True
     with described_by(folder / _CONFIG):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            folder, extra_special_tokens=extra, padding_side="left", **pictures, **named
+            folder, extra_special_tokens=extra, padding_side="left", **images, **named
         )
         tokenizer("a")
     unnamed = [role for role in ("bos_token", "eos_token") if not getattr(tokenizer, role)]
@@ -63,7 +63,7 @@ def load_tokenizer(folder: Path, image_tokens: Mapping[str, str] = IMAGE_TOKENS)
 
 
 def read_tokenizer(folder: Path) -> bytes:
-    """The tokenizer's file as the original layout has it. Raises ValueError where two files contradict."""
+    """tokenizer.json as in the original layout. Raises ValueError where two files contradict."""
     path, kept = folder / TOKENIZER_FILE, folder / KEPT_FILE
     if not kept.is_file():
         return path.read_bytes()
@@ -77,11 +77,11 @@ def read_tokenizer(folder: Path) -> bytes:
 
 
 def write_processor(processor: JanusProcessor, folder: Path, tokenizer: bytes | None) -> None:
-    """Save a processor for plain ``transformers``, and the tokenizer's file byte for byte as it was read.
+    """Save a processor for plain ``transformers``, and tokenizer.json byte for byte as it was read.
 
-    Older libraries cannot read what newer ones write, so tokenizer.json is replaced by what was read. Where
-    that leaves BOS to the tokenizer's class, as original files do, ``transformers`` would never add it; then
-    tokenizer.json is the library's own and the file that was read lies beside it.
+    Older libraries cannot read what newer ones write, so the file that was read replaces tokenizer.json. Original
+    files leave BOS to the tokenizer's class, and ``transformers`` would never add it; in that case tokenizer.json is
+    the library's own, and the file that was read is kept as ``KEPT_FILE``.
     """
     processor.save_pretrained(folder)
     if tokenizer is not None:
@@ -90,22 +90,22 @@ def write_processor(processor: JanusProcessor, folder: Path, tokenizer: bytes | 
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Names of the special tokens as the original layout keeps them: roles, and the list of all others."""
+    """Names of the special tokens in the form of the original layout: roles, and a list of all others."""
     others = [str(token) for token in tokenizer.extra_special_tokens]
     roles = {role: getattr(tokenizer, role) for role in ("bos_token", "eos_token", "pad_token")}
     return {**({"additional_special_tokens": others} if others else {}), **roles}
 
 
 def _named(settings: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The roles of special tokens, in the order of precedence of the original's tokenizer class: it reads
-    special_tokens_map.json last, unless tokenizer_config.json lists the added tokens itself."""
+    """Special tokens by role, in the original tokenizer class's order of precedence: special_tokens_map.json is read
+    last, unless tokenizer_config.json lists the added tokens."""
     first, last = (declared, settings) if "added_tokens_decoder" in settings else (settings, declared)
     merged = {role: last.get(role) if last.get(role) is not None else first.get(role) for role in _ROLES}
     return {role: _content(token) for role, token in merged.items() if token is not None}
 
 
 def _listed(*sources: Mapping[str, Any]) -> list[str]:
-    """Special tokens without a role of all files, each once."""
+    """Special tokens without a role, from all files, each once."""
     lists = [source[key] for source in sources for key in _LISTS if isinstance(source.get(key), list)]
     return list(dict.fromkeys(_content(token) for tokens in lists for token in tokens))
 

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder, read without running code and checked before they are used."""
+"""The tensors of a checkpoint folder, read without running code and checked before use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from transformers import JanusConfig, JanusForConditionalGeneration
 from pairuni.policies.files import described_by, read_json, reason
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Weight files looked for, the first found wins; each may be sharded with an index beside it."""
+"""Weight files in order of preference; each may be sharded, with an index."""
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint folder, on the CPU: safetensors, or PyTorch files free of pickled code.
+    """All tensors of a checkpoint folder, on the CPU: safetensors, or PyTorch files without pickled code.
 
-    Raises ValueError naming the file that is missing, damaged, or holds a number that is none.
+    Raises ValueError naming the file that is missing, damaged, or holds NaN or infinity.
     """
     for name in WEIGHTS:
         index = folder / f"{name}.index.json"
@@ -39,26 +39,26 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _shards(index: Path, suffix: str) -> list[str]:
-    """The names in an index: files of the same kind in the same folder, nothing else."""
+    """The files in an index. Raises ValueError unless they have this suffix and lie in the same folder."""
     places: Any = read_json(index).get("weight_map", {})
     if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise ValueError(f"{index} maps no tensors to files; restore the file.")
+        raise ValueError(f"{index} does not map tensors to files; restore the file.")
     files = sorted(set(places.values()))
     if any(Path(file).name != file or "\\" in file or "\0" in file for file in files):
         raise ValueError(f"{index} names weights outside its folder; restore the file.")
     if any(Path(file).suffix != suffix for file in files):
-        raise ValueError(f"{index} names files that are no {suffix} weights; restore the file.")
+        raise ValueError(f"{index} names files that are not {suffix} weights; restore the file.")
     return files
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file by name, every number finite."""
+    """The tensors of one file by name. Raises ValueError for a damaged file and for NaN or infinity."""
     try:
         if path.suffix == ".safetensors":
             content: Any = dict(load_file(path))
         else:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # damaged files raise whatever the parser meets first
+    except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
             f"{path} cannot be read as plain tensors ({reason(error)}); download it again."
         ) from error
@@ -71,10 +71,10 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no number of a tensor is NaN or infinite; tensors of whole numbers have neither."""
+    """Whether a tensor holds no NaN and no infinity; integer tensors never do."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
-    if tensor.element_size() == 1:  # few operations know 8-bit floats
+    if tensor.element_size() == 1:  # few operations support 8-bit floats
         tensor = tensor.float()
     return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
@@ -96,7 +96,7 @@ def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path
             "of another shape than config.json says",
             [name for name in shared if found[name].shape != expected[name]],
         ),
-        ("no floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),
+        ("not floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),
     ):
         if names:
             problems.append(f"{len(names)} tensors are {kind} ({few(names)})")

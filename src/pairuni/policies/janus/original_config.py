@@ -1,141 +1,16 @@
-"""The two layouts of a Janus checkpoint: ``transformers`` and the original of deepseek-ai.
-
-One table of rename rules serves both directions. ``{n}`` stands for a number, ``{p}`` for weight or bias.
-"""
+"""config.json of the original layout as a ``JanusConfig``, and back."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import JanusConfig, LlamaConfig
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
 
 from pairuni.policies.files import reason
-
-Layout = Literal["transformers", "original"]
-
-MODEL_TYPES: dict[str, Layout] = {"janus": "transformers", "multi_modality": "original"}
-
-_MAX_DEPTH = 8
-_TOWER, _SIGLIP = "vision_model.vision_tower", "model.vision_model"
-_BLOCK, _LAYER = f"{_TOWER}.blocks.{{n}}", f"{_SIGLIP}.encoder.layers.{{n}}"
-
-
-def _projector(original: str, transformers: str) -> list[tuple[str, str]]:
-    """Linear layers of an MLP: a Sequential with GELUs between them there, fc1 and a list here."""
-    deeper = [
-        (f"{original}.layers.{2 * depth}.{{p}}", f"{transformers}.hidden_layers.{depth - 1}.{{p}}")
-        for depth in range(1, _MAX_DEPTH)
-    ]
-    return [(f"{original}.layers.0.{{p}}", f"{transformers}.fc1.{{p}}"), *deeper]
-
-
-def _vq(part: str, blocks: str) -> list[tuple[str, str]]:
-    """Encoder or decoder of the VQ; ``{r}`` is the path inside a block."""
-    old, new = f"gen_vision_model.{part}", f"model.vqmodel.{part}"
-    return [
-        (f"{old}.conv_blocks.{{n}}.res.{{r}}", f"{new}.{blocks}.{{n}}.block.{{r}}"),
-        (f"{old}.conv_blocks.{{n}}.{{r}}", f"{new}.{blocks}.{{n}}.{{r}}"),
-        (f"{old}.mid.0.{{r}}", f"{new}.mid.block_1.{{r}}"),
-        (f"{old}.mid.1.{{r}}", f"{new}.mid.attn_1.{{r}}"),
-        (f"{old}.mid.2.{{r}}", f"{new}.mid.block_2.{{r}}"),
-    ]
-
-
-RULES: list[tuple[str, str]] = [
-    (f"{_TOWER}.pos_embed", f"{_SIGLIP}.embeddings.position_embedding.weight"),
-    (f"{_TOWER}.patch_embed.proj.{{p}}", f"{_SIGLIP}.embeddings.patch_embedding.{{p}}"),
-    (f"{_TOWER}.norm.{{p}}", f"{_SIGLIP}.post_layernorm.{{p}}"),
-    (f"{_BLOCK}.attn.qkv.{{p}}", f"{_LAYER}.self_attn.qkv.{{p}}"),
-    (f"{_BLOCK}.attn.proj.{{p}}", f"{_LAYER}.self_attn.projection_layer.{{p}}"),
-    (f"{_BLOCK}.norm{{n}}.{{p}}", f"{_LAYER}.layer_norm{{n}}.{{p}}"),
-    (f"{_BLOCK}.mlp.fc{{n}}.{{p}}", f"{_LAYER}.mlp.fc{{n}}.{{p}}"),
-    *_projector("aligner", "model.aligner"),
-    *_vq("encoder", "down"),
-    *_vq("decoder", "up"),
-    ("gen_vision_model.{r}", "model.vqmodel.{r}"),
-    *_projector("gen_aligner", "model.generation_aligner"),
-    ("gen_head.output_mlp_projector.{p}", "model.generation_head.proj_out.{p}"),
-    ("gen_head.vision_head.{p}", "model.generation_head.vision_head.{p}"),
-    ("gen_embed.weight", "model.generation_embeddings.weight"),
-    ("language_model.model.{r}", "model.language_model.{r}"),
-    ("language_model.lm_head.weight", "lm_head.weight"),
-]
-"""(original, transformers) name patterns; the first that matches a name applies."""
-
-UNUSED = re.compile(
-    r"vision_model\.vision_tower\.attn_pool\..*|gen_vision_model\.quantize\.codebook_used"
-    r"|language_model\..*\.rotary_emb\.inv_freq"
-)
-"""Original tensors that no forward pass reads and that the transformers layout has no place for."""
-
-_PIECES = {"n": r"(\d+)", "p": r"(weight|bias)", "r": r"(.+)"}
-
-
-def _matcher(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w)\}", pattern)
-    return re.compile(
-        "".join(_PIECES[part] if place % 2 else re.escape(part) for place, part in enumerate(parts))
-    )
-
-
-def _template(pattern: str) -> str:
-    return re.sub(r"\{\w\}", "{}", pattern)
-
-
-_TO_TRANSFORMERS = [(_matcher(old), _template(new)) for old, new in RULES]
-_TO_ORIGINAL = [(_matcher(new), _template(old)) for old, new in RULES]
-_QKV = ("q_proj", "k_proj", "v_proj")
-_POSITIONS = f"{_TOWER}.pos_embed"
-
-
-def _rename(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:
-    for matcher, template in rules:
-        if match := matcher.fullmatch(name):
-            return template.format(*match.groups())
-    return None
-
-
-def to_transformers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Original tensors under their transformers names, and those that have no place there.
-
-    SigLIP's fused qkv is split and its position table [1, N, D] loses the leading axis. Names that no rule
-    knows come through unchanged, for the caller to report.
-    """
-    renamed: dict[str, Tensor] = {}
-    unused: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if UNUSED.fullmatch(name):
-            unused[name] = tensor
-            continue
-        target = _rename(name, _TO_TRANSFORMERS) or name
-        if ".self_attn.qkv." in target:
-            for part, piece in zip(_QKV, tensor.chunk(3, dim=0), strict=True):
-                renamed[target.replace(".qkv.", f".{part}.")] = piece.clone()
-        else:
-            renamed[target] = tensor.squeeze(0) if name == _POSITIONS else tensor
-    return renamed, unused
-
-
-def to_original(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of ``to_transformers``: same values, original names, qkv fused again."""
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if f".self_attn.{_QKV[0]}." in name and name.startswith(_SIGLIP):
-            pieces = [tensors[name.replace(_QKV[0], part)] for part in _QKV]
-            name, tensor = name.replace(_QKV[0], "qkv"), torch.cat(pieces, dim=0)
-        elif any(f".self_attn.{part}." in name for part in _QKV[1:]) and name.startswith(_SIGLIP):
-            continue
-        target = _rename(name, _TO_ORIGINAL)
-        assert target is not None, f"no rule for {name}"
-        renamed[target] = tensor.unsqueeze(0) if target == _POSITIONS else tensor
-    return renamed
-
+from pairuni.policies.janus.tensor_names import MAX_DEPTH
 
 SIGLIP: dict[str, dict[str, int | float]] = {
     "siglip_large_patch16_384": {
@@ -154,17 +29,17 @@ SIGLIP: dict[str, dict[str, int | float]] = {
     },
 }
 SIGLIP["siglip_so400m_patch14_224"] = SIGLIP["siglip_so400m_patch14_384"]
-"""Vision towers that the original code knows by name; ``params`` may override each number."""
+"""Vision towers of the original code by name; ``params`` may override each number."""
 
 _TOWER_DEFAULTS: dict[str, Any] = {
     "model_name": "siglip_large_patch16_384",
     "image_size": 336,
     "select_layer": -2,
 }
-"""What the original's vision tower takes where ``params`` leave these out."""
+"""Defaults of the original's vision tower."""
 
 VQ16: dict[str, Any] = {"ch": 128, "ch_mult": [1, 1, 2, 2, 4], "z_channels": 256, "num_res_blocks": 2}
-"""The VQ that the original code calls VQ-16; ``params`` may override each number."""
+"""The VQ named VQ-16 in the original code; ``params`` may override each number."""
 
 _LANGUAGE_KEYS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -178,28 +53,30 @@ _NOT_COMPARED = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "pretraining_tp"),
     *("dropout", "attention_dropout", "hidden_dropout_rate", "projection_dropout"),
 }
-"""Settings of a ``JanusConfig`` that the original layout keeps elsewhere or that change no forward pass."""
+"""Settings of a ``JanusConfig`` that the original layout stores elsewhere or that affect no forward pass."""
 
 
 def config_to_transformers(
     original: Mapping[str, Any], *, image_token_id: int, path: Path = Path("config.json")
 ) -> JanusConfig:
-    """The ``JanusConfig`` of an original config.json, which ``path`` names in messages.
+    """The ``JanusConfig`` of an original config.json; path: its name in errors.
 
-    Raises ValueError where it describes another model or one that ``transformers`` cannot hold.
+    Raises ValueError where it describes another model or one that ``transformers`` does not support.
     """
     try:
         return _config_to_transformers(original, image_token_id)
     except KeyError as error:
-        raise ValueError(f"{path} has no {error.args[0]!r}, which Janus needs.") from error
-    except _Unlike as error:
+        raise ValueError(f"{path} has no {error.args[0]!r}, which Janus needs; restore the file.") from error
+    except _Unsupported as error:
         raise ValueError(f"{path} {error}") from None
-    except Exception as error:  # values of any type where sections, names or numbers belong
-        raise ValueError(f"{path} describes no Janus ({reason(error)}); restore the file.") from error
+    except Exception as error:  # values of any type can stand where sections, names or numbers belong
+        raise ValueError(
+            f"{path} does not describe a Janus model ({reason(error)}); restore the file."
+        ) from error
 
 
-class _Unlike(Exception):
-    """What a config.json says that has no place in ``transformers``' Janus; its text continues the file's name."""
+class _Unsupported(Exception):
+    """A setting that ``transformers``' Janus does not support; the text continues the file's name."""
 
 
 def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) -> JanusConfig:
@@ -207,12 +84,14 @@ def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) ->
     aligner, gen_aligner = (_mlp(original, key) for key in ("aligner_config", "gen_aligner_config"))
     tower = _tower(original["vision_config"].get("cls", "CLIPVisionTower"), vision)
     if original["gen_vision_config"]["cls"] != "VQ-16":
-        raise _Unlike(f"names the VQ {original['gen_vision_config']['cls']!r}; known: VQ-16.")
+        raise _Unsupported(f"names the VQ {original['gen_vision_config']['cls']!r}; known: VQ-16.")
     if head["image_token_embed"] != gen_aligner["n_embed"]:
-        raise _Unlike("gives gen_head and gen_aligner different widths, which transformers cannot hold.")
+        raise _Unsupported(
+            "gives gen_head and gen_aligner different widths, which transformers does not support."
+        )
     language = {"tie_word_embeddings": False, **original["language_config"]}
     if language.get("model_type", "llama") != "llama":
-        raise _Unlike(f"names the language model {language['model_type']!r}; known: llama.")
+        raise _Unsupported(f"names the language model {language['model_type']!r}; known: llama.")
     codes = {**VQ16, **original["gen_vision_config"]["params"]}
     dtype = original.get("dtype", original.get("torch_dtype"))
     return JanusConfig(
@@ -247,52 +126,56 @@ def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) ->
 
 
 def _tower(cls: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes of the vision tower, ``layers`` as many as the original builds."""
+    """Sizes of the vision tower; ``layers`` is the number that the original builds."""
     params = {**_TOWER_DEFAULTS, **params}
     name = params["model_name"]
     if cls != "CLIPVisionTower" or name not in SIGLIP:
-        raise _Unlike(f"names the vision tower {name!r} of {cls}; known: {list(SIGLIP)} of CLIPVisionTower.")
+        raise _Unsupported(
+            f"names the vision tower {name!r} of {cls}; known: {list(SIGLIP)} of CLIPVisionTower."
+        )
     mean, std = params.get("pixel_mean"), params.get("pixel_std")
     if mean is not None and std is not None and (any(mean) or any(one != 1 for one in std)):
-        raise _Unlike(
-            "normalises images in the vision tower too (pixel_mean, pixel_std), which transformers cannot hold."
+        raise _Unsupported(
+            "normalises images in the vision tower too (pixel_mean, pixel_std), which transformers does not support."
         )
     if not params.get("ignore_head", True):
-        raise _Unlike("reads the head of the vision tower (ignore_head), which transformers does not have.")
+        raise _Unsupported(
+            "reads the head of the vision tower (ignore_head), which transformers does not support."
+        )
     tower = {**SIGLIP[name], **params}
     layers, select = tower["layers"], tower["select_layer"]
     built = min(layers, select if select > 0 else layers + select + 1)
     if built < 1:
-        raise _Unlike(f"selects layer {select} of a vision tower of {layers}.")
+        raise _Unsupported(f"selects layer {select} of a vision tower of {layers}.")
     return {**tower, "layers": built}
 
 
 def _mlp(original: Mapping[str, Any], key: str) -> dict[str, Any]:
     params = original[key]["params"]
     if params["projector_type"] != "mlp_gelu":
-        raise _Unlike(f"gives {key} the type {params['projector_type']!r}; known: mlp_gelu.")
+        raise _Unsupported(f"gives {key} the type {params['projector_type']!r}; known: mlp_gelu.")
     depth = params.get("depth", 1)
-    if not 1 <= depth <= _MAX_DEPTH:
-        raise _Unlike(f"gives {key} a depth of {depth}; allowed are 1 to {_MAX_DEPTH}.")
+    if not 1 <= depth <= MAX_DEPTH:
+        raise _Unsupported(f"gives {key} a depth of {depth}; allowed are 1 to {MAX_DEPTH}.")
     return {**params, "depth": depth}
 
 
 def config_to_original(config: JanusConfig) -> dict[str, Any]:
-    """The original config.json of a ``JanusConfig``; sizes that the original code hard-wires are left out.
+    """The original config.json of a ``JanusConfig``, without the sizes that are constants of the original code.
 
-    Raises ValueError naming the settings that the original layout has no place for.
+    Raises ValueError naming the settings that the original layout cannot store.
     """
     original = _config_to_original(config)
     lost = _differences(
         config.to_dict(), config_to_transformers(original, image_token_id=config.image_token_id).to_dict()
     )
     if lost:
-        raise ValueError(f"The original layout has no place for {', '.join(lost)} of this config.json.")
+        raise ValueError(f"The original layout cannot store {', '.join(lost)} of this config.json.")
     return original
 
 
 def _differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Names and values of ``one`` that ``other`` does not repeat."""
+    """Names and values of ``one`` that differ in ``other``."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [
             found
@@ -308,7 +191,7 @@ def _config_to_original(config: JanusConfig) -> dict[str, Any]:
     text, vision, vq = config.text_config, config.vision_config, config.vq_config
     rope = text.rope_parameters or {}
     if rope.get("rope_type", "default") != "default":
-        raise ValueError(f"The original layout has no place for the rope type {rope['rope_type']!r}.")
+        raise ValueError(f"The original layout cannot store the rope type {rope['rope_type']!r}.")
     default = LlamaConfig()
     language = {
         key: getattr(text, key)
@@ -381,10 +264,9 @@ def _config_to_original(config: JanusConfig) -> dict[str, Any]:
 
 
 def _selected(tower: Mapping[str, int | float], named: Mapping[str, int | float]) -> dict[str, int | float]:
-    """``select_layer``, and the sizes in which a tower differs from the one of its name.
+    """``select_layer``, and the sizes in which a tower differs from the named one.
 
-    The original code reads no ``layers``: of a named tower that is cut short it builds those that
-    ``select_layer`` asks for.
+    The original code does not read ``layers``; it builds as many layers of a named tower as ``select_layer`` needs.
     """
     sizes = {key: value for key, value in tower.items() if value != named[key]}
     if set(sizes) == {"layers"} and tower["layers"] < named["layers"]:
