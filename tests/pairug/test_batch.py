@@ -222,7 +222,7 @@ def test_images_that_cannot_be_sent_are_dropped_and_the_rest_is_written(tmp_path
 def test_results_without_an_answer_are_named_written_again_and_given_up(tmp_path):
     forms: list[tuple[dict[str, Any], str]] = [
         ({"content": None, "reasoning_content": "{}"}, "an empty reply, with its text in reasoning_content"),
-        ({"content": None, "finish": "length"}, "because the limit of tokens went to reasoning"),
+        ({"content": None, "finish": "length"}, "because reasoning used up the limit of tokens"),
         ({"content": "{}", "finish": "error"}, "a reply that ended with 'error'"),
     ]
     with pytest.raises(CompletionPaused):

@@ -16,7 +16,8 @@ from PIL import Image
 
 from chat_server import Ask, ChatServer, good_reply
 from completion_samples import made_samples, real_samples
-from pairuni.chat.endpoint import Endpoint, retry_after
+from pairuni.chat.endpoint import Endpoint
+from pairuni.chat.faults import retry_after
 from pairuni.chat.request import PlainRequest, RequestFailed, RequestsStopped, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion import scheduling

@@ -113,7 +113,7 @@ def test_what_is_no_answer_is_not_stored_and_many_in_a_row_stop_the_build(tmp_pa
     replies(monkeypatch, ["<think>hm, let me see", "", "fine", "not JSON"])
     report = complete(made_samples(tmp_path, 4), make_annotator("local", settings), 1, store=store)
     assert [one.failed for one in report.dropped] == [True, True, False, False]
-    assert "gave no reply, because the limit of tokens went to reasoning" in report.dropped[0].reason
+    assert "gave no reply, because reasoning used up the limit of tokens" in report.dropped[0].reason
     assert (len(store), store.prompt_tokens) == (2, 20)
     replies(monkeypatch, [""])
     with pytest.raises(

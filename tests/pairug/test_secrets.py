@@ -83,7 +83,7 @@ def test_a_model_that_repeats_the_key_in_its_answer(tmp_path):
 @pytest.mark.parametrize("spoilt", [f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}\u00e9", f"{KEY}\x7f"])
 def test_a_key_that_no_header_can_hold(monkeypatch, spoilt):
     monkeypatch.setenv("OPENAI_API_KEY", spoilt)
-    with pytest.raises(ValueError, match="OPENAI_API_KEY holds characters that no key has") as caught:
+    with pytest.raises(ValueError, match="OPENAI_API_KEY contains characters that no key has") as caught:
         make_annotator("endpoint", CompletionSettings(model="m"))
     assert KEY not in "".join(traceback.format_exception(caught.value))
 

@@ -1,1 +1,1 @@
-"""Asking a vision-language model behind any OpenAI-compatible endpoint; knows neither pairs nor rewards."""
+"""Client for vision-language models behind any OpenAI-compatible endpoint; knows neither pairs nor rewards."""

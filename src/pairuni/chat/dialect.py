@@ -1,4 +1,4 @@
-"""How a model wants to be asked: learned from what its server refuses by name."""
+"""Dialects of the chat API: which parameters a server accepts, learned from its refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pairuni.chat.request import ChatRequest, EncodableImage, Format
 
 _ROOM = re.compile(r"context (?:length|window|size)|too (?:large|long|many)|exceed", re.I)
-"""A refusal for the length of what is asked; it names limits, and no other way of asking helps."""
+"""A refusal of the request's length; it names limits, and no other dialect helps."""
 _FORMAT = re.compile(
     r"\b(?:response_format|json_schema|guided_json|json_object)\b|structured outputs?|json mode", re.I
 )
@@ -19,7 +19,7 @@ _SYSTEM = re.compile(r"system.{0,40}(?:role|message|prompt|instruction)|role.{0,
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a server says of a request that it does not take: in words, and the parameter where it names one."""
+    """A server's refusal of a request: the message, and the parameter if it names one."""
 
     said: str
     parameter: str = ""
@@ -27,15 +27,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a server wants to be asked for JSON, what it calls the longest reply, and what it does not take."""
+    """How JSON is requested, the name of the token limit, and the parameters that are left out."""
 
     format: Format = "schema"
     limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     without: frozenset[str] = frozenset()
-    """Parameters that are left out; "system" puts the system's message in front of the user's."""
+    """Parameters that are left out; "system" moves the system message into the user's."""
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The body of a chat completion, images as data URLs. Raises what an image raises."""
+        """The body of a chat completion, images as data URLs. Raises what encoding an image raises."""
         messages: list[dict[str, Any]] = []
         content = [_part(one) for one in request.content]
         if request.system and "system" in self.without:
@@ -46,16 +46,16 @@ class Dialect:
         return {"model": request.model, "messages": messages, **self._parameters(request)}
 
     def left_out(self, request: ChatRequest) -> list[str]:
-        """The parameters of a request that this dialect leaves out."""
-        asked = {"temperature": request.temperature is not None}
-        return sorted(name for name in self.without if asked.get(name))
+        """The request's parameters that this dialect leaves out."""
+        present = {"temperature": request.temperature is not None}
+        return sorted(name for name in self.without if present.get(name))
 
     def after(
         self, refusal: Refusal, request: ChatRequest, *, fixed: bool, named_only: bool = False
     ) -> Dialect | None:
-        """What to try when the server refused this dialect; None when nothing is left.
+        """The dialect to try after this one was refused, or None.
 
-        fixed: the format stays. named_only: only what the refusal names is changed.
+        fixed: keep the format. named_only: change only what the refusal names.
         """
         named = self.named_in(refusal, request)
         if named == self.limit:
@@ -71,7 +71,7 @@ class Dialect:
         return replace(self, format="object" if self.format == "schema" else "text")
 
     def named_in(self, refusal: Refusal, request: ChatRequest) -> str | None:
-        """The part of the request that a refusal is about: a parameter that was sent, or "system"."""
+        """What a refusal is about: a parameter that was sent, or "system"; None if it does not say."""
         sent = self._parameters(request)
         for part in re.split(r"[.\[\]/ ]+", refusal.parameter):
             if part in sent:

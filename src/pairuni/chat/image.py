@@ -1,4 +1,4 @@
-"""Images as they are sent: those in memory, and those in files."""
+"""Images in memory and in files, encoded to be sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairuni.io.images import ImageError, decode, read_bytes
 
 @dataclass(frozen=True)
 class MemoryImage:
-    """An image to send as PNG; with ``side``, scaled down so that its longest side is at most so many pixels."""
+    """An image to send as PNG. side: scale it down to this longest side, in pixels."""
 
     image: Image.Image
     side: int | None = None
@@ -25,13 +25,13 @@ class MemoryImage:
             image = image.copy()
             image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
         buffer = BytesIO()
-        # least effort: images cross a network once, and compressing them costs more than it saves
+        # images cross a network once: more compression would cost more time than it saves
         image.save(buffer, "PNG", compress_level=1)
         return "image/png", buffer.getvalue()
 
 
 def sendable(path: Path) -> tuple[str, bytes]:
-    """(MIME type, bytes) of an image's file: its own where every reader makes the same RGB of it, else a PNG's.
+    """(MIME type, bytes) of an image file: its own if every decoder makes the same RGB image of it, else a PNG's.
 
     Raises ImageError naming the file.
     """

@@ -1,4 +1,4 @@
-"""Commands of LaTeX whose first letter JSON reads as an escape: \\theta, \\frac, \\nabla, \\beta, \\rho."""
+"""LaTeX commands that JSON would read as escapes: \\theta, \\frac, \\nabla, \\beta, \\rho."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMMANDS = frozenset(
 )
 
 _WORDS_AFTER_BREAK = frozenset({"ne", "ni", "num", "tan", "to", "top"})
-"""Commands whose rest may begin a line of prose (e, an, o, op), so that only their surroundings tell."""
+"""Commands whose rest may begin a line of prose (e, an, o, op), so that the context decides."""
 
 _LETTERS = re.compile(r"[A-Za-z]+")
 _MATHS_BEFORE = re.compile(r"[$({\[^_=+*/<>|,&\\ \-\d]$")
@@ -34,8 +34,8 @@ def is_latex(body: str, place: int) -> bool:
     """Whether the backslash at ``place`` of a JSON string's body begins a command rather than an escape.
 
     \\b and \\f in front of a letter always do, since nobody means a backspace or a form feed. \\n, \\r and \\t do in
-    front of a known command: "\\nabla" is one and "\\nnext" is a line end. Where the rest could be a word of its own,
-    as in "\\ne", what stands around it decides.
+    front of a known command: "\\nabla" is one and "\\nnext" is a line end. Where the rest may be a word, as in
+    "\\ne", the context decides.
     """
     letters = _LETTERS.match(body, place + 1)
     if letters is None or len(letters[0]) == 1:

@@ -1,10 +1,10 @@
-"""Words of others inside of a sentence."""
+"""Quotes other people's text in a message."""
 
 from __future__ import annotations
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
+    """The text with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 

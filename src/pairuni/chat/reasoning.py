@@ -1,4 +1,4 @@
-"""What a reply says once its reasoning is over, whichever marks its model puts around the reasoning."""
+"""Removes the reasoning of a reply, for the markers of many models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOKENS = {
     "openthoughts": ("<|begin_of_thought|>", "<|end_of_thought|>"),
     "pangu": ("[unused16]", "[unused17]"),
 }
-"""Family -> what opens and what closes its reasoning."""
+"""Family -> opening and closing marker."""
 
 _OPENS = {family: rf"<(?:{names})(?:[\s:][^<>]{{0,64}})?>" for family, names in _TAGS.items()} | {
     family: re.escape(opening) for family, (opening, _) in _TOKENS.items()
@@ -47,7 +47,7 @@ _CHANNEL_BEGUN = re.compile(
 )
 _MESSAGE_END = re.compile(r"<\|(?:end|return|start|call)\|>")
 _BARE = re.compile(r"\s*analysis(?=.*assistantfinal)", re.S)
-"""Channels that were decoded without their special tokens."""
+"""Channels decoded without their special tokens."""
 
 _ROLE = re.compile(
     r"\s*(?:<\|im_start\|>\s?assistant\s|<\|start_header_id\|>\s?assistant\s?<\|end_header_id\|>|<\|assistant\|>)"
@@ -64,16 +64,15 @@ _ENDS = (
     "</s>",
     "<eos>",
 )
-"""Tokens that end a reply, where a server leaves them in."""
+"""End tokens that some servers leave in a reply."""
 
 
 def without_reasoning(text: str) -> str:
     """The part of a reply after its reasoning, in time linear in its length; empty when the reasoning never ended.
 
-    Reasoning is what stands between the marks of one family, such as <think> and </think> in any case, and all
-    that stands in front of a closing mark without an opening one, since many chat templates open the reasoning
-    themselves: up to the last such mark. Of a reply in channels (gpt-oss) it is all but the last final channel.
-    Text without any marks is returned as it is.
+    Reasoning is the text between the markers of one family, such as <think> and </think> in any case, and all text
+    before the last closing marker without an opening one, since many chat templates open the reasoning themselves.
+    Of a reply in channels (gpt-oss) only the last final channel is kept. Text without markers is returned as it is.
     """
     if role := _ROLE.match(text):
         text = text[role.end() :]
@@ -90,7 +89,7 @@ def without_reasoning(text: str) -> str:
 
 
 def _outside_marks(text: str) -> str:
-    """Text outside all pairs of marks. A mark of another family inside a pair is a quotation."""
+    """Text outside all pairs of markers. Within a pair, a marker of another family counts as text."""
     kept: list[str] = []
     place = 0
     inside = ""
@@ -107,7 +106,7 @@ def _outside_marks(text: str) -> str:
 
 
 def _first_channel(text: str) -> int | None:
-    """Where the first channel begins, the text's start where the chat template opened it; None without any."""
+    """Start of the first channel, 0 if the chat template opened it; None without channels."""
     if _CHANNEL_BEGUN.match(text) or _BARE.match(text):
         return 0
     found = text.find(_CHANNEL)
@@ -115,7 +114,7 @@ def _first_channel(text: str) -> int | None:
 
 
 def _final_channel(text: str) -> str:
-    """The last message to the user; empty when there is none."""
+    """The last message to the user, or an empty text."""
     if _CHANNEL not in text and _BARE.match(text):
         return text.rpartition("assistantfinal")[2]
     final = ""

@@ -1,4 +1,7 @@
-"""Values out of what a model said: JSON in whatever form and surroundings, or lines of "name: value"."""
+"""Structured values from a reply: JSON in any form and context, or lines of "name: value".
+
+Reasons of ``Unusable`` are quoted in later prompts, so their wording is part of the keys of stored answers.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from pairuni.chat.values import Number, values_in
 
 
 class Reply(BaseModel):
-    """Base of all replies, flat: keys that were not asked for are passed over.
+    """Base of all replies; flat, unknown keys are ignored.
 
-    Texts, truths and numbers are taken in the forms in which models write them: 3 for "3", "yes" for true, "7.5" for
-    7.5. The context {"most": 10.0} says which denominator "7/10" may have.
+    Values are accepted in the forms in which models write them: 3 for "3", "yes" for true, "7.5" for 7.5. The context
+    {"most": 10.0} gives the denominator that "7/10" must have.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -34,7 +37,7 @@ class Reply(BaseModel):
 
 
 class Unusable(Exception):
-    """A reply that cannot be taken as it is; the message is the reason, told at the next try."""
+    """A reply that cannot be used; the message is the reason, quoted in the next prompt."""
 
 
 T = TypeVar("T", bound=Reply)
@@ -47,14 +50,14 @@ _JSON_TYPES: dict[Any, dict[str, Any]] = {
     list[str]: {"type": "array", "items": {"type": "string"}},
 }
 _UNFINISHED = re.compile(r"\{\s*[\"'“”„‘’`}]")
-"""How an object begins; a brace of prose or LaTeX does not."""
+"""The start of an object, unlike a brace in prose or LaTeX."""
 _TRUTH = re.compile(r"(yes|no|true|false)(?:$|\s*[.,;:!(\u2013\u2014-])", re.I)
 _NUMBER = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*(?:/|out of)\s*(\d+(?:\.\d+)?))?(?:\s*points?)?\.?", re.I)
 _PLACEHOLDER = re.compile(r"[\s.…]*[.…]{3}[\s.…]*|…|<[^<>]*>")
 
 
 def schema_of(reply: type[Reply]) -> dict[str, Any]:
-    """The JSON schema of a reply as strict structured outputs want it: flat, all keys required, no others."""
+    """The JSON schema of a reply for strict structured outputs: flat, all keys required, no others."""
     properties = {name: _JSON_TYPES[field.annotation] for name, field in reply.model_fields.items()}
     return {
         "type": "object",
@@ -67,8 +70,8 @@ def schema_of(reply: type[Reply]) -> dict[str, Any]:
 def read_reply(answer: Answer, kind: type[T], context: Mapping[str, Any] | None = None) -> T:
     """The reply in an answer: the last object in it that has the fields.
 
-    Objects inside of another are no replies of their own, except the one that another wraps. Raises Unusable: the
-    model refused, was cut off, or did not keep to the fields.
+    An object within another one counts only if the other merely wraps it. Raises Unusable if the model refused, was
+    cut off, or did not fill in the fields.
     """
     text = str(answer.get("text") or "")
     refusal = answer.get("refusal")
@@ -121,7 +124,7 @@ def _validated(kind: type[T], values: Any, context: Mapping[str, Any] | None) ->
 
 
 def _wrapped(value: Any) -> Iterator[dict[str, Any]]:
-    """An object, and the one that it or an array of one holds: {"reply": {...}}, [{...}], {"json": "{...}"}."""
+    """An object and those that it wraps: {"reply": {...}}, [{...}], {"json": "{...}"}."""
     while True:
         if isinstance(value, dict):
             yield value
@@ -134,7 +137,7 @@ def _wrapped(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(value: Any) -> Any:
-    """An object or array of one, also one that is written as a text; else None."""
+    """An object or an array of one object, also from a string of JSON; else None."""
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         inner = [one for _, _, one in values_in(value)]
         value = inner[0] if len(inner) == 1 else None
@@ -144,7 +147,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _named(given: dict[str, Any], kind: type[Reply]) -> dict[str, Any]:
-    """The values of a reply's fields, whose names may be written in capitals, with spaces, hyphens or humps."""
+    """The values by field; names may differ in case, spaces, hyphens or underscores."""
     plain = {_plain(name): name for name in kind.model_fields}
     named: dict[str, Any] = {}
     for name, value in given.items():
@@ -159,7 +162,7 @@ def _plain(name: str) -> str:
 
 
 def _as(annotation: Any, value: Any, most: float | None) -> Any:
-    """A value as the type that is asked for, or as it is where it says something else."""
+    """A value converted to the type of its field, or unchanged if it cannot be."""
     if annotation is str:
         return _as_text(value)
     if annotation is bool:
@@ -212,12 +215,12 @@ def _float(number: str) -> float | None:
 
 
 def _unmarked(text: str) -> str:
-    """Without the marks of Markdown and quotes around it."""
+    """The text without surrounding Markdown and quotes."""
     return text.strip(" \t\r\n*_`\"'“”‘’")
 
 
 def _labelled_lines(text: str, kind: type[Reply]) -> dict[str, Any] | None:
-    """Lines that begin with a field's name; the lines that follow belong to it. None when there are none."""
+    """Values from lines that begin with a field's name and the lines that follow; None without such lines."""
     names = "|".join(kind.model_fields)
     label = re.compile(rf"^[\W_]*({names.replace('_', '[_ ]')})[\W_]*?[:=][*_\s]*(.*)$", re.I)
     values: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What is asked of a model, what comes back, and how asking ends without an answer."""
+"""Requests to a model, its answers, and the exceptions of a request without an answer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Format = Literal["schema", "object", "text"]
-"""How a server is told to reply in JSON: by a schema, as any object, by the prompt alone."""
+"""How JSON is requested: by a schema, as any object, or by the prompt alone."""
 
 Answer = dict[str, Any]
-"""What came back, as JSON. A model's has text, finish, refusal, id, prompt_tokens and completion_tokens.
+"""An answer as JSON. A model's has text, finish, refusal, id, prompt_tokens and completion_tokens.
 
-Where it could not be asked as it should: "unset" lists the parameters that its server refused and that were left out,
-"over_limit" is true when the server spent more tokens than allowed.
+Optional keys: "unset" lists parameters that were left out because the server refused them, "over_limit" is true when
+the server used more tokens than allowed.
 """
 
 
 class EncodableImage(Protocol):
-    """An image that can be sent."""
+    """An image that can be encoded and sent."""
 
     def encoded(self) -> tuple[str, bytes]:
         """(MIME type, the file's bytes)."""
@@ -27,7 +27,7 @@ class EncodableImage(Protocol):
 
 
 class ChatRequest(Protocol):
-    """One request: what the model is told, and the JSON that it shall reply with."""
+    """One request: the messages, and the JSON expected in reply."""
 
     @property
     def model(self) -> str: ...
@@ -42,12 +42,12 @@ class ChatRequest(Protocol):
 
     @property
     def name(self) -> str:
-        """What the reply is called in the schema."""
+        """Name of the reply in its schema."""
         ...
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        """The reply's JSON schema; None when the reply is no JSON."""
+        """The reply's JSON schema; None for a reply in plain text."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class ChatRequest(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainRequest:
-    """A request by its parts."""
+    """A request from its parts."""
 
     model: str
     content: Sequence[str | EncodableImage]
@@ -71,7 +71,7 @@ class PlainRequest:
 
 
 class RequestFailed(RuntimeError):
-    """One request got no answer after all that was tried. spent: tokens that were charged for it, sent and received."""
+    """One request got no answer in all attempts. spent: tokens charged for it, sent and received."""
 
     def __init__(self, reason: str, spent: tuple[int, int] = (0, 0)) -> None:
         super().__init__(reason)
@@ -79,34 +79,34 @@ class RequestFailed(RuntimeError):
 
 
 class RequestsStopped(RuntimeError):
-    """No request can be answered any more."""
+    """No request can be answered any more, or the run is stopping."""
 
 
 class Stopping(threading.Event):
-    """Set when the run is to stop: whoever waits wakes up."""
+    """Set when the run is to stop; wakes up all that wait."""
 
 
 class FailureStreak:
-    """Counts requests without an answer, one after the other, whoever asks. Safe between threads."""
+    """Counts consecutive requests without an answer, over all threads."""
 
     most = 10
-    """Requests after which it is not the requests' fault."""
+    """Failures in a row after which the run stops: the cause then is not the requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._count = 0
 
     def answered(self) -> None:
-        """A request has its answer."""
+        """A request was answered."""
         with self._lock:
             self._count = 0
 
     def failed(self, reason: str) -> None:
-        """A request has none. Raises RequestsStopped when it was one too many."""
+        """A request got no answer. Raises RequestsStopped at ``most`` in a row."""
         with self._lock:
             self._count += 1
             if self._count >= self.most:
                 raise RequestsStopped(
-                    f"{self._count} requests in a row got no answer, the last because {reason}; none of them is "
-                    "stored, and the same command asks again"
+                    f"{self._count} requests in a row got no answer, the last because {reason}; none is stored, "
+                    "and the same command sends them again"
                 )

@@ -1,4 +1,4 @@
-"""What a server sent: a chat completion, one in pieces of a stream, an error, or something else."""
+"""Parses the body of a response: a chat completion, the chunks of a stream, or an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pairuni.chat.reasoning import without_reasoning
 from pairuni.chat.request import Answer
 
 MOST_BYTES = 1 << 26
-"""Longest answer that is read."""
+"""Longest response body that is read."""
 
 _LONGEST_QUOTE = 300
 _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
@@ -28,11 +28,11 @@ _LONE = re.compile(r"[\ud800-\udfff]")
 
 
 class MalformedResponse(ValueError):
-    """What came is no chat completion, whole."""
+    """The body is not a complete chat completion."""
 
 
 class NoAnswer(ValueError):
-    """A chat completion without an answer in it: neither a reply nor a refusal. It is never stored."""
+    """A chat completion with neither a reply nor a refusal. It is never stored."""
 
     def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class NoAnswer(ValueError):
 
 
 class EmbeddedError(ValueError):
-    """An error in the place of a chat completion. status: the one that it should have had, 502 where it says none."""
+    """An error in place of a chat completion. status: the HTTP status it stands for, 502 if it names none."""
 
     def __init__(self, error: ErrorDetails) -> None:
         super().__init__(error.message)
@@ -55,7 +55,7 @@ class EmbeddedError(ValueError):
 
 @dataclass(frozen=True)
 class ErrorDetails:
-    """An error's words, its code, its kind and the parameter that it is about, as far as it names them."""
+    """An error's message, code, type and parameter; those that it lacks are empty."""
 
     message: str
     code: str = ""
@@ -64,7 +64,7 @@ class ErrorDetails:
 
 
 def decode_body(data: bytes, content_type: str = "") -> str:
-    """A body as text: UTF-8 wherever it is, whatever the header says; else by its mark, its header or as Latin-1."""
+    """A body as text: by its byte order mark, as UTF-8 whatever the header says, by its header, or as Latin-1."""
     for mark, encoding in (
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF16_LE, "utf-16"),
@@ -84,7 +84,7 @@ def decode_body(data: bytes, content_type: str = "") -> str:
 
 
 def parse_response(text: str) -> Answer:
-    """The answer in the body of a response, also of one that is a stream of events though none was asked for.
+    """The answer in the body of a response, which may be a stream of events though none was requested.
 
     Raises MalformedResponse, NoAnswer and EmbeddedError.
     """
@@ -135,7 +135,7 @@ def parse_completion(body: Any) -> Answer:
 
 
 def why_no_answer(answer: Answer, elsewhere: Mapping[str, str] | None = None) -> str | None:
-    """Why this is no answer of a model, for a person; None when it is one, as a refusal is.
+    """Why a completion holds no answer, or None if it does. A refusal is an answer.
 
     elsewhere: texts in other fields of the message, by name.
     """
@@ -146,7 +146,7 @@ def why_no_answer(answer: Answer, elsewhere: Mapping[str, str] | None = None) ->
     if answer.get("refusal") or finish == "content_filter" or without_reasoning(text).strip():
         return None
     if finish == "length":
-        return "no reply, because the limit of tokens went to reasoning; raise max_tokens, or let the model reason less"
+        return "no reply, because reasoning used up the limit of tokens; raise max_tokens, or let the model reason less"
     for name, said in (elsewhere or {}).items():
         return (
             f"an empty reply, with its text in {name} ({_quote(said)}); start the server without a reasoning parser, "
@@ -156,7 +156,7 @@ def why_no_answer(answer: Answer, elsewhere: Mapping[str, str] | None = None) ->
 
 
 def parse_error(text: str) -> ErrorDetails:
-    """The error in a body, which may be JSON of several kinds, HTML or plain text."""
+    """The error in a body of JSON, HTML or plain text."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -166,13 +166,13 @@ def parse_error(text: str) -> ErrorDetails:
 
 
 def error_details(values: Any) -> ErrorDetails:
-    """The error of a body as JSON: {"error": {...}}, {"error": "..."}, {"detail": ...}, {"message": ...}."""
+    """The error in a JSON body: {"error": {...}}, {"error": "..."}, {"detail": ...} or {"message": ...}."""
     error = values.get("error", values) if isinstance(values, Mapping) else values
     if not isinstance(error, Mapping):
         return ErrorDetails(one_line(str(error))[:_LONGEST_QUOTE])
     said = error.get("message") or error.get("detail") or json.dumps(error)
     inner = error.get("metadata")
-    if isinstance(inner, Mapping) and inner.get("raw"):  # what a router was told itself
+    if isinstance(inner, Mapping) and inner.get("raw"):  # the provider's error behind a router
         said = f"{said}: {inner['raw']}"
     code = next((error[name] for name in ("code", "status", "status_code") if error.get(name)), "")
     return ErrorDetails(
@@ -184,35 +184,35 @@ def error_details(values: Any) -> ErrorDetails:
 
 
 def is_html(text: str) -> bool:
-    """Whether a body is a page of HTML, whatever its header says."""
+    """Whether a body is an HTML page, whatever its header says."""
     return _HTML.match(text) is not None
 
 
 def html_title(page: str) -> str:
-    """What a page of HTML calls itself, in quotes; empty when it does not say."""
+    """The title of an HTML page, in quotes; empty if it has none."""
     title = re.search(r"<title[^<>]{0,200}>([^<]{1,200})", page, re.I)
     return _quote(title[1]) if title else ""
 
 
 def _assembled(text: str) -> Any:
-    """The body of a completion that came as events of a stream or as lines of JSON. Raises MalformedResponse."""
-    pieces: list[Any] = []
+    """The completion in events of a stream or lines of JSON, as one body. Raises MalformedResponse."""
+    chunks: list[Any] = []
     done = False
     for data in _events(text):
         if data.strip() == "[DONE]":
             done = True
             continue
         try:
-            pieces.append(json.loads(data))
+            chunks.append(json.loads(data))
         except (ValueError, RecursionError):
-            raise MalformedResponse(f"it is not whole JSON: {_quote(text)}") from None
-    if not pieces:
-        raise MalformedResponse(f"it is not whole JSON: {_quote(text)}")
-    return _joined_pieces(pieces, done)
+            raise MalformedResponse(f"it is not complete JSON: {_quote(text)}") from None
+    if not chunks:
+        raise MalformedResponse(f"it is not complete JSON: {_quote(text)}")
+    return _joined_chunks(chunks, done)
 
 
 def _events(text: str) -> Iterable[str]:
-    """The data of each event; a line of JSON without "data:" is one too."""
+    """The data of each event; a line of JSON without "data:" counts as one."""
     lines: list[str] = []
     for line in [*re.split(r"\r\n|\n|\r", text), ""]:
         if line.startswith("data:"):
@@ -220,42 +220,42 @@ def _events(text: str) -> Iterable[str]:
         elif line.startswith("{"):
             yield line
         elif not line and lines:
-            # one event may hold several values, a line each, where a server leaves out the blank lines
-            whole = "\n".join(lines)
-            yield from [whole] if len(lines) == 1 or not _each_is_json(lines) else lines
+            # some servers omit the blank lines between events, so that each line is one
+            joined = "\n".join(lines)
+            yield from [joined] if len(lines) == 1 or not _each_is_json(lines) else lines
             lines = []
         elif line and not re.match(r":|event:|id:|retry:", line):
-            raise MalformedResponse(f"it is not whole JSON: {_quote(text)}")
+            raise MalformedResponse(f"it is not complete JSON: {_quote(text)}")
 
 
 def _each_is_json(lines: Iterable[str]) -> bool:
     return all(line.strip() == "[DONE]" or line.strip()[:1] == "{" for line in lines)
 
 
-def _joined_pieces(pieces: list[Any], done: bool) -> dict[str, Any]:
-    """The pieces of a stream as one body. Raises MalformedResponse when it breaks off."""
+def _joined_chunks(chunks: list[Any], done: bool) -> dict[str, Any]:
+    """The chunks of a stream as one body. Raises MalformedResponse if the stream is incomplete."""
     body: dict[str, Any] = {}
     message: dict[str, Any] = {}
     finish = None
     streamed = False
-    for piece in pieces:
-        if not isinstance(piece, Mapping):
-            raise MalformedResponse(f"it is {_quote(json.dumps(piece))}")
-        if piece.get("error"):
-            return dict(piece)
-        body.update({name: piece[name] for name in ("id", "usage") if piece.get(name)})
-        choices = piece.get("choices")
+    for chunk in chunks:
+        if not isinstance(chunk, Mapping):
+            raise MalformedResponse(f"it is {_quote(json.dumps(chunk))}")
+        if chunk.get("error"):
+            return dict(chunk)
+        body.update({name: chunk[name] for name in ("id", "usage") if chunk.get(name)})
+        choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else {}
         if isinstance(choice.get("message"), Mapping):
-            return dict(piece)
-        streamed = streamed or "choices" in piece
+            return dict(chunk)
+        streamed = streamed or "choices" in chunk
         finish = choice.get("finish_reason") or finish
         for name, said in (choice.get("delta") or {}).items():
             if name in ("content", "refusal", *_REASONING) and said:
                 said = said if isinstance(said, str) else _parts(said)[0]
                 message[name] = message.get(name, "") + said
     if not streamed:
-        return dict(pieces[-1])
+        return dict(chunks[-1])
     if not finish and not done:
         raise MalformedResponse("the stream breaks off")
     return {**body, "choices": [{"message": {"content": None, **message}, "finish_reason": finish}]}
@@ -272,7 +272,7 @@ def _content(message: Mapping[str, Any]) -> tuple[str, str | None, dict[str, str
         text, refused, thought = _parts(content)
         refusal = refusal or refused or None
         elsewhere |= {"parts of reasoning": thought} if thought else {}
-    else:  # a server that reads its model's JSON itself
+    else:  # the server parsed the model's JSON
         text = json.dumps(content)
     calls = message.get("tool_calls") or message.get("function_call")
     if calls:

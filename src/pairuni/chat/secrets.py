@@ -1,4 +1,4 @@
-"""Texts of others without a key: as it is, and as URLs, JSON, HTML, base64 and hexadecimal digits write it."""
+"""Redacts a key from texts: in plain, and as encoded in URLs, JSON, HTML, base64 and hexadecimal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
 SHORTEST_SECRET = 8
-"""Characters of a key; a shorter one is not secret, and may be a word of an answer."""
+"""Characters of a key; a shorter one is not treated as secret, since it may be a word of an answer."""
 
 _BASE64 = "[A-Za-z0-9+/_=-]?"
 _BREAK = r"(?:\s|\\{1,4}[rnt]){0,4}"
-"""What may stand inside a secret that was wrapped, or that holds a line end which was written another way."""
+"""Separators within a secret that was wrapped, or whose line break was escaped."""
 
 _SECRET_NAME = re.compile(
     r"key|token|secret|sig|passw|pwd|auth|credential|code|bearer|jwt|session|cookie|license|^(sas|se|sp|sv|sr|st)$",
@@ -26,10 +26,10 @@ _SECRET_VALUE = re.compile(
 
 
 def redact(text: str, secret: str, *, shortest: int = SHORTEST_SECRET) -> str:
-    """``text`` with ``***`` for the secret in any of its forms; as it is when the secret has less than ``shortest``.
+    """``text`` with ``***`` in place of the secret in any form; unchanged if it is shorter than ``shortest``.
 
-    A secret of several lines is hidden line by line as well. Clear a text before shortening it: half a secret is
-    not found.
+    Each line of a secret of several lines is redacted too. Redact a text before shortening it: half a secret is not
+    found.
     """
     for one in dict.fromkeys([secret, *map(str.strip, secret.splitlines())]):
         if len(one) >= max(shortest, 1):
@@ -38,7 +38,7 @@ def redact(text: str, secret: str, *, shortest: int = SHORTEST_SECRET) -> str:
 
 
 def redact_url(url: str, secret: str = "") -> str:
-    """A URL as it may be shown: without user and password, and without values of its query that may be secret."""
+    """A URL for display: without user, password, fragment and query values that may be secret."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)
@@ -54,7 +54,7 @@ def redact_url(url: str, secret: str = "") -> str:
 
 
 def may_be_secret(name: str, value: str) -> bool:
-    """Whether a parameter of a query may hold a key, by its name or by the looks of its value."""
+    """Whether a query parameter may hold a key, by its name or the form of its value."""
     return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
@@ -67,7 +67,7 @@ def _forms(secret: str) -> re.Pattern[str]:
 
 
 def _character(one: str) -> str:
-    """A character itself or as an escape, so that any mixture of both is found."""
+    """A pattern of a character, plain or escaped in any form."""
     hexadecimal = "".join(f"%{byte:02x}" for byte in one.encode())
     code = f"{ord(one):x}"
     escapes = (
@@ -82,7 +82,7 @@ def _character(one: str) -> str:
 
 
 def _in_base64(data: bytes, before: int) -> str:
-    """The digits that ``data`` alone decides when ``before`` bytes precede it, and those that it shares."""
+    """A pattern of ``data`` in base64 when ``before`` bytes precede it modulo 3; shared digits are optional."""
     encoded = b64encode(bytes(before) + data).decode()
     core = encoded[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
     digits = (

@@ -1,4 +1,4 @@
-"""One request over HTTP: within a time as a whole, not only between bytes, and never more than can be held."""
+"""HTTP requests with a deadline in total, not only between bytes, and a limit on the response's size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _GZIP = b"\x1f\x8b"
 
 
 class TransportError(Exception):
-    """A request without a whole answer, which may have one when it is sent again."""
+    """A request without a complete response; it may succeed when sent again."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back; body is not compressed any more."""
+    """A response with its body decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,12 +32,12 @@ class Response:
 
 
 class HTTPTransport:
-    """Posts JSON, from many threads. Redirections are returned, not followed."""
+    """Posts JSON, from many threads. Does not follow redirections."""
 
     def __init__(
         self, headers: Mapping[str, str], *, timeout: float, deadline: float, most_bytes: int
     ) -> None:
-        """timeout: seconds without a byte; deadline: seconds in all; most_bytes: the longest body."""
+        """timeout: seconds without a byte; deadline: seconds in total; most_bytes: the longest body."""
         self._timeout = timeout
         self._deadline = deadline
         self._most_bytes = most_bytes
@@ -46,7 +46,7 @@ class HTTPTransport:
         self._client = httpx2.Client(headers={**sent, **headers}, timeout=timeout, limits=limits)
 
     def post(self, url: str, body: bytes) -> Response:
-        """Raises TransportError."""
+        """The response. Raises TransportError."""
         return _within(self._deadline + 1.0, lambda: self._post(url, body), self._too_long())
 
     def _post(self, url: str, body: bytes) -> Response:
@@ -68,14 +68,14 @@ class HTTPTransport:
             raise TransportError(f"the connection broke ({error or type(error).__name__})") from None
 
     def _plain(self, data: bytes, headers: Mapping[str, str]) -> bytes:
-        """The body as it was before it was compressed, also where no header says that it is."""
+        """The decompressed body, also if no header says that it is compressed."""
         for encoding in reversed(
             [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
         ):
             if encoding in _ENCODINGS and not (encoding == "gzip" and not data.startswith(_GZIP)):
                 data = self._inflated(data, _ENCODINGS[encoding])
             elif encoding not in ("", "identity", "gzip"):
-                raise TransportError(f"the answer is compressed as {encoding}, which was not asked for")
+                raise TransportError(f"the answer is compressed as {encoding}, which was not requested")
         return self._inflated(data, _ENCODINGS["gzip"]) if data.startswith(_GZIP) else data
 
     def _inflated(self, data: bytes, bits: int) -> bytes:
@@ -83,23 +83,25 @@ class HTTPTransport:
         try:
             plain = inflating.decompress(data, self._most_bytes)
         except zlib.error as error:
-            raise TransportError(f"the answer is not compressed as it says ({error})") from None
+            raise TransportError(f"the answer is not compressed as its header says ({error})") from None
         if not inflating.eof:
-            raise TransportError("the compressed answer is not whole, or too long")
+            raise TransportError("the compressed answer is incomplete or too long")
         return plain
 
     def _too_long(self) -> TransportError:
-        return TransportError(f"no whole answer within {self._deadline:g} seconds, though bytes keep coming")
+        return TransportError(
+            f"no complete answer within {self._deadline:g} seconds, though bytes keep coming"
+        )
 
 
 def _within(seconds: float, work: Callable[[], Made], late: Exception) -> Made:
-    """What ``work`` returns or raises, in a thread that is left behind when it takes longer than ``seconds``."""
+    """What ``work`` returns or raises; after ``seconds`` its thread is abandoned and ``late`` raised."""
     ended: SimpleQueue[tuple[Made] | BaseException] = SimpleQueue()
 
     def run() -> None:
         try:
             ended.put((work(),))
-        except BaseException as error:  # carried to the thread that waits, which raises it
+        except BaseException as error:  # raised by the thread that waits
             ended.put(error)
 
     threading.Thread(target=run, daemon=True, name="request").start()

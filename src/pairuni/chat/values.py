@@ -1,4 +1,4 @@
-"""JSON as models write it: with LaTeX, raw line ends, comments, trailing commas, other quotes, Python's words."""
+"""A lenient JSON parser: LaTeX, raw line breaks, comments, trailing commas, other quotes, Python literals."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from pairuni.chat.latex import is_latex
 
 DEEPEST = 12
-"""Levels of nesting that are read."""
+"""Levels of nesting that are parsed."""
 
 
 class Number(str):
-    """A number as it was written, so that 1.50 stays 1.50 where a text is asked for."""
+    """A number as written, so that 1.50 stays 1.50 in a text field."""
 
 
 class NotJSON(ValueError):
-    """No value begins here, or it never ends."""
+    """No value begins here, or it is incomplete."""
 
 
 def values_in(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Objects and arrays of a text that are no part of another, in order, as (start, end, value).
+    """The outermost objects and arrays in a text, in order, as (start, end, value).
 
-    A number is a ``Number``. What begins like an object or array and is none is passed over; what stands inside of it
-    is tried for itself. Takes time linear in the text's length for each level of nesting.
+    A number is a ``Number``. A bracket that begins no valid value is skipped, and the text after it is searched. Takes
+    time linear in the text's length for each level of nesting.
     """
     reader = _Reader(text)
     place = 0
@@ -59,7 +59,7 @@ _ENDS = {
     )
     for opening, closing in _QUOTES.items()
 }
-"""What a text holds up to its end. A quote ends it in front of what can follow a text; any other stands inside."""
+"""The content of a string. A quote ends it only in front of what may follow a string in JSON."""
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.S)
 _ESCAPES = {
     "b": "\b",
@@ -81,10 +81,10 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._ended: dict[str, tuple[int, int]] = {}
-        """Of each kind of quote, where the last text began and ended: one that begins inside of it ends there too."""
+        """Start and end of the last string by kind of quote: a string that begins inside ends there too."""
 
     def value(self, place: int, depth: int) -> tuple[Any, int]:
-        """(value, where it ends). Raises NotJSON."""
+        """(value, its end). Raises NotJSON."""
         if depth > DEEPEST:
             raise NotJSON
         first = self._text[place : place + 1]
@@ -125,7 +125,7 @@ class _Reader:
         return values, place + 1
 
     def _next(self, place: int, closing: str) -> int:
-        """Past a comma, which may also stand before the end. Raises NotJSON."""
+        """The offset after a comma, which may be trailing, or of the closing bracket. Raises NotJSON."""
         place = self._blank(place)
         if self._text[place : place + 1] == ",":
             return self._blank(place + 1)
@@ -134,7 +134,7 @@ class _Reader:
         return place
 
     def _name(self, place: int) -> tuple[int, int, int]:
-        """(where it begins, where it ends, what is past it). Raises NotJSON."""
+        """(start, end, offset after the closing quote). Raises NotJSON."""
         if self._text[place : place + 1] in _QUOTES:
             return self._quoted(place)
         word = _WORD.match(self._text, place)
@@ -161,7 +161,7 @@ class _Reader:
 
 
 def _unescaped(body: str) -> str:
-    """A string's text. A backslash that begins a command of LaTeX, or no escape of JSON, is a backslash."""
+    """The text of a string; a backslash that begins a LaTeX command or no JSON escape is kept."""
 
     def meant(escape: re.Match[str]) -> str:
         code = escape[1]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from pairuni.chat.endpoint import retry_after
+from pairuni.chat.faults import retry_after
 from pairuni.chat.secrets import redact
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.io.threads import thread_map
