@@ -1,4 +1,4 @@
-"""Images through the whole pairing: upright and over white for everybody, counted, and nothing else is packed."""
+"""Images through the pairing pipeline: the same RGB everywhere, traits counted, and only images are packed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from test_build import Template
 from typer.testing import CliRunner
 
 from pairuni.chat.image import sendable
@@ -27,12 +26,13 @@ from pairuni.pairug.dataset.images import count_traits, gather_images
 from pairuni.pairug.dataset.publishing import push_to_hub
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.selection.features import encode_features
-from pairuni.records import Annotation, GenerationSample, Quadruple, UGPair, UnderstandingSample, Verdict
+from pairuni.records import Annotation, Quadruple, UGPair
 from pairuni.report.images import thumbnail
+from source_data import lines, parquet, png
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """A file of each peculiarity; every one is 40 pixels wide and 20 high when upright, but for the animations."""
+    """A file with each trait; upright, all are 40 pixels wide and 20 high."""
     folder.mkdir(parents=True, exist_ok=True)
     gradient = Image.linear_gradient("L").resize((40, 20))
     red = Image.merge("RGB", (gradient, gradient.rotate(180), gradient))
@@ -68,35 +68,38 @@ def means(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) + 1 for image in images])
 
 
-def test_what_is_sent_is_the_image_that_is_trained_on(files):
-    for name, path in files.items():
+def test_what_is_sent_is_the_image_that_is_trained_on(files, tmp_path):
+    grey = Image.linear_gradient("L").resize((40, 20))
+    grey.convert("P").save(tmp_path / "palette.png")
+    grey.putalpha(7)
+    grey.save(tmp_path / "grey.png")
+    for path in [*files.values(), tmp_path / "palette.png", tmp_path / "grey.png"]:
         rgb = load_image(path)
-        assert rgb.size == (40, 20), name
+        assert rgb.size == (40, 20), path
         for mime, data in (RequestImage.of(path, 100).encoded(), sendable(path)):
-            assert mime == "image/png", name
+            assert mime == "image/png", path
             with Image.open(io.BytesIO(data)) as sent:
-                assert sent.mode == "RGB", name
-                assert getattr(sent, "n_frames", 1) == 1, name
-                assert not sent.info.keys() & {"exif", "transparency", "icc_profile"}, name
-                assert sent.tobytes() == rgb.tobytes(), name
+                assert (sent.mode, getattr(sent, "n_frames", 1)) == ("RGB", 1), path
+                assert not sent.info.keys() & {"exif", "transparency", "icc_profile"}, path
+                assert sent.tobytes() == rgb.tobytes(), path
         small = RequestImage.of(path, 20)
-        assert (small.width, small.height) == (20, 10)
+        assert (small.width, small.height) == small.load().size == (20, 10)
         with Image.open(io.BytesIO(small.encoded()[1])) as sent:
             assert sent.size == (20, 10)
-        assert small.load().size == (20, 10)
 
 
 def test_a_plain_file_is_sent_itself(tmp_path):
     for name, mime in (("a.png", "image/png"), ("a.jpg", "image/jpeg"), ("a.webp", "image/webp")):
         Image.new("RGB", (8, 8), "red").save(tmp_path / name)
-        assert sendable(tmp_path / name) == (mime, (tmp_path / name).read_bytes())
+        expected = mime, (tmp_path / name).read_bytes()
+        assert sendable(tmp_path / name) == RequestImage.of(tmp_path / name, 100).encoded() == expected
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"a\.png: not an image that can be read"):
         sendable(tmp_path / "a.png")
 
 
-def test_answers_about_another_form_are_not_taken_for_answers_about_this_one(files, tmp_path):
-    """Files that were once sent as they are have new digests, all others keep theirs."""
+def test_the_digest_depends_on_what_is_sent(files, tmp_path):
+    """Files that earlier versions sent unchanged have new digests, so stored answers about them are not reused."""
     Image.new("RGB", (8, 8), "red").save(tmp_path / "plain.png")
     for path in [*files.values(), tmp_path / "plain.png"]:
         old = blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -113,9 +116,7 @@ def test_encoder_and_gallery_see_the_same_images(files):
 
     encoded = encode_features(paths, looking, batch_size=4)
     assert encoded.faults == {}
-    del seen[0]  # the image that tells one encoder from another, where features are kept
-    by_size = {image.size for image in seen}
-    assert by_size <= {(40, 20), (64, 64)}
+    assert {image.size for image in seen} <= {(40, 20), (64, 64)}, "64 x 64 is the probe of the feature cache"
     for path in paths:
         made = thumbnail(path.parent, path.name, 100)
         assert made is not None
@@ -124,12 +125,12 @@ def test_encoder_and_gallery_see_the_same_images(files):
             assert np.abs(np.asarray(shown).astype(int) - np.asarray(load_image(path))).max() == 0
 
 
-def test_traits_are_counted_once_a_image_and_again_in_the_next_run(files, tmp_path):
+def test_traits_are_counted_once_an_image_and_again_in_the_next_run(files, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes(files["disc.png"].read_bytes())
     paths = [*files.values(), copy]
     wanted = {"transparency": 2, "orientation": 2, "frames": 2}
-    for _ in range(2):  # the second time features are kept, and nothing need be decoded
+    for _ in range(2):  # the second time from the cache, without decoding
         encoded = encode_features(paths, means, batch_size=3, cache=tmp_path / "cache")
         assert count_traits(encoded.distinct_traits()) == wanted
 
@@ -161,21 +162,10 @@ def test_check_says_how_many_images_lose_something(files, tmp_path):
 
 def hostile(folder: Path, name: str, data: bytes) -> Path:
     """A parquet file with an image of this name inside, as anybody may write one."""
-    struct = {"image_path": name, "prompt": "p", "question": "q", "answer": "a", "tag": "", "extra": None}
-    row = {
-        "similarity": 1.0,
-        "kind": "aligned",
-        "generate_ann": {"image": {"bytes": data, "path": name}, **struct},
-        "understand_ann": {"image": {"bytes": data, "path": name}, **struct},
-    }
-    pq.write_table(pa.Table.from_pylist([row]), folder / "hostile.parquet")
-    return folder / "hostile.parquet"
-
-
-def a_image() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
-    return buffer.getvalue()
+    texts = {"image_path": name, "prompt": "p", "question": "q", "answer": "a", "tag": "", "extra": None}
+    ann = {"image": {"bytes": data, "path": name}, **texts}
+    row = {"similarity": 1.0, "kind": "aligned", "generate_ann": ann, "understand_ann": ann}
+    return parquet(folder / "hostile.parquet", row)
 
 
 @pytest.mark.parametrize(
@@ -202,15 +192,11 @@ def test_names_inside_a_file_write_nothing_but_images_below_the_target(tmp_path,
     target.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (target / "out").symlink_to(tmp_path / "elsewhere")
-    source = hostile(tmp_path, name, a_image())
+    source = hostile(tmp_path, name, png())
     with pytest.raises(ValueError, match=said):
         convert_pairs(source, target / "pairs.jsonl")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        "elsewhere",
-        "hostile.parquet",
-        "out",
-        "target",
-    ]
+    left = sorted(path.name for path in tmp_path.rglob("*"))
+    assert left == ["elsewhere", "hostile.parquet", "out", "target"]
 
 
 @pytest.mark.parametrize("data", [b"#!/bin/sh\n", b"%!PS-Adobe-3.0\n{} loop", b"\x89PNG\r\n\x1a\n and more"])
@@ -222,7 +208,7 @@ def test_bytes_inside_a_file_are_written_only_as_images(tmp_path, data):
 
 
 def test_what_is_in_the_way_is_kept_whatever_it_is(tmp_path):
-    source = hostile(tmp_path, "a.png", a_image())
+    source = hostile(tmp_path, "a.png", png())
     target = tmp_path / "target"
     target.mkdir()
     for make in (
@@ -237,7 +223,7 @@ def test_what_is_in_the_way_is_kept_whatever_it_is(tmp_path):
         assert not (tmp_path / "elsewhere.png").exists()
         (target / "a.png").rmdir() if (target / "a.png").is_dir() else (target / "a.png").unlink()
     assert convert_pairs(source, target / "pairs.jsonl") == 1
-    assert (target / "a.png").read_bytes() == a_image()
+    assert (target / "a.png").read_bytes() == png()
 
 
 @pytest.mark.parametrize("name", [".ssh/id_rsa", "id_rsa", "notes.txt", "key.png", ".hidden.png", "pipe.png"])
@@ -247,7 +233,7 @@ def test_nothing_but_images_is_packed(tmp_path, name):
     if name == "pipe.png":
         os.mkfifo(place)
     else:
-        place.write_bytes(a_image() if name == ".hidden.png" else b"-----BEGIN OPENSSH PRIVATE KEY-----")
+        place.write_bytes(png() if name == ".hidden.png" else b"-----BEGIN OPENSSH PRIVATE KEY-----")
     path = tmp_path / "pairs.jsonl"
     path.write_text(pair(name).model_dump_json() + "\n")
     for target in (tmp_path / "packed.parquet", tmp_path / "other" / "pairs.jsonl"):
@@ -268,70 +254,60 @@ def test_nothing_but_images_is_packed(tmp_path, name):
 
 
 def test_pair_files_follow_no_links_out_of_their_folder_but_those_of_a_hub_snapshot(tmp_path):
-    (tmp_path / "private.png").write_bytes(a_image())
+    (tmp_path / "private.png").write_bytes(png())
     for folder, opens in (("plain/data", False), ("datasets--x--y/snapshots/abc", True)):
-        whole = tmp_path / folder
-        whole.mkdir(parents=True)
-        blobs = whole.parent.parent / "blobs"
+        data = tmp_path / folder
+        data.mkdir(parents=True)
+        blobs = data.parent.parent / "blobs"
         blobs.mkdir(exist_ok=True)
-        (blobs / "b0").write_bytes(a_image())
-        (whole / "a.png").symlink_to(blobs / "b0")
-        (whole / "pairs.jsonl").write_text(pair("a.png").model_dump_json() + "\n")
+        (blobs / "b0").write_bytes(png())
+        (data / "a.png").symlink_to(blobs / "b0")
+        (data / "pairs.jsonl").write_text(pair("a.png").model_dump_json() + "\n")
         if opens:
-            assert len(read_pairs(whole / "pairs.jsonl")) == 1
-            assert thumbnail(whole, "a.png", 100) is not None
-            assert convert_pairs(whole / "pairs.jsonl", tmp_path / "copy" / "pairs.jsonl") == 1
-            assert (tmp_path / "copy" / "a.png").read_bytes() == a_image()
+            assert len(read_pairs(data / "pairs.jsonl")) == 1
+            assert thumbnail(data, "a.png", 100) is not None
+            assert convert_pairs(data / "pairs.jsonl", tmp_path / "copy" / "pairs.jsonl") == 1
+            assert (tmp_path / "copy" / "a.png").read_bytes() == png()
         else:
             with pytest.raises(ValueError, match="lies outside the file's folder"):
-                read_pairs(whole / "pairs.jsonl")
-            assert thumbnail(whole, "a.png", 100) is None
-        (whole / "a.png").unlink()
-        (whole / "a.png").symlink_to(tmp_path / "private.png")
+                read_pairs(data / "pairs.jsonl")
+            assert thumbnail(data, "a.png", 100) is None
+        (data / "a.png").unlink()
+        (data / "a.png").symlink_to(tmp_path / "private.png")
         with pytest.raises(ValueError, match="lies outside the file's folder"):
-            read_pairs(whole / "pairs.jsonl")
+            read_pairs(data / "pairs.jsonl")
 
 
 def quadruple(path: Path) -> Quadruple:
+    """A completed sample about this image."""
     return Quadruple(id="1", origin="generation", image_path=str(path), prompt="p", question="q", answer="a")
 
 
 def test_gathered_images_have_the_names_of_images(tmp_path):
     out = tmp_path / "out"
     (out / "inside").mkdir(parents=True)
-    (tmp_path / "blob").write_bytes(a_image())
-    for name in ("photo", ".hidden.png", "a\n.JPG", "inside/whole.png", "inside/bare"):
-        ((out if "inside" in name else tmp_path) / name).write_bytes(a_image())
+    (tmp_path / "blob").write_bytes(png())
+    long = f"{'ü' * 120}.png"
+    for name in ("photo", ".hidden.png", "a\n.JPG", long, "inside/complete.png", "inside/bare"):
+        ((out if "inside" in name else tmp_path) / name).write_bytes(png())
     (tmp_path / "named.png").symlink_to(tmp_path / "blob")
     digest = "0123456789abcdef0123"
     for source, wanted in {
         tmp_path / "photo": "images/photo-0123456789abcdef.png",
         tmp_path / ".hidden.png": "images/hidden-0123456789abcdef.png",
         tmp_path / "a\n.JPG": "images/a_-0123456789abcdef.JPG",
+        tmp_path / long: f"images/{'ü' * 75}-0123456789abcdef.png",
         tmp_path / "named.png": "images/named-0123456789abcdef.png",
-        out / "inside" / "whole.png": "inside/whole.png",
+        out / "inside" / "complete.png": "inside/complete.png",
         out / "inside" / "bare": "images/bare-0123456789abcdef.png",
     }.items():
         (gathered,) = gather_images([quadruple(source)], [digest], out, tmp_path / "scratch")
         assert gathered.image_path == wanted
-        assert (out / wanted).read_bytes() == a_image()
+        assert (out / wanted).read_bytes() == png()
         write_pairs(
             out / "pairs.jsonl",
             [UGPair(similarity=1.0, generate_ann=side(wanted), understand_ann=side(wanted))],
         )
-
-
-class Template:
-    """Completes without looking."""
-
-    def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        return f"an image of {sample.answer}"
-
-    def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
-        return "what is it?", sample.prompt
-
-    def verify(self, quadruple: Quadruple) -> Verdict:
-        return Verdict(ok=True)
 
 
 def test_a_build_counts_its_images_and_its_check_agrees(files, tmp_path, caplog):
@@ -342,7 +318,7 @@ def test_a_build_counts_its_images_and_its_check_agrees(files, tmp_path, caplog)
         "g": [{"image": name, "caption": name} for name in names[:3]],
     }
     for corpus, its in rows.items():
-        (tmp_path / "files" / f"{corpus}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in its))
+        lines(tmp_path / "files" / f"{corpus}.jsonl", *its)
     settings = PairsSettings(
         understanding=[f"{tmp_path}/files/u.jsonl"],
         generation=[f"{tmp_path}/files/g.jsonl"],
