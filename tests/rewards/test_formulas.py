@@ -13,27 +13,6 @@ from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.answers.final_answer import final_answer
 from pairuni.rewards.answers.formulas import formulas_equal, formulas_in, is_formula
 
-EQUAL = [
-    (r"\frac{1}{2}", "The answer is $0.5$."),
-    (r"2\sqrt{3}", r"so it is \boxed{\sqrt{12}}"),
-    (r"\boxed{\frac{3}{4}}", r"\boxed{\frac{6}{8}}"),
-    ("x^2+1", "$1+x^2$"),
-    ("12", r"\frac{24}{2}"),
-    (r"\frac{1}{3}", r"<think>3 of 9, then</think><answer>\frac{2}{6}</answer>"),
-    (r"\{1,2\}", r"\{2,1\}"),
-    ("sqrt(2)", r"\sqrt{2}"),
-    ("2x+3", "It is 3+2x."),
-    ("-1/2", r"$-\frac12$"),
-    (r"$60^\circ$", r"60^\circ"),
-]
-UNEQUAL = [
-    ("x^2+1", "$x^2-1$"),
-    ("x^2+1", "x 2 1"),
-    (r"\frac{1}{2}", r"\frac{1}{3}"),
-    (r"2\pi", r"$2\pi$ or $3\pi$"),
-    (r"\sqrt{2}", "I do not know"),
-    ("5", "2+2"),
-]
 WORDS = [
     ("on", "no"),
     ("eat", "tea"),
@@ -45,16 +24,6 @@ WORDS = [
     ("3B", "B3"),
     ("2b", "b2"),
 ]
-
-
-@pytest.mark.parametrize(("truth", "reply"), EQUAL)
-def test_equal_formulas_are_right(truth: str, reply: str) -> None:
-    assert answers_match("What is it?", final_answer(truth), reply)
-
-
-@pytest.mark.parametrize(("truth", "reply"), UNEQUAL)
-def test_other_formulas_are_wrong(truth: str, reply: str) -> None:
-    assert not answers_match("What is it?", truth, reply)
 
 
 @pytest.mark.parametrize(("truth", "reply"), WORDS)
