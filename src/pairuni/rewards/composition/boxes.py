@@ -9,41 +9,15 @@ import torch
 from PIL import Image
 
 from pairuni.io.rgb import as_rgb
-from pairuni.rewards.composition.detection import Detection, geneval_name, same_size_batches
+from pairuni.rewards.composition.detection import Detection, TransformersDetector
 
 
-class BoxDetector:
-    """Objects with a confidence above ``least``, by the model's own processor.
+class BoxDetector(TransformersDetector):
+    """A model of ``AutoModelForObjectDetection`` with its processor's ``post_process_object_detection``."""
 
-    model: from ``AutoModelForObjectDetection``. processor: of the model, with ``post_process_object_detection``. A
-    batch holds ``batch_size`` images of one size; the objects of an image do not depend on the others.
-    """
-
-    names_colours = False
-
-    def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        name: str,
-        *,
-        device: torch.device,
-        least: float = 0.3,
-        batch_size: int = 8,
-    ) -> None:
-        self.name, self._least, self._batch_size = name, least, batch_size
-        self._model, self._processor = model.to(device).eval().requires_grad_(False), processor
-        self.models = (self._model,)
-        self._names = {index: geneval_name(label) for index, label in model.config.id2label.items()}
-        self.labels = frozenset(self._names.values()) - {"n/a"}
-
-    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of each image, in any order."""
-        found: list[list[Detection]] = [[] for _ in images]
-        for group in same_size_batches(images, self._batch_size):
-            for index, objects in zip(group, self._detect([images[i] for i in group]), strict=True):
-                found[index] = objects
-        return found
+    def __init__(self, model: Any, processor: Any, name: str, **options: Any) -> None:
+        super().__init__(model, name, **options)
+        self._processor = processor
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
 
 _ALIASES = {
     "mouse": "computer mouse",
@@ -72,13 +76,34 @@ def geneval_name(label: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def same_size_batches(images: Sequence[Image.Image], batch_size: int) -> list[list[int]]:
-    """Indices of the images in batches of equal size, at most ``batch_size`` in each."""
-    sizes: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        sizes.setdefault(image.size, []).append(index)
-    return [
-        group[start : start + batch_size]
-        for group in sizes.values()
-        for start in range(0, len(group), batch_size)
-    ]
+class TransformersDetector(ABC):
+    """A detector that runs a ``transformers`` model on batches of up to ``batch_size`` images of equal size.
+
+    least: the confidence that an object must exceed. The objects of an image do not depend on the others.
+    """
+
+    names_colours = False
+
+    def __init__(self, model: Any, name: str, *, device: torch.device, least: float, batch_size: int) -> None:
+        self.name, self._least, self._batch_size = name, least, batch_size
+        self._model = model.to(device).eval().requires_grad_(False)
+        self.models = (self._model,)
+        self._names = {index: geneval_name(label) for index, label in model.config.id2label.items()}
+        self.labels = frozenset(self._names.values()) - {"n/a"}
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The objects of each image, in any order."""
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            sizes.setdefault(image.size, []).append(index)
+        found: list[list[Detection]] = [[] for _ in images]
+        for group in sizes.values():
+            for start in range(0, len(group), self._batch_size):
+                batch = group[start : start + self._batch_size]
+                for index, objects in zip(batch, self._detect([images[i] for i in batch]), strict=True):
+                    found[index] = objects
+        return found
+
+    @abstractmethod
+    def _detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The objects of each image of a batch."""

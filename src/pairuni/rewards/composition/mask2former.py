@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from pairuni.io.rgb import as_rgb
-from pairuni.rewards.composition.detection import Detection, geneval_name, same_size_batches
+from pairuni.rewards.composition.detection import Detection, TransformersDetector
 
 SHORT, LONG = 800, 1333
 """An image is resized so that its shorter side is SHORT, or its longer side LONG if that is smaller."""
@@ -27,32 +26,8 @@ _MAX_INSTANCES = 100
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class Mask2FormerDetector:
-    """Instances of a Mask2Former with a confidence above ``least``, with masks.
-
-    model: a ``Mask2FormerForUniversalSegmentation``. A batch holds ``batch_size`` images of one size; the instances
-    of an image do not depend on the others.
-    """
-
-    names_colours = False
-
-    def __init__(
-        self, model: Any, name: str, *, device: torch.device, least: float = 0.3, batch_size: int = 8
-    ) -> None:
-        self.name, self._least, self._batch_size = name, least, batch_size
-        self._model = model.to(device).eval().requires_grad_(False)
-        self.models = (self._model,)
-        names = model.config.id2label
-        self._names = [geneval_name(names[index]) for index in range(len(names))]
-        self.labels = frozenset(self._names)
-
-    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The objects of each image, in any order."""
-        found: list[list[Detection]] = [[] for _ in images]
-        for group in same_size_batches(images, self._batch_size):
-            for index, objects in zip(group, self._detect([images[i] for i in group]), strict=True):
-                found[index] = objects
-        return found
+class Mask2FormerDetector(TransformersDetector):
+    """A ``Mask2FormerForUniversalSegmentation``, whose instances have masks."""
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
