@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pairuni.policies.llama import LlamaLayers, side_by_side
+from pairuni.policies.llama import LlamaLayers, join_parameters
 from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
 from tiny_models import tiny_llama
@@ -40,18 +40,18 @@ def test_inference_sees_new_weights():
     assert not torch.allclose(before, after)
 
 
-def test_weights_side_by_side_are_one_tensor_and_still_parameters():
+def test_weights_join_parameters_are_one_tensor_and_still_parameters():
     parts = [torch.nn.Parameter(torch.randn(rows, 3)) for rows in (2, 4, 1)]
     values = [part.detach().clone() for part in parts]
-    whole = side_by_side(parts)
+    whole = join_parameters(parts)
     assert torch.equal(whole, torch.cat(values))
     with torch.no_grad():
         parts[1].add_(1.0)
     assert torch.equal(whole[2:6], values[1] + 1.0)
-    again = side_by_side(parts)
+    again = join_parameters(parts)
     assert again.data_ptr() == whole.data_ptr()
     parts[1].data = parts[1].data.clone()  # what moving a model to another device does
-    moved = side_by_side(parts)
+    moved = join_parameters(parts)
     assert moved.data_ptr() != whole.data_ptr()
     assert torch.equal(moved, torch.cat([part.detach() for part in parts]))
 

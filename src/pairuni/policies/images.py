@@ -1,4 +1,4 @@
-"""Several images as the one that a policy takes."""
+"""Several images as one, for policies that take a single image."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from PIL import Image
 
 
-def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """From left to right at the height of the tallest, none cropped; one RGB image alone is itself."""
-    if len(pictures) == 1:
-        return pictures[0]
-    height = max(picture.height for picture in pictures)
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """RGB images from left to right, scaled to the height of the tallest; a single image is returned unchanged."""
+    if len(images) == 1:
+        return images[0]
+    height = max(image.height for image in images)
     scaled = [
-        picture.resize(
-            (max(1, round(picture.width * height / picture.height)), height), Image.Resampling.BICUBIC
-        )
-        for picture in pictures
+        image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.BICUBIC)
+        for image in images
     ]
-    row = Image.new("RGB", (sum(picture.width for picture in scaled), height))
+    row = Image.new("RGB", (sum(image.width for image in scaled), height))
     left = 0
-    for picture in scaled:
-        row.paste(picture, (left, 0))
-        left += picture.width
+    for image in scaled:
+        row.paste(image, (left, 0))
+        left += image.width
     return row

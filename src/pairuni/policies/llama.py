@@ -1,7 +1,7 @@
-"""The layers of a ``transformers`` Llama as one function of packed tokens, with attention handed in.
+"""The layers of a ``transformers`` Llama as one function of packed tokens; the caller supplies attention.
 
-Prefill, decoding and replay differ only in who attends to whom. Everything else (norms, projections, rotary
-positions, MLP) runs here on a plain [N, H] matrix of tokens, whatever sequences they belong to.
+Prefill, decoding and replay differ only in attention. Everything else (norms, projections, rotary positions, MLP) runs
+here on a plain [N, H] matrix of tokens, whichever sequences they belong to.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries [N, heads, D], keys [N, kv_heads, D], values [N, kv_heads, D]) -> [N, heads, D]."""
 
 Forward = Callable[[Tensor, Tensor, Attend], Tensor]
-"""(embeddings [N, H], rotary [2, N, D], who attends to whom) -> states [N, H]."""
+"""(embeddings [N, H], rotary [2, N, D], attention) -> states [N, H]."""
 
 
 class LlamaLayers:
-    """The decoder layers and the final norm of a ``LlamaModel``; weights stay the model's own.
+    """The decoder layers and the final norm of a ``LlamaModel``, with the model's own weights.
 
-    Raises ValueError for a model that is no Llama.
+    Raises ValueError for a model that is not a Llama.
     """
 
     def __init__(self, model: Any) -> None:
         config = model.config
         if config.model_type != "llama" or config.hidden_act != "silu":
             raise ValueError(
-                f"The language model is a {config.model_type} with {config.hidden_act}; only Llama is known."
+                f"The language model is a {config.model_type} with {config.hidden_act}; only Llama is supported."
             )
         self.model = model
         self.depth: int = config.num_hidden_layers
@@ -71,7 +71,7 @@ class LlamaLayers:
     ) -> Tensor:
         """Differentiable: embeds [N, H], rotary [2, N, D] of each token's position -> states [N, H].
 
-        checkpointing: keep one state a layer and compute the rest again in the backward pass.
+        checkpointing: keep one state per layer and recompute the rest in the backward pass.
         """
         hidden = embeds
         for index, layer in enumerate(self.model.layers):
@@ -80,16 +80,16 @@ class LlamaLayers:
                 hidden = checkpoint(
                     *(self._layer, index, layer, projections, hidden, rotary, attend),
                     use_reentrant=False,
-                    preserve_rng_state=False,  # nothing here is random
+                    preserve_rng_state=False,  # no dropout
                 )
             else:
                 hidden = self._layer(index, layer, projections, hidden, rotary, attend)
         return self._norm(self.model.norm, hidden)
 
     def inference(self, rows: int) -> Forward:
-        """``forward`` without gradient, in fewer and larger multiplications, with the weights as they are now.
+        """``forward`` without gradient, in fewer and larger matrix products, with the current weights.
 
-        rows: tokens that most calls will have.
+        rows: tokens of a typical call.
         """
         fast = [_fastest(layer, rows) for layer in self.model.layers]
 
@@ -111,9 +111,9 @@ class LlamaLayers:
         attend: Attend,
     ) -> Tensor:
         rows, heads = len(hidden), self.heads
-        turning, values = project.qkv(self._norm(layer.input_layernorm, hidden))
-        turned = rotate(turning.view(rows, -1, self.head_dim), rotary)
-        mixed = attend(index, turned[:, :heads], turned[:, heads:], values.view(rows, -1, self.head_dim))
+        joined, values = project.qkv(self._norm(layer.input_layernorm, hidden))
+        rotated = rotate(joined.view(rows, -1, self.head_dim), rotary)
+        mixed = attend(index, rotated[:, :heads], rotated[:, heads:], values.view(rows, -1, self.head_dim))
         hidden = hidden + project.out(mixed.reshape(rows, -1))
         gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden))
         return hidden + project.down(silu(gate) * up)
@@ -131,8 +131,7 @@ def rotate(states: Tensor, rotary: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Projections:
-    """The multiplications of a layer, [N, in] -> [N, out]; qkv gives queries and keys side by side, and
-    values."""
+    """The matrix products of a layer, [N, in] -> [N, out]; qkv returns queries and keys joined, and values."""
 
     qkv: Callable[[Tensor], Sequence[Tensor]]
     out: Callable[[Tensor], Tensor]
@@ -141,12 +140,12 @@ class _Projections:
 
 
 def _by_modules(layer: Any) -> _Projections:
-    """Through the layer's own modules, which carry gradients, hooks and adapters."""
+    """By the layer's own modules, so that gradients, hooks and adapters work."""
     attention, mlp = layer.self_attn, layer.mlp
 
     def qkv(states: Tensor) -> Sequence[Tensor]:
-        turning = torch.cat([attention.q_proj(states), attention.k_proj(states)], dim=-1)
-        return turning, attention.v_proj(states)
+        rotated = torch.cat([attention.q_proj(states), attention.k_proj(states)], dim=-1)
+        return rotated, attention.v_proj(states)
 
     return _Projections(
         qkv=qkv,
@@ -167,8 +166,7 @@ def _fastest(layer: Any, rows: int) -> _Projections:
 
 
 def _packed(layer: Any, rows: int) -> _Projections:
-    """With weights copied into oneDNN's own layout: plain products as small as a step's take half as long
-    again."""
+    """With weights copied into oneDNN's own layout; plain products of a decode step's size take 1.5 times as long."""
     attention, mlp = layer.self_attn, layer.mlp
     qkv = _for_onednn(rows, attention.q_proj, attention.k_proj, attention.v_proj)
     gate_up = _for_onednn(rows, mlp.gate_proj, mlp.up_proj)
@@ -181,7 +179,7 @@ def _packed(layer: Any, rows: int) -> _Projections:
 
 
 def _cut(product: Callable[[Tensor], Tensor], last: nn.Linear) -> Callable[[Tensor], Sequence[Tensor]]:
-    """A product's columns, those of the last of its linear layers apart."""
+    """The columns of a product of joined layers, in two parts: those of the last layer separately."""
     width = last.out_features
 
     def cut(states: Tensor) -> Sequence[Tensor]:
@@ -192,9 +190,9 @@ def _cut(product: Callable[[Tensor], Tensor], last: nn.Linear) -> Callable[[Tens
 
 
 def _joined(*modules: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """Linear layers of one input as one multiplication."""
-    weight = side_by_side([module.weight for module in modules])
-    bias = None if modules[0].bias is None else side_by_side([module.bias for module in modules])
+    """Linear layers with the same input as one product."""
+    weight = join_parameters([module.weight for module in modules])
+    bias = None if modules[0].bias is None else join_parameters([module.bias for module in modules])
     return lambda states: linear(states, weight, bias)
 
 
@@ -207,10 +205,10 @@ def _for_onednn(rows: int, *modules: nn.Linear) -> Callable[[Tensor], Tensor]:
     return lambda states: multiply(states, weight, bias, "none", [], "")
 
 
-def side_by_side(parameters: Sequence[Tensor]) -> Tensor:
-    """One tensor of all rows of several parameters, which become views of it and stay parameters.
+def join_parameters(parameters: Sequence[Tensor]) -> Tensor:
+    """One tensor with the rows of several parameters, which become views of it and stay parameters.
 
-    An optimizer that updates them in place updates the whole. Parameters that already lie so are left alone.
+    An optimizer that updates them in place updates the joined tensor. Parameters that are joined already stay.
     """
     first = parameters[0].data
     shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
@@ -223,7 +221,7 @@ def side_by_side(parameters: Sequence[Tensor]) -> Tensor:
         end += data.numel()
     else:
         return first.as_strided(shape, first.stride(), first.storage_offset())
-    whole = torch.cat([parameter.data for parameter in parameters])
-    for parameter, rows in zip(parameters, whole.split([len(one) for one in parameters]), strict=True):
+    joined = torch.cat([parameter.data for parameter in parameters])
+    for parameter, rows in zip(parameters, joined.split([len(one) for one in parameters]), strict=True):
         parameter.data = rows
-    return whole
+    return joined

@@ -1,7 +1,7 @@
 """Teacher forcing for autoregressive policies: log-probs of given tokens, with gradient, in one packed forward.
 
-A prompt that several sequences share is computed once, and its gradient flows back from all of them: the same
-numbers as running every sequence whole, at the cost of its own tokens alone.
+A prompt that several sequences share is computed once, and receives gradient from all of them. The results equal those
+of running every sequence in full.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from pairuni.policies.llama import LlamaLayers
 
 LOGITS_BUDGET = {"cpu": 32 << 20, "cuda": 256 << 20}
-"""Bytes of float32 logits that are held at once; on a CPU what its caches hold."""
+"""Bytes of float32 logits in memory at once; on a CPU about the size of its caches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
     """A prompt and the continuations that share it.
 
-    prompt: embeddings [P, H]. continuations: embeddings [T_k - 1, H] of all tokens but the last, which
-    nothing is predicted from.
+    prompt: embeddings [P, H]. continuations: embeddings [T_k - 1, H] of all tokens but the last, from which nothing is
+    predicted.
     """
 
     prompt: Tensor
@@ -36,9 +36,9 @@ class Continuation:
 def packed_states(
     layers: LlamaLayers, groups: Sequence[Continuation], *, checkpointing: bool = False
 ) -> list[list[Tensor]]:
-    """Hidden states that predict the tokens of each continuation, [T_k, H], in one forward of all tokens.
+    """Hidden states that predict the tokens of each continuation, [T_k, H], in one forward pass of all tokens.
 
-    The first state of each is the prompt's last. Sequences are packed without padding; attention alone sees
+    The first state of each is the last of the prompt. Sequences are packed without padding; only attention works on
     padded blocks, one for all groups of the same shape.
     """
     packing = _Packing(groups, layers.device)
@@ -53,68 +53,84 @@ def packed_states(
     return found
 
 
+@dataclass(frozen=True)
+class _Block:
+    """One call of attention: ``batch`` sequences of ``length`` queries over ``context`` keys and values."""
+
+    batch: int
+    length: int
+    context: int
+
+
 class _Packing:
-    """Where the groups lie in a packed [N, ...] matrix of tokens: prompt, continuations, prompt, ..."""
+    """Positions of the groups in a packed [N, ...] matrix of tokens: prompt, continuations, prompt, ..."""
 
     def __init__(self, groups: Sequence[Continuation], device: torch.device) -> None:
         self.lengths: list[int] = []
         positions: list[Tensor] = []
-        shapes: dict[tuple[int, int, int], list[tuple[Tensor, list[Tensor]]]] = {}
+        shapes: dict[tuple[int, int, int], list[list[Tensor]]] = {}
         start = 0
         for group in groups:
             prompt, counts = len(group.prompt), [len(one) for one in group.continuations]
             self.lengths += [prompt, *counts]
             positions += [torch.arange(prompt), *(torch.arange(prompt, prompt + count) for count in counts)]
             own = torch.arange(start, start + prompt + sum(counts)).split([prompt, *counts])
-            shapes.setdefault((prompt, len(counts), max(counts)), []).append((own[0], list(own[1:])))
+            shapes.setdefault((prompt, len(counts), max(counts)), []).append(list(own))
             start += prompt + sum(counts)
-        places = torch.cat(positions)
-        self.longest = int(places.max()) + 1
-        self.positions = places.to(device)
-        self._calls: list[tuple[int, int, int]] = []
-        asking: list[Tensor] = []
-        seen: list[Tensor] = []
-        order = torch.empty(start, dtype=torch.long)
+        packed = torch.cat(positions)
+        self.longest = int(packed.max()) + 1
+        self.positions = packed.to(device)
+        self._lay_out(shapes, start, device)
+
+    def _lay_out(
+        self, shapes: dict[tuple[int, int, int], list[list[Tensor]]], total: int, device: torch.device
+    ) -> None:
+        """Which tokens the queries and the keys of each block are, and where each token's result is."""
+        self._blocks: list[_Block] = []
+        queries: list[Tensor] = []
+        context: list[Tensor] = []
+        order = torch.empty(total, dtype=torch.long)
         end = 0
         for (prompt, rollouts, longest), members in shapes.items():
-            prompts = torch.stack([one for one, _ in members])
-            rows = [row for _, rows in members for row in rows]
+            prompts = torch.stack([own[0] for own in members])
+            rows = [row for own in members for row in own[1:]]
             padded = torch.stack([_padded(row, longest) for row in rows])
             order[prompts.flatten()] = torch.arange(end, end + prompts.numel())
             end += prompts.numel()
             for index, row in enumerate(rows):
                 order[row] = torch.arange(end + index * longest, end + index * longest + len(row))
             end += padded.numel()
-            context = torch.cat([prompts.repeat_interleave(rollouts, dim=0), padded], dim=1)
-            asking += [prompts.flatten(), padded.flatten()]
-            seen += [prompts.flatten(), context.flatten() if longest else prompts.new_empty(0)]
-            self._calls.append((len(members), prompt, prompt))
+            queries += [prompts.flatten(), padded.flatten()]
+            context.append(prompts.flatten())
+            self._blocks.append(_Block(len(members), prompt, prompt))
             if longest:
-                self._calls.append((len(rows), longest, prompt + longest))
-        self._asking, self._seen = torch.cat(asking).to(device), torch.cat(seen).to(device)
+                seen = torch.cat([prompts.repeat_interleave(rollouts, dim=0), padded], dim=1)
+                context.append(seen.flatten())
+                self._blocks.append(_Block(len(rows), longest, prompt + longest))
+        self._queries, self._context = torch.cat(queries).to(device), torch.cat(context).to(device)
         self._order = order.to(device)
 
     def attend(self, _: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal attention inside each sequence; [N, heads, D].
+        """Causal attention within each sequence; [N, heads, D].
 
-        One call for the prompts of a shape and one for their continuations, which see the prompt and
-        themselves. Padding repeats a row's first token; nothing real looks at it.
+        One block for the prompts of a shape and one for their continuations, which attend to the prompt and to
+        themselves. Padding repeats a row's first token; no real token attends to it.
         """
         gqa = queries.shape[1] != keys.shape[1]
-        # one gather for all calls: each has a backward pass over all tokens
-        asks = _gather(queries, self._asking).split([batch * asked for batch, asked, _ in self._calls])
-        sizes = [batch * seen for batch, _, seen in self._calls]
-        all_keys, all_values = (_gather(states, self._seen).split(sizes) for states in (keys, values))
+        # one gather for all blocks, because each gather has a backward pass over all tokens
+        all_queries = _gather(queries, self._queries).split(
+            [block.batch * block.length for block in self._blocks]
+        )
+        sizes = [block.batch * block.context for block in self._blocks]
+        all_keys, all_values = (_gather(states, self._context).split(sizes) for states in (keys, values))
         mixed = []
-        for (batch, asked, seen), ask, key, value in zip(
-            self._calls, asks, all_keys, all_values, strict=True
-        ):
-            square = asked == seen
+        for block, query, key, value in zip(self._blocks, all_queries, all_keys, all_values, strict=True):
+            square = block.length == block.context
             states = scaled_dot_product_attention(
-                ask.unflatten(0, (batch, asked)).transpose(1, 2),
-                key.unflatten(0, (batch, seen)).transpose(1, 2),
-                value.unflatten(0, (batch, seen)).transpose(1, 2),
-                attn_mask=None if square else causal_lower_right(asked, seen),
+                query.unflatten(0, (block.batch, block.length)).transpose(1, 2),
+                key.unflatten(0, (block.batch, block.context)).transpose(1, 2),
+                value.unflatten(0, (block.batch, block.context)).transpose(1, 2),
+                attn_mask=None if square else causal_lower_right(block.length, block.context),
                 is_causal=square,
                 enable_gqa=gqa,
             )
@@ -123,7 +139,7 @@ class _Packing:
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:
-    """[N, heads, D] at places [M]; index_select has a faster backward pass than indexing."""
+    """[N, heads, D] at positions [M]; the backward pass of index_select is faster than that of indexing."""
     return states.flatten(1).index_select(0, places).view(-1, *states.shape[1:])
 
 
@@ -134,7 +150,7 @@ def _padded(row: Tensor, length: int) -> Tensor:
 def linear_log_probs(features: Tensor, head: nn.Linear, tokens: Tensor, temperature: Tensor) -> Tensor:
     """float32 log softmax(head(features) / temperature) at the tokens; [N, F], [N], [N] -> [N].
 
-    Never holds [N, V]: logits exist a chunk at a time, in one buffer, and are computed again backward.
+    Never holds [N, V]: logits exist one chunk at a time, in one buffer, and are recomputed in the backward pass.
     """
     values: Tensor = _LinearLogProbs.apply(features, head.weight, head.bias, tokens, temperature)
     return values
@@ -166,7 +182,7 @@ class _LinearLogProbs(torch.autograd.Function):
         for_features, for_weight, for_bias = context.needs_input_grad[:3]
         slopes = upstream[0] / temperature
         to_features = torch.empty_like(features) if for_features else None
-        # summed over chunks in full precision, as one large product would be
+        # chunks are summed in full precision, as one large product would be
         full = torch.promote_types(weight.dtype, torch.float32)
         to_weight = torch.zeros_like(weight, dtype=full) if for_weight else None
         to_bias = torch.zeros_like(bias, dtype=full) if for_bias else None
@@ -211,7 +227,7 @@ class _Chunks:
             yield slice(start, min(start + self.rows, len(self.features)))
 
     def scaled_logits(self, rows: slice) -> Tensor:
-        """Logits of these rows over their temperature, in float32 or finer; good until the next call."""
+        """Logits of these rows divided by their temperature, in float32 or finer; valid until the next call."""
         logits = self.buffer[: rows.stop - rows.start]
         if self.bias is None:
             torch.mm(self.features[rows], self.weight.T, out=logits)

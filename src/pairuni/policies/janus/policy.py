@@ -82,9 +82,9 @@ class JanusPolicy(UnifiedPolicy):
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
-        answers, pictures = TextRollouts(self, texts), ImageRollouts(self, images)
-        answered, drawn = self.loop.run([answers.request, pictures.request])
-        return answers.trajectories(answered), pictures.trajectories(drawn)
+        text, image = TextRollouts(self, texts), ImageRollouts(self, images)
+        text_rollouts, image_rollouts = self.loop.run([text.request, image.request])
+        return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
 
     @torch.no_grad()
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
