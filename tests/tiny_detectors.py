@@ -1,4 +1,4 @@
-"""Detectors and a CLIP of ``transformers`` at toy sizes, random weights, saved as folders."""
+"""Tiny detectors and a tiny CLIP of ``transformers`` with random weights, saved as folders."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from pairuni.rewards.clip.text import load_tokenizer
 from reference import tiny_hpsv2
 
 LABELS = ("person", "dog", "mouse", "sofa", "tv", "cup")
-"""As detectors name them; GenEval's are computer mouse and couch."""
+"""COCO's names; GenEval's are computer mouse and couch."""
 _NAMES = dict(enumerate(LABELS))
 
 
 def mask2former(folder: Path, labels: Sequence[str] = LABELS) -> Path:
-    """A Mask2Former on Swin whose class scores spread, so that some pass and some do not."""
+    """A Mask2Former on Swin; the variance of its class scores lets some instances pass and others not."""
     torch.manual_seed(0)
     swin = SwinConfig(
         image_size=32,

@@ -1,4 +1,4 @@
-"""A small HPSv2 with seeded weights, images and prompts: what open_clip scored once and what our code is held to."""
+"""A small HPSv2 with seeded weights, images and prompts, whose scores by open_clip are stored."""
 
 from __future__ import annotations
 

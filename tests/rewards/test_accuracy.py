@@ -1,4 +1,4 @@
-"""The reward accuracy where a table of replies (replies.tsv) does not say it: letters, options, whole batches."""
+"""The reward accuracy beyond the table of replies (replies.tsv): all letters, options, batches."""
 
 import pytest
 
@@ -38,7 +38,7 @@ CLAIMS = (
 
 
 @pytest.mark.parametrize("truth", "ABCD")
-def test_hedges_and_denials_are_wrong_and_claims_right_whatever_the_letter(truth: str) -> None:
+def test_hedges_and_denials_are_wrong_and_claims_right_for_every_letter(truth: str) -> None:
     for wrong in set("ABCD") - {truth}:
         for reply in HEDGES:
             assert not answers_match(PATTERN, truth, reply.format(right=truth, wrong=wrong)), (reply, wrong)

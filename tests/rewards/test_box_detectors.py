@@ -1,4 +1,4 @@
-"""Object detection models of ``transformers``, one image at a time by their own processor."""
+"""Box detectors compared with the model and processor of ``transformers``, one image at a time."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ from pairuni.rewards.composition.loading import load_detector
         (tiny_detectors.rt_detr, RTDetrImageProcessorPil),
     ],
 )
-def test_objects_are_those_of_the_processor(
-    make: Callable[[Path], Path], processor: type, tmp_path: Path
-) -> None:
+def test_objects_match_the_processor(make: Callable[[Path], Path], processor: type, tmp_path: Path) -> None:
     folder = make(tmp_path)
     detector = load_detector(str(folder), device="cpu", least=0.1, batch_size=2)
     assert detector.labels == {"person", "dog", "computer mouse", "couch", "tv", "cup"}

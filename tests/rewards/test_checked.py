@@ -37,7 +37,7 @@ def test_scores_are_floats() -> None:
 @pytest.mark.parametrize(
     "score", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), Fraction(1, 2)]
 )
-def test_numbers_of_other_kinds_are_scores(score: Any) -> None:
+def test_scalars_of_other_types_are_scores(score: Any) -> None:
     (_, _, given, _) = checked_scores(Reward(lambda: score), RECORDS, SAMPLES)
     assert (given, type(given)) == (0.5, float)
 
@@ -52,7 +52,7 @@ def test_a_reward_cannot_end_the_process(timeout: float | None) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 5.0])
-def test_what_raises_is_named_with_its_record(timeout: float | None) -> None:
+def test_an_exception_is_reported_with_its_record(timeout: float | None) -> None:
     def fail() -> float:
         raise KeyError("no such thing")
 
@@ -77,12 +77,12 @@ def test_what_raises_is_named_with_its_record(timeout: float | None) -> None:
         (torch.tensor(float("nan")), "nan"),
     ],
 )
-def test_what_is_no_score_is_named_with_its_record(score: Any, said: str) -> None:
+def test_an_invalid_score_is_reported_with_its_record(score: Any, said: str) -> None:
     with pytest.raises(RewardError, match=rf"'mine' gave {said}.* for sample u-2"):
         checked_scores(Reward(lambda: score), RECORDS, SAMPLES)
 
 
-def test_what_hangs_is_named_with_its_record() -> None:
+def test_a_hang_is_reported_with_its_record() -> None:
     release = threading.Event()
     with pytest.raises(
         RewardError, match=r"'mine' gave no answer within 0\.2 seconds on sample u-2.*reward\.timeout"
@@ -91,7 +91,7 @@ def test_what_hangs_is_named_with_its_record() -> None:
     release.set()
 
 
-def test_what_fails_on_batches_alone_says_so() -> None:
+def test_a_failure_of_batches_only_is_reported() -> None:
     class Batches:
         name = "batches"
 
@@ -104,7 +104,7 @@ def test_what_fails_on_batches_alone_says_so() -> None:
         checked_scores(Batches(), RECORDS, SAMPLES)
 
 
-def test_a_hung_reward_does_not_keep_the_process() -> None:
+def test_a_hung_reward_does_not_keep_the_process_alive() -> None:
     code = (
         "import time; from pairuni.rewards.checked import checked_scores\n"
         "from pairuni.records import Annotation\n"

@@ -1,4 +1,4 @@
-"""The reward composition with detectors that are told what to find."""
+"""The reward composition with scripted detectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLANK = Image.new("RGB", (8, 8))
 
 
 class Told:
-    """Finds what it was told, whatever the images are."""
+    """Returns the given detections for any images."""
 
     name, names_colours = "told", False
     labels = frozenset({"dog", "cat", "cup"})
@@ -39,7 +39,7 @@ class Told:
 
 
 class Painted:
-    """Names the colour that stands in the right edge of the box, counting from red; notes what it was asked."""
+    """Names the colour with the index of the box's right edge, and records the objects."""
 
     name = "painted"
 
@@ -90,7 +90,7 @@ def test_facts_are_counted_and_strict_is_all_or_nothing() -> None:
 
 
 @pytest.mark.parametrize("found", [one("dog", float("nan")), one("dog", x=float("inf"))])
-def test_a_detection_that_is_no_number_is_not_a_missing_object(found: Detection) -> None:
+def test_a_detection_that_is_not_finite_is_an_error(found: Detection) -> None:
     with pytest.raises(ValueError, match=r"the detector told returned Detection.*not finite"):
         scores("graded", {"include": [{"class": "dog", "count": 1}]}, found)
 
@@ -102,14 +102,14 @@ class Colourless:
         return []
 
 
-def test_what_is_no_detector_is_refused() -> None:
+def test_an_invalid_detector_class_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"'test_composition:Colourless': .* must have `names_colours`, a bool"
     ):
         load_detector("test_composition:Colourless")
 
 
-def test_colours_are_named_of_the_most_confident_that_are_asked_for() -> None:
+def test_only_required_colours_of_the_most_confident_objects_are_classified() -> None:
     painted = Painted()
     dogs = [one("dog", 0.5, x=1), one("dog", 0.8, x=2), one("cat", 0.9, x=3), one("dog", 0.2, x=4)]
     asked = record(include=[{"class": "dog", "count": 1, "color": "yellow"}, {"class": "cat", "count": 1}])
@@ -119,7 +119,7 @@ def test_colours_are_named_of_the_most_confident_that_are_asked_for() -> None:
     assert painted.asked == [dogs[1]]
 
 
-def test_full_marks_are_the_official_decision() -> None:
+def test_a_grade_of_1_is_the_official_decision() -> None:
     rng = np.random.default_rng(0)
     seen: Counter[bool] = Counter()
     for _ in range(2000):
@@ -170,12 +170,12 @@ def test_full_marks_are_the_official_decision() -> None:
         ),
     ],
 )
-def test_a_record_that_does_not_say_what_is_asked_is_named(extra: dict[str, Any], said: str) -> None:
+def test_invalid_metadata_is_reported(extra: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         CompositionReward(DetectionPipeline(Told([]), Painted()))([record(**extra)], [BLANK])
 
 
-def test_a_detector_that_fails_is_named() -> None:
+def test_a_detector_that_fails_is_reported() -> None:
     asked = record(include=[{"class": "dog", "count": 1}])
     with pytest.raises(ValueError, match="the detector told returned 1 lists of objects for 2 images"):
         CompositionReward(DetectionPipeline(Told([]), Painted()))([asked, asked], [BLANK, BLANK])
@@ -183,7 +183,7 @@ def test_a_detector_that_fails_is_named() -> None:
         DetectionPipeline(Told([]), None)
 
 
-def test_by_name_with_models_of_transformers(tmp_path: Path) -> None:
+def test_composition_by_name_with_transformers_models(tmp_path: Path) -> None:
     settings = CompositionSettings(
         detector=str(tiny_detectors.yolos(tmp_path / "yolos")),
         clip=str(tiny_detectors.clip(tmp_path / "clip")),

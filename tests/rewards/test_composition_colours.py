@@ -1,4 +1,4 @@
-"""Colours by CLIP, held to clip_benchmark's zero-shot classifier written out and to CLIP's own preprocessing."""
+"""Colours by CLIP compared with clip_benchmark's zero-shot classifier and CLIP's own preprocessing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def test_colours_are_those_of_the_zero_shot_classifier(tmp_path: Path) -> None:
+def test_colours_match_the_zero_shot_classifier(tmp_path: Path) -> None:
     folder = tiny_detectors.clip(tmp_path)
     model, tokenizer = CLIPModel.from_pretrained(folder).eval(), load_tokenizer(str(folder))
     objects = []
@@ -64,7 +64,7 @@ def test_colours_are_those_of_the_zero_shot_classifier(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 332), (224, 224), (90, 300)])
-def test_pixels_are_those_of_openais_preprocessing(width: int, height: int) -> None:
+def test_pixels_match_openais_preprocessing(width: int, height: int) -> None:
     image = noise(width, height)
     ours = open_clip_pixels([image], 224)
     theirs = CLIPImageProcessorPil()(images=[image], return_tensors="pt")["pixel_values"]
@@ -72,7 +72,7 @@ def test_pixels_are_those_of_openais_preprocessing(width: int, height: int) -> N
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_what_the_mask_leaves_out_is_grey_and_no_cut_is_empty() -> None:
+def test_the_background_is_grey_and_no_crop_is_empty() -> None:
     red = Image.new("RGB", (6, 4), "red")
     mask = np.zeros((4, 6), dtype=bool)
     mask[1:3, 2:4] = True

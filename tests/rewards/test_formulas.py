@@ -1,4 +1,4 @@
-"""Formulas: held to what is true, to math-verify's known traps, and to formulas that never come to an end."""
+"""Formulas: texts that are none, comparisons that never end, and the child process."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("truth", "reply"), WORDS)
-def test_words_are_no_products_of_symbols(truth: str, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_are_not_products_of_symbols(truth: str, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "pairuni.rewards.answers.accuracy.formulas_equal", lambda *_: pytest.fail("words were compared")
     )
@@ -61,7 +61,7 @@ def test_a_comparison_that_never_ends_is_cut_off_and_the_next_one_works(
     assert formulas_equal("x+1", "1+x")
 
 
-def test_what_cannot_be_read_as_a_formula_is_unequal_and_harms_nothing() -> None:
+def test_invalid_formulas_are_unequal_and_do_not_break_the_child() -> None:
     assert not formulas_equal(r"\frac{1}{", "1")
     assert not formulas_equal("1", r"\begin{x} \\ {")
     assert formulas_equal(r"\frac{2}{4}", "0.5")

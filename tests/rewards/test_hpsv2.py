@@ -1,6 +1,6 @@
-"""HPSv2 held to open_clip's model with the original's preprocessing and tokenizer.
+"""HPSv2 compared with open_clip's model and the original's preprocessing and tokenizer.
 
-reference/make_hpsv2_scores.py says how the stored values were made.
+reference/make_hpsv2_scores.py computed the stored values.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def record(prompt: str) -> Annotation:
     return Annotation.model_construct(image_path="a.png", prompt=prompt, question="q", answer="a", tag="")
 
 
-def test_drawn_images_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
+def test_synthetic_images_score_as_in_open_clip(make: Callable[..., HPSv2Reward]) -> None:
     images = tiny_hpsv2.drawn()
     prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(images))]
     scores = make()([record(prompt) for prompt in prompts], list(images.values()))
@@ -68,7 +68,7 @@ def test_drawn_images_score_as_open_clip_scores_them(make: Callable[..., HPSv2Re
     assert np.std(list(STORED["drawn"].values())) > 100 * TOLERANCE
 
 
-def test_prompts_are_cleaned_cut_and_read_as_the_original_does(
+def test_prompts_are_cleaned_and_tokenized_as_in_the_original(
     make: Callable[..., HPSv2Reward], folder: Path
 ) -> None:
     image = tiny_hpsv2.drawn()["wide"]
@@ -82,7 +82,7 @@ def test_prompts_are_cleaned_cut_and_read_as_the_original_does(
 
 
 @pytest.mark.skipif(not tiny_hpsv2.SHARED.is_dir(), reason="the photographs are not here")
-def test_real_photographs_score_as_open_clip_scores_them(make: Callable[..., HPSv2Reward]) -> None:
+def test_photographs_score_as_in_open_clip(make: Callable[..., HPSv2Reward]) -> None:
     photos = tiny_hpsv2.photos()
     assert {name.split()[-1] for name in photos} == {"RGB", "L", "RGBA"}
     scores = make()(
@@ -91,7 +91,7 @@ def test_real_photographs_score_as_open_clip_scores_them(make: Callable[..., HPS
     assert dict(zip(photos, scores, strict=True)) == pytest.approx(STORED["photos"], abs=TOLERANCE)
 
 
-def test_the_batch_changes_nothing(make: Callable[..., HPSv2Reward]) -> None:
+def test_scores_do_not_depend_on_the_batch(make: Callable[..., HPSv2Reward]) -> None:
     images = list(tiny_hpsv2.drawn().values())
     records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(images))]
     whole = make(batch_size=64)(records, images)
@@ -100,7 +100,7 @@ def test_the_batch_changes_nothing(make: Callable[..., HPSv2Reward]) -> None:
     assert alone == pytest.approx(whole, abs=1e-6)
 
 
-def test_other_forms_of_the_checkpoint_score_the_same(
+def test_other_checkpoint_formats_score_the_same(
     make: Callable[..., HPSv2Reward], state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     image, asked = tiny_hpsv2.drawn()["tall"], [record("a cat")]
@@ -118,7 +118,7 @@ def test_bfloat16_is_near(make: Callable[..., HPSv2Reward]) -> None:
     assert make(dtype="bfloat16")(records, images) == pytest.approx(make()(records, images), abs=0.03)
 
 
-def test_the_whole_of_vit_h_14_has_its_place() -> None:
+def test_all_tensors_of_vit_h_14_are_converted() -> None:
     """Names and shapes are those of open_clip's ViT-H-14, which make_hpsv2_scores.py wrote down."""
     lines = [line.partition(" ") for line in tiny_hpsv2.KEYS.read_text(encoding="utf-8").splitlines()]
     shapes = {name: [int(side) for side in shape.split("x") if side] for name, _, shape in lines}
@@ -133,7 +133,7 @@ def test_the_whole_of_vit_h_14_has_its_place() -> None:
     assert (towers[0].image_size, towers[0].patch_size, towers[1].eos_token_id) == (224, 14, 49407)
 
 
-def test_the_checkpoint_is_read_once(
+def test_the_checkpoint_is_loaded_once(
     folder: Path, make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
@@ -145,7 +145,7 @@ def test_the_checkpoint_is_read_once(
     assert reads == [folder / "small.pt"]
 
 
-def test_texts_are_computed_once_and_only_so_many_are_kept(
+def test_text_features_are_cached_up_to_a_limit(
     make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hpsv2._load.cache_clear()
@@ -178,7 +178,7 @@ def test_resizing_is_torchs_antialiased_bicubic(length: int, shortest: int) -> N
     torch.testing.assert_close(ours, whole[:, first : first + size], atol=2e-6, rtol=0)
 
 
-def test_a_long_strip_costs_no_more_than_a_image(make: Callable[..., HPSv2Reward]) -> None:
+def test_a_long_strip_costs_no_more_than_a_square(make: Callable[..., HPSv2Reward]) -> None:
     strip = Image.fromarray(np.full((20_000, 1, 3), 90, np.uint8))
     square = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
     scores = make()([record("grey")] * 2, [strip, square])
@@ -196,12 +196,12 @@ def test_records_and_images_must_match_in_number(make: Callable[..., HPSv2Reward
     assert make()([], []) == []
 
 
-def test_a_missing_checkpoint_is_named(make: Callable[..., HPSv2Reward]) -> None:
+def test_a_missing_checkpoint_is_reported(make: Callable[..., HPSv2Reward]) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere/HPS_v2.1_compressed.pt: no such file or folder"):
         make("nowhere/HPS_v2.1_compressed.pt")
 
 
-def test_the_published_checkpoint_that_cannot_be_had_says_what_to_do(
+def test_an_unavailable_published_checkpoint_says_what_to_do(
     make: Callable[..., HPSv2Reward], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = []
@@ -254,20 +254,20 @@ def test_another_models_file_is_refused_by_name(
 
 
 class Harm:
-    """Something that a checkpoint has no business to hold."""
+    """A Python object in a checkpoint."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("the pickle ran",))
 
 
-def test_a_pickle_is_not_run(make: Callable[..., HPSv2Reward], tmp_path: Path) -> None:
+def test_a_pickle_is_not_executed(make: Callable[..., HPSv2Reward], tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "harm": Harm()}, tmp_path / "harm.pt")
     with pytest.raises(ValueError, match="only weights are read"):
         make(tmp_path / "harm.pt")
 
 
 @pytest.mark.parametrize("name", ["junk.pt", "junk.safetensors", "empty.pt", "cut.pt", "zip.pt"])
-def test_a_file_of_another_kind_is_named(
+def test_an_invalid_file_is_reported(
     name: str, make: Callable[..., HPSv2Reward], folder: Path, tmp_path: Path
 ) -> None:
     kinds = {
@@ -284,7 +284,7 @@ def test_a_file_of_another_kind_is_named(
         make(tmp_path / name)
 
 
-def test_a_tokenizer_that_is_not_the_models_is_refused(
+def test_the_tokenizer_of_another_model_is_refused(
     folder: Path, state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     smaller = dict(state)
@@ -301,13 +301,13 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(
         load_tokenizer(str(tmp_path / "vocabulary.txt.gz"))
 
 
-def test_missing_ftfy_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ftfy_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ftfy", None)
     with pytest.raises(ImportError, match=r"pip install 'pairuni\[clip\]'"):
         open_clip_cleaning()
 
 
-def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+def test_an_unavailable_device_is_reported(folder: Path) -> None:
     for name, said in (("cuda:99", "device 'cuda:99'"), ("abacus", "device 'abacus' is unknown")):
         with pytest.raises(ValueError, match=said):
             HPSv2Reward(str(folder / "small.pt"), device=name)

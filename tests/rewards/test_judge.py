@@ -1,4 +1,4 @@
-"""The judge against a real server that looks at what it is sent, well and badly behaved."""
+"""The judge with a server that scores the images it receives, and that misbehaves."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_image_gets_its_own_score_in_order() -> None:
         assert "{" not in ask.text.partition("Reply as JSON:")[0]
 
 
-def test_a_rubric_of_ones_own_with_its_range_and_the_fields_of_records(tmp_path: Path) -> None:
+def test_a_custom_rubric_with_its_range_and_the_fields_of_records(tmp_path: Path) -> None:
     rubric = tmp_path / "rubric.txt"
     rubric.write_text('Style {style} for {prompt}, from {lowest} to {highest}; no {"braces": 1}.\n')
     with ChatServer(reply=lambda ask: {"score": -1.5}) as server:
@@ -117,7 +117,7 @@ def test_scores_in_many_forms(said: str) -> None:
         ("I like it.", "the reply is not whole JSON: 'I like it.'"),
     ],
 )
-def test_a_reply_without_a_score_is_asked_for_again_with_the_reason_then_named(
+def test_a_reply_without_a_score_is_requested_again_with_the_reason_then_reported(
     said: str, reason: str
 ) -> None:
     def rename(values: dict[str, Any]) -> str:
@@ -138,7 +138,7 @@ def test_a_reply_without_a_score_is_asked_for_again_with_the_reason_then_named(
     assert len(server.asks) == 3
 
 
-def test_what_passes_is_asked_again() -> None:
+def test_temporary_failures_of_the_endpoint_are_retried() -> None:
     kinds = ["429", "500", "drop", "cut envelope"]
 
     def misbehave(ask: Ask) -> str | None:
@@ -172,7 +172,7 @@ def test_a_server_without_structured_outputs() -> None:
         ("html", "should reward.judge.base_url end in /v1?"),
     ],
 )
-def test_a_failure_names_the_sample_and_stops_what_is_left(fault: str, reason: str) -> None:
+def test_a_failure_names_the_sample_and_stops_the_rest(fault: str, reason: str) -> None:
     def misbehave(ask: Ask) -> str | None:
         return fault if "square 5" in ask.text else None
 
@@ -186,7 +186,7 @@ def test_a_failure_names_the_sample_and_stops_what_is_left(fault: str, reason: s
     assert reason in str(caught.value)
     assert KEY not in "".join(traceback.format_exception(caught.value))
     assert len(server.asks) < 25
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 20
 
 
 class Empty(ChatServer):
@@ -201,7 +201,7 @@ class Empty(ChatServer):
         return body
 
 
-def test_an_empty_reply_is_asked_again_then_named() -> None:
+def test_an_empty_reply_is_requested_again_then_reported() -> None:
     with Empty(reply=redness) as server:
         server.times = 2
         assert judge(server)(records(1), images([255])) == [10.0]
@@ -215,7 +215,7 @@ def test_an_empty_reply_is_asked_again_then_named() -> None:
         judge(server)(records(1), images([0]))
 
 
-def test_settings_that_cannot_work_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_fail_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"the reward judge needs a model: set reward\.judge\.model"):
         image_reward("judge")
     with pytest.raises(ValueError, match=r"reward\.judge\.lowest is 10, but must be below"):

@@ -1,4 +1,4 @@
-"""Mask2Former's instances held to mmdetection's, written out; images as its pipeline prepares them."""
+"""Mask2Former's instances and preprocessing compared with an independent version of mmdetection's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def logits(queries: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("queries", "classes"), [(20, 4), (60, 9)])
-def test_instances_against_mmdetections_rules(queries: int, classes: int) -> None:
+def test_instances_match_mmdetections_rules(queries: int, classes: int) -> None:
     labels, masks = logits(queries, classes)
     padded, resized, size = (48, 64), (41, 64), (30, 47)
     for least in (0.0, 0.3):
@@ -63,7 +63,7 @@ def test_instances_against_mmdetections_rules(queries: int, classes: int) -> Non
             assert np.array_equal(ours.masks[place].numpy(), mask)
 
 
-def test_only_the_hundred_likeliest_count() -> None:
+def test_only_the_100_most_probable_count() -> None:
     labels, masks = torch.zeros(60, 4), torch.ones(60, 8, 8)
     found = instances(labels, masks, padded=(8, 8), resized=(8, 8), size=(8, 8), least=0.0)
     assert len(found.labels) == 100
@@ -84,9 +84,7 @@ def test_overlapping_objects_are_all_found_where_transformers_keeps_the_last() -
 
 
 @pytest.mark.parametrize(("width", "height"), [(384, 384), (50, 37), (20, 90)])
-def test_images_are_prepared_as_by_mmdetection(
-    monkeypatch: pytest.MonkeyPatch, width: int, height: int
-) -> None:
+def test_preprocessing_matches_mmdetection(monkeypatch: pytest.MonkeyPatch, width: int, height: int) -> None:
     monkeypatch.setattr(module, "SHORT", 80)
     monkeypatch.setattr(module, "LONG", 133)
     image = noise(width, height)
@@ -105,7 +103,7 @@ def test_images_are_prepared_as_by_mmdetection(
     assert pixels[0, :, resized[0] :].abs().sum() == pixels[0, :, :, resized[1] :].abs().sum() == 0
 
 
-def test_a_checkpoint_finds_what_the_rules_find_in_its_logits(
+def test_a_checkpoint_finds_the_instances_in_its_logits(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHORT", 64)

@@ -32,17 +32,17 @@ def test_shipped_rewards_are_made_from_their_settings(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kind", [HPSv2Reward, ClipReward, PickScoreReward])
-def test_a_rewards_own_defaults_are_the_settings(kind: type) -> None:
+def test_default_arguments_are_the_default_settings(kind: type) -> None:
     given = inspect.signature(kind).parameters
     settings = getattr(RewardSettings(), kind.name)
     assert {name: one.default for name, one in given.items()} == settings.model_dump()
 
 
-def test_own_class() -> None:
+def test_custom_class() -> None:
     assert isinstance(image_reward("pairuni.rewards.answers.accuracy:AccuracyReward"), AccuracyReward)
 
 
-def test_unknown_name_lists_the_known() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no understanding reward is called 'acuracy'; known: accuracy"):
         text_reward("acuracy")
     with pytest.raises(ValueError, match=r"module no_such_module.x, not found"):
@@ -60,7 +60,7 @@ def one_argument(records: object) -> list[float]:
     return []
 
 
-def test_own_function() -> None:
+def test_custom_function() -> None:
     reward = image_reward("test_registry:brightness")
     assert reward.name == "brightness"
     assert reward([None], [3.0]) == [1.5]  # type: ignore[list-item]
@@ -104,7 +104,7 @@ class Demanding(Nameless):
         ("NOT_CALLED", "test_registry has no class NOT_CALLED"),
     ],
 )
-def test_what_is_no_reward_is_refused_before_it_is_used(own: str, said: str) -> None:
+def test_an_invalid_reward_is_refused_before_it_is_used(own: str, said: str) -> None:
     with pytest.raises(ValueError, match=rf"the generation reward 'test_registry:{own}'.*{said}"):
         image_reward(f"test_registry:{own}")
 

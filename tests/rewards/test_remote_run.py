@@ -1,4 +1,4 @@
-"""Training by rewards that live elsewhere: the same run, and what is left when they go away in the middle of it."""
+"""Training with rewards in other processes: equal results, and recovery after the reward fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def rewards(generation: Any) -> Rewards:
     return Rewards(understanding=REWARDS.understanding, generation=generation)
 
 
-def test_a_server_that_dies_stops_the_run_and_resuming_makes_the_run_without_it(tmp_path: Path) -> None:
+def test_a_server_that_dies_stops_the_run_and_resuming_gives_the_same_result(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "local", REWARDS).run()
     server, out = serve(), tmp_path / "cut"
     port = server.server_port
@@ -85,7 +85,7 @@ def test_a_server_that_dies_stops_the_run_and_resuming_makes_the_run_without_it(
     assert all((mine[name] == theirs[name]).all() for name in theirs)
 
 
-def test_a_judge_that_hangs_stops_the_run_and_resuming_goes_on(tmp_path: Path) -> None:
+def test_a_judge_that_hangs_stops_the_run_and_resuming_continues(tmp_path: Path) -> None:
     def score(ask: Any) -> dict[str, Any]:
         return {"reason": "", "score": ask.serial % 7}
 

@@ -1,4 +1,4 @@
-"""One table of replies for rewards, judges and completion: replies.tsv, one case a line."""
+"""The table of replies for rewards, judges and completion: replies.tsv, one case per line."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def test_replies(reader: str, question: str, truth: str, reply: str, right: str,
     assert READERS[reader](question, truth, reply) is (right == "right"), reason
 
 
-def test_each_case_stands_once_and_has_a_reason() -> None:
+def test_each_case_occurs_once_and_has_a_reason() -> None:
     assert len({row[:4] for row in ROWS}) == len(ROWS) > 300
     assert all(len(row) == 6 and row[5].strip() for row in ROWS)

@@ -1,4 +1,4 @@
-"""CLIP and PickScore held to the forward pass and the processor of ``transformers``."""
+"""CLIP and PickScore compared with the forward pass and the processor of ``transformers``."""
 
 from __future__ import annotations
 

@@ -28,25 +28,25 @@ class Given:
         ("1e+2 * a", [(100.0, "a")]),
     ],
 )
-def test_a_sum_is_read(text: str, terms: list[tuple[float, str]]) -> None:
+def test_a_sum_is_parsed(text: str, terms: list[tuple[float, str]]) -> None:
     assert parse_sum(text) == terms
 
 
 @pytest.mark.parametrize(
     "text", ["", "accuracy +", "+ accuracy", "accuracy format", "0.1 format", "a * 2", "a - b", "a:b:c"]
 )
-def test_what_is_no_sum_is_refused(text: str) -> None:
+def test_an_invalid_sum_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a sum of rewards"):
         parse_sum(text)
 
 
 @pytest.mark.parametrize("weight", ["0", "0.0", "1e999"])
-def test_a_weight_is_a_number_that_counts(weight: str) -> None:
+def test_a_weight_must_be_finite_and_not_0(weight: str) -> None:
     with pytest.raises(ValueError, match="the reward format has weight"):
         parse_sum(f"accuracy + {weight} * format")
 
 
-def test_the_registry_makes_sums() -> None:
+def test_sums_by_name() -> None:
     summed = text_reward("accuracy + 0.1 * format")
     assert summed.name == "1 * accuracy + 0.1 * format"
     assert summed([RECORD] * 2, ["4", "<answer>4</answer>"]) == pytest.approx([1.0, 1.05])
@@ -56,7 +56,7 @@ def test_the_registry_makes_sums() -> None:
     assert halved.name == "0.5 * digits"
 
 
-def test_records_must_have_what_the_terms_need() -> None:
+def test_records_must_have_the_keys_that_terms_need() -> None:
     class Needy(Given):
         needs = ("prompt", "colour")
 
@@ -71,14 +71,14 @@ def test_records_must_have_what_the_terms_need() -> None:
         check_needs(summed, [*given, RECORD])
 
 
-def test_unknown_and_doubled_terms_are_named() -> None:
+def test_unknown_and_repeated_terms_are_reported() -> None:
     with pytest.raises(ValueError, match="no understanding reward is called 'fromat'"):
         text_reward("accuracy + 0.1 * fromat")
     with pytest.raises(ValueError, match="'accuracy' occurs twice"):
         text_reward("accuracy + 0.1 * accuracy")
 
 
-def test_a_failing_term_is_named() -> None:
+def test_a_failing_term_is_reported() -> None:
     summed = WeightedReward([Term(1.0, Given("good", [1.0])), Term(2.0, Given("bad", [float("nan")]))])
     with pytest.raises(RewardError, match=r"reward 'bad' gave nan for a\.png"):
         summed([RECORD], ["x"])
