@@ -134,12 +134,12 @@ class FakePolicy(UnifiedPolicy):
         return torch.tensor(tokens), torch.stack(log_probs)
 
     def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
-        pictures = []
+        images = []
         for trajectory in trajectories:
-            picture = Image.new("RGB", (2, 2))
-            picture.putdata([COLOURS[token] for token in trajectory.tokens.tolist()])
-            pictures.append(picture)
-        return pictures
+            image = Image.new("RGB", (2, 2))
+            image.putdata([COLOURS[token] for token in trajectory.tokens.tolist()])
+            images.append(image)
+        return images
 
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
         self.replays += 1

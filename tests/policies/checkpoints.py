@@ -26,7 +26,14 @@ def original_tensors(
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def edit_json(path: Path, section: str | None = None, **changes: Any) -> None:
+    """Set keys of a JSON file, or of one section of it; a file that is missing is made."""
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    (content if section is None else content[section]).update(changes)
+    write_json(path, content)
 
 
 def save_original(

@@ -23,7 +23,7 @@ def fresh_policy() -> JanusPolicy:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     return [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (20, 28), "blue"), Image.radial_gradient("L")]
 
 

@@ -8,10 +8,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from pairuni.policies.decoding import graphs
 from pairuni.policies.decoding import loop as decoding
 from pairuni.policies.decoding.chunks import bytes_needed, chunks, share_budget
-from pairuni.policies.decoding.graphs import CudaGraphs
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.decoding.requests import Prompt, Request
 from pairuni.policies.decoding.sampling import Head, SamplingParams, sample_categorical, uniform_noise
@@ -162,13 +160,13 @@ def test_a_loop_uses_its_memory_again(policy, prompts):
 
 def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
     loop = loop_of(policy)
-    pictures = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
-    answers = replace(pictures, stream=7, sampling=SamplingParams(rollouts=2, steps=5, temperature=1.0))
-    loop.run([pictures])
+    images = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
+    answers = replace(images, stream=7, sampling=SamplingParams(rollouts=2, steps=5, temperature=1.0))
+    loop.run([images])
     (workspace,) = loop._workspaces.values()
-    loop.run([answers, pictures])
+    loop.run([answers, images])
     assert len(loop._workspaces) == 2
-    loop.run([pictures, pictures])
+    loop.run([images, images])
     assert len(loop._workspaces) == 3
     assert next(iter(loop._workspaces.values())) is workspace
 
@@ -209,7 +207,7 @@ def test_what_a_request_needs_holds_its_largest_chunk_and_no_more(policy, prompt
 
 def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
     """Images and answers of unlike lengths, guidance and stops in the same steps, in several chunks."""
-    pictures = request(
+    images = request(
         policy,
         prompts,
         SamplingParams(rollouts=3, steps=30, temperature=1.0, guidance=4.0, branch="guided"),
@@ -223,18 +221,18 @@ def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
         head=head_of(policy, scale=1 / 4),
     )
     for settings in ({}, {"max_rows": 6}, {"static": True}):
-        together = loop_of(policy, **settings).run([answers, pictures])
+        together = loop_of(policy, **settings).run([answers, images])
         assert_same(together[0], loop_of(policy).run([answers])[0])
-        assert_same(together[1], loop_of(policy).run([pictures])[0])
+        assert_same(together[1], loop_of(policy).run([images])[0])
 
 
 def test_requests_share_their_steps(policy, prompts):
-    pictures = request(policy, prompts, SamplingParams(rollouts=2, steps=12, temperature=1.0, guidance=4.0))
+    images = request(policy, prompts, SamplingParams(rollouts=2, steps=12, temperature=1.0, guidance=4.0))
     answers = request(policy, prompts, SamplingParams(rollouts=2, steps=6, temperature=1.0))
     loop = loop_of(policy)
     seen: list[int] = []
     with rows_of(loop, seen):
-        loop.run([answers, pictures])
+        loop.run([answers, images])
     assert seen[2:] == [6 + 12] * 5 + [12] * 6
 
 
@@ -313,47 +311,3 @@ def test_impossible_sampling_is_refused(name, value):
     settings = {"rollouts": 1, "steps": 1, "temperature": 1.0, name: value}
     with pytest.raises(ValueError, match=name):
         SamplingParams(**settings)
-
-
-def test_captured_steps_are_used_again_and_the_oldest_forgotten(monkeypatch):
-    """The order of events, with a stand-in for the graph; the real one needs a GPU."""
-    events: list[str] = []
-    pools: list[tuple[int, int]] = []
-
-    class Graph:
-        def replay(self):
-            events.append("replay")
-
-    @contextmanager
-    def capture(graph, pool, stream, **_):
-        events.append("capture")
-        pools.append(pool)
-        assert stream == "a stream"
-        yield
-
-    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    handles = iter(range(9))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream")
-    steps = CudaGraphs()
-
-    def run(key):
-        events.clear()
-        steps.run(key, lambda: events.append("step"))
-        return events.copy()
-
-    assert run("a") == ["step"]
-    assert run("a") == ["capture", "step", "replay"]
-    assert run("a") == ["replay"]
-    assert run("b") == ["step"]
-    assert run("a") == ["replay"]
-    assert run("c") == ["step"]  # in the place of b
-    assert run("a") == ["replay"]
-    assert run("b") == ["step"]
-    assert len(set(pools)) == 1
-    steps.clear()
-    assert run("a") == ["step"]
-    assert run("a") == ["capture", "step", "replay"]
-    assert len(set(pools)) == 2  # the first pool went with its last graph

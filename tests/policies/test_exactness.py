@@ -25,10 +25,10 @@ def policy():
 
 @pytest.fixture(scope="module")
 def asked(policy):
-    pictures = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
+    shown = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
     texts = TextSampling(
-        images=[picture for picture in pictures for _ in QUESTIONS],
-        questions=QUESTIONS * len(pictures),
+        images=[image for image in shown for _ in QUESTIONS],
+        questions=QUESTIONS * len(shown),
         rollouts=8,
         max_new_tokens=24,
         seed=3,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from checkpoints import save_original
+from checkpoints import edit_json, save_original
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, JanusForConditionalGeneration
 
@@ -39,7 +39,7 @@ def equal(one, two):
     return all(one[name].dtype == two[name].dtype and torch.equal(one[name], two[name]) for name in one)
 
 
-def drawn(policy):
+def image_codes(policy):
     return policy.sample_images(ImageSampling(prompts=["a cat"], guidance=5.0))[0][0].tokens
 
 
@@ -52,10 +52,10 @@ def test_transformers_layout_loads_as_transformers_does(transformers_folder):
 
 
 @pytest.mark.parametrize("kind", ["bin", "shards", "safetensors"])
-def test_original_layout_loads(tmp_path, kind, pictures):
+def test_original_layout_loads(tmp_path, kind, images):
     tensors = save_original(tmp_path / "model", kind=kind)
     policy = load_policy(tmp_path / "model")
-    pixels = policy.pixel_values(pictures)
+    pixels = policy.pixel_values(images)
     expected = siglip(tensors, pixels, heads=2, patch=8)
     with torch.no_grad():
         states = policy.module.model.vision_model(pixels).last_hidden_state
@@ -65,7 +65,7 @@ def test_original_layout_loads(tmp_path, kind, pictures):
     assert policy.prompts.pad == policy.processor.tokenizer.convert_tokens_to_ids(PAD)
     prompt = policy.processor.tokenizer.decode(policy.prompts.generation("a cat"))
     assert prompt == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
-    assert len(drawn(policy)) == 16
+    assert len(image_codes(policy)) == 16
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -93,8 +93,8 @@ def test_conversion_from_transformers_is_bit_exact(transformers_folder, tmp_path
     assert equal(read_tensors(transformers_folder), read_tensors(tmp_path / "back"))
     before, after = load_policy(transformers_folder), load_policy(tmp_path / "back")
     middle = load_policy(tmp_path / "original")
-    assert torch.equal(drawn(before), drawn(after))
-    assert torch.equal(drawn(before), drawn(middle))
+    assert torch.equal(image_codes(before), image_codes(after))
+    assert torch.equal(image_codes(before), image_codes(middle))
     assert before.processor.num_image_tokens == after.processor.num_image_tokens
     assert before.processor.use_default_system_prompt == after.processor.use_default_system_prompt
     assert before.processor.chat_template == after.processor.chat_template
@@ -121,7 +121,7 @@ def test_saved_policy_loads_in_plain_transformers(policy, tmp_path):
     assert equal(policy.module.state_dict(), model.state_dict())
     processor = AutoProcessor.from_pretrained(tmp_path / "model")
     assert processor.chat_template == policy.processor.chat_template
-    assert torch.equal(drawn(load_policy(tmp_path / "model")), drawn(policy))
+    assert torch.equal(image_codes(load_policy(tmp_path / "model")), image_codes(policy))
 
 
 def test_saving_again_replaces_weights_and_keeps_other_files(policy, tmp_path):
@@ -137,15 +137,13 @@ def test_saving_again_replaces_weights_and_keeps_other_files(policy, tmp_path):
 
 def test_config_that_ties_never_replaces_a_stored_head(copied):
     """JanusConfig ties by default; a checkpoint that holds its own lm_head must keep it."""
-    config = json.loads((copied / "config.json").read_text())
-    config["tie_word_embeddings"] = True
-    (copied / "config.json").write_text(json.dumps(config))
+    edit_json(copied / "config.json", tie_word_embeddings=True)
     policy = load_policy(copied)
     assert torch.equal(policy.module.lm_head.weight, read_tensors(copied)["lm_head.weight"])
     assert not policy.module.config.tie_word_embeddings
 
 
-# What is wrong is said in one sentence
+# Errors: one sentence that names the file and the fault
 
 
 def refused(folder, *parts):
@@ -156,97 +154,118 @@ def refused(folder, *parts):
     assert "\n" not in message
 
 
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def text(name, content):
+    return lambda folder: (folder / name).write_text(content)
+
+
+def keys(name, **changes):
+    return lambda folder: edit_json(folder / name, **changes)
+
+
+def tensors(change):
+    def damage(folder):
+        found = load_file(folder / "model.safetensors")
+        change(found)
+        save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def cut(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+
+
+def not_finite(value, dtype):
+    def change(found):
+        found["lm_head.weight"] = found["lm_head.weight"].to(dtype)
+        found["lm_head.weight"][3, 4] = value
+
+    return tensors(change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "parts"),
+    [
+        (without("config.json"), ["has no config.json"]),
+        *((text("config.json", content), ["config.json"]) for content in ("{", "[]", "{}")),
+        (text("config.json", '{"model_type": "llama"}'), ["'llama'", "supported: janus, multi_modality"]),
+        (without("tokenizer.json"), ["has no tokenizer.json"]),
+        (text("tokenizer.json", "{"), ["tokenizer.json cannot be read"]),
+        (without("model.safetensors"), ["has no weights"]),
+        (cut, ["model.safetensors cannot be read"]),
+        (
+            tensors(lambda found: [found.pop(name) for name in sorted(found)[1:6]]),
+            ["5 tensors are missing (model.aligner.fc1.", ", ...)"],
+        ),
+        (
+            tensors(lambda found: found.update({"model.extra": torch.zeros(1)})),
+            ["1 tensors are unexpected (model.extra)"],
+        ),
+        (
+            tensors(lambda found: found.update({"lm_head.weight": torch.zeros(3, 3)})),
+            ["1 tensors are of another shape than config.json says (lm_head.weight)"],
+        ),
+        (
+            tensors(lambda found: found.update({"lm_head.weight": found["lm_head.weight"].int()})),
+            ["1 tensors are not floating-point numbers (lm_head.weight)"],
+        ),
+        (keys("config.json", image_token_id=9), ["the image token is 9, but the tokenizer says 5"]),
+        (keys("processor_config.json", num_image_tokens=576), ["expects 576 tokens an image", "have 16"]),
+        *(
+            (not_finite(value, dtype), ["model.safetensors holds NaN or infinite weights (lm_head.weight)"])
+            for value, dtype in (
+                (float("nan"), torch.float32),
+                (float("inf"), torch.bfloat16),
+                (-float("inf"), torch.float16),
+            )
+        ),
+    ],
+)
+def test_damaged_checkpoints_are_refused(copied, damage, parts):
+    damage(copied)
+    refused(copied, *parts)
+
+
 def test_missing_folder(tmp_path):
     refused(tmp_path / "nowhere", "There is no folder", "nowhere")
     refused("nowhere", "There is no folder nowhere")
 
 
-def test_missing_configuration(tmp_path):
-    refused(tmp_path, "has no config.json")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_damaged_configuration(copied, content):
-    (copied / "config.json").write_text(content)
-    refused(copied, "config.json")
-
-
-def test_unsupported_model(copied):
-    (copied / "config.json").write_text('{"model_type": "llama"}')
-    refused(copied, "'llama'", "supported: janus, multi_modality")
-
-
-def test_missing_tokenizer(copied):
-    (copied / "tokenizer.json").unlink()
-    refused(copied, "has no tokenizer.json")
-
-
-def test_damaged_tokenizer(copied):
-    (copied / "tokenizer.json").write_text("{")
-    refused(copied, "tokenizer.json cannot be read")
-
-
-def test_missing_weights(copied):
-    (copied / "model.safetensors").unlink()
-    refused(copied, "has no weights")
-
-
-def test_damaged_weights(copied):
-    (copied / "model.safetensors").write_bytes((copied / "model.safetensors").read_bytes()[:1000])
-    refused(copied, "model.safetensors cannot be read")
-
-
-def test_missing_shard(tmp_path):
-    save_original(tmp_path / "model", kind="shards")
-    (tmp_path / "model" / "pytorch_model-00002-of-00002.bin").unlink()
-    refused(tmp_path / "model", "pytorch_model-00002-of-00002.bin")
-
-
-def test_pickled_code_is_refused(tmp_path):
-    save_original(tmp_path / "model")
-    torch.save({"hook": shutil.rmtree}, tmp_path / "model" / "pytorch_model.bin")
-    refused(tmp_path / "model", "pytorch_model.bin cannot be read as plain tensors")
-
-
-def change(folder, edit):
-    tensors = load_file(folder / "model.safetensors")
-    edit(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def test_missing_tensors(copied):
-    change(copied, lambda tensors: [tensors.pop(name) for name in sorted(tensors)[1:6]])
-    refused(copied, "5 tensors are missing (model.aligner.fc1.", ", ...)")
-
-
-def test_unexpected_tensors(copied):
-    change(copied, lambda tensors: tensors.update({"model.extra": torch.zeros(1)}))
-    refused(copied, "1 tensors are unexpected (model.extra)")
-
-
-def test_misshaped_tensors(copied):
-    change(copied, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(3, 3)}))
-    refused(copied, "1 tensors are of another shape than config.json says (lm_head.weight)")
-
-
-def test_tokenizer_of_another_checkpoint(copied):
-    config = json.loads((copied / "config.json").read_text())
-    config["image_token_id"] = 9
-    (copied / "config.json").write_text(json.dumps(config))
-    refused(copied, "the image token is 9, but the tokenizer says 5")
-
-
-def test_wrong_number_of_image_tokens(copied):
-    settings = json.loads((copied / "processor_config.json").read_text())
-    settings["num_image_tokens"] = 576
-    (copied / "processor_config.json").write_text(json.dumps(settings))
-    refused(copied, "expects 576 tokens an image", "have 16")
+def test_damaged_weights_of_the_original_layout_are_refused(tmp_path):
+    folder = tmp_path / "model"
+    names = sorted(save_original(folder, kind="shards"))
+    file = folder / "pytorch_model-00002-of-00002.bin"
+    shard = torch.load(file, weights_only=True)
+    shard[names[1]].view(-1)[0] = float("nan")
+    torch.save(shard, file)
+    refused(folder, f"{file.name} holds NaN", names[1])
+    with pytest.raises(ValueError, match="holds NaN"):
+        convert_checkpoint(folder, tmp_path / "new", "transformers")
+    file.unlink()
+    refused(folder, file.name)
 
 
 @pytest.mark.parametrize(("key", "value"), [("dtype", "int4"), ("device", "abacus")])
 def test_impossible_device_or_dtype(transformers_folder, key, value):
     with pytest.raises(ValueError, match=value):
         load_policy(transformers_folder, **{key: value})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_cuda_where_there_is_none(transformers_folder, device):
+    with pytest.raises(ValueError, match=f"'{device}' was requested, but torch sees no CUDA here"):
+        load_policy(transformers_folder, device=device)
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
+def test_devices_that_are_not_here(transformers_folder, device):
+    with pytest.raises(ValueError, match=f"The device '{device}' cannot be used here"):
+        load_policy(transformers_folder, device=device)
 
 
 def test_conversion_refuses_what_it_should_not_touch(transformers_folder, tmp_path):
@@ -261,52 +280,9 @@ def test_conversion_refuses_what_it_should_not_touch(transformers_folder, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-def test_cuda_where_there_is_none(transformers_folder, device):
-    with pytest.raises(ValueError, match=f"'{device}' was requested, but torch sees no CUDA here"):
-        load_policy(transformers_folder, device=device)
-
-
-@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
-def test_other_devices_that_are_not_here(transformers_folder, device):
-    with pytest.raises(ValueError, match=f"The device '{device}' cannot be used here"):
-        load_policy(transformers_folder, device=device)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_weights_that_are_no_numbers(copied, value, dtype):
-    def spoil(tensors):
-        tensors["lm_head.weight"] = tensors["lm_head.weight"].to(dtype)
-        tensors["lm_head.weight"][3, 4] = value
-
-    change(copied, spoil)
-    refused(copied, "model.safetensors holds NaN or infinite weights (lm_head.weight)")
-
-
-def test_weights_that_are_no_numbers_in_the_original_layout(tmp_path):
-    tensors = save_original(tmp_path / "model", kind="shards")
-    name = sorted(tensors)[1]
-    file = tmp_path / "model" / "pytorch_model-00002-of-00002.bin"
-    shard = torch.load(file, weights_only=True)
-    shard[name].view(-1)[0] = float("nan")
-    torch.save(shard, file)
-    refused(tmp_path / "model", "pytorch_model-00002-of-00002.bin holds NaN", name)
-    with pytest.raises(ValueError, match="holds NaN"):
-        convert_checkpoint(tmp_path / "model", tmp_path / "new", "transformers")
-
-
-def test_weights_that_float16_does_not_hold(copied):
-    change(copied, lambda tensors: tensors["lm_head.weight"][0, 0].fill_(70_000.0))
+def test_weights_beyond_the_range_of_float16(copied):
+    tensors(lambda found: found["lm_head.weight"][0, 0].fill_(70_000.0))(copied)
     with pytest.raises(ValueError, match=r"exceed float16 \(lm_head.weight\); choose another dtype"):
         load_policy(copied, device="cpu", dtype="float16")
-    assert (
-        float(load_policy(copied, device="cpu", dtype="bfloat16").module.lm_head.weight.detach().max())
-        > 69_000
-    )
-
-
-def test_weights_of_whole_numbers(copied):
-    change(copied, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"].int()}))
-    refused(copied, "1 tensors are not floating-point numbers (lm_head.weight)")
+    held = load_policy(copied, device="cpu", dtype="bfloat16").module.lm_head.weight.detach()
+    assert float(held.max()) > 69_000

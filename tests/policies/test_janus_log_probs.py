@@ -10,10 +10,10 @@ from pairuni.policies.replay import linear_log_probs
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 
-def some_texts(policy, pictures, *, temperature=1.0, seed=0):
+def some_texts(policy, images, *, temperature=1.0, seed=0):
     groups = policy.sample_text(
         TextSampling(
-            images=[*pictures[:2], None],
+            images=[*images[:2], None],
             questions=["what?", "how many digits are there?", "no image here"],
             rollouts=2,
             temperature=temperature,
@@ -48,8 +48,8 @@ def assert_replayed(policy, trajectories):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
-def test_text_replay_equals_sampling(policy, pictures, temperature):
-    assert_replayed(policy, some_texts(policy, pictures, temperature=temperature))
+def test_text_replay_equals_sampling(policy, images, temperature):
+    assert_replayed(policy, some_texts(policy, images, temperature=temperature))
 
 
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
@@ -59,8 +59,8 @@ def test_image_replay_equals_sampling(policy, prompts, branch, guidance, tempera
     assert_replayed(policy, drawn)
 
 
-def test_mixed_trajectories_keep_their_order_and_settings(policy, pictures, prompts):
-    texts = some_texts(policy, pictures, temperature=0.6)
+def test_mixed_trajectories_keep_their_order_and_settings(policy, images, prompts):
+    texts = some_texts(policy, images, temperature=0.6)
     guided = some_images(policy, prompts, guidance=5.0)
     conditional = some_images(policy, prompts, guidance=3.0, branch="conditional", temperature=1.4)
     plain = some_images(policy, prompts, guidance=1.0)
@@ -110,9 +110,9 @@ def test_gradient_of_both_branches_is_that_of_the_formula(fresh_policy):
     torch.testing.assert_close(mine, model.get_input_embeddings().weight.grad, atol=1e-3, rtol=1e-3)
 
 
-def test_heads_see_answer_positions_alone(policy, pictures, prompts, monkeypatch):
+def test_heads_see_answer_positions_alone(policy, images, prompts, monkeypatch):
     """And the last layer of the image head each guided position once, for both branches."""
-    texts, drawn = some_texts(policy, pictures), some_images(policy, prompts)
+    texts, drawn = some_texts(policy, images), some_images(policy, prompts)
     seen = []
 
     def counted(features, head, tokens, temperature):
@@ -127,9 +127,9 @@ def test_heads_see_answer_positions_alone(policy, pictures, prompts, monkeypatch
     ]
 
 
-def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_policy, pictures):
+def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_policy, images):
     policy = fresh_policy
-    texts = some_texts(policy, pictures)
+    texts = some_texts(policy, images)
     seen = []
     hook = policy.module.model.vision_model.register_forward_hook(
         lambda _, args, output: seen.append((args[0].shape[0], output.last_hidden_state.requires_grad))
@@ -142,19 +142,19 @@ def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_p
     assert policy.module.model.aligner.fc1.weight.grad.norm() > 0
 
 
-def test_sampled_placeholders_are_plain_tokens(policy, pictures):
+def test_sampled_placeholders_are_plain_tokens(policy, images):
     """An answer may contain the image token; only the prompt's placeholders stand for the image."""
-    text = some_texts(policy, pictures)[0]
+    text = some_texts(policy, images)[0]
     tokens = text.tokens.clone()
     tokens[0] = policy.prompts.image
     forced = type(text)(**{**vars(text), "tokens": tokens})
     assert torch.isfinite(policy.log_probs([forced]).values).all()
 
 
-def test_bfloat16_weights_score_in_float32(fresh_policy, pictures, prompts):
+def test_bfloat16_weights_score_in_float32(fresh_policy, images, prompts):
     policy = fresh_policy
     policy.module.to(torch.bfloat16)
-    trajectories = [*some_texts(policy, pictures), *some_images(policy, prompts)]
+    trajectories = [*some_texts(policy, images), *some_images(policy, prompts)]
     scored = policy.log_probs(trajectories)
     assert scored.values.dtype == torch.float32
     assert all(one.log_probs.dtype == torch.float32 for one in trajectories)

@@ -1,7 +1,7 @@
 """Pixels as the original Janus code makes them, on its own stored values.
 
 ``tests/reference/janus_preprocessing.json`` was made by the original's VLMImageProcessor of the images that
-``image`` makes; ``janus_pixels.json`` by the same code of photographs.
+``pattern`` makes; ``janus_pixels.json`` by the same code of photographs.
 """
 
 import json
@@ -21,7 +21,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 PIXELS, PHOTOGRAPHS = SHARED / "reference" / "janus_pixels.json", SHARED / "data" / "coco_by" / "images"
 
 
-def picture(width, height):
+def pattern(width, height):
     """Slopes, curves and a chequerboard: every pixel differs from its neighbours."""
     y, x = np.mgrid[0:height, 0:width]
     channels = [(x * 7 + y * 3), (x * x // 5 + y * 11), (x * y // 3 + 40 * ((x // 8 + y // 8) % 2))]
@@ -39,7 +39,7 @@ def processor_of(settings):
 )
 def test_generated_images_equal_the_original(case):
     settings = GENERATED["settings"][case["settings"]]
-    pixels = preprocess(picture(*case["size"]), processor_of(settings))
+    pixels = preprocess(pattern(*case["size"]), processor_of(settings))
     assert pixels.shape == (3, settings["image_size"], settings["image_size"])
     assert float(pixels.mean()) == pytest.approx(case["mean"], abs=1e-5)
     assert float(pixels.std(correction=0)) == pytest.approx(case["std"], abs=1e-5)
@@ -67,13 +67,13 @@ def test_photographs_equal_the_original():
 
 def test_a_square_image_is_as_in_plain_transformers():
     processor = processor_of(GENERATED["settings"]["Janus-Pro"])
-    image = picture(500, 500)
+    image = pattern(500, 500)
     plain = processor(image, return_tensors="pt")["pixel_values"][0]
     np.testing.assert_allclose(preprocess(image, processor), plain, atol=1e-6)
 
 
 def test_training_answering_and_features_see_these_pixels(policy):
-    image = picture(20, 28)
+    image = pattern(20, 28)
     pixels = preprocess(image, policy.processor.image_processor)
     plain = policy.processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
     assert not np.allclose(pixels, plain, atol=1e-3)

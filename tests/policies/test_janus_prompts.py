@@ -44,10 +44,10 @@ def test_generation_equals_the_processor():
 def test_default_template_is_the_official_format():
     processor = official(tiny_processor())
     prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
-    picture = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
+    image = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
     asked = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
     assert asked == (
-        f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {picture}\n  how many?\n\n<|Assistant|>:"
+        f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {image}\n  how many?\n\n<|Assistant|>:"
     )
     assert SYSTEM_PROMPT.endswith("natural language.\n\n")
     drawn = tokenizer.decode(prompts.generation("a cat"))
@@ -64,14 +64,14 @@ def test_prompts_equal_the_original_code(name, case):
     processor = official(tiny_processor())
     processor.chat_template = FORMATS[name].template()
     prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
-    picture = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
+    image = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
     found = {
         "pictured": prompts.understanding(expected["text"], with_image=True),
         "asked": prompts.understanding(expected["text"], with_image=False),
         "drawn": prompts.generation(expected["text"]),
     }
     for kind, ids in found.items():
-        assert tokenizer.decode(ids) == BOS + expected[kind].replace("<image_placeholder>", picture)
+        assert tokenizer.decode(ids) == BOS + expected[kind].replace("<image_placeholder>", image)
 
 
 @pytest.mark.parametrize("name", ["deepseek", "deepseek_old"])

@@ -60,12 +60,12 @@ def test_a_policy_whose_weights_moved_together_trains_and_saves(tmp_path):
     """In bfloat16 the weights lie side by side after the first rollout, on a GPU in any type."""
     policy = load_policy("tiny", device="cpu", dtype="bfloat16")
     before = {name: weight.clone() for name, weight in policy.module.state_dict().items()}
-    picture = policy.sample_images(ImageSampling(prompts=["a red seven"], rollouts=2, guidance=2.0))[0]
+    trajectories = policy.sample_images(ImageSampling(prompts=["a red seven"], rollouts=2, guidance=2.0))[0]
     attention = policy.module.model.language_model.layers[0].self_attn
     places = {part.weight.untyped_storage().data_ptr() for part in (attention.q_proj, attention.v_proj)}
     assert len(places) == 1
     trained = dict(policy.train_only(["language_model"]))
-    policy.log_probs(picture).values.sum().backward()
+    policy.log_probs(trajectories).values.sum().backward()
     assert all(weight.grad is not None for name, weight in trained.items() if "self_attn" in name)
     policy.save_pretrained(tmp_path / "saved")
     loaded = load_policy(tmp_path / "saved", device="cpu", dtype="bfloat16").module.state_dict()

@@ -16,8 +16,8 @@ def plain_log_probs(policy, image, question, answer):
     return logits.log_softmax(dim=-1)[torch.arange(len(tokens)), tokens]
 
 
-def test_given_answers_have_the_log_probs_of_a_plain_forward(policy, pictures):
-    asked = [(pictures[0], "what?", "red"), (None, "no image", " yes it is"), (pictures[1], "what?", "b")]
+def test_given_answers_have_the_log_probs_of_a_plain_forward(policy, images):
+    asked = [(images[0], "what?", "red"), (None, "no image", " yes it is"), (images[1], "what?", "b")]
     images, questions, answers = zip(*asked, strict=True)
     scored = policy.score_text(images, questions, answers)
     for one, (image, question, answer) in zip(scored, asked, strict=True):
@@ -31,9 +31,9 @@ def test_nothing_given_nothing_scored(policy):
     assert policy.score_text([], [], []) == []
 
 
-def test_an_empty_answer_is_refused(policy, pictures):
+def test_an_empty_answer_is_refused(policy, images):
     with pytest.raises(ValueError, match="is empty"):
-        policy.score_text([pictures[0]], ["what?"], [""])
+        policy.score_text([images[0]], ["what?"], [""])
 
 
 def test_a_policy_that_cannot_score_says_so():

@@ -12,20 +12,18 @@ from pairuni import devices
 
 SCRIPT = """
 import torch
-{before}
 from pairuni.policies import load_policy
 default = torch.get_num_threads()
-{between}
 load_policy("tiny", device="cpu")
 print(default, torch.get_num_threads())
 """
 
 
-def counts(*, before="", between="", **environment):
-    """torch's threads before and after the tiny model is loaded, in a process of its own."""
+def counts(**environment):
+    """torch's threads before and after the tiny model is loaded, in a separate process."""
     kept = {key: value for key, value in os.environ.items() if key not in devices._THREAD_VARIABLES}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(before=before, between=between)],
+        [sys.executable, "-c", SCRIPT],
         env={**kept, **environment},
         capture_output=True,
         text=True,
@@ -41,7 +39,6 @@ def test_a_small_model_takes_one_thread():
 def test_the_number_that_a_user_chose_stays():
     before, after = counts(OMP_NUM_THREADS="2")
     assert before == after
-    assert counts(between="torch.set_num_threads(5)")[1] == 5
 
 
 def of_size(parameters, device="cpu"):
@@ -67,6 +64,12 @@ def test_a_large_model_takes_all_of_them_also_after_a_small_one(free):
     assert torch.get_num_threads() == 1
     devices.fit_threads(of_size(devices.SMALL + 1))
     assert torch.get_num_threads() == 3
+
+
+def test_the_number_that_the_program_set_stays(free):
+    torch.set_num_threads(5)
+    devices.fit_threads(of_size(10))
+    assert torch.get_num_threads() == 5
 
 
 def test_models_elsewhere_change_nothing(free):

@@ -1,10 +1,11 @@
-"""Every end-of-sequence id that a checkpoint declares ends an answer, and saving keeps the declaration."""
+"""Every end-of-sequence id that a checkpoint declares ends an answer, and saving keeps all of them."""
 
 import json
 import shutil
 
 import pytest
 import torch
+from checkpoints import edit_json as edit
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import GenerationConfig, JanusForConditionalGeneration
@@ -23,11 +24,6 @@ def plain(tmp_path_factory):
 @pytest.fixture
 def folder(plain, tmp_path):
     return shutil.copytree(plain, tmp_path / "model")
-
-
-def edit(path, **changes):
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**content, **changes}))
 
 
 def sample(policy, **asked):

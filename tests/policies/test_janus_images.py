@@ -49,18 +49,18 @@ def test_codes_equal_transformers_where_all_is_of_unit_length(policy, noise_imag
 @torch.no_grad()
 def test_decoded_images_are_those_of_the_vq(policy):
     trajectories = policy.sample_images(ImageSampling(prompts=["a cat"], rollouts=2, guidance=5.0))[0]
-    pictures = policy.decode_images(trajectories)
-    for trajectory, picture in zip(trajectories, pictures, strict=True):
+    images = policy.decode_images(trajectories)
+    for trajectory, image in zip(trajectories, images, strict=True):
         decoded = policy.module.model.vqmodel.decode(trajectory.tokens[None])[0]
         expected = ((decoded + 1) / 2 * 255).clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
-        difference = np.abs(np.asarray(picture).astype(int) - expected.astype(int))
+        difference = np.abs(np.asarray(image).astype(int) - expected.astype(int))
         assert difference.max() <= 1  # convolutions of another batch size round otherwise
 
 
 @torch.no_grad()
-def test_features_are_the_mean_over_patches(policy, pictures):
-    features = policy.image_features(pictures)
-    pixels = policy.pixel_values(pictures)
+def test_features_are_the_mean_over_patches(policy, images):
+    features = policy.image_features(images)
+    pixels = policy.pixel_values(images)
     expected = policy.module.model.vision_model(pixels).last_hidden_state.mean(dim=1)
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
     assert features.dtype == torch.float32

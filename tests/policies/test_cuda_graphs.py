@@ -1,6 +1,6 @@
-"""Captured steps as a GPU replays them, played on a CPU: the operators of one step, done again on the same tensors.
+"""CUDA graphs, simulated on a CPU: the operators of one captured step run again on the same tensors.
 
-So whatever a step takes from the host, or makes anew where a graph would not, gives other tokens here.
+A step that reads something from the host, or allocates where a graph would not, gives other tokens here.
 """
 
 from contextlib import contextmanager
@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pairuni.policies import llama
+from pairuni.policies.decoding import graphs
+from pairuni.policies.decoding.graphs import CudaGraphs
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.policy import ImageSampling, TextSampling
@@ -86,12 +88,12 @@ def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
     optimizer = NamedAdamW(policy.train_only(["language_model", "generation_head"]), learning_rate=1e-3)
-    pictures = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
+    shown = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
     captures = []
     for step in range(6):
         number = (2, 3, 2)[step % 3]
         texts = TextSampling(
-            images=pictures[:number],
+            images=shown[:number],
             questions=(QUESTIONS * 2)[step % 3 :][:number],
             rollouts=3,
             temperature=1.0,
@@ -125,3 +127,47 @@ def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
         optimizer.collect_gradients()
         optimizer.step(1e-3)
     assert captures[-1] > 0
+
+
+def test_graphs_are_used_again_and_the_least_recently_used_is_dropped(monkeypatch):
+    """The order of events, with a stub for the graph."""
+    events: list[str] = []
+    pools: list[tuple[int, int]] = []
+
+    class Counted:
+        def replay(self):
+            events.append("replay")
+
+    @contextmanager
+    def capture(graph, pool, stream, **_):
+        events.append("capture")
+        pools.append(pool)
+        assert stream == "a stream"
+        yield
+
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Counted)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    handles = iter(range(9))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream")
+    steps = CudaGraphs()
+
+    def run(key):
+        events.clear()
+        steps.run(key, lambda: events.append("step"))
+        return events.copy()
+
+    assert run("a") == ["step"]
+    assert run("a") == ["capture", "step", "replay"]
+    assert run("a") == ["replay"]
+    assert run("b") == ["step"]
+    assert run("a") == ["replay"]
+    assert run("c") == ["step"]  # in the place of b
+    assert run("a") == ["replay"]
+    assert run("b") == ["step"]
+    assert len(set(pools)) == 1
+    steps.clear()
+    assert run("a") == ["step"]
+    assert run("a") == ["capture", "step", "replay"]
+    assert len(set(pools)) == 2  # the first pool went with its last graph
