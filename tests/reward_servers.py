@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,10 @@ from pairuni.records import Annotation
 from pairuni.rewards.service.limits import Limits
 from pairuni.rewards.service.remote import RemoteReward
 from pairuni.rewards.service.server import RewardServer
+from pairuni.rewards.service.wire import pack
+
+TOKEN = "open-sesame-1234"
+HEAD = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
 Act = Callable[[BaseHTTPRequestHandler], None]
 
@@ -163,3 +172,39 @@ def cut(handler: BaseHTTPRequestHandler) -> None:
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(1.0)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def received(one: socket.socket) -> bytes:
+    """All that the server sends until it closes."""
+    content = b""
+    with suppress(ConnectionError):
+        while piece := one.recv(1 << 16):
+            content += piece
+    return content
+
+
+def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any, Any]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body or None, {k.replace("_", "-"): v for k, v in headers.items()})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()), response.headers
+    finally:
+        connection.close()
+
+
+def bomb(side: int, filling: int) -> bytes:
+    """A request with a PNG of ``filling`` bytes whose header promises side x side pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    body = json.loads(pack(records(1), images(1)))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", bytes(filling)) + chunk(b"IEND", b"")
+    body["samples"] = [{"png": base64.b64encode(png).decode()}]
+    return json.dumps(body).encode()
