@@ -1,1 +1,1 @@
-"""Speed and memory measured beside what others do."""
+"""Speed and memory, compared with other implementations; run from a clone."""

@@ -1,10 +1,9 @@
-"""What others do, written out for measuring: their rollout loops and their update.
+"""Baselines: the rollout loops and the update of other trainers, rewritten for measurement.
 
-``transformers_rollout`` calls the library. The others restate, in our words, how public Janus trainers work
-(ULM-R1, T2I-R1): a cache that grows by copying, conditional and unconditional rows in turns, a mask that grows
-by a column a step, ``multinomial``, and for the update a padded forward pass a task with every prompt and
-image repeated for its K trajectories and logits of every position. tests/bench holds their greedy tokens
-and log-probs to ours.
+``transformers_rollout`` calls the library. The others reimplement the public Janus trainers ULM-R1 and T2I-R1: a cache
+that grows by copying, alternating conditional and unconditional rows, a mask that grows by one column per step,
+``multinomial``, and for the update one padded forward pass per task that repeats every prompt and image for its K
+trajectories and computes logits at every position. tests/bench compares their greedy tokens and log-probs with ours.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs
 
 UPDATE_STEPS = ("images-once", "sampled-positions")
-"""What the peers' update may be given of ours, one thing after the other; see ``two_forwards``."""
+"""Optimizations of ours that can be added to the peers' update, one after the other."""
 
 
 def _left_padded(policy: JanusPolicy, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Ids [P, S] of drawing prompts, padded in front, and the mask that is 1 on real tokens."""
+    """Ids [P, S] of image prompts, left-padded, and the mask, 1 on real tokens."""
     rows = [policy.prompts.generation(prompt) for prompt in prompts]
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), policy.prompts.pad)
@@ -37,9 +36,9 @@ def _left_padded(policy: JanusPolicy, prompts: Sequence[str]) -> tuple[Tensor, T
 def transformers_rollout(
     policy: JanusPolicy, prompts: Sequence[str], *, rollouts: int, temperature: float, guidance: float
 ) -> Tensor:
-    """``generate(generation_mode="image")`` on the whole batch: tokens [P K, T], prompt by prompt.
+    """``generate(generation_mode="image")`` on the complete batch: tokens [P K, T], prompt by prompt.
 
-    Needs guidance > 1: the library has no image without it. It gives tokens alone, no log-probs.
+    Needs guidance > 1, which the library requires for images. Returns tokens without log-probs.
     """
     ids, mask = _left_padded(policy, prompts)
     how = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
@@ -60,7 +59,7 @@ def transformers_rollout(
 def peers_rollout(
     policy: JanusPolicy, prompts: Sequence[str], *, rollouts: int, temperature: float, guidance: float
 ) -> Tensor:
-    """The peers' eager loop over the prompts given: tokens [P K, T]. Peers call it with one prompt a time."""
+    """The peers' eager loop over the prompts given: tokens [P K, T]. Peers call it with one prompt at a time."""
     model = policy.module
     ids, mask = _left_padded(policy, prompts)
     ids, mask = ids.repeat_interleave(2 * rollouts, dim=0), mask.repeat_interleave(2 * rollouts, dim=0)
@@ -97,7 +96,7 @@ def text_forward(
 ) -> TrajectoryLogProbs:
     """The peers' forward pass over answers: log-probs [N, T] of the sampled tokens, with gradient.
 
-    given: names of ``UPDATE_STEPS``, none for the peers' way.
+    given: names of ``UPDATE_STEPS``; none for the peers' update.
     """
     model = policy.module
     sequences = [torch.cat([one.prompt_ids, one.tokens]) for one in trajectories]
@@ -140,7 +139,7 @@ def image_forward(
 ) -> TrajectoryLogProbs:
     """The peers' forward pass over images, all of one guidance and branch: log-probs [N, T], with gradient.
 
-    Guided log-probs take unconditional rows in the same pass, one behind each conditional row.
+    Guided log-probs take unconditional rows in the same pass, one after each conditional row.
     """
     model, device = policy.module, policy.device
     guidance, branch = trajectories[0].guidance, trajectories[0].branch
@@ -158,8 +157,8 @@ def image_forward(
         mask[place, width - len(row) :] = 1
     tokens = torch.stack([one.tokens for one in trajectories]).to(device)
     fed = tokens.repeat_interleave(2, dim=0) if guided else tokens
-    drawn = model.prepare_embeddings_for_image_generation(fed)
-    embeds = torch.cat([model.get_input_embeddings()(ids.to(device)), drawn], dim=1)
+    image_embeds = model.prepare_embeddings_for_image_generation(fed)
+    embeds = torch.cat([model.get_input_embeddings()(ids.to(device)), image_embeds], dim=1)
     mask = torch.cat([mask, torch.ones(fed.shape, dtype=torch.long)], dim=1).to(device)
     states = model.model.language_model(
         inputs_embeds=embeds,
@@ -178,7 +177,7 @@ def image_forward(
 
 
 def _repeated_features(policy: JanusPolicy, pixels: Sequence[Tensor], *, once: bool) -> Tensor:
-    """[sum of T, H] image embeddings, an image for each trajectory; once: equal images run once."""
+    """[sum of T, H] image embeddings, an image for each trajectory; once: equal images are encoded once."""
     core = policy.module.model
     distinct = {id(image) if once else place: image for place, image in enumerate(pixels)}
     stacked = torch.stack(list(distinct.values())).to(policy.device, policy.module.dtype)
@@ -190,10 +189,10 @@ def _repeated_features(policy: JanusPolicy, pixels: Sequence[Tensor], *, once: b
 
 
 def _scores(logits: Tensor, targets: Sequence[Tensor], temperatures: Tensor) -> list[Tensor]:
-    """Logits of sampled positions alone, [sum of T, V] -> log-probs of each trajectory."""
+    """Logits at sampled positions [sum of T, V] -> log-probs of each trajectory."""
     counts = [len(one) for one in targets]
-    spread = temperatures.repeat_interleave(torch.tensor(counts, device=temperatures.device))
-    every = torch.log_softmax(logits.float() / spread.unsqueeze(1), dim=-1)
+    repeated = temperatures.repeat_interleave(torch.tensor(counts, device=temperatures.device))
+    every = torch.log_softmax(logits.float() / repeated.unsqueeze(1), dim=-1)
     return list(every.gather(1, torch.cat(list(targets)).unsqueeze(1)).squeeze(1).split(counts))
 
 

@@ -1,16 +1,15 @@
-"""What a sample of a build takes: memory, disk and processor time of each stage, on made-up data.
+"""Memory, disk and CPU time per sample of each stage of a build, on synthetic data.
 
-The machinery alone, with small images and a matrix as encoder; then images of real size, prepared for an encoder
-and encoded:
+First the pipeline alone, with small images and a matrix as encoder; then images of real size, preprocessed for an
+encoder and encoded:
 
     python benchmarks/build_costs.py
     python benchmarks/build_costs.py --samples 400 --side 512 --encoder preparation
     python benchmarks/build_costs.py --samples 128 --side 512 --encoder resnet-50
 
-Every build is a process of its own, on one thread. A number is the difference between a set and one of half its size,
-over the difference in samples, so that the program itself does not count; sets must be so large that blocks of fixed
-size (33 million distances of k-means) are full in both. Completion is a class that answers at once: no model is waited
-for.
+Every build runs in a separate process on one thread. A number is the difference between a set and one of half its
+size, divided by the difference in samples, so that the program itself does not count. Both sets must fill blocks of
+fixed size (33 million distances of k-means). Completion is a class that answers immediately.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ ENCODERS = ("matrix", "preparation", "resnet-50", "dinov2-base", "siglip-base")
 
 
 class Prompt:
-    """Completes at once, in texts as long as those of a caption and a question with options."""
+    """Completes immediately, with texts as long as a caption and a question with options."""
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
         return f"A drawing of a circle, a square and a triangle in a row on white paper, row {sample.id}, thin lines"
@@ -54,7 +53,7 @@ class Prompt:
 
 
 def write_raw(folder: Path, samples: int, side: int) -> None:
-    """Half of the samples for each corpus: images of blurred noise and some grain, and a line of text each."""
+    """Half of the samples for each corpus: images of blurred noise with some grain, and a line of text each."""
     rng = np.random.default_rng(0)
     for corpus in ("u", "g"):
         (folder / corpus).mkdir(parents=True)
@@ -84,9 +83,9 @@ def write_raw(folder: Path, samples: int, side: int) -> None:
 
 
 def make_encoder(name: str, folder: Path, device: str) -> Any:
-    """Random weights in the shape of ``name``, through the same loading, preprocessing and batches as real ones.
+    """Random weights in the shape of ``name``, with the loading, preprocessing and batches of real encoders.
 
-    preparation: what comes before the model alone.
+    preparation: only what precedes the model.
     """
     if name == "matrix":
         matrix = np.random.default_rng(1).normal(size=(8 * 8 * 3, 16)).astype(np.float32)
@@ -118,8 +117,8 @@ def _thumbnail(image: Image.Image) -> np.ndarray[Any, Any]:
 
 
 def one_build(folder: Path, encoder_name: str, device: str, batch_size: int) -> dict[str, Any]:
-    """Processor seconds of each stage, resident bytes before and at the peak, bytes that the build leaves on disk."""
-    import sklearn.cluster  # noqa: F401 - so that what programs take does not count as samples'
+    """CPU seconds of each stage, resident bytes before the build and at its peak, bytes that it leaves on disk."""
+    import sklearn.cluster  # noqa: F401 - its memory must not count as that of the samples
 
     encoder = make_encoder(encoder_name, folder / "encoder", device)
     settings = PairsSettings(
@@ -147,7 +146,7 @@ def one_build(folder: Path, encoder_name: str, device: str, batch_size: int) -> 
     instants = [began, *(ends[stage] for stage in STAGES)]
     seconds = dict(zip(STAGES, np.diff(instants).tolist(), strict=True))
     kept = sum(path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file())
-    pictures = sum(path.stat().st_size for path in (folder / "out" / "images").rglob("*") if path.is_file())
+    images = sum(path.stat().st_size for path in (folder / "out" / "images").rglob("*") if path.is_file())
     return {
         "samples": summary.samples,
         "pairs": summary.pairs,
@@ -155,13 +154,13 @@ def one_build(folder: Path, encoder_name: str, device: str, batch_size: int) -> 
         "start_bytes": before,
         "peak_bytes": peak,
         "peak_bytes_before_selection": peaks[0],
-        "disk_bytes": kept - pictures,
-        "picture_bytes": pictures,
+        "disk_bytes": kept - images,
+        "picture_bytes": images,
     }
 
 
 def measured(samples: int, side: int, encoder: str, device: str, batch_size: int) -> dict[str, Any]:
-    """One build in a process of its own."""
+    """One build in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         write_raw(Path(name), samples, side)
         words = [name, "--child", "--encoder", encoder, "--device", device, "--batch-size", str(batch_size)]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks candidates`: the search for near pairs, all with all and by clusters, on clustered features."""
+"""`python -m benchmarks candidates`: nearest-neighbour search on clustered features, exhaustive and by clusters."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ OURS = "pairuni"
 ADDS = {
     "all": "every cosine, in blocks of matrix products",
     "faiss": "faiss's IVF-flat index over the same centres, as many lists as recall 0.99 takes",
-    OURS: "those of near clusters, as many as a sample asks for",
+    OURS: "those of near clusters, as many as a sample requires",
 }
-"""What each contender is."""
+"""Descriptions of the contenders."""
 
 
 def measure(settings: SelectionSettings) -> dict[str, Any]:
-    """Seconds, cosines computed and recall of both ways, which take turns; clustering is not counted.
+    """Seconds, computed cosines and recall of each search, which take turns; clustering is not counted.
 
-    recall: share of the edges of all with all that were found.
+    recall: share of the edges of the exhaustive search that were found.
     """
     features = clustered_features(settings)
     fitted = fit_kmeans(features, settings.k, settings.seed)

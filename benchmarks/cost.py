@@ -1,6 +1,6 @@
-"""What work costs by arithmetic: bytes that decoding must move, operations that an update must do.
+"""Minimum cost of the work by arithmetic: bytes that decoding moves, operations that an update performs.
 
-Pure functions of sizes, so that percent of a roof is a formula that can be read, not a profiler's opinion.
+Pure functions of sizes: a share of the roofline is a readable formula, not the output of a profiler.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def decode_bytes(
     A step reads the weights of blocks, image head and image input once, reads the filled keys and values, and
     writes one position of each row. Guided images are two rows. The first token comes from the prefill, so
     there are steps - 1 such steps; the prefill and activations are not counted, which makes a percent of
-    bandwidth that is taken of the whole time too small rather than too large. Two definitions:
+    bandwidth of the total time too small rather than too large. Two definitions:
 
-    "distinct": a step reads a prompt's keys and values once for its K rollouts, what it needs at least;
+    "distinct": a step reads a prompt's keys and values once for its K rollouts, the minimum;
     "repeated": once for each rollout, as a loop that keeps them a row does.
     """
     branches = 2 if guided else 1
@@ -102,8 +102,8 @@ def update_flops(sizes: Sizes, groups: Iterable[Group], *, vision_trains: bool =
     4 i width a layer forward and twice that backward; a head runs where a token is scored. A frozen vision
     tower runs forward only. Two definitions, both without activation checkpointing:
 
-    "distinct": each prompt once and each image once, what the result needs at least;
-    "repeated": the prompt, and its image, once for each of its K trajectories, what the peers compute
+    "distinct": each prompt and each image once, the minimum;
+    "repeated": the prompt, and its image, once for each of its K trajectories, as the peers compute
     (their heads on every position are not counted as useful).
     """
     distinct = repeated = 0.0

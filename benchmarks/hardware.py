@@ -19,13 +19,13 @@ TRIES = {"cpu": 5, "cuda": 20}
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was told."""
+    """Wait until all work queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second of a large copy, read and write both counted, the best of several.
+    """Bytes per second of a large copy, counting read and write, best of several.
 
     A model smaller than the processor's cache may move its bytes faster than this.
     """
@@ -35,7 +35,7 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large square matrix product, the best of several."""
+    """Floating-point operations per second of a large square matrix product, best of several."""
     size = MATRIX_SIZE[device.type]
     left = torch.randn(size, size, device=device, dtype=torch.float32).to(dtype)
     right = torch.randn(size, size, device=device, dtype=torch.float32).to(dtype)
@@ -44,7 +44,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest of several calls, the first of which does not count."""
+    """Seconds of the fastest of several calls, after one warm-up."""
     seconds = []
     for _ in range(TRIES[device.type] + 1):
         synchronise(device)
@@ -86,7 +86,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:
-    """The names and sizes that a result depends on."""
+    """Names and sizes of the hardware that a result depends on."""
     found: dict[str, str | int] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,

@@ -1,4 +1,4 @@
-"""Results as a page shows them: a ladder for each, every row adding one thing to the row above."""
+"""Results as Markdown tables, in which every row adds one thing to the row above."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RENAMED = {"pictures-once": "images-once"}
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """name -> result of every file of ``folder``, in the order of the list and then by name.
+    """name -> result of every file of ``folder``, in the order of the suite, then by name.
 
     Raises ValueError naming a file that holds no result.
     """
@@ -40,7 +40,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The sections of all results."""
+    """The sections of all results, joined."""
     return "\n\n".join(_section(name, result) for name, result in results.items()) or EMPTY
 
 
@@ -57,8 +57,8 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
         "",
         *_table(result),
     ]
-    said = facts(result)
-    return "\n".join([*lines, "", " ".join(said)] if said else lines)
+    sentences = facts(result)
+    return "\n".join([*lines, "", " ".join(sentences)] if sentences else lines)
 
 
 def _table(result: Mapping[str, Any]) -> list[str]:

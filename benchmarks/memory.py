@@ -33,7 +33,7 @@ BENCHMARKS: dict[str, tuple[type[WorkloadSettings], Contenders]] = {
 def peaks(bench: str, names: Sequence[str], settings: WorkloadSettings) -> dict[str, dict[str, int]]:
     """name -> "peak_bytes", and "start_bytes" with the model loaded and before the work.
 
-    CUDA: bytes that torch held for tensors. CPU: the resident set of the whole process.
+    CUDA: bytes that torch held for tensors. CPU: the resident set of the process.
     Raises RuntimeError with the child's last line when it fails.
     """
     words = settings.model_dump_json()

@@ -35,17 +35,17 @@ CONTENDERS: dict[str, tuple[Clustering, Matching]] = {
     OURS: ("torch", "optimal"),
 }
 ADDS = {
-    "reference": "the paper's way: scikit-learn's MiniBatchKMeans, then exact cosines in the order of the file",
+    "reference": "the paper's algorithm: scikit-learn's MiniBatchKMeans, then exact cosines in file order",
     "torch": "Lloyd's iterations on torch",
     "greedy": "candidates from near clusters, best pairs first",
     OURS: "the largest total similarity among the candidates",
 }
-"""What each contender is."""
+"""Descriptions of the contenders."""
 STAGES = ("clustering_seconds", "retrieval_seconds")
 
 
 def clustered_features(settings: SelectionSettings) -> NDArray[np.float32]:
-    """U, then G: rows around K centres that are near to each other in tens, with noise of many strengths."""
+    """U, then G: rows around K centres that are grouped in tens, with noise of varying strength."""
     rng = np.random.default_rng(settings.seed)
     rows, width = settings.understanding + settings.generation, settings.dimensions
     tens = rng.standard_normal((settings.k // 10 + 1, width), dtype=np.float32)
@@ -100,7 +100,7 @@ def select(name: str, settings: SelectionSettings) -> dict[str, Any]:
 
 
 def measure(settings: SelectionSettings) -> dict[str, Any]:
-    """Medians of the contenders, which take turns, and what ours is worth beside the reference."""
+    """Medians of the contenders, which take turns, and ratios of ours to the reference."""
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):

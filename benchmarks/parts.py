@@ -1,9 +1,9 @@
-"""What is lost when a corpus is paired in parts, each a build of its own: pairs and similarity beside the whole.
+"""Pairs and similarity lost when a corpus is paired in parts, each a separate build.
 
     python benchmarks/parts.py --rows 16000 --dimensions 128 --parts 1 4 16
 
-Features as of `python -m benchmarks pairing`, half of them for each corpus. Parts are cut at random, and by similarity:
-k-means with as many clusters as parts. Each has its share of K.
+Uses the features of `python -m benchmarks pairing`, half of them for each corpus. Parts are cut at random, and by
+similarity: k-means with as many clusters as parts. Each part has its share of K.
 """
 
 from __future__ import annotations

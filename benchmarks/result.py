@@ -1,4 +1,4 @@
-"""A result: what was measured, where, by which command; as one JSON object and as a table."""
+"""A result: measurements, hardware, command and settings as one JSON object and as a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENDERS = {
     "update": ("peers", "images-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
     "step": ("pairuni",),
 }
-"""What each bench runs. A bench is a module of this package with ``contenders`` and ``measure``."""
+"""Contenders of each benchmark, a module of this package with ``contenders`` and ``measure``."""
 
 
 def measure_workload(bench: str, settings: WorkloadSettings) -> dict[str, Any]:
@@ -52,8 +52,10 @@ def described(
     command: str,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Numbers and what they depend on, as one object. numbers holds "contenders": name -> its numbers, with
-    "seconds", "seconds_min", "seconds_max" and "peak_bytes", and any key of ``COLUMNS``."""
+    """Numbers and the conditions of their measurement as one object.
+
+    numbers: holds "contenders", name -> "seconds", "seconds_min", "seconds_max", "peak_bytes" and any of ``COLUMNS``.
+    """
     return {
         "bench": bench,
         "command": command,
@@ -74,10 +76,10 @@ def commit() -> str | None:
 
     def git(*words: str) -> str | None:
         try:
-            said = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
         except FileNotFoundError:
             return None
-        return said.stdout.strip() if said.returncode == 0 else None
+        return done.stdout.strip() if done.returncode == 0 else None
 
     head = git("rev-parse", "HEAD")
     if head is None or git("ls-files", "--error-unmatch", Path(__file__).name) is None:
@@ -112,7 +114,7 @@ SECONDS = "{seconds:.3g} ({seconds_min:.3g}, {seconds_max:.3g})"
 
 
 def table(result: Mapping[str, Any]) -> Table:
-    """The contenders of a result, one a row, with peak memory and the time set against ours."""
+    """One row per contender, with peak memory and time relative to ours."""
     rows = result["contenders"]
     ours = rows["pairuni"]["seconds"]
     keys = [key for key in COLUMNS if key in rows["pairuni"]]
@@ -132,7 +134,7 @@ def table(result: Mapping[str, Any]) -> Table:
 
 
 def title(settings: Mapping[str, Any]) -> str:
-    """The settings that a reader looks for first."""
+    """The main settings in one line."""
     size = f"{settings['prompts']} x {settings['rollouts']}" if "rollouts" in settings else ""
     vocabulary = f"{settings['vocab_size']:,} text tokens" if settings.get("vocab_size") else ""
     if "understanding" in settings:
@@ -146,36 +148,38 @@ def title(settings: Mapping[str, Any]) -> str:
 
 
 def facts(result: Mapping[str, Any]) -> list[str]:
-    """What the table does not say, a sentence each."""
-    said = []
+    """Sentences about numbers that the table does not show."""
+    sentences = []
     if "joint_over_images_alone" in result:
-        said.append(
+        sentences.append(
             f"Answers and images together take {result['joint_over_images_alone']:.2f} times the time of the "
             "images alone."
         )
     if "decode_bytes_per_step" in result:
         moved = result["decode_bytes_per_step"]["distinct"]
-        said.append(f"A decode step moves at least {moved / 1e6:,.4g} MB.")
+        sentences.append(f"A decode step moves at least {moved / 1e6:,.4g} MB.")
     if "distinct_tokens" in result:
-        said.append(
+        sentences.append(
             f"{result['tokens']:,} tokens, {result['distinct_tokens']:,} with each prompt once: "
             f"{result['flops']['distinct'] / 1e12:,.3g} TFLOP."
         )
     if "peers" in result.get("held_memory_ratio", {}):
         ratio = result["held_memory_ratio"]["peers"]
-        said.append(f"Beyond program and weights, peers holds {ratio:.2f} times our memory at its peak.")
+        sentences.append(f"Beyond program and weights, peers holds {ratio:.2f} times our memory at its peak.")
     for task, name in (("understanding", "answers"), ("generation", "images")):
         difference = result.get("log_prob_differences", {}).get(
             f"{task}/sampling/sampling_logp_difference/mean"
         )
         if difference is not None:
-            said.append(f"Log-probs of decoding and update differ by {difference:.1e} on average ({name}).")
+            sentences.append(
+                f"Log-probs of decoding and update differ by {difference:.1e} on average ({name})."
+            )
     if "score_difference" in result:
-        said.append(
+        sentences.append(
             f"Scores of one at a time and of a batch differ by at most {result['score_difference']:.1e}."
         )
     if "copy_bytes_per_second" in result:
-        said.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
+        sentences.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
     if "matrix_flops_per_second" in result:
-        said.append(f"Measured matrix product: {result['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s.")
-    return said
+        sentences.append(f"Measured matrix product: {result['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s.")
+    return sentences

@@ -1,4 +1,4 @@
-"""`python -m benchmarks reward`: images a second of a CLIP reward such as HPSv2, with random weights.
+"""`python -m benchmarks reward`: images per second of a CLIP reward such as HPSv2, with random weights.
 
 Every repeat runs in a separate process, which has its own peak memory; contenders take turns.
 ``python -m benchmarks.reward CONTENDER SETTINGS`` prints the JSON object of one.
@@ -34,7 +34,7 @@ ADDS = {
     "prompts-kept": "features of a prompt computed once for all its images",
     OURS: "images in one batch",
 }
-"""What each contender is."""
+"""Descriptions of the contenders."""
 
 SHAPES: dict[str, dict[str, dict[str, int]]] = {
     "small": {
@@ -56,7 +56,7 @@ SHAPES: dict[str, dict[str, dict[str, int]]] = {
         },
     },
 }
-"""Models by name; vit-h-14 is HPSv2's and PickScore's, small has its kind of blocks."""
+"""Models by name; vit-h-14 is the model of HPSv2 and PickScore, small has the same kind of layers."""
 
 
 def build(settings: RewardBenchSettings) -> ClipScorer:
@@ -87,20 +87,20 @@ def build(settings: RewardBenchSettings) -> ClipScorer:
 
 
 def workload(settings: RewardBenchSettings) -> tuple[list[str], list[Image.Image]]:
-    """Prompts of about a dozen words, each once for every one of its images, and noisy images."""
+    """Prompts of about a dozen words, each repeated for its images, and images of noise."""
     rng = np.random.default_rng(settings.seed)
     prompts = [
         f"a photo of {place} small red cups on a wooden table in the sun" for place in range(settings.prompts)
     ]
     count, side = settings.prompts * settings.rollouts, settings.side
-    pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
-    return [prompt for prompt in prompts for _ in range(settings.rollouts)], pictures
+    images = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+    return [prompt for prompt in prompts for _ in range(settings.rollouts)], images
 
 
 def contenders(
     scorer: ClipScorer,
 ) -> dict[str, Callable[[Sequence[str], Sequence[Image.Image]], list[float]]]:
-    """name -> what scores images that way."""
+    """name -> the function that scores images in this way."""
     return {
         "one-at-a-time": partial(_one_at_a_time, scorer),
         "prompts-kept": partial(scorer.cosines, batch_size=1),
@@ -109,12 +109,10 @@ def contenders(
 
 
 @torch.inference_mode()
-def _one_at_a_time(
-    scorer: ClipScorer, prompts: Sequence[str], pictures: Sequence[Image.Image]
-) -> list[float]:
+def _one_at_a_time(scorer: ClipScorer, prompts: Sequence[str], images: Sequence[Image.Image]) -> list[float]:
     scores = []
-    for prompt, picture in zip(prompts, pictures, strict=True):
-        image = scorer.image_features([picture])
+    for prompt, one in zip(prompts, images, strict=True):
+        image = scorer.image_features([one])
         rows = scorer.tokenizer([prompt], padding="max_length", truncation=True, max_length=77)["input_ids"]
         pooled = scorer.model.text_model(input_ids=torch.tensor(rows, device=scorer.device)).pooler_output
         text = normalize(scorer.model.text_projection(pooled).float(), dim=1)
@@ -123,15 +121,15 @@ def _one_at_a_time(
 
 
 def score(name: str, settings: RewardBenchSettings) -> dict[str, Any]:
-    """Run one contender, after a few images of other prompts that do not count: seconds, memory, scores."""
+    """Run one contender after a warm-up on other prompts: seconds, memory, scores."""
     scorer = build(settings)
-    prompts, pictures = workload(settings)
+    prompts, images = workload(settings)
     work = contenders(scorer)[name]
-    work([f"{prompt}, once more" for prompt in prompts], pictures)
+    work([f"{prompt}, once more" for prompt in prompts], images)
     start = start_memory(scorer.device)
     synchronise(scorer.device)
     began = time.perf_counter()
-    scores = work(prompts, pictures)
+    scores = work(prompts, images)
     synchronise(scorer.device)
     seconds = time.perf_counter() - began
     peak = peak_memory(scorer.device)
@@ -139,7 +137,7 @@ def score(name: str, settings: RewardBenchSettings) -> dict[str, Any]:
 
 
 def measure(settings: RewardBenchSettings) -> dict[str, Any]:
-    """Medians of the contenders, which take turns, and what ours is worth beside one image at a time."""
+    """Medians of the contenders, which take turns, and the speed-up over one image at a time."""
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in ADDS}
     with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
         for _ in range(settings.repeats):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks rollout`: images a second, ours beside the baselines, and what answers add."""
+"""`python -m benchmarks rollout`: images per second of ours and the baselines, and the cost of answers."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ TEMPERATURE = 1.0
 OURS, JOINT = "pairuni", "pairuni-joint"
 BASELINES = ("peers", "peers-batched", "transformers")
 ADDS = {
-    "peers": "the peers' loop: prompt by prompt, a cache that grows by copying, a mask that grows",
+    "peers": "the peers' loop: one prompt at a time, cache and mask grow by copying",
     "peers-batched": "all prompts in one batch",
-    "transformers": "key-value memory reserved once (`generate` of `transformers`, whole batch)",
-    OURS: "this project: one prefill a prompt, attention to the filled part, log-probs with the tokens",
+    "transformers": "static key-value cache (`generate` of `transformers`, complete batch)",
+    OURS: "this project: one prefill per prompt, attention to the filled part, log-probs with the tokens",
     JOINT: "the answers of the understanding side in the same steps",
 }
-"""What each contender is, in the order in which each adds one thing to those before it."""
+"""Descriptions of the contenders, each of which adds one thing to the previous ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """P pairs: what is asked about which image, and what is to be drawn."""
+    """P pairs: images with questions, and prompts to generate from."""
 
-    shown: list[Image.Image]
-    asked: list[str]
+    images: list[Image.Image]
+    questions: list[str]
     prompts: list[str]
 
 
 def joint_rollout(policy: UnifiedPolicy, batch: Batch, settings: RolloutBenchSettings, seed: int) -> None:
     """Answers and images of a batch of pairs: the rollout of one step."""
     texts = TextSampling(
-        images=batch.shown,
-        questions=batch.asked,
+        images=batch.images,
+        questions=batch.questions,
         rollouts=settings.rollouts,
         temperature=TEMPERATURE,
         max_new_tokens=settings.answer_length,
         seed=seed,
     )
-    policy.sample(texts, drawing(batch, settings, seed))
+    policy.sample(texts, image_sampling(batch, settings, seed))
 
 
-def drawing(batch: Batch, settings: RolloutBenchSettings, seed: int) -> ImageSampling:
-    """What is asked for by the images' side."""
+def image_sampling(batch: Batch, settings: RolloutBenchSettings, seed: int) -> ImageSampling:
+    """The image half of the request."""
     return ImageSampling(
         prompts=batch.prompts,
         rollouts=settings.rollouts,
@@ -67,11 +67,13 @@ def drawing(batch: Batch, settings: RolloutBenchSettings, seed: int) -> ImageSam
 def contenders(policy: JanusPolicy, settings: RolloutBenchSettings) -> dict[str, Callable[[int], object]]:
     """name -> a function of the round's number, which is our seed; those of ``settings.skip`` are left out.
 
-    In round 0, which only warms up, the peers' loop runs the longest prompt alone: its eager steps take
-    minutes at Janus-Pro's sizes, and its memory is no larger for more prompts, one at a time.
+    In round 0, the warm-up, the peers' loop runs the longest prompt alone: its eager steps take minutes at
+    Janus-Pro's sizes, and one prompt at a time its memory does not grow with their number.
     """
     count = settings.prompts
-    batch = Batch(shown=noise_images(policy, count), asked=questions(count), prompts=image_prompts(count))
+    batch = Batch(
+        images=noise_images(policy, count), questions=questions(count), prompts=image_prompts(count)
+    )
     longest = [max(batch.prompts, key=lambda prompt: len(policy.prompts.generation(prompt)))]
     how: dict[str, Any] = {
         "rollouts": settings.rollouts,
@@ -84,14 +86,14 @@ def contenders(policy: JanusPolicy, settings: RolloutBenchSettings) -> dict[str,
         ],
         "peers-batched": lambda _: peers_rollout(policy, batch.prompts, **how),
         "transformers": lambda _: transformers_rollout(policy, batch.prompts, **how),
-        OURS: lambda seed: policy.sample_images(drawing(batch, settings, seed)),
+        OURS: lambda seed: policy.sample_images(image_sampling(batch, settings, seed)),
         JOINT: lambda seed: joint_rollout(policy, batch, settings, seed),
     }
     return {name: work for name, work in every.items() if name not in settings.skip}
 
 
 def measure(settings: RolloutBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Time every contender and set it beside the memory bandwidth of the device."""
+    """Time every contender, also as a share of the device's memory bandwidth."""
     policy = build(settings)
     device = policy.device
     bandwidth = copy_bandwidth(device)

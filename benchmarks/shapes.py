@@ -1,6 +1,6 @@
-"""Models by name for measuring: the shipped one, and Janus-Pro's shapes with random weights.
+"""Models by name: the shipped one, and Janus-Pro's shapes with random weights.
 
-Speed does not depend on what the weights hold, so nothing is downloaded. The tokenizer of a random model
+Speed does not depend on the values of the weights, so nothing is downloaded. The tokenizer of a random model
 splits text into bytes, one token each; its special tokens have Janus' names.
 """
 
@@ -30,7 +30,7 @@ from pairuni.policies.registry import load_policy
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 STANDARD_DEVIATION = 0.02
-"""Spread of random weights; Llama's own at initialisation."""
+"""Standard deviation of random weights, that of Llama's initialisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,9 @@ def random_policy(
     dtype: torch.dtype,
     vocabulary: int | None = None,
     seed: int = 0,
-    spread: float = STANDARD_DEVIATION,
+    std: float = STANDARD_DEVIATION,
 ) -> JanusPolicy:
-    """A policy of a shape, its weights drawn once, on the device and in the type that they stay in."""
+    """A policy of this shape with random weights, initialised on its device in its dtype."""
     processor = byte_processor(shape)
     config = janus_config(shape, processor, vocabulary or shape.vocabulary)
     default = torch.get_default_dtype()
@@ -101,7 +101,7 @@ def random_policy(
             model = JanusForConditionalGeneration(config)
     finally:
         torch.set_default_dtype(default)
-    _draw_weights(model, seed, spread)
+    _init_weights(model, seed, std)
     tokenizer = processor.tokenizer
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -113,13 +113,13 @@ def random_policy(
 
 
 @torch.no_grad()
-def _draw_weights(model: nn.Module, seed: int, spread: float) -> None:
+def _init_weights(model: nn.Module, seed: int, std: float) -> None:
     generator: torch.Generator | None = None
     for parameter in model.parameters():
         if generator is None:
             generator = torch.Generator(parameter.device).manual_seed(seed)
         if parameter.ndim > 1:
-            parameter.normal_(0.0, spread, generator=generator)
+            parameter.normal_(0.0, std, generator=generator)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim == 1:
@@ -128,7 +128,7 @@ def _draw_weights(model: nn.Module, seed: int, spread: float) -> None:
 
 @torch.no_grad()
 def _with_vocabulary(policy: JanusPolicy, size: int) -> JanusPolicy:
-    """The policy with random rows behind its text embeddings and its text head, up to ``size`` of each."""
+    """The policy with random rows appended to its text embeddings and its text head, up to ``size`` of each."""
     known = policy.module.config.text_config.vocab_size
     if size < known:
         raise ValueError(f"--vocab-size is {size}, but the tokenizer of {policy.name!r} needs {known}")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks step`: a whole PairGRPO step, rollout to optimizer, with rewards that cost nothing."""
+"""`python -m benchmarks step`: a complete PairGRPO step, rollout to optimizer, with stub rewards."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pairuni.training.optimizer import NamedAdamW
 
 OURS = "pairuni"
 ADDS = {OURS: "rollout of answers and images, stub rewards, update, AdamW"}
-"""What the one contender is."""
+"""Description of the contender."""
 
 
 class StubReward:
-    """Scores by place alone, so that every group has spread and no trajectory is left out of the update."""
+    """Scores by position, so that no group has zero variance and every trajectory enters the update."""
 
     name = "stub"
 
@@ -35,7 +35,7 @@ class StubReward:
 
 
 class Stepper:
-    """One policy, its optimizer and a batch of pairs; ``run`` does a step and keeps what its parts took."""
+    """One policy, its optimizer and a batch of pairs; ``run`` performs a step and records the time of its parts."""
 
     def __init__(self, policy: JanusPolicy, settings: StepBenchSettings) -> None:
         self.policy = policy
@@ -87,20 +87,20 @@ class Stepper:
 def _pairs(policy: JanusPolicy, count: int, folder: Path) -> list[UGPair]:
     pairs = []
     words = zip(noise_images(policy, count), image_prompts(count), questions(count), strict=True)
-    for index, (picture, prompt, question) in enumerate(words):
-        picture.save(folder / f"{index}.png")
+    for index, (image, prompt, question) in enumerate(words):
+        image.save(folder / f"{index}.png")
         side = Annotation(image_path=f"{index}.png", prompt=prompt, question=question, answer="A")
         pairs.append(UGPair(similarity=1.0, generate_ann=side, understand_ann=side))
     return pairs
 
 
 def contenders(policy: JanusPolicy, settings: StepBenchSettings) -> dict[str, Callable[[int], object]]:
-    """The one contender of this bench."""
+    """The one contender."""
     return {OURS: Stepper(policy, settings).run}
 
 
 def measure(settings: StepBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Time whole steps; rollout and update are told apart."""
+    """Time complete steps, with rollout and update separately."""
     policy = build(settings)
     stepper = Stepper(policy, settings)
     timing = interleaved({OURS: stepper.run}, repeats=settings.repeats, device=policy.device, title="step")[

@@ -1,4 +1,4 @@
-"""The whole list of measurements, for a processor alone and for a GPU; each becomes one file of results."""
+"""All measurements, for a CPU and for a GPU; each writes one result file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CPU: Mapping[str, str] = {
     "candidates-100k-cpu": "candidates --understanding 44000 --generation 56000 --dimensions 2048 --repeats 3",
 }
 
-# the peers' loop takes minutes, and measured apart each case ends within ten; the 7B has room for one contender's
-# keys and values, 40 GB of 64 guided images
+# the peers' loop takes minutes; measured separately, each case ends within ten. The 7B has room for the keys and
+# values of one contender, 40 GB for 64 guided images
 CUDA: Mapping[str, str] = {
     "rollout-1b-cuda": (
         "rollout --model janus-pro-1b --prompts 8 --rollouts 8 --repeats 3 --device cuda --skip peers"
@@ -50,7 +50,7 @@ CUDA: Mapping[str, str] = {
 
 
 def run_all(cases: Mapping[str, str], out: Path) -> list[str]:
-    """Run every case as a process of its own and write its result to ``out``; returns what failed, in words.
+    """Run every case in a separate process and write its result to ``out``; return a sentence per failure.
 
     A case that fails leaves the earlier result in place and does not stop the others.
     """

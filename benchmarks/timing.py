@@ -1,4 +1,4 @@
-"""Times of contenders that take turns, so that a busy minute of the machine falls on all of them."""
+"""Times of contenders that take turns, so that a busy minute of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairuni.training.tracking import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of n repeats, after one that did not count."""
+    """Seconds of the repeats, without the warm-up."""
 
     seconds: list[float]
 
@@ -35,7 +35,7 @@ class Timing:
 def interleaved(
     contenders: Mapping[str, Callable[[int], object]], *, repeats: int, device: torch.device, title: str
 ) -> dict[str, Timing]:
-    """Run every contender once to warm up, then ``repeats`` rounds of all; each is given its round as seed."""
+    """Run every contender once as a warm-up, then ``repeats`` rounds of all; each receives its round as seed."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with Progress(title, total=len(contenders) * (repeats + 1), unit="runs") as progress:
         for turn in range(repeats + 1):

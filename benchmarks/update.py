@@ -1,4 +1,4 @@
-"""`python -m benchmarks update`: tokens a second and memory of forward, loss and backward, ours beside the peers'."""
+"""`python -m benchmarks update`: tokens per second and memory of forward, loss and backward, ours and the peers'."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory,
 OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
 BASELINES = ("peers", *UPDATE_STEPS)
 ADDS = {
-    "peers": "the peers' way: a padded forward pass a task, logits of every position, images K times",
-    "images-once": "the vision tower once an image",
-    "sampled-positions": "heads only where a token was sampled",
+    "peers": "the peers' update: a padded pass per task, logits at every position, images K times",
+    "images-once": "vision tower once per image",
+    "sampled-positions": "heads only at sampled positions",
     OURS: "this project: one packed pass for both tasks, each prompt once, heads in chunks",
-    CHECKPOINTED: "activation checkpointing: one state a layer is kept, the rest computed again",
+    CHECKPOINTED: "activation checkpointing: one state per layer is kept, the rest recomputed",
 }
-"""What each contender is, in the order in which each adds one thing to those before it."""
+"""Descriptions of the contenders, each of which adds one thing to the previous ones."""
 
 _TRAINS: list[str] = PolicySettings.model_fields["trainable"].get_default()
 _GRPO = PairGRPOSettings()
@@ -54,13 +54,13 @@ def _loss(replay: TrajectoryLogProbs, advantages: Tensor) -> Tensor:
 def our_update(
     policy: JanusPolicy,
     answers: Sequence[TextTrajectory],
-    drawings: Sequence[ImageTrajectory],
+    images: Sequence[ImageTrajectory],
     advantages: Tensor,
     *,
     checkpointing: bool = False,
 ) -> None:
-    """Forward and backward of both tasks as one micro-batch; advantages: [answers + drawings]."""
-    trajectories: list[Trajectory] = [*answers, *drawings]
+    """Forward and backward of both tasks as one micro-batch; advantages: [answers + images]."""
+    trajectories: list[Trajectory] = [*answers, *images]
     bounds = (0, len(answers), len(trajectories))
     shares = []
     for task, start, end in zip(TASKS, bounds[:-1], bounds[1:], strict=True):
@@ -81,23 +81,23 @@ def our_update(
 def peers_update(
     policy: JanusPolicy,
     answers: Sequence[TextTrajectory],
-    drawings: Sequence[ImageTrajectory],
+    images: Sequence[ImageTrajectory],
     advantages: Tensor,
     *,
     given: Sequence[str] = (),
 ) -> None:
     """Forward and backward of one task, then of the other."""
-    first, second = advantages.split([len(answers), len(drawings)])
+    first, second = advantages.split([len(answers), len(images)])
     _loss(text_forward(policy, answers, given=given), first).backward()
-    _loss(image_forward(policy, drawings, given=given), second).backward()
+    _loss(image_forward(policy, images, given=given), second).backward()
 
 
 def contenders(policy: JanusPolicy, settings: UpdateBenchSettings) -> dict[str, Callable[[int], object]]:
     """name -> one update without its optimizer step; those of ``settings.skip`` are left out."""
     policy.train_only(_TRAINS)
-    answers, drawings = random_trajectories(policy, settings)
+    answers, images = random_trajectories(policy, settings)
     generator = torch.Generator().manual_seed(0)
-    advantages = torch.randn(len(answers) + len(drawings), generator=generator).to(policy.device)
+    advantages = torch.randn(len(answers) + len(images), generator=generator).to(policy.device)
     updates: dict[str, Callable[..., None]] = {
         "peers": peers_update,
         **{
@@ -111,7 +111,7 @@ def contenders(policy: JanusPolicy, settings: UpdateBenchSettings) -> dict[str, 
     def run(work: Callable[..., None]) -> Callable[[int], object]:
         def once(_: int) -> None:
             policy.module.zero_grad(set_to_none=True)
-            work(policy, answers, drawings, advantages)
+            work(policy, answers, images, advantages)
 
         return once
 
@@ -119,9 +119,9 @@ def contenders(policy: JanusPolicy, settings: UpdateBenchSettings) -> dict[str, 
 
 
 def groups_of(policy: JanusPolicy, settings: UpdateBenchSettings) -> list[Group]:
-    """The groups of trajectories of ``random_trajectories``; guided images bring their unconditional twins."""
-    answers, drawings = random_trajectories(policy, settings)
-    every: list[Trajectory] = [*answers[:: settings.rollouts], *drawings[:: settings.rollouts]]
+    """The groups of trajectories of ``random_trajectories``; guided images include their unconditional rows."""
+    answers, images = random_trajectories(policy, settings)
+    every: list[Trajectory] = [*answers[:: settings.rollouts], *images[:: settings.rollouts]]
     groups = [
         Group(
             prompt=len(one.prompt_ids),
@@ -137,11 +137,11 @@ def groups_of(policy: JanusPolicy, settings: UpdateBenchSettings) -> list[Group]
 
 
 def measure(settings: UpdateBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Time every contender and set it beside the matrix rate of the device.
+    """Time every contender, also as a share of the device's matrix rate.
 
     tokens: of prompts and completions with every prompt repeated for its K trajectories, the peers' count;
     it is the same for all contenders, so that tokens a second compare time alone. peak_memory_ratio is of
-    everything that the process held, held_memory_ratio of what the update added to program and weights.
+    all memory of the process, held_memory_ratio of what the update added to program and weights.
     """
     policy = build(settings)
     device = policy.device

@@ -1,4 +1,4 @@
-"""What is measured: a model, prompts, questions and images, the same for every contender of a run."""
+"""The workload: a model, prompts, questions and images, the same for every contender of a run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def questions(count: int) -> list[str]:
 
 
 def noise_images(policy: JanusPolicy, count: int) -> list[Image.Image]:
-    """Noise of the vision tower's size: what an image shows does not change what it costs."""
+    """Noise of the vision tower's image size; the cost does not depend on the content."""
     side = policy.module.config.vision_config.image_size
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
@@ -65,7 +65,7 @@ def random_trajectories(
 ) -> tuple[list[TextTrajectory], list[ImageTrajectory]]:
     """P groups of K answers of ``answer_length`` random tokens, and P groups of K images of random codes.
 
-    An update costs the same whatever was sampled; random tokens make its size exact and free of the rollout.
+    The cost of an update does not depend on the tokens; random ones fix its size without a rollout.
     """
     generator = torch.Generator().manual_seed(0)
     text, vq = policy.module.config.text_config, policy.module.config.vq_config

@@ -1,4 +1,4 @@
-"""lmms-eval on held-out digits through the plug-in: answers, choices by likelihood, drawings.
+"""lmms-eval on held-out digits through the plug-in: answers, choices by likelihood, generated images.
 
 Needs lmms-eval in the environment (pip install "pairuni[lmms-eval]"):
 
@@ -22,7 +22,7 @@ from pairuni.rewards.answers.options import parse_options
 
 TASKS = Path(__file__).resolve().parent / "tasks"
 BATCH = 102
-"""As in ``pairuni eval digits``: the noise of a drawing depends on its place in the batch."""
+"""As in ``pairuni eval digits``: the noise of an image depends on its position in the batch."""
 
 
 def main() -> None:

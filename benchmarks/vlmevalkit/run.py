@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for data and VLMEvalKit's results")
     parser.add_argument("run", type=Path, help="run.py of a VLMEvalKit checkout")
     parser.add_argument("--model", default="tiny", help="checkpoint folder, hub name or tiny")
-    parser.add_argument("--items", type=int, default=510, help="held-out items; those with options are asked")
+    parser.add_argument("--items", type=int, default=510, help="held-out items; those with options are used")
     options = parser.parse_args()
     out = options.out.resolve()
     write_items(out / "data" / f"{NAME}.tsv", options.items)
@@ -47,8 +47,8 @@ def write_items(path: Path, count: int) -> None:
                 question = one.question.text.partition(" A. ")[0]
                 png = io.BytesIO()
                 one.image.save(png, format="PNG")
-                picture = base64.b64encode(png.getvalue()).decode()
-                table.writerow([index, question, *options.values(), one.question.answer, picture])
+                encoded = base64.b64encode(png.getvalue()).decode()
+                table.writerow([index, question, *options.values(), one.question.answer, encoded])
 
 
 if __name__ == "__main__":

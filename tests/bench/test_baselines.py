@@ -39,7 +39,7 @@ PROMPTS = ["a red seven", "three sixes and a blue two", "a cat"]
 
 @pytest.fixture(scope="module")
 def policy():
-    return random_policy(SMALL, name="small", device=torch.device("cpu"), dtype=torch.float32, spread=0.3)
+    return random_policy(SMALL, name="small", device=torch.device("cpu"), dtype=torch.float32, std=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_peers_loop_draws_our_greedy_tokens(policy, greedy):
 
 
 @pytest.mark.parametrize("roll", [transformers_rollout, peers_rollout])
-def test_baselines_sample_every_image_that_is_asked_for(policy, roll):
+def test_baselines_sample_every_image_that_is_requested(policy, roll):
     torch.manual_seed(0)
     tokens = roll(policy, PROMPTS, rollouts=3, temperature=1.0, guidance=5.0)
     assert tokens.shape == (9, policy.image_tokens)
@@ -77,11 +77,11 @@ def settings(branch):
 @pytest.mark.parametrize("steps", range(len(UPDATE_STEPS) + 1))
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
 def test_two_forwards_give_our_log_probs(policy, branch, steps):
-    answers, drawings = random_trajectories(policy, settings(branch))
+    answers, images = random_trajectories(policy, settings(branch))
     given = UPDATE_STEPS[:steps]
     for ours, theirs in (
         (policy.log_probs(answers), text_forward(policy, answers, given=given)),
-        (policy.log_probs(drawings), image_forward(policy, drawings, given=given)),
+        (policy.log_probs(images), image_forward(policy, images, given=given)),
     ):
         assert ours.values.abs().max() > 1
         torch.testing.assert_close(theirs.values, ours.values, atol=1e-4, rtol=0)
@@ -90,7 +90,7 @@ def test_two_forwards_give_our_log_probs(policy, branch, steps):
 
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
 def test_every_update_leaves_the_same_gradient(policy, branch):
-    """The whole contenders: passes, loss and backward."""
+    """The complete contenders: passes, loss and backward."""
     updates = update.contenders(policy, settings(branch))
     weight = policy.module.model.language_model.layers[0].mlp.up_proj.weight
     gradients = {}

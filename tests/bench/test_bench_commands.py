@@ -110,7 +110,7 @@ def test_a_result_names_the_commit_of_its_code(tmp_path, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["rollout", "update", "step"])
-def test_a_gpu_is_set_beside_itself(name):
+def test_on_a_gpu(name):
     """Memory in children and times here, in bfloat16, on whatever GPU there is."""
     found = json.loads(bench(name, "--json", "--dtype", "bfloat16", device="cuda"))
     assert found["hardware"]["gpu"]

@@ -132,10 +132,10 @@ def test_the_list_names_commands_that_are_understood(words, monkeypatch):
 
 
 def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
-    asked = []
+    measured = []
 
     def run(command, **_):
-        asked.append(command[1:])
+        measured.append(command[1:])
         broken = "broken" in command
         return subprocess.CompletedProcess(
             command, int(broken), "" if broken else f"table\n{json.dumps(RESULT)}\n"
@@ -145,7 +145,7 @@ def test_the_list_goes_on_after_a_failure(tmp_path, monkeypatch):
     (tmp_path / "first.json").write_text("kept")
     failed = suite.run_all({"first": "step --model broken", "second": "step --repeats 3"}, tmp_path)
     assert failed == ["first ended with code 1: python -m benchmarks step --model broken"]
-    assert asked[1] == ["-m", "benchmarks", "step", "--repeats", "3", "--json"]
+    assert measured[1] == ["-m", "benchmarks", "step", "--repeats", "3", "--json"]
     assert (tmp_path / "first.json").read_text() == "kept"
     assert json.loads((tmp_path / "second.json").read_text()) == RESULT
 

@@ -59,11 +59,11 @@ def test_more_clusters_than_rows_is_a_sentence():
 
 
 def test_the_list_names_a_command_that_is_understood(monkeypatch):
-    asked = []
-    monkeypatch.setattr("benchmarks.pairing.measure", lambda settings: asked.append(settings) or {})
+    measured = []
+    monkeypatch.setattr("benchmarks.pairing.measure", lambda settings: measured.append(settings) or {})
     done = CliRunner().invoke(app, [*suite.CPU["pairing-cpu"].split(), "--json"])
     assert done.exit_code == 0, done.output
-    assert (asked[0].clusters, asked[0].dimensions) == (5000, 2048)
+    assert (measured[0].clusters, measured[0].dimensions) == (5000, 2048)
 
 
 def test_the_search_by_clusters_is_held_to_all_with_all(monkeypatch):

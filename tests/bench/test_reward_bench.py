@@ -16,11 +16,11 @@ SMALL = {"prompts": 2, "rollouts": 3, "side": 40}
 
 def test_contenders_do_the_same_work() -> None:
     settings = RewardBenchSettings(device="cpu", **SMALL)
-    prompts, pictures = workload(settings)
-    assert (len(prompts), len(set(prompts)), len(pictures)) == (6, 2, 6)
+    prompts, images = workload(settings)
+    assert (len(prompts), len(set(prompts)), len(images)) == (6, 2, 6)
     works = contenders(build(settings))
     assert list(works) == list(ADDS)
-    alone, *others = (work(prompts, pictures) for work in works.values())
+    alone, *others = (work(prompts, images) for work in works.values())
     assert len(set(alone)) == 6
     for scores in others:
         assert scores == pytest.approx(alone, abs=1e-5)
@@ -55,9 +55,9 @@ def test_an_unknown_model_is_a_sentence() -> None:
 
 @pytest.mark.parametrize("name", ["reward-small-cpu", "reward-vit-h-14-cuda"])
 def test_the_list_names_a_command_that_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr("benchmarks.reward.measure", lambda settings: asked.append(settings) or {})
+    measured = []
+    monkeypatch.setattr("benchmarks.reward.measure", lambda settings: measured.append(settings) or {})
     words = (suite.CPU | suite.CUDA)[name].replace("--device cuda", "--device cpu").split()
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
-    assert asked[0].prompts * asked[0].rollouts == 64
+    assert measured[0].prompts * measured[0].rollouts == 64

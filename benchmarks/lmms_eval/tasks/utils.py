@@ -1,4 +1,4 @@
-"""What lmms-eval calls for the tasks of this folder."""
+"""Functions of the lmms-eval tasks in this folder."""
 
 import json
 
@@ -18,11 +18,11 @@ def no_images(doc):
     return []
 
 
-def answer_right(doc, results):
+def answer_correct(doc, results):
     return {"accuracy": float(answers_match(doc["question"], doc["answer"], results[0]))}
 
 
-def drawing_right(doc, results):
+def image_correct(doc, results):
     with Image.open(json.loads(results[0])["images"][0]) as image:
         reading = evaluation_detector().read([image.convert("RGB")])[0]
     right = reading.scene is not None and satisfies(reading.scene, parse(doc["prompt"]))
