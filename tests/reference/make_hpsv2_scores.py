@@ -29,8 +29,8 @@ from tiny_hpsv2 import (
     SHARED,
     TEXT,
     VISION,
-    drawn,
     photos,
+    synthetic_images,
     weights,
     write_vocabulary,
 )
@@ -94,7 +94,7 @@ def main() -> None:
             text_features = model.encode_text(original_tokenizer.tokenize([prompt]), normalize=True)
         return float(torch.diagonal(image_features @ text_features.T)[0])
 
-    images = drawn()
+    images = synthetic_images()
     prompts = {name: PROMPTS[place % len(PROMPTS)] for place, name in enumerate(images)}
     found: dict[str, Any] = {
         "made_by": "tests/reference/make_hpsv2_scores.py",

@@ -60,7 +60,7 @@ def weights(shapes: dict[str, list[int]], seed: int = 7) -> dict[str, np.ndarray
     return made
 
 
-def drawn() -> dict[str, Image.Image]:
+def synthetic_images() -> dict[str, Image.Image]:
     """Images of odd sizes and modes, made by arithmetic."""
     rng = np.random.RandomState(11)
 

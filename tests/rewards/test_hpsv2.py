@@ -61,7 +61,7 @@ def record(prompt: str) -> Annotation:
 
 
 def test_synthetic_images_score_as_in_open_clip(make: Callable[..., HPSv2Reward]) -> None:
-    images = tiny_hpsv2.drawn()
+    images = tiny_hpsv2.synthetic_images()
     prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(images))]
     scores = make()([record(prompt) for prompt in prompts], list(images.values()))
     assert dict(zip(images, scores, strict=True)) == pytest.approx(STORED["drawn"], abs=TOLERANCE)
@@ -71,7 +71,7 @@ def test_synthetic_images_score_as_in_open_clip(make: Callable[..., HPSv2Reward]
 def test_prompts_are_cleaned_and_tokenized_as_in_the_original(
     make: Callable[..., HPSv2Reward], folder: Path
 ) -> None:
-    image = tiny_hpsv2.drawn()["wide"]
+    image = tiny_hpsv2.synthetic_images()["wide"]
     scores = make()([record(prompt) for prompt in tiny_hpsv2.PROMPTS], [image] * len(tiny_hpsv2.PROMPTS))
     found = dict(zip(tiny_hpsv2.PROMPTS, scores, strict=True))
     assert found == pytest.approx(STORED["prompts"], abs=TOLERANCE)
@@ -92,7 +92,7 @@ def test_photographs_score_as_in_open_clip(make: Callable[..., HPSv2Reward]) -> 
 
 
 def test_scores_do_not_depend_on_the_batch(make: Callable[..., HPSv2Reward]) -> None:
-    images = list(tiny_hpsv2.drawn().values())
+    images = list(tiny_hpsv2.synthetic_images().values())
     records = [record(tiny_hpsv2.PROMPTS[place % 3]) for place in range(len(images))]
     whole = make(batch_size=64)(records, images)
     assert make(batch_size=3)(records, images) == pytest.approx(whole, abs=1e-6)
@@ -103,7 +103,7 @@ def test_scores_do_not_depend_on_the_batch(make: Callable[..., HPSv2Reward]) -> 
 def test_other_checkpoint_formats_score_the_same(
     make: Callable[..., HPSv2Reward], state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    image, asked = tiny_hpsv2.drawn()["tall"], [record("a cat")]
+    image, asked = tiny_hpsv2.synthetic_images()["tall"], [record("a cat")]
     expected = make()(asked, [image])
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "small.safetensors")
     torch.save(state, tmp_path / "bare.pt")
@@ -113,7 +113,7 @@ def test_other_checkpoint_formats_score_the_same(
 
 
 def test_bfloat16_is_near(make: Callable[..., HPSv2Reward]) -> None:
-    images = list(tiny_hpsv2.drawn().values())
+    images = list(tiny_hpsv2.synthetic_images().values())
     records = [record("a dog")] * len(images)
     assert make(dtype="bfloat16")(records, images) == pytest.approx(make()(records, images), abs=0.03)
 
@@ -141,7 +141,7 @@ def test_the_checkpoint_is_loaded_once(
     hpsv2._load.cache_clear()
     first, second = make(), make(version="2.0", batch_size=2)
     for reward in (first, second, first):
-        reward([record("a"), record("b")], [tiny_hpsv2.drawn()["wide"]] * 2)
+        reward([record("a"), record("b")], [tiny_hpsv2.synthetic_images()["wide"]] * 2)
     assert reads == [folder / "small.pt"]
 
 
@@ -157,7 +157,7 @@ def test_text_features_are_cached_up_to_a_limit(
 
     monkeypatch.setattr(scorer, "token_ids", counting)
     monkeypatch.setattr(scorer, "TEXTS_KEPT", 2)
-    reward, image = make(), tiny_hpsv2.drawn()["one-pixel"]
+    reward, image = make(), tiny_hpsv2.synthetic_images()["one-pixel"]
     for prompts in (["a", "a", "b"], ["b", "a"], ["c"], ["a", "b"]):
         reward([record(prompt) for prompt in prompts], [image] * len(prompts))
     assert asked == [["a", "b"], ["c"], ["b"]]  # c drove out b, which was used longest ago
@@ -192,7 +192,7 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
 
 def test_records_and_images_must_match_in_number(make: Callable[..., HPSv2Reward]) -> None:
     with pytest.raises(ValueError, match="1 records but 2 images"):
-        make()([record("a")], [tiny_hpsv2.drawn()["wide"]] * 2)
+        make()([record("a")], [tiny_hpsv2.synthetic_images()["wide"]] * 2)
     assert make()([], []) == []
 
 
@@ -315,7 +315,7 @@ def test_an_unavailable_device_is_reported(folder: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_scores_the_same(folder: Path) -> None:
-    images = tiny_hpsv2.drawn()
+    images = tiny_hpsv2.synthetic_images()
     prompts = [tiny_hpsv2.PROMPTS[place % len(tiny_hpsv2.PROMPTS)] for place in range(len(images))]
     vocabulary = str(folder / "bpe_simple_vocab_16e6.txt.gz")
     for dtype, tolerance in (("float32", 1e-3), ("bfloat16", 0.03)):

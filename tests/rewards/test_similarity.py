@@ -32,7 +32,7 @@ def records() -> list[Annotation]:
 
 
 def images() -> list[Image.Image]:
-    made = tiny_hpsv2.drawn()
+    made = tiny_hpsv2.synthetic_images()
     return [made[name] for name in ("wide", "grey", "rgba", "one-wide", "palette")]
 
 
