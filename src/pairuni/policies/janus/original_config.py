@@ -12,25 +12,6 @@ from transformers.models.janus.configuration_janus import JanusVisionConfig, Jan
 from pairuni.policies.files import reason
 from pairuni.policies.janus.tensor_names import MAX_DEPTH
 
-SIGLIP: dict[str, dict[str, int | float]] = {
-    "siglip_large_patch16_384": {
-        "patch_size": 16,
-        "width": 1024,
-        "layers": 24,
-        "heads": 16,
-        "mlp_ratio": 4,
-    },
-    "siglip_so400m_patch14_384": {
-        "patch_size": 14,
-        "width": 1152,
-        "layers": 27,
-        "heads": 16,
-        "mlp_ratio": 3.7362,
-    },
-}
-SIGLIP["siglip_so400m_patch14_224"] = SIGLIP["siglip_so400m_patch14_384"]
-"""Vision towers of the original code by name; ``params`` may override each number."""
-
 _TOWER_DEFAULTS: dict[str, Any] = {
     "model_name": "siglip_large_patch16_384",
     "image_size": 336,
@@ -40,6 +21,31 @@ _TOWER_DEFAULTS: dict[str, Any] = {
 
 VQ16: dict[str, Any] = {"ch": 128, "ch_mult": [1, 1, 2, 2, 4], "z_channels": 256, "num_res_blocks": 2}
 """The VQ named VQ-16 in the original code; ``params`` may override each number."""
+
+_VISION_KEYS = {
+    "patch_size": "patch_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_ratio": "mlp_ratio",
+}
+_VQ_KEYS = {
+    "ch": "base_channels",
+    "ch_mult": "channel_multiplier",
+    "z_channels": "latent_channels",
+    "num_res_blocks": "num_res_blocks",
+}
+"""Keys of the original -> keys of ``transformers``."""
+
+SIGLIP: dict[str, dict[str, int | float]] = {
+    name: dict(zip(_VISION_KEYS, sizes, strict=True))
+    for name, sizes in {
+        "siglip_large_patch16_384": (16, 1024, 24, 16, 4),
+        "siglip_so400m_patch14_384": (14, 1152, 27, 16, 3.7362),
+        "siglip_so400m_patch14_224": (14, 1152, 27, 16, 3.7362),
+    }.items()
+}
+"""Vision towers of the original code by name; ``params`` may override each number."""
 
 _LANGUAGE_KEYS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -93,16 +99,13 @@ def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) ->
     if language.get("model_type", "llama") != "llama":
         raise _Unsupported(f"names the language model {language['model_type']!r}; known: llama.")
     codes = {**VQ16, **original["gen_vision_config"]["params"]}
+    codes["ch_mult"] = list(codes["ch_mult"])
     dtype = original.get("dtype", original.get("torch_dtype"))
     return JanusConfig(
         text_config=LlamaConfig(**language),
         vision_config=JanusVisionConfig(
-            hidden_size=tower["width"],
-            num_hidden_layers=tower["layers"],
-            num_attention_heads=tower["heads"],
+            **{key: tower[original_key] for original_key, key in _VISION_KEYS.items()},
             image_size=tower["image_size"],
-            patch_size=tower["patch_size"],
-            mlp_ratio=tower["mlp_ratio"],
             projection_dim=aligner["n_embed"],
             depth=aligner["depth"],
             num_image_tokens=(tower["image_size"] // tower["patch_size"]) ** 2,
@@ -110,10 +113,7 @@ def _config_to_transformers(original: Mapping[str, Any], image_token_id: int) ->
         vq_config=JanusVQVAEConfig(
             embed_dim=codes["n_embed"],
             num_embeddings=codes["image_token_size"],
-            latent_channels=codes["z_channels"],
-            base_channels=codes["ch"],
-            channel_multiplier=list(codes["ch_mult"]),
-            num_res_blocks=codes["num_res_blocks"],
+            **{key: codes[original_key] for original_key, key in _VQ_KEYS.items()},
             projection_dim=gen_aligner["n_embed"],
             num_hidden_layers=gen_aligner["depth"],
             image_token_embed_dim=head["n_embed"],
@@ -207,19 +207,9 @@ def _config_to_original(config: JanusConfig) -> dict[str, Any]:
     name = next(
         (name for name, size in SIGLIP.items() if size["width"] == vision.hidden_size), next(iter(SIGLIP))
     )
-    tower: dict[str, int | float] = {
-        "patch_size": vision.patch_size,
-        "width": vision.hidden_size,
-        "layers": vision.num_hidden_layers,
-        "heads": vision.num_attention_heads,
-        "mlp_ratio": vision.mlp_ratio,
-    }
-    codes = {
-        "ch": vq.base_channels,
-        "ch_mult": list(vq.channel_multiplier),
-        "z_channels": vq.latent_channels,
-        "num_res_blocks": vq.num_res_blocks,
-    }
+    tower = {original: getattr(vision, key) for original, key in _VISION_KEYS.items()}
+    codes = {original: getattr(vq, key) for original, key in _VQ_KEYS.items()}
+    codes["ch_mult"] = list(codes["ch_mult"])
     dtype = {} if config.dtype is None else {"torch_dtype": str(config.dtype).removeprefix("torch.")}
     return {
         "architectures": ["MultiModalityCausalLM"],
