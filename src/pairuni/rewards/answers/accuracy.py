@@ -15,7 +15,7 @@ from pairuni.rewards.answers.claims import QUALIFIER, concluded, first_line, sta
 from pairuni.rewards.answers.final_answer import final_answer
 from pairuni.rewards.answers.formulas import TimeBudget, formulas_equal, formulas_in, is_symbolic
 from pairuni.rewards.answers.options import chosen_letters, parse_options
-from pairuni.rewards.answers.quantities import gives, true_quantity
+from pairuni.rewards.answers.quantities import quantities_match, true_quantity
 from pairuni.rewards.answers.tokens import fold, normalise
 from pairuni.rewards.answers.words import INTRODUCTION, answers_in_a_sentence, words_match
 from pairuni.rewards.answers.yes_no import says, says_none
@@ -93,7 +93,7 @@ def _value_matches(question: str, truth: str, given: str, budget: TimeBudget) ->
         return len(formulas) == 1 and _formulas_match(formulas[0], given, budget)
     if wanted == "0" and says_none(claimed):
         return True
-    return gives(quantity, undenied(_result(claimed)), question)
+    return quantities_match(quantity, undenied(_result(claimed)), question)
 
 
 def _result(text: str) -> str:

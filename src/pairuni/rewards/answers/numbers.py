@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
-from pairuni.rewards.answers.tokens import ARTICLES, Token, plain, tokens, with_numerals
+from pairuni.rewards.answers.tokens import ARTICLES, Token, plain, tokenize, with_numerals
 
 MAX_CHARACTERS = 400
 """Characters of a number that is compared; Python converts no integers of more than 4,300 digits."""
@@ -54,64 +54,64 @@ class Number:
 @lru_cache(maxsize=32)
 def tokens_of(text: str) -> tuple[Token, ...]:
     """The tokens of a text without articles and with numerals for number words."""
-    return tuple(with_numerals([token for token in tokens(plain(text)) if token.text not in ARTICLES]))
+    return tuple(with_numerals([token for token in tokenize(plain(text)) if token.text not in ARTICLES]))
 
 
-def numbers_in(found: Sequence[Token]) -> list[Number]:
+def numbers_in(tokens: Sequence[Token]) -> list[Number]:
     """All numbers in order: "two hundred and one" is 201, "two thirds" 2/3, "2 1/2" 5/2, "3rd" an ordinal.
 
     The digits of a label (B3, H2O) are not numbers.
     """
     numbers: list[Number] = []
     place = 0
-    while place < len(found):
-        number = _number_at(found, place)
+    while place < len(tokens):
+        number = _number_at(tokens, place)
         if number is not None:
             numbers.append(number)
         place = place + 1 if number is None else number.last
     return numbers
 
 
-def _number_at(found: Sequence[Token], place: int) -> Number | None:
-    token = found[place]
+def _number_at(tokens: Sequence[Token], place: int) -> Number | None:
+    token = tokens[place]
     if token.kind == "number":
-        return _numeral(found, place)
+        return _numeral(tokens, place)
     if token.kind == "compound" and (time := _TIME.fullmatch(token.text)):
         return Number(Fraction(60 * int(time[1]) + int(time[2])), place, place + 1, kind="time")
     if token.kind in ("compound", "range"):
         return Number(None, place, place + 1)
     if token.kind != "word":
         return None
-    if token.lower in ("minus", "negative") and _after(found, place).kind == "number":
-        number = _numeral(found, place + 1)
+    if token.lower in ("minus", "negative") and _after(tokens, place).kind == "number":
+        number = _numeral(tokens, place + 1)
         return replace(number, first=place, value=None if number.value is None else -number.value)
     if token.lower in _SCALES:
-        return _scaled(found, place, place, [Fraction(1)])
+        return _scaled(tokens, place, place, [Fraction(1)])
     if token.lower in _ORDINALS:
         return Number(Fraction(_ORDINALS[token.lower]), place, place + 1, kind="ordinal")
     return None
 
 
-def _numeral(found: Sequence[Token], place: int) -> Number:
+def _numeral(tokens: Sequence[Token], place: int) -> Number:
     """The number that starts with the numeral at ``place``."""
-    value = _value(found[place].text)
-    after = _after(found, place)
+    value = _value(tokens[place].text)
+    after = _after(tokens, place)
     if after.joined and after.lower in _ORDINAL_ENDINGS:
         return Number(value, place, place + 2, kind="ordinal")
     if value is None:
         return Number(None, place, place + 1)
     if value in range(20, 100, 10) and _ORDINALS.get(after.lower, 10) < 10:
         return Number(value + _ORDINALS[after.lower], place, place + 2, kind="ordinal")
-    return _scaled(found, place, place + 1, [value])
+    return _scaled(tokens, place, place + 1, [value])
 
 
-def _scaled(found: Sequence[Token], first: int, place: int, parts: list[Fraction]) -> Number:
+def _scaled(tokens: Sequence[Token], first: int, place: int, parts: list[Fraction]) -> Number:
     """The number of the parts so far and the words that follow: hundreds and thousands, then fractions."""
     below = 0  # bound of what may be added: after "two hundred", 100
-    while place < len(found):
-        token = found[place]
+    while place < len(tokens):
+        token = tokens[place]
         skipped = 1 if below and token.lower == "and" else 0
-        value = _value(_after(found, place).text if skipped else token.text)
+        value = _value(_after(tokens, place).text if skipped else token.text)
         if token.kind == "word" and token.lower in _SCALES:
             scale = _SCALES[token.lower]
             parts = [part * scale if part < scale else part for part in parts]
@@ -125,13 +125,13 @@ def _scaled(found: Sequence[Token], first: int, place: int, parts: list[Fraction
         place += 1
         if place - first > _MAX_WORDS:
             return Number(None, first, place)
-    return _with_fraction(found, Number(sum(parts, Fraction()), first, place))
+    return _with_fraction(tokens, Number(sum(parts, Fraction()), first, place))
 
 
-def _with_fraction(found: Sequence[Token], number: Number) -> Number:
+def _with_fraction(tokens: Sequence[Token], number: Number) -> Number:
     """The number with the fraction that follows it: one third, two and a half, 2 1/2."""
     assert number.value is not None
-    here = _after(found, number.last - 1)
+    here = _after(tokens, number.last - 1)
     if here.lower in (_PARTS if number.value == 1 else _PARTS_PLURAL):
         parts = (_PARTS | _PARTS_PLURAL)[here.lower]
         return replace(number, value=number.value / parts, last=number.last + 1)
@@ -139,13 +139,13 @@ def _with_fraction(found: Sequence[Token], number: Number) -> Number:
         return number
     if here.kind == "number" and "/" in here.text and (value := _value(here.text)) is not None and value < 1:
         return replace(number, value=number.value + value, last=number.last + 1)
-    if here.lower == "and" and (parts := _PARTS.get(_after(found, number.last).lower, 0)):
+    if here.lower == "and" and (parts := _PARTS.get(_after(tokens, number.last).lower, 0)):
         return replace(number, value=number.value + Fraction(1, parts), last=number.last + 2)
     return number
 
 
-def _after(found: Sequence[Token], place: int) -> Token:
-    return found[place + 1] if place + 1 < len(found) else _END
+def _after(tokens: Sequence[Token], place: int) -> Token:
+    return tokens[place + 1] if place + 1 < len(tokens) else _END
 
 
 def _value(text: str) -> Fraction | None:

@@ -97,13 +97,13 @@ class Quantity:
 
 def quantities_in(text: str) -> Iterator[Quantity]:
     """All quantities of a text, in order."""
-    found = tokens_of(text)
-    numbers = numbers_in(found)
+    tokens = tokens_of(text)
+    numbers = numbers_in(tokens)
     end = 0
     for place, number in enumerate(numbers):
-        if number.first >= end and not _is_pronoun(found, number):
-            limit = numbers[place + 1].first if place + 1 < len(numbers) else len(found)
-            quantity = _quantity(found, number, limit)
+        if number.first >= end and not _is_pronoun(tokens, number):
+            limit = numbers[place + 1].first if place + 1 < len(numbers) else len(tokens)
+            quantity = _quantity(tokens, number, limit)
             end = quantity.span[1]
             yield quantity
 
@@ -124,7 +124,7 @@ def true_quantity(truth: str) -> Quantity | None:
     return one if len(others) <= (0 if one.units else 1) else None
 
 
-def gives(truth: Quantity, text: str, question: str) -> bool:
+def quantities_match(truth: Quantity, text: str, question: str) -> bool:
     """Whether all quantities in a text are the true one and no word contradicts it."""
     if _opposed(truth, text):
         return False
@@ -133,16 +133,16 @@ def gives(truth: Quantity, text: str, question: str) -> bool:
     ]
     if _is_total_of_parts(named) and all(token.lower != "or" for token in tokens_of(text)):
         named = named[:1]
-    return bool(named) and all(_same(truth, one, question) for one in named)
+    return bool(named) and all(_equal(truth, one, question) for one in named)
 
 
-def _is_total_of_parts(found: Sequence[Quantity]) -> bool:
+def _is_total_of_parts(quantities: Sequence[Quantity]) -> bool:
     """Whether the first quantity is the sum of the others, which have nouns: "3 cats: 2 black and 1 white"."""
-    if len(found) < 3 or found[0].bound:
+    if len(quantities) < 3 or quantities[0].bound:
         return False
-    parts = [one.number.value for one in found[1:] if one.words and not one.bound]
+    parts = [one.number.value for one in quantities[1:] if one.words and not one.bound]
     known = [part for part in parts if part is not None]
-    return len(known) == len(found) - 1 and found[0].number.value == sum(known)
+    return len(known) == len(quantities) - 1 and quantities[0].number.value == sum(known)
 
 
 def _kinds(truth: Quantity) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def _kinds(truth: Quantity) -> tuple[str, ...]:
     return (truth.number.kind,) if truth.number.kind else ("", "time")
 
 
-def _same(truth: Quantity, given: Quantity, question: str) -> bool:
+def _equal(truth: Quantity, given: Quantity, question: str) -> bool:
     value, units = given.number.value, given.units
     equal_kinds = ("", "ordinal") if truth.label in _MONTHS else (truth.number.kind,)
     if value is None or given.bound != truth.bound or given.number.kind not in equal_kinds:
@@ -193,35 +193,35 @@ def _opposed(truth: Quantity, text: str) -> bool:
     return bool(opposites) and any(token.lower in opposites for token in tokens_of(text))
 
 
-def _quantity(found: Sequence[Token], number: Number, limit: int) -> Quantity:
+def _quantity(tokens: Sequence[Token], number: Number, limit: int) -> Quantity:
     """The quantity of a number; limit: the first token of the next number."""
     first, last = number.first, number.last
     units: Units = frozenset()
-    if first and (found[first - 1].kind == "sign" or found[first - 1].text.isupper()):
-        money = frozenset(unit for unit in units_at(found, first - 1)[0] if unit.startswith("money/"))
+    if first and (tokens[first - 1].kind == "sign" or tokens[first - 1].text.isupper()):
+        money = frozenset(unit for unit in units_at(tokens, first - 1)[0] if unit.startswith("money/"))
         units, first = money, first - bool(money)
-    suffix = found[last] if last < len(found) and found[last].joined else None
-    after, last = _units_after(found, last, limit)
+    suffix = tokens[last] if last < len(tokens) and tokens[last].joined else None
+    after, last = _units_after(tokens, last, limit)
     units = units or after
     if suffix is not None and suffix.kind == "word":
         number, units = _with_suffix(number, suffix.text, units)
-    rest = list(takewhile(lambda token: token.lower not in _JOINING, _clause(found[last:limit])))
+    rest = list(takewhile(lambda token: token.lower not in _JOINING, _clause(tokens[last:limit])))
     words = tuple(singular(token.text) for token in rest if token.kind == "word" and not _is_function(token))
     noun = words[0] if words and rest and not _is_function(rest[0]) else ""
-    bound = _bound_before(found, first) or _bound_after(found[number.last : limit])
-    label = "" if bound else _label(found, first)
+    bound = _bound_before(tokens, first) or _bound_after(tokens[number.last : limit])
+    label = "" if bound else _label(tokens, first)
     return Quantity(number, bound, units, label, noun, words if not bound else (), (first, last))
 
 
-def _units_after(found: Sequence[Token], place: int, limit: int) -> tuple[Units, int]:
+def _units_after(tokens: Sequence[Token], place: int, limit: int) -> tuple[Units, int]:
     """The units of the number that ends at ``place``, and the place after them if they follow directly."""
-    if place >= len(found):
+    if place >= len(tokens):
         return frozenset(), place
-    preposition = found[place].lower == "in" and place + 1 < len(found) and found[place + 1].kind != "stop"
-    units, after = (frozenset[str](), place) if preposition else units_at(found, place)
+    preposition = tokens[place].lower == "in" and place + 1 < len(tokens) and tokens[place + 1].kind != "stop"
+    units, after = (frozenset[str](), place) if preposition else units_at(tokens, place)
     if units:
         return units, after
-    for token in list(_clause(found[place:limit]))[:_REACH]:
+    for token in list(_clause(tokens[place:limit]))[:_REACH]:
         if token.kind == "word" and (units := word_units(token.text)):
             return units, place
     return frozenset(), place
@@ -238,9 +238,9 @@ def _with_suffix(number: Number, suffix: str, units: Units) -> tuple[Number, Uni
     return number, units
 
 
-def _clause(found: Sequence[Token]) -> Iterator[Token]:
+def _clause(tokens: Sequence[Token]) -> Iterator[Token]:
     """Tokens up to the end of the clause."""
-    return takewhile(lambda token: token.kind != "stop", found)
+    return takewhile(lambda token: token.kind != "stop", tokens)
 
 
 def _is_function(token: Token) -> bool:
@@ -248,33 +248,35 @@ def _is_function(token: Token) -> bool:
     return token.kind != "word" or (word in _FUNCTION_WORDS and token.text != "May")
 
 
-def _label(found: Sequence[Token], place: int) -> str:
+def _label(tokens: Sequence[Token], place: int) -> str:
     """The word directly before ``place`` if it may name what is numbered, as in "Figure 2"."""
-    if place > 1 and found[place - 1].text == "." and found[place - 2].lower in (*_LABEL_SIGNS, *_SHORT):
+    if place > 1 and tokens[place - 1].text == "." and tokens[place - 2].lower in (*_LABEL_SIGNS, *_SHORT):
         place -= 1
-    while place and found[place - 1].lower in _LABEL_SIGNS:
+    while place and tokens[place - 1].lower in _LABEL_SIGNS:
         place -= 1
-    if not place or _is_function(found[place - 1]):
+    if not place or _is_function(tokens[place - 1]):
         return ""
-    word = singular(found[place - 1].text)
+    word = singular(tokens[place - 1].text)
     return _SHORT.get(word, word)
 
 
-def _bound_before(found: Sequence[Token], place: int) -> str:
-    while place and found[place - 1].lower in _APPROXIMATE:
+def _bound_before(tokens: Sequence[Token], place: int) -> str:
+    while place and tokens[place - 1].lower in _APPROXIMATE:
         place -= 1
-    words = [token.lower for token in found[max(0, place - 3) : place]]
-    if words[-1:] == ["than"]:
-        return _comparison(words[-2]) if words[0] != "no" and len(words) > 1 else _phrase(words) or "~"
-    return _phrase(words)
+    words = [token.lower for token in tokens[max(0, place - 3) : place]]
+    if words[-1:] != ["than"]:
+        return _phrase(words)
+    if words[0] == "no" or len(words) == 1:  # no more than
+        return _phrase(words) or "~"
+    return ">" if words[-2] in _GREATER else "<" if words[-2] in _LESS else "~"
 
 
-def _is_pronoun(found: Sequence[Token], number: Number) -> bool:
+def _is_pronoun(tokens: Sequence[Token], number: Number) -> bool:
     """Whether a number is the pronoun "one": "no one", "the red one", "one of them"."""
-    if not found[number.first].worded or found[number.first].text != "1" or number.last - number.first > 1:
+    if not tokens[number.first].worded or tokens[number.first].text != "1" or number.last - number.first > 1:
         return False
-    before = found[number.first - 1] if number.first else None
-    after = found[number.last] if number.last < len(found) else None
+    before = tokens[number.first - 1] if number.first else None
+    after = tokens[number.last] if number.last < len(tokens) else None
     if after is not None and after.lower in ("of", "another", "can", "could", "should"):
         return True
     if before is None or before.kind != "word":
@@ -282,16 +284,12 @@ def _is_pronoun(found: Sequence[Token], number: Number) -> bool:
     return before.lower in _PRONOUN_BEFORE_ONE or not _is_function(before)
 
 
-def _comparison(word: str) -> str:
-    return ">" if word in _GREATER else "<" if word in _LESS else "~"
-
-
 def _phrase(words: Sequence[str]) -> str:
     return next((_BEFORE[text] for n in (3, 2, 1) if (text := " ".join(words[-n:])) in _BEFORE), "")
 
 
-def _bound_after(found: Sequence[Token]) -> str:
-    words = [token.lower for token in _clause(found)][: _REACH + 3]
+def _bound_after(tokens: Sequence[Token]) -> str:
+    words = [token.lower for token in _clause(tokens)][: _REACH + 3]
     if words[:1] and words[0] in _DIRECTLY_AFTER:
         return _DIRECTLY_AFTER[words[0]]
     for place, pair in enumerate(pairwise(words)):

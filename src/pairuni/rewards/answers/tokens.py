@@ -124,7 +124,7 @@ def _joined(found: re.Match[str]) -> str:
     return re.sub(r"\D", "", found[0])
 
 
-def tokens(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The tokens of a text that ``plain`` returned."""
     found = []
     end = -1
@@ -135,11 +135,11 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
-def with_numerals(found: list[Token]) -> list[Token]:
+def with_numerals(tokens: list[Token]) -> list[Token]:
     """The tokens with number words as numerals; a ten and the unit that follows it become one: forty-two, 42."""
     joined: list[Token] = []
     ten = 0
-    for token in found:
+    for token in tokens:
         value = NUMBER_WORDS.get(token.lower) if token.kind == "word" else None
         if value is None:
             joined.append(token)
@@ -159,7 +159,7 @@ def normalise(text: str, *, lists: bool = False) -> str:
     lists: as in ``plain``.
     """
     words: list[str] = []
-    for token in with_numerals(tokens(plain(text, lists=lists))):
+    for token in with_numerals(tokenize(plain(text, lists=lists))):
         word = token.lower.replace("–", "-").replace("—", "-")
         if token.kind == "label":
             words += re.findall(r"\d+|[^\W\d_]+", word)

@@ -140,40 +140,40 @@ def word_units(word: str) -> Units:
     return frozenset(_WORDS.get(word.lower(), ()) or _WORDS.get(singular(word), ()))
 
 
-def units_at(found: Sequence[Token], place: int) -> tuple[Units, int]:
+def units_at(tokens: Sequence[Token], place: int) -> tuple[Units, int]:
     """The units that the tokens from ``place`` on may mean, and the place after them; no units if they are none.
 
     Case distinguishes symbols (mW, MW); a symbol in the wrong case (KG) may mean any of them.
     """
-    units, place = _with_power(found, place)
-    if units and place + 1 < len(found) and found[place].lower in ("/", "per"):
-        per, after = _with_power(found, place + 1)
+    units, place = _with_power(tokens, place)
+    if units and place + 1 < len(tokens) and tokens[place].lower in ("/", "per"):
+        per, after = _with_power(tokens, place + 1)
         if per:
             return frozenset(f"{unit} per {one}" for unit in units for one in per), after
     return units, place
 
 
-def _with_power(found: Sequence[Token], place: int) -> tuple[Units, int]:
-    power = _POWERS.get(found[place].lower, "") if place + 1 < len(found) else ""
-    units, place = _one_unit(found, place + bool(power))
+def _with_power(tokens: Sequence[Token], place: int) -> tuple[Units, int]:
+    power = _POWERS.get(tokens[place].lower, "") if place + 1 < len(tokens) else ""
+    units, place = _one_unit(tokens, place + bool(power))
     if not units:
         return units, place
-    if place < len(found) and found[place].lower in ("squared", "cubed"):
-        power, place = _POWERS[found[place].lower], place + 1
-    elif [token.text for token in found[place : place + 2]] in (["^", "2"], ["^", "3"]):
-        power, place = found[place + 1].text, place + 2
+    if place < len(tokens) and tokens[place].lower in ("squared", "cubed"):
+        power, place = _POWERS[tokens[place].lower], place + 1
+    elif [token.text for token in tokens[place : place + 2]] in (["^", "2"], ["^", "3"]):
+        power, place = tokens[place + 1].text, place + 2
     return frozenset(unit + power for unit in units), place
 
 
-def _one_unit(found: Sequence[Token], place: int) -> tuple[Units, int]:
-    token = found[place]
+def _one_unit(tokens: Sequence[Token], place: int) -> tuple[Units, int]:
+    token = tokens[place]
     if token.kind == "label" and token.text[-1] in "23" and token.text[:-1].isalpha():
         bare = _named(token.text[:-1])
         return frozenset(unit + token.text[-1] for unit in bare), place + 1
     if token.kind not in ("word", "sign"):
         return frozenset(), place
     units = _named(token.text)
-    after = found[place + 1] if place + 1 < len(found) else None
+    after = tokens[place + 1] if place + 1 < len(tokens) else None
     if after is not None and "angle/degree" in units:
         scale = frozenset(unit for unit in _named(after.text) if unit.startswith("temperature/"))
         if scale:
