@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import httpx2
+
+from pairuni.io.threads import call_within
 
 Made = TypeVar("Made")
 
@@ -47,7 +47,7 @@ class HTTPTransport:
 
     def post(self, url: str, body: bytes) -> Response:
         """The response. Raises TransportError."""
-        return _within(self._deadline + 1.0, lambda: self._post(url, body), self._too_long())
+        return call_within(self._deadline + 1.0, lambda: self._post(url, body), self._too_long())
 
     def _post(self, url: str, body: bytes) -> Response:
         until = time.monotonic() + self._deadline
@@ -92,23 +92,3 @@ class HTTPTransport:
         return TransportError(
             f"no complete answer within {self._deadline:g} seconds, though bytes keep coming"
         )
-
-
-def _within(seconds: float, work: Callable[[], Made], late: Exception) -> Made:
-    """What ``work`` returns or raises; after ``seconds`` its thread is abandoned and ``late`` raised."""
-    ended: SimpleQueue[tuple[Made] | BaseException] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            ended.put((work(),))
-        except BaseException as error:  # raised by the thread that waits
-            ended.put(error)
-
-    threading.Thread(target=run, daemon=True, name="request").start()
-    try:
-        end = ended.get(timeout=seconds)
-    except Empty:
-        raise late from None
-    if isinstance(end, BaseException):
-        raise end
-    return end[0]

@@ -1,10 +1,10 @@
-"""Many items at once, in threads that never keep a process alive."""
+"""Work in threads that never keep a process alive: many items at once, and calls with a time limit."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -65,3 +65,23 @@ def thread_map(
         wait_for_running()
         raise
     return [made[number] for number in range(len(items))]
+
+
+def call_within(seconds: float, work: Callable[[], Made], late: Exception) -> Made:
+    """What ``work`` returns or raises; after ``seconds`` its thread is abandoned and ``late`` raised."""
+    ended: SimpleQueue[tuple[Made] | BaseException] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((work(),))
+        except BaseException as error:  # raised by the thread that waits
+            ended.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        end = ended.get(timeout=seconds)
+    except Empty:
+        raise late from None
+    if isinstance(end, BaseException):
+        raise end
+    return end[0]

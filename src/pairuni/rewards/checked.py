@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
+from pairuni.io.threads import call_within
 from pairuni.records import Annotation
 from pairuni.rewards.reward import Reward
 
@@ -30,7 +30,9 @@ def checked_scores(
     """
 
     def call(records: Sequence[Annotation], samples: Sequence[Any]) -> list[Any]:
-        return _within(timeout, lambda: list(reward(records, samples)))
+        if timeout is None:
+            return list(reward(records, samples))
+        return call_within(timeout, lambda: list(reward(records, samples)), _Hung())
 
     try:
         scores = call(records, samples)
@@ -72,29 +74,6 @@ def _number(name: str, record: Annotation, score: Any) -> float:
     if not math.isfinite(value):
         raise RewardError(f"reward {name!r} gave {value} for {describe(record)}")
     return value
-
-
-def _within(timeout: float | None, work: Callable[[], list[Any]]) -> list[Any]:
-    """What ``work`` returns or raises. Raises _Hung if it takes longer than ``timeout`` seconds."""
-    if timeout is None:
-        return work()
-    returned: list[list[Any]] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            returned.append(work())
-        except BaseException as error:  # raised by the thread that waits
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="reward", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if raised:
-        raise raised[0]
-    if not returned:
-        raise _Hung
-    return returned[0]
 
 
 def _first_failing(
