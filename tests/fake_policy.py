@@ -1,6 +1,6 @@
-"""A unified policy small enough to check by hand: a table of logits an (prompt, position, previous token).
+"""A unified policy small enough to check by hand: a table of logits by prompt and previous token.
 
-Exact log-probs, answers of varying length that end in EOS, guided images of four cells.
+It has exact log-probs, answers of varying length that end in EOS, and guided images of four cells.
 """
 
 from __future__ import annotations

@@ -29,5 +29,5 @@ def images() -> list[Image.Image]:
 
 @pytest.fixture(scope="session")
 def prompts() -> list[str]:
-    """Drawing prompts of three lengths."""
+    """Generation prompts of three lengths."""
     return PROMPTS

@@ -42,7 +42,7 @@ class Recording(TorchDispatchMode):
 
 
 class Graph:
-    """What ``torch.cuda.CUDAGraph`` does: every operator again, results into the tensors of the first time."""
+    """Replays as ``torch.cuda.CUDAGraph`` does: every operator again, with results in the original tensors."""
 
     def replay(self):
         for function, args, kwargs, result in self.calls:
@@ -63,12 +63,12 @@ class Captured(DecodeLoop):
 
 @pytest.fixture
 def policy(monkeypatch):
-    """On the CPU weights are copied for oneDNN at each rollout; a GPU reads them where they are."""
+    """Without oneDNN, which copies the weights at each rollout; a GPU reads them in place."""
     monkeypatch.setattr(llama.mkldnn, "is_available", lambda: False)
     return load_policy("tiny", device="cpu", dtype="float32")
 
 
-def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
+def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch):
     layers = LlamaLayers(policy.module.model.language_model)
     plain, captured = DecodeLoop(layers, static=True), Captured(layers, static=True)
     counts = {"captured": 0}
@@ -120,10 +120,10 @@ def test_replayed_steps_sample_what_steps_sample(policy, monkeypatch):
             assert torch.equal(one.tokens, other.tokens)
             torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-5, rtol=0)
         captures.append(counts["captured"])
-        # the next rollout is of other weights, which no captured step may remember
+        # captured steps must see the new weights
         optimizer.zero_grad()
-        drawn = [trajectory for group in found[1] for trajectory in group]
-        policy.log_probs(drawn).values.sum().backward()
+        sampled = [trajectory for group in found[1] for trajectory in group]
+        policy.log_probs(sampled).values.sum().backward()
         optimizer.collect_gradients()
         optimizer.step(1e-3)
     assert captures[-1] > 0

@@ -1,4 +1,4 @@
-"""Model folders that are damaged, or made to do harm: one sentence that names the file, or a policy that works."""
+"""Damaged and malicious model folders: a one-line error that names the file, or a policy that works."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 
 def outcome(folder):
-    """ "loaded", or the sentence; anything but a ValueError of one line fails the test that asks."""
+    """ "loaded", or the error, which must be a ValueError of one line."""
     try:
         policy = load_policy(folder)
         policy.sample_text(
@@ -67,7 +67,7 @@ def outcome(folder):
 
 
 def places(content, path=()):
-    """Paths of all values in a JSON document; of a long object or list a few."""
+    """Paths of the values in a JSON document; of long objects and lists only the first."""
     if path:
         yield path
     inner = content.items() if isinstance(content, dict) else enumerate(content)
@@ -92,7 +92,7 @@ def replaced(content, path, value):
 
 
 def damaged_json(folders):
-    """(layout, file, new text) of every value replaced by every other, or removed."""
+    """(layout, file, new text): every value replaced by each of ``VALUES``, or removed."""
     for layout, names in FILES.items():
         for name in names:
             if name.endswith(".jinja"):
@@ -104,7 +104,7 @@ def damaged_json(folders):
 
 
 def damaged_bytes(folders, source, count):
-    """(layout, file, new bytes): bytes changed, cut off, doubled, put somewhere else."""
+    """(layout, file, new bytes): bytes changed, truncated, duplicated or replaced."""
     for _ in range(count):
         layout = source.choice(list(FILES))
         name = source.choice(FILES[layout])
@@ -123,7 +123,7 @@ def damaged_bytes(folders, source, count):
 
 
 def check(folders, tmp_path, cases):
-    """Every damaged folder loads or is refused by a sentence about a file of it; returns how many did which."""
+    """Every damaged folder loads, or is refused with an error that names its file; returns how many did either."""
     copies = {
         layout: shutil.copytree(folders / layout, tmp_path / layout, copy_function=os.link)
         for layout in FILES
@@ -142,14 +142,14 @@ def check(folders, tmp_path, cases):
     return counts
 
 
-def test_values_of_any_kind_in_any_file(folders, tmp_path):
+def test_any_value_in_any_file(folders, tmp_path):
     cases = list(damaged_json(folders))
     assert len(cases) > 3000
     counts = check(folders, tmp_path, random.Random(0).sample(cases, 150))
     assert min(counts.values()) > 10
 
 
-def test_bytes_of_any_kind_in_any_file(folders, tmp_path):
+def test_any_bytes_in_any_file(folders, tmp_path):
     counts = check(folders, tmp_path, damaged_bytes(folders, random.Random(0), 100))
     assert min(counts.values()) > 5
 
@@ -164,7 +164,7 @@ def test_many_damaged_bytes(folders, tmp_path):
     check(folders, tmp_path, damaged_bytes(folders, random.Random(1), 3000))
 
 
-# Made to do harm
+# Malicious folders
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def original(folders, tmp_path):
         *(1, None, ["a"]),
     ],
 )
-def test_an_index_names_weights_of_its_folder_alone(original, name):
+def test_an_index_may_only_name_weights_of_its_folder(original, name):
     shutil.copy(original / "model-00001-of-00001.safetensors", original.parent / "outside.safetensors")
     index = json.loads((original / "model.safetensors.index.json").read_text())
     first = next(iter(index["weight_map"]))
@@ -200,7 +200,7 @@ def test_an_index_without_a_map(original, places):
 
 
 class _Runs:
-    """What a pickle would run when it is read: it makes a folder."""
+    """A pickle that makes a folder when it is read."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -219,7 +219,7 @@ def test_pickles_do_not_run(original, tmp_path):
 
 
 def test_no_code_is_fetched_or_run(model):
-    """Keys that name code are not read: a class of the folder's own, a kernel of the hub."""
+    """Keys that name code are ignored: a class in the folder, a kernel on the hub."""
     config = json.loads((model / "config.json").read_text())
     (model / "evil.py").write_text("raise SystemExit('was run')")
     chosen = {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}
@@ -249,17 +249,17 @@ def test_quantised_weights_are_refused(model):
 @pytest.mark.parametrize(
     "content", ["[" * 100_000, '{"a": ' * 100_000, '{"a": ' + "9" * 10_000 + "}", "\0", ""]
 )
-def test_text_that_hurts_a_parser(model, name, content):
+def test_text_that_breaks_parsers(model, name, content):
     (model / name).write_text(content)
     said = outcome(model)
     if name == "chat_template.jinja":
-        # an empty one is none, and the default takes its place
+        # an empty template is replaced by the default
         assert said == "loaded" if not content else "chat template" in said
     else:
         assert name in said
 
 
-def test_named_pipes_are_not_waited_for(model):
+def test_named_pipes_do_not_block(model):
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (model / name).rename(model / "kept")
         os.mkfifo(model / name)
@@ -289,7 +289,7 @@ def test_named_pipes_are_not_waited_for(model):
         ("text_config", "vocab_size", 100),
     ],
 )
-def test_sizes_that_no_model_has(model, section, key, value):
+def test_impossible_sizes(model, section, key, value):
     edit(model / "config.json", section, **{key: value})
     assert "config.json" in outcome(model)
 
@@ -312,7 +312,7 @@ def test_sizes_that_no_model_has(model, section, key, value):
         {"resample": 77},
     ],
 )
-def test_preprocessing_that_cannot_be(model, changes):
+def test_impossible_preprocessing(model, changes):
     edit(model / "processor_config.json", "image_processor", **changes)
     assert "processor_config.json" in outcome(model)
 

@@ -1,4 +1,4 @@
-"""The decode loop: draws are exact, rows do not depend on their batch, work is not done twice."""
+"""The decode loop: sampling is exact, rows do not depend on their batch, no work is repeated."""
 
 import copy
 from contextlib import contextmanager
@@ -20,10 +20,10 @@ from pairuni.policies.policy import ImageSampling
 @contextmanager
 def rows_of(loop: DecodeLoop, seen: list[int]):
     """Record the tokens of every pass through the layers."""
-    whole = loop.layers.inference
+    original = loop.layers.inference
 
     def inference(rows):
-        forward = whole(rows)
+        forward = original(rows)
 
         def run(embeds, rotary, attend):
             seen.append(len(embeds))
@@ -65,12 +65,12 @@ def loop_of(policy, **settings) -> DecodeLoop:
 
 
 def decode_prompts(policy, prompts, sampling, *, seed=0, head=None, **settings):
-    asked = request(policy, prompts, sampling, seed=seed, head=head)
-    return loop_of(policy, **settings).run([asked])[0]
+    job = request(policy, prompts, sampling, seed=seed, head=head)
+    return loop_of(policy, **settings).run([job])[0]
 
 
 def head_of(policy, *, scale: float, favoured: int | None = None) -> Head:
-    """The policy's own head with smaller logits, and one token likelier by a bias of 2."""
+    """The policy's head with smaller logits, and a bias of 2 for one token."""
     own = policy.image_head
     project = copy.deepcopy(own.project).requires_grad_(False)
     project.weight.mul_(scale)
@@ -87,18 +87,18 @@ def assert_same(groups, others):
             torch.testing.assert_close(one.log_probs, two.log_probs, atol=1e-4, rtol=0)
 
 
-def test_draws_follow_the_softmax():
+def test_samples_follow_the_softmax():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, 1.5, -30.0]])
     probabilities = torch.softmax(logits[0], dim=-1)
     noise = uniform_noise(seed=3, stream=0, prompt=0, rollout=0, steps=40_000)
-    drawn = sample_categorical(torch.log_softmax(logits, dim=-1).expand(len(noise), -1), noise)
-    counts = torch.bincount(drawn, minlength=6)
+    sampled = sample_categorical(torch.log_softmax(logits, dim=-1).expand(len(noise), -1), noise)
+    counts = torch.bincount(sampled, minlength=6)
     assert counts[5] == 0
     expected = probabilities[:5] / probabilities[:5].sum() * len(noise)
     assert chisquare(counts[:5].numpy(), expected.numpy()).pvalue > 1e-3
 
 
-def test_draws_take_no_token_of_zero_probability():
+def test_tokens_of_zero_probability_are_not_sampled():
     log_probs = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
     for noise in (0.0, 0.5, 1 - 2**-53):
         assert sample_categorical(log_probs, torch.tensor([noise], dtype=torch.float64)).item() == 1
@@ -125,25 +125,25 @@ def test_sampled_tokens_follow_the_policy(policy, guidance):
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_tokens_do_not_depend_on_the_batch(policy, prompts, guidance):
     sampling = SamplingParams(rollouts=3, steps=8, temperature=1.0, guidance=guidance, branch="guided")
-    whole = decode_prompts(policy, prompts, sampling, seed=5)
+    expected = decode_prompts(policy, prompts, sampling, seed=5)
     for max_rows in (1, 4, 12):
-        assert_same(whole, decode_prompts(policy, prompts, sampling, seed=5, max_rows=max_rows))
+        assert_same(expected, decode_prompts(policy, prompts, sampling, seed=5, max_rows=max_rows))
     token = LlamaLayers(policy.module.model.language_model).token_bytes
     for budget in (1, 300 * token, 1000 * token):
-        assert_same(whole, decode_prompts(policy, prompts, sampling, seed=5, memory_budget=budget))
+        assert_same(expected, decode_prompts(policy, prompts, sampling, seed=5, memory_budget=budget))
     alone = decode_prompts(policy, prompts[:1], sampling, seed=5)
-    assert torch.equal(alone[0][2].tokens, whole[0][2].tokens)
+    assert torch.equal(alone[0][2].tokens, expected[0][2].tokens)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_counting_on_the_device_changes_nothing(policy, prompts, guidance):
-    """What a GPU captures is the step that reads its position from a tensor."""
+def test_static_steps_change_nothing(policy, prompts, guidance):
+    """A GPU captures steps that read their position from a tensor."""
     sampling = SamplingParams(rollouts=3, steps=40, temperature=1.0, guidance=guidance, branch="guided")
     counted = decode_prompts(policy, prompts, sampling, seed=5, static=True)
     assert_same(decode_prompts(policy, prompts, sampling, seed=5, static=False), counted)
 
 
-def test_a_loop_uses_its_memory_again(policy, prompts):
+def test_a_loop_reuses_its_memory(policy, prompts):
     loop = loop_of(policy)
     large = request(
         policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0, guidance=3.0), seed=1
@@ -158,7 +158,7 @@ def test_a_loop_uses_its_memory_again(policy, prompts):
     assert workspace.bytes.data_ptr() == place
 
 
-def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
+def test_a_stream_keeps_its_workspace(policy, prompts):
     loop = loop_of(policy)
     images = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
     answers = replace(images, stream=7, sampling=SamplingParams(rollouts=2, steps=5, temperature=1.0))
@@ -171,18 +171,18 @@ def test_a_stream_keeps_its_memory_whoever_else_decodes(policy, prompts):
     assert next(iter(loop._workspaces.values())) is workspace
 
 
-def test_what_is_more_than_may_be_kept_is_given_back(policy, prompts, monkeypatch):
+def test_memory_beyond_the_limit_is_freed(policy, prompts, monkeypatch):
     loop = loop_of(policy)
-    asked = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
-    first = loop.run([asked])
+    job = request(policy, prompts, SamplingParams(rollouts=4, steps=20, temperature=1.0), seed=1)
+    first = loop.run([job])
     size = sum(len(workspace.bytes) for workspace in loop._workspaces.values())
     monkeypatch.setattr(decoding, "kept_bytes", lambda device: size)
-    assert_same(first[0], loop.run([asked])[0])
+    assert_same(first[0], loop.run([job])[0])
     assert loop._workspaces
     monkeypatch.setattr(decoding, "kept_bytes", lambda device: size - 1)
-    assert_same(first[0], loop.run([asked])[0])
+    assert_same(first[0], loop.run([job])[0])
     assert not loop._workspaces
-    assert_same(first[0], loop.run([asked])[0])
+    assert_same(first[0], loop.run([job])[0])
 
 
 def test_a_budget_is_divided_by_need():
@@ -193,20 +193,20 @@ def test_a_budget_is_divided_by_need():
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 24, 1000])
-def test_what_a_request_needs_holds_its_largest_chunk_and_no_more(policy, prompts, max_rows):
-    asked = request(
+def test_bytes_needed_are_those_of_the_largest_chunk(policy, prompts, max_rows):
+    job = request(
         policy, prompts, SamplingParams(rollouts=3, steps=20, temperature=1.0, guidance=4.0), seed=1
     )
     layers = LlamaLayers(policy.module.model.language_model)
-    free = chunks(asked, 1 << 40, max_rows, layers)
-    need = bytes_needed(asked, max_rows, layers)
-    assert chunks(asked, need, max_rows, layers) == free
+    free = chunks(job, 1 << 40, max_rows, layers)
+    need = bytes_needed(job, max_rows, layers)
+    assert chunks(job, need, max_rows, layers) == free
     if len(free[0][0]) > 1:
-        assert chunks(asked, need - 1, max_rows, layers) != free
+        assert chunks(job, need - 1, max_rows, layers) != free
 
 
-def test_requests_decoded_together_are_those_decoded_alone(policy, prompts):
-    """Images and answers of unlike lengths, guidance and stops in the same steps, in several chunks."""
+def test_joint_decoding_equals_separate_decoding(policy, prompts):
+    """Images and answers of different lengths, guidance and stops, in several chunks."""
     images = request(
         policy,
         prompts,
@@ -239,7 +239,7 @@ def test_requests_share_their_steps(policy, prompts):
 def test_chunks_cover_everything_once_within_the_budget(policy):
     layers = LlamaLayers(policy.module.model.language_model)
     sampling = SamplingParams(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
-    asked = Request(
+    job = Request(
         head=policy.text_head,
         embed=policy.inputs.embed_text,
         lengths=[30, 4, 17, 60, 5, 8, 9],
@@ -250,7 +250,7 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
     row, prefix = 2 * 32 * layers.token_bytes, 2 * 64 * layers.token_bytes
     for memory in (1, prefix + 2 * row, 2 * (prefix + 5 * row), 10**9):
         for max_rows in (1, 8, 25, 1000):
-            cut = chunks(asked, memory, max_rows, layers)
+            cut = chunks(job, memory, max_rows, layers)
             rows = [
                 (prompt, rollout) for prompts, rollouts in cut for prompt in prompts for rollout in rollouts
             ]
@@ -261,7 +261,7 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
                 assert 2 * len(prompts) * len(rollouts) <= max(max_rows, 2)
 
 
-def test_seed_prompt_and_rollout_choose_the_noise():
+def test_noise_depends_on_seed_stream_prompt_and_rollout():
     same = uniform_noise(1, 0, 2, 3, 50)
     assert torch.equal(same, uniform_noise(1, 0, 2, 3, 50))
     assert torch.equal(same[:20], uniform_noise(1, 0, 2, 3, 20))
@@ -274,7 +274,7 @@ def test_each_distinct_prompt_is_prefilled_once(policy):
     with rows_of(policy.loop, seen):
         policy.sample_images(ImageSampling(prompts=["a cat", "a dog", "a cat"], rollouts=4, guidance=5.0))
     length = len(policy.prompts.generation("a cat"))
-    # "a cat" once, "a dog" once, and one unconditional twin for both, which are of one length.
+    # "a cat" once, "a dog" once, and one unconditional masked for both, which are of one length.
     assert seen == [3 * length] + [24] * (policy.image_tokens - 1)
 
 
@@ -286,18 +286,18 @@ def test_guidance_of_one_runs_no_unconditional_rows(policy):
 
 
 @pytest.mark.parametrize(("static", "last"), [(False, 6), (True, 8)])
-def test_finished_rows_stop_costing(policy, prompts, static, last):
-    """With a stop token that comes early, rows leave the batch and the loop ends when all are done."""
+def test_finished_rows_leave_the_batch(policy, prompts, static, last):
+    """With an early stop token the batch shrinks, and the loop ends when all rows are done."""
     sampling = SamplingParams(rollouts=4, steps=40, temperature=1.0, stop_ids=(5,))
-    asked = request(policy, prompts, sampling, seed=2, head=head_of(policy, scale=1 / 8, favoured=5))
+    job = request(policy, prompts, sampling, seed=2, head=head_of(policy, scale=1 / 8, favoured=5))
     loop = loop_of(policy, static=static)
     seen: list[int] = []
     with rows_of(loop, seen):
-        together = loop.run([asked])[0]
+        together = loop.run([job])[0]
     assert len(seen) < 40
     assert seen[1] == 12
     assert seen[-1] < last
-    assert_same(together, loop_of(policy, max_rows=1).run([asked])[0])
+    assert_same(together, loop_of(policy, max_rows=1).run([job])[0])
     for rollout in (one for group in together for one in group):
         assert rollout.finished == (int(rollout.tokens[-1]) == 5)
         assert 5 not in rollout.tokens[:-1]

@@ -1,4 +1,4 @@
-"""On the shipped model at some scale: how rows were batched changes no token but for ties within rounding."""
+"""Batching does not change the tokens of the shipped model, except for ties within rounding."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def policy():
 
 
 @pytest.fixture(scope="module")
-def asked(policy):
+def requests(policy):
     shown = [Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("RGB", (32, 32), "black")]
     texts = TextSampling(
         images=[image for image in shown for _ in QUESTIONS],
@@ -38,8 +38,8 @@ def asked(policy):
 
 
 @pytest.fixture(scope="module")
-def together(policy, asked):
-    return policy.sample(*asked)
+def together(policy, requests):
+    return policy.sample(*requests)
 
 
 def trajectories(sampled):
@@ -47,9 +47,9 @@ def trajectories(sampled):
 
 
 @pytest.mark.parametrize("how", ["apart", "few rows", "little memory", "counted on the device"])
-def test_tokens_do_not_depend_on_how_they_were_batched(policy, asked, together, how):
+def test_tokens_do_not_depend_on_how_they_were_batched(policy, requests, together, how):
     layers = LlamaLayers(policy.module.model.language_model)
-    whole = policy.loop
+    loop = policy.loop
     settings = {
         "apart": {},
         "few rows": {"max_rows": 20},
@@ -59,15 +59,15 @@ def test_tokens_do_not_depend_on_how_they_were_batched(policy, asked, together, 
     try:
         policy.loop = DecodeLoop(layers, **settings)
         if how == "apart":
-            again = policy.sample_text(asked[0]), policy.sample_images(asked[1])
+            again = policy.sample_text(requests[0]), policy.sample_images(requests[1])
         else:
-            again = policy.sample(*asked)
+            again = policy.sample(*requests)
     finally:
-        policy.loop = whole
+        policy.loop = loop
     one, two = trajectories(together), trajectories(again)
     tokens = sum(len(trajectory.tokens) for trajectory in one)
     assert tokens > 4500
-    # what follows a tie differs with it, so that each trajectory counts once
+    # all tokens after a tie differ, so each trajectory counts once
     parted = sum(not torch.equal(a.tokens, b.tokens) for a, b in zip(one, two, strict=True))
     assert parted <= tokens / 10_000
     for a, b in zip(one, two, strict=True):

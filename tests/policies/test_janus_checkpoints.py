@@ -1,4 +1,4 @@
-"""Both layouts load, convert without loss, and say in one sentence what is wrong with them."""
+"""Both layouts load and convert without loss; errors name the file and the fault."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a conversion keeps besides weights: tokenizer, special tokens, conversation, sizes that have no place."""
+"""What a conversion keeps besides weights: tokenizer, special tokens, conversation format, configuration."""
 
 import copy
 import json
@@ -77,7 +77,7 @@ def test_a_kept_tokenizer_of_another_model_is_refused(original, tmp_path):
 # Special tokens
 
 
-def test_special_tokens_survive_the_way_there_and_back(original, tmp_path):
+def test_special_tokens_survive_a_round_trip(original, tmp_path):
     extra = ["<image_placeholder>", "<|User|>", "<|Assistant|>"]
     edit(original / "special_tokens_map.json", additional_special_tokens=extra)
     there, back = there_and_back(original, tmp_path)
@@ -93,8 +93,8 @@ def test_special_tokens_survive_the_way_there_and_back(original, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["text", "object"])
-def test_special_tokens_that_one_file_alone_names(original, tmp_path, form):
-    """special_tokens_map.json is read where tokenizer_config.json says nothing, lists included."""
+def test_special_tokens_named_in_one_file_only(original, tmp_path, form):
+    """special_tokens_map.json is read where tokenizer_config.json is silent."""
     tokens = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": EOS}
     if form == "object":
         tokens = {role: {"content": token, "lstrip": False} for role, token in tokens.items()}
@@ -109,8 +109,8 @@ def test_special_tokens_that_one_file_alone_names(original, tmp_path, form):
     assert read(back / "tokenizer_config.json")["unk_token"] == EOS
 
 
-def test_special_tokens_in_the_order_of_the_original(original):
-    """special_tokens_map.json is read last, unless tokenizer_config.json lists the added tokens itself."""
+def test_precedence_of_special_tokens(original):
+    """special_tokens_map.json is read last, unless tokenizer_config.json lists the added tokens."""
     edit(original / "tokenizer_config.json", pad_token=PAD)
     assert load_policy(original).processor.tokenizer.pad_token == EOS
     edit(original / "tokenizer_config.json", added_tokens_decoder={})
@@ -174,15 +174,15 @@ def test_other_conversation_formats_are_refused_by_name(original, name):
         load_policy(original)
 
 
-def test_a_template_beside_the_original_files_does_not_outvote_the_format(original):
-    """The original code reads no chat template, so a language model's own may have been left there."""
+def test_a_stray_chat_template_does_not_override_the_format(original):
+    """The original code reads no chat template, so one of the language model may have been left there."""
     edit(original / "tokenizer_config.json", chat_template="{{ messages[0]['content'] }} Assistant:")
     edit(original / "processor_config.json", sft_format="deepseek_old")
     policy = load_policy(original)
     assert policy.processor.tokenizer.decode(policy.prompts.generation("a")).startswith(f"{BOS}User: a\n\n")
 
 
-def test_a_template_of_another_kind_has_no_place_in_the_original_layout(tmp_path):
+def test_the_original_layout_cannot_store_another_template(tmp_path):
     folder = save_tiny_janus(tmp_path / "model")
     (folder / "chat_template.jinja").write_text(
         "{% for part in messages[0]['content'] %}"
@@ -247,7 +247,7 @@ def test_the_original_s_other_defaults():
         {"select_layer": -30},
     ],
 )
-def test_towers_that_transformers_cannot_hold_are_refused(values):
+def test_towers_that_transformers_does_not_support_are_refused(values):
     config = changed(JANUS_PRO_1B, "vision_config", **values)
     with pytest.raises(ValueError, match=r"^config\.json "):
         config_to_transformers(config, image_token_id=9)
@@ -257,7 +257,7 @@ def test_towers_that_transformers_cannot_hold_are_refused(values):
     "values",
     [{"pixel_mean": [0.5, 0.5, 0.5]}, {"pixel_mean": [0, 0, 0], "pixel_std": [1, 1, 1]}],
 )
-def test_pixel_statistics_that_change_nothing_are_taken(values):
+def test_pixel_statistics_without_effect_are_accepted(values):
     """The original normalises in the tower only where both are given."""
     plain = config_to_transformers(JANUS_PRO_1B, image_token_id=9)
     config = changed(JANUS_PRO_1B, "vision_config", **values)
@@ -277,7 +277,7 @@ def test_pixel_statistics_that_change_nothing_are_taken(values):
         ("vq_config", "out_channels", 4),
     ],
 )
-def test_settings_without_a_place_in_the_original_layout_are_refused(part, key, value):
+def test_settings_that_the_original_layout_cannot_store_are_refused(part, key, value):
     config = config_to_transformers(JANUS_PRO_1B, image_token_id=9)
     config_to_original(config)
     setattr(getattr(config, part), key, value)
@@ -285,7 +285,7 @@ def test_settings_without_a_place_in_the_original_layout_are_refused(part, key, 
         config_to_original(config)
 
 
-# Relatives
+# Unsupported models
 
 JANUSFLOW = {
     "model_type": "multi_modality",
@@ -312,7 +312,7 @@ DEEPSEEK_VL = {
         ({"model_type": "deepseek_vl_v2"}, "DeepSeek-VL2"),
     ],
 )
-def test_relatives_are_refused_by_their_names(tmp_path, config, name):
+def test_unsupported_models_are_refused_by_name(tmp_path, config, name):
     (tmp_path / "config.json").write_text(json.dumps(config))
     for use in (load_policy, lambda folder: convert_checkpoint(folder, tmp_path / "new", "transformers")):
         with pytest.raises(ValueError, match=rf"config.json is {name}, which cannot be trained here"):
@@ -327,6 +327,6 @@ def test_relatives_are_refused_by_their_names(tmp_path, config, name):
         ("deepseek-ai/deepseek-vl2-tiny", "DeepSeek-VL2"),
     ],
 )
-def test_relatives_are_refused_before_a_download(hub, name):
+def test_unsupported_models_are_refused_before_a_download(hub, name):
     with pytest.raises(ValueError, match=rf"{hub} is {name}, which cannot be trained here"):
         load_policy(hub)

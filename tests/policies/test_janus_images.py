@@ -18,7 +18,7 @@ def noise_images():
 
 @torch.no_grad()
 def test_codes_are_nearest_on_the_unit_sphere(policy, noise_images):
-    """Also for a codebook of uneven lengths, where plain distances choose other codes."""
+    """Also for a codebook of uneven norms, where plain distances choose other codes."""
     vq = policy.module.model.vqmodel
     pixels = policy.pixel_values(noise_images)
     before = vq.quantize.embedding.weight.clone()
@@ -35,7 +35,7 @@ def test_codes_are_nearest_on_the_unit_sphere(policy, noise_images):
 
 
 @torch.no_grad()
-def test_codes_equal_transformers_where_all_is_of_unit_length(policy, noise_images):
+def test_codes_equal_transformers_for_codes_of_unit_length(policy, noise_images):
     vq = policy.module.model.vqmodel
     before = vq.quantize.embedding.weight.clone()
     try:

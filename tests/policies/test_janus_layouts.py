@@ -23,7 +23,7 @@ def shapes(tensors):
 
 
 @pytest.mark.parametrize("original", [JANUS_PRO_1B, JANUS_PRO_7B], ids=["1B", "7B"])
-def test_every_tensor_of_janus_pro_has_its_place(original):
+def test_every_tensor_of_janus_pro_is_mapped(original):
     expected = original_shapes(original)
     released = {name: torch.empty(shape, device="meta") for name, shape in expected.items()}
     renamed, unused = to_transformers(released)
@@ -43,7 +43,7 @@ def count(shapes):
     ids=["1B", "7B"],
 )
 def test_parameter_counts_of_janus_pro(original, language, billions):
-    """Language model and SigLIP-L/16-384 by hand; the whole file as the hub counts it."""
+    """Language model and SigLIP-L/16-384 counted by hand; the total as the hub counts it."""
     model = meta_model(original)
     parts = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
     assert sum(parameter.numel() for parameter in parts) == language
@@ -76,7 +76,7 @@ def test_sizes_of_janus_pro_1b():
 
 
 @pytest.mark.parametrize("original", [JANUS_PRO_1B, JANUS_PRO_7B], ids=["1B", "7B"])
-def test_configurations_survive_the_way_there_and_back(original):
+def test_configurations_survive_a_round_trip(original):
     config = config_to_transformers(original, image_token_id=100581)
     back = config_to_original(config)
     language = {

@@ -1,4 +1,4 @@
-"""Teacher-forced log-probs: equal to those at sampling, with gradient where it belongs, without waste."""
+"""Teacher-forced log-probs: equal to those at sampling, correct gradients, no redundant work."""
 
 import pytest
 import torch
@@ -55,8 +55,8 @@ def test_text_replay_equals_sampling(policy, images, temperature):
 @pytest.mark.parametrize("branch", ["guided", "conditional"])
 @pytest.mark.parametrize(("guidance", "temperature"), [(5.0, 1.0), (1.0, 0.7), (2.5, 0.0)])
 def test_image_replay_equals_sampling(policy, prompts, branch, guidance, temperature):
-    drawn = some_images(policy, prompts, guidance=guidance, branch=branch, temperature=temperature)
-    assert_replayed(policy, drawn)
+    sampled = some_images(policy, prompts, guidance=guidance, branch=branch, temperature=temperature)
+    assert_replayed(policy, sampled)
 
 
 def test_mixed_trajectories_keep_their_order_and_settings(policy, images, prompts):
@@ -75,7 +75,7 @@ def embedding_gradient(policy, trajectories):
 
 
 def test_gradient_flows_through_both_branches(fresh_policy, prompts):
-    """The pad token stands in the unconditional prompt alone."""
+    """Only the unconditional prompt contains the pad token."""
     policy = fresh_policy
     guided = embedding_gradient(policy, some_images(policy, prompts)).clone()
     assert guided[policy.prompts.pad].norm() > 0
@@ -110,9 +110,9 @@ def test_gradient_of_both_branches_is_that_of_the_formula(fresh_policy):
     torch.testing.assert_close(mine, model.get_input_embeddings().weight.grad, atol=1e-3, rtol=1e-3)
 
 
-def test_heads_see_answer_positions_alone(policy, images, prompts, monkeypatch):
-    """And the last layer of the image head each guided position once, for both branches."""
-    texts, drawn = some_texts(policy, images), some_images(policy, prompts)
+def test_heads_run_at_sampled_positions_only(policy, images, prompts, monkeypatch):
+    """And the last layer of the image head runs once for both branches."""
+    texts, sampled = some_texts(policy, images), some_images(policy, prompts)
     seen = []
 
     def counted(features, head, tokens, temperature):
@@ -120,10 +120,10 @@ def test_heads_see_answer_positions_alone(policy, images, prompts, monkeypatch):
         return linear_log_probs(features, head, tokens, temperature)
 
     monkeypatch.setattr(scoring, "linear_log_probs", counted)
-    policy.log_probs([*texts, *drawn])
+    policy.log_probs([*texts, *sampled])
     assert seen == [
         (policy.module.lm_head, sum(len(text.tokens) for text in texts)),
-        (policy.module.model.generation_head.vision_head, len(drawn) * policy.image_tokens),
+        (policy.module.model.generation_head.vision_head, len(sampled) * policy.image_tokens),
     ]
 
 
@@ -143,7 +143,7 @@ def test_equal_images_are_encoded_once_and_a_frozen_tower_keeps_no_graph(fresh_p
 
 
 def test_sampled_placeholders_are_plain_tokens(policy, images):
-    """An answer may contain the image token; only the prompt's placeholders stand for the image."""
+    """An answer may contain the image token; only placeholders of the prompt are replaced by the image."""
     text = some_texts(policy, images)[0]
     tokens = text.tokens.clone()
     tokens[0] = policy.prompts.image

@@ -1,4 +1,4 @@
-"""Pixels as the original Janus code makes them, on its own stored values.
+"""Preprocessing compared with stored pixels of the original Janus code.
 
 ``tests/reference/janus_preprocessing.json`` was made by the original's VLMImageProcessor of the images that
 ``pattern`` makes; ``janus_pixels.json`` by the same code of photographs.
@@ -22,7 +22,7 @@ PIXELS, PHOTOGRAPHS = SHARED / "reference" / "janus_pixels.json", SHARED / "data
 
 
 def pattern(width, height):
-    """Slopes, curves and a chequerboard: every pixel differs from its neighbours."""
+    """Gradients, curves and a chequerboard: every pixel differs from its neighbours."""
     y, x = np.mgrid[0:height, 0:width]
     channels = [(x * 7 + y * 3), (x * x // 5 + y * 11), (x * y // 3 + 40 * ((x // 8 + y // 8) % 2))]
     return Image.fromarray((np.stack(channels, axis=-1) % 256).astype(np.uint8))
@@ -62,7 +62,7 @@ def test_photographs_equal_the_original():
         assert float(pixels.std(correction=0)) == pytest.approx(expected["std"], abs=1e-5), name
         plain = processor(image, return_tensors="pt")["pixel_values"][0]
         rounded_otherwise += not np.allclose(plain, pixels, atol=1e-5)
-    assert rounded_otherwise == 18  # what the processor of transformers scales to another height
+    assert rounded_otherwise == 18  # images that the processor of transformers scales to another height
 
 
 def test_a_square_image_is_as_in_plain_transformers():

@@ -1,4 +1,4 @@
-"""Prompts: the official DeepSeek format, and exactly what ``transformers``' own processor makes."""
+"""Prompts equal the official DeepSeek format and those of the ``transformers`` processor."""
 
 import json
 import re
@@ -16,7 +16,7 @@ ORIGINAL = json.loads((Path(__file__).parents[1] / "reference" / "janus_prompts.
 
 
 def official(processor):
-    """As the processor of an original checkpoint: the default template and the system prompt."""
+    """The processor of an original checkpoint: default template, with system prompt."""
     processor.chat_template = CHAT_TEMPLATE
     processor.use_default_system_prompt = True
     return processor
@@ -45,13 +45,13 @@ def test_default_template_is_the_official_format():
     processor = official(tiny_processor())
     prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
     image = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
-    asked = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
-    assert asked == (
+    question = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
+    assert question == (
         f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {image}\n  how many?\n\n<|Assistant|>:"
     )
     assert SYSTEM_PROMPT.endswith("natural language.\n\n")
-    drawn = tokenizer.decode(prompts.generation("a cat"))
-    assert drawn == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
+    generation = tokenizer.decode(prompts.generation("a cat"))
+    assert generation == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
     plain = tokenizer.decode(prompts.understanding("why?", with_image=False))
     assert plain == f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: why?\n\n<|Assistant|>:"
 
@@ -59,7 +59,7 @@ def test_default_template_is_the_official_format():
 @pytest.mark.parametrize("name", ["deepseek", "deepseek_old"])
 @pytest.mark.parametrize("case", range(8))
 def test_prompts_equal_the_original_code(name, case):
-    """Stored prompts of the original's conversation code: roles, white space around texts, the empty text."""
+    """Stored prompts of the original's conversation code: roles, surrounding white space, the empty text."""
     expected = ORIGINAL["formats"][name][case]
     processor = official(tiny_processor())
     processor.chat_template = FORMATS[name].template()
@@ -76,7 +76,7 @@ def test_prompts_equal_the_original_code(name, case):
 
 @pytest.mark.parametrize("name", ["deepseek", "deepseek_old"])
 def test_chat_templates_equal_the_original_code(name):
-    """What plain ``transformers`` makes of the templates that a conversion writes."""
+    """In plain ``transformers``, the templates that a conversion writes."""
     processor = official(tiny_processor())
     processor.chat_template = FORMATS[name].template()
     for expected in ORIGINAL["formats"][name]:
@@ -88,7 +88,7 @@ def test_chat_templates_equal_the_original_code(name):
             assert SYSTEM_PROMPT + text == expected[kind]
 
 
-def test_a_template_of_another_kind_is_followed():
+def test_another_chat_template_is_followed():
     processor = official(tiny_processor())
     processor.chat_template = (
         "{% for m in messages %}[{{ m['role'] }}]{% for part in m['content'] %}"
@@ -134,10 +134,10 @@ def test_default_template_holds_a_conversation():
 def test_unconditional_keeps_bos_and_begin_of_image_alone():
     prompts = JanusPrompts(tiny_processor())
     ids = prompts.generation("a cat")
-    twin = prompts.unconditional(ids)
-    assert len(twin) == len(ids)
-    assert (int(twin[0]), int(twin[-1])) == (prompts.bos, prompts.begin_image)
-    assert (twin[1:-1] == prompts.pad).all()
+    masked = prompts.unconditional(ids)
+    assert len(masked) == len(ids)
+    assert (int(masked[0]), int(masked[-1])) == (prompts.bos, prompts.begin_image)
+    assert (masked[1:-1] == prompts.pad).all()
 
 
 def test_begin_of_sentence_is_put_in_front_once():

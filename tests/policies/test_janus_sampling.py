@@ -106,14 +106,14 @@ def test_trajectories_carry_what_replay_needs(policy, images):
     assert int(image.prompt_ids[-1]) == policy.prompts.begin_image
 
 
-def test_images_come_out(policy):
+def test_generated_images(policy):
     images = policy.generate_images("a cat", 2, guidance=5.0, seed=1)
     assert [image.size for image in images] == [(32, 32)] * 2
     assert images[0].mode == "RGB"
     assert images[0].tobytes() != images[1].tobytes()
 
 
-def test_user_mistakes_are_named(policy, images):
+def test_errors_of_requests(policy, images):
     with pytest.raises(ValueError, match="1 images came with 2 questions"):
         policy.sample_text(TextSampling(images=images[:1], questions=["a", "b"], max_new_tokens=1))
     with pytest.raises(ValueError, match="512"):

@@ -40,24 +40,24 @@ def test_inference_sees_new_weights():
     assert not torch.allclose(before, after)
 
 
-def test_weights_join_parameters_are_one_tensor_and_still_parameters():
+def test_joined_parameters_are_one_tensor_and_stay_parameters():
     parts = [torch.nn.Parameter(torch.randn(rows, 3)) for rows in (2, 4, 1)]
     values = [part.detach().clone() for part in parts]
-    whole = join_parameters(parts)
-    assert torch.equal(whole, torch.cat(values))
+    joined = join_parameters(parts)
+    assert torch.equal(joined, torch.cat(values))
     with torch.no_grad():
         parts[1].add_(1.0)
-    assert torch.equal(whole[2:6], values[1] + 1.0)
+    assert torch.equal(joined[2:6], values[1] + 1.0)
     again = join_parameters(parts)
-    assert again.data_ptr() == whole.data_ptr()
+    assert again.data_ptr() == joined.data_ptr()
     parts[1].data = parts[1].data.clone()  # what moving a model to another device does
     moved = join_parameters(parts)
-    assert moved.data_ptr() != whole.data_ptr()
+    assert moved.data_ptr() != joined.data_ptr()
     assert torch.equal(moved, torch.cat([part.detach() for part in parts]))
 
 
-def test_a_policy_whose_weights_moved_together_trains_and_saves(tmp_path):
-    """In bfloat16 the weights lie side by side after the first rollout, on a GPU in any type."""
+def test_a_policy_with_joined_weights_trains_and_saves(tmp_path):
+    """Weights are joined by the first rollout: in bfloat16 on a CPU, in any dtype on a GPU."""
     policy = load_policy("tiny", device="cpu", dtype="bfloat16")
     before = {name: weight.clone() for name, weight in policy.module.state_dict().items()}
     trajectories = policy.sample_images(ImageSampling(prompts=["a red seven"], rollouts=2, guidance=2.0))[0]

@@ -1,4 +1,4 @@
-"""Teacher forcing in one packed forward against ``transformers``' own forward of every sequence whole."""
+"""Teacher forcing in one packed forward, compared with ``transformers``' forward of every full sequence."""
 
 import pytest
 import torch
@@ -115,7 +115,7 @@ def test_a_frozen_head_gets_no_gradient_and_low_precision_sums_in_full():
 
 
 def test_logits_are_never_held_whole(monkeypatch):
-    """A large vocabulary costs a chunk of logits, forward and backward."""
+    """A large vocabulary costs one chunk of logits, forward and backward."""
     monkeypatch.setitem(LOGITS_BUDGET, "cpu", 8 << 20)
     features = torch.randn(400, 4).requires_grad_()
     head = torch.nn.Linear(4, 100_000).requires_grad_(False)

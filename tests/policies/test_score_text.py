@@ -1,4 +1,4 @@
-"""Given answers: their log-probs are those of transformers' forward of the whole sequence."""
+"""Log-probs of given answers equal those of a plain forward pass."""
 
 import pytest
 import torch
@@ -17,10 +17,10 @@ def plain_log_probs(policy, image, question, answer):
 
 
 def test_given_answers_have_the_log_probs_of_a_plain_forward(policy, images):
-    asked = [(images[0], "what?", "red"), (None, "no image", " yes it is"), (images[1], "what?", "b")]
-    images, questions, answers = zip(*asked, strict=True)
+    cases = [(images[0], "what?", "red"), (None, "no image", " yes it is"), (images[1], "what?", "b")]
+    images, questions, answers = zip(*cases, strict=True)
     scored = policy.score_text(images, questions, answers)
-    for one, (image, question, answer) in zip(scored, asked, strict=True):
+    for one, (image, question, answer) in zip(scored, cases, strict=True):
         expected = plain_log_probs(policy, image, question, answer)
         torch.testing.assert_close(one.log_probs, expected, atol=1e-4, rtol=0)
         assert (one.text, one.temperature) == (answer, 1.0)

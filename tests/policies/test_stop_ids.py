@@ -34,7 +34,7 @@ def sample(policy, **asked):
 
 
 def common_token(folder):
-    """A token that several rollouts sample after their first, and that is not the tokenizer's end."""
+    """A token other than the tokenizer's end that several rollouts sample, not as their first."""
     policy = load_policy(folder)
     rows = [one.tokens[1:].tolist() for one in sample(policy)]
     counts = {token: sum(token in row for row in rows) for row in rows for token in row}
@@ -109,8 +109,8 @@ def test_saving_keeps_what_was_declared(folder, tmp_path, declared):
     assert GenerationConfig.from_pretrained(tmp_path / "back").eos_token_id == declared
 
 
-def test_config_counts_where_no_generation_config_is(folder):
-    """As in transformers: one file or the other; Llama's default id, which every configuration has, is none."""
+def test_config_is_read_without_a_generation_config(folder):
+    """As in transformers: one file or the other. Llama's default id, which every configuration has, does not count."""
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["eos_token_id"] = [1, 40]
     (folder / "config.json").write_text(json.dumps(config))
@@ -141,7 +141,7 @@ def test_impossible_guidance_is_refused(folder, guidance):
         load_policy(folder)
 
 
-def test_flags_that_contradict_each_other_do_not_end_a_run_at_its_save(folder, tmp_path):
+def test_contradicting_flags_do_not_prevent_saving(folder, tmp_path):
     edit(folder / "generation_config.json", temperature=0.6, top_p=0.9, do_sample=False, guidance_scale=3.0)
     policy = load_policy(folder)
     policy.save_pretrained(tmp_path / "saved")

@@ -1,4 +1,4 @@
-"""Threads of torch: one for a small model on a CPU, unless somebody chose a number."""
+"""Torch's threads: one for a small model on a CPU, unless the user chose a number."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def of_size(parameters, device="cpu"):
 
 @pytest.fixture
 def free(monkeypatch):
-    """No choice of a user's, and the number of threads as it was afterwards."""
+    """Without a choice of the user; restores the number of threads."""
     before = torch.get_num_threads()
     for name in devices._THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -72,6 +72,6 @@ def test_the_number_that_the_program_set_stays(free):
     assert torch.get_num_threads() == 5
 
 
-def test_models_elsewhere_change_nothing(free):
+def test_models_on_other_devices_change_nothing(free):
     devices.fit_threads(of_size(10, device="meta"))
     assert torch.get_num_threads() == 3

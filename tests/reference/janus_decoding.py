@@ -1,4 +1,4 @@
-"""Slow oracles of Janus: no cache, no padding, no batch; and the VQ and the vision tower spelled out."""
+"""Slow oracles of Janus: sampling without cache, padding or batch; the VQ and the vision tower step by step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def image_logits(model: JanusForConditionalGeneration, prompt: Tensor, tokens: l
 
 
 def unconditional(prompt: Tensor, pad: int) -> Tensor:
-    """All but the first and the last token replaced, as the official inference code does."""
-    twin = prompt.clone()
-    twin[1:-1] = pad
-    return twin
+    """All tokens but the first and the last replaced, as in the official inference code."""
+    masked = prompt.clone()
+    masked[1:-1] = pad
+    return masked
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The original deepseek-ai layout written out: configurations of Janus-Pro, every tensor's name and shape."""
+"""The original deepseek-ai layout: configurations of Janus-Pro, and the name and shape of every tensor."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ JANUS_PRO_1B = _janus_pro(
     },
 )
 JANUS_PRO_7B = _janus_pro(4096, {"num_hidden_layers": 30})
-"""The released 7B config leaves out what Llama has by default: 4096, 11008, 32 heads."""
+"""The released 7B config omits Llama's defaults: 4096, 11008, 32 heads."""
 
 
 def small_config(vocabulary: int) -> dict[str, Any]:
