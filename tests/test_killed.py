@@ -16,7 +16,7 @@ from pairuni import demo
 from pairuni.cli import evaluation, training
 from pairuni.cli import pairs as pairs_commands
 from pairuni.config import PairGRPOSettings, RunSettings
-from test_bad_input import House
+from user_folder import UserFolder
 
 FEW_OR_ALL = [4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 TIMES = re.compile(r'"(step_time|rollout_time|update_time|tokens_per_second|seconds)": [^,}]+')
@@ -68,16 +68,16 @@ def check(
 
 @pytest.mark.parametrize("most", FEW_OR_ALL)
 def test_train(tmp_path: Path, most: int | None) -> None:
-    house = House(tmp_path)
-    lines = house.pairs.read_text().splitlines()
-    house.pairs.write_text(
+    user = UserFolder(tmp_path)
+    lines = user.pairs.read_text().splitlines()
+    user.pairs.write_text(
         "".join(line.replace('"prompt": "a"', f'"prompt": "a {i}"') + "\n" for i, line in enumerate(lines))
     )
     words = ["--evaluation.every", "2", "--evaluation.items", "1", "--pairgrpo.steps", "3"]
     words += ["--logging.samples-every", "1", "--checkpoint.keep", "1"]
 
     def work(out: Path, *, resume: bool = False) -> None:
-        training.train(house.recipe, words, out, resume=resume, dry_run=False)
+        training.train(user.recipe, words, out, resume=resume, dry_run=False)
 
     def again(out: Path) -> None:
         begun = any((out / name).exists() for name in ("config.toml", "metrics.jsonl", "checkpoints"))
@@ -88,8 +88,8 @@ def test_train(tmp_path: Path, most: int | None) -> None:
 
 @pytest.mark.parametrize("most", FEW_OR_ALL)
 def test_pairs_build(tmp_path: Path, most: int | None) -> None:
-    house = House(tmp_path)
-    words = list(house.build()[2:])
+    user = UserFolder(tmp_path)
+    words = list(user.build()[2:])
     words[words.index("--out") + 1] = str(tmp_path / "out")
 
     def work(out: Path) -> None:

@@ -12,47 +12,47 @@ from typer.testing import CliRunner
 from pairuni import demo
 from pairuni.cli.app import app
 from pairuni.io.locks import folder_lock, target_lock
-from test_bad_input import House, contents
+from user_folder import UserFolder, contents
 
-Case = tuple[Callable[[House], tuple[str, ...]], Callable[[House], Path]]
+Case = tuple[Callable[[UserFolder], tuple[str, ...]], Callable[[UserFolder], Path]]
 CASES: dict[str, Case] = {
-    "train": (lambda house: house.train(), lambda house: house.root / "run"),
-    "train --resume": (lambda house: house.train("--resume"), lambda house: house.root / "run"),
-    "demo": (lambda house: ("demo", "--out", str(house.root / "demo")), lambda house: house.root / "demo"),
-    "pairs build": (lambda house: house.build(), lambda house: house.root / "built"),
+    "train": (lambda user: user.train(), lambda user: user.root / "run"),
+    "train --resume": (lambda user: user.train("--resume"), lambda user: user.root / "run"),
+    "demo": (lambda user: ("demo", "--out", str(user.root / "demo")), lambda user: user.root / "demo"),
+    "pairs build": (lambda user: user.build(), lambda user: user.root / "built"),
     "pairs encode": (
-        lambda house: ("pairs", "encode", *house.build()[2:]),
-        lambda house: house.root / "built",
+        lambda user: ("pairs", "encode", *user.build()[2:]),
+        lambda user: user.root / "built",
     ),
     "pairs split": (
-        lambda house: ("pairs", "split", *house.build("--parts", "2")[2:]),
-        lambda house: house.root / "built",
+        lambda user: ("pairs", "split", *user.build("--parts", "2")[2:]),
+        lambda user: user.root / "built",
     ),
     "pairs join": (
-        lambda house: ("pairs", "join", str(house.pairs.parent)),
-        lambda house: house.pairs.parent,
+        lambda user: ("pairs", "join", str(user.pairs.parent)),
+        lambda user: user.pairs.parent,
     ),
     "pairs convert": (
-        lambda house: ("pairs", "convert", str(house.pairs), str(house.root / "other" / "pairs.parquet")),
-        lambda house: house.root / "other",
+        lambda user: ("pairs", "convert", str(user.pairs), str(user.root / "other" / "pairs.parquet")),
+        lambda user: user.root / "other",
     ),
     "eval digits": (
-        lambda house: ("eval", "digits", "--out", str(house.root / "scores")),
-        lambda house: house.root / "scores",
+        lambda user: ("eval", "digits", "--out", str(user.root / "scores")),
+        lambda user: user.root / "scores",
     ),
 }
 BESIDE: dict[str, Case] = {
     "pairs gallery": (
-        lambda house: ("pairs", "gallery", str(house.pairs)),
-        lambda house: house.pairs.parent / "gallery",
+        lambda user: ("pairs", "gallery", str(user.pairs)),
+        lambda user: user.pairs.parent / "gallery",
     ),
     "draw": (
-        lambda house: ("draw", "one", "--model", str(house.model), "--out", str(house.root / "a.png")),
-        lambda house: house.root / "a.png",
+        lambda user: ("draw", "one", "--model", str(user.model), "--out", str(user.root / "a.png")),
+        lambda user: user.root / "a.png",
     ),
     "convert": (
-        lambda house: ("convert", str(house.model), str(house.root / "m"), "--layout", "original"),
-        lambda house: house.root / "m",
+        lambda user: ("convert", str(user.model), str(user.root / "m"), "--layout", "original"),
+        lambda user: user.root / "m",
     ),
 }
 
@@ -65,11 +65,11 @@ def held(name: str, folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [*CASES, *BESIDE])
 def test_a_folder_in_use_is_refused(name: str, tmp_path: Path) -> None:
-    house = House(tmp_path)
+    user = UserFolder(tmp_path)
     words, folder = (CASES | BESIDE)[name]
-    with held(name, folder(house)):
+    with held(name, folder(user)):
         before = contents(tmp_path)
-        result = CliRunner().invoke(app, list(words(house)))
+        result = CliRunner().invoke(app, list(words(user)))
         assert contents(tmp_path) == before
     assert result.exit_code == 1
     assert "is in use by process" in result.stderr
@@ -81,11 +81,11 @@ def test_a_folder_in_use_is_refused(name: str, tmp_path: Path) -> None:
 def test_processes_that_would_each_do_all_of_the_work_are_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = House(tmp_path)
+    user = UserFolder(tmp_path)
     before = contents(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    result = CliRunner().invoke(app, list((CASES | BESIDE)[name][0](house)))
+    result = CliRunner().invoke(app, list((CASES | BESIDE)[name][0](user)))
     assert result.exit_code == 1
     assert f"pairuni {name} runs as one process, but WORLD_SIZE says that 2 were started" in result.stderr
     assert contents(tmp_path) == before

@@ -13,18 +13,18 @@ from pairuni.cli.app import app
 from pairuni.policies.registry import load_policy
 from pairuni.runs.models import load_model, resolve_model
 from pairuni.training.checkpoint import CheckpointError
-from test_bad_input import House, contents
+from user_folder import UserFolder, contents
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> House:
-    house = House(tmp_path_factory.mktemp("house"))
-    assert CliRunner().invoke(app, list(house.train())).exit_code == 0
-    return house
+def trained(tmp_path_factory: pytest.TempPathFactory) -> UserFolder:
+    user = UserFolder(tmp_path_factory.mktemp("user"))
+    assert CliRunner().invoke(app, list(user.train())).exit_code == 0
+    return user
 
 
 @pytest.fixture
-def run(trained: House, tmp_path: Path) -> Path:
+def run(trained: UserFolder, tmp_path: Path) -> Path:
     """A copy of a run of two steps, both checkpoints kept, its last part lost."""
     out = tmp_path / "run"
     shutil.copytree(trained.root / "run", out)
@@ -98,7 +98,7 @@ def test_damage_and_what_holds_no_model(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_model_that_the_run_began_with_is_needed_and_checked(
-    run: Path, trained: House, tmp_path: Path
+    run: Path, trained: UserFolder, tmp_path: Path
 ) -> None:
     shutil.rmtree(run / "final")
     moved = tmp_path / "moved"
