@@ -240,7 +240,7 @@ def judge_geneval(
         if judged is None:
             return f"process {share.rank + 1} of {share.world_size}: done"
         write_results(out, judged)
-    told = [f"{counted(len(judged), 'picture')}: {out}"]
+    told = [f"{counted(len(judged), 'image')}: {out}"]
     missing = [task for task in TASKS if all(one.metadata["tag"] != task for one in judged)]
     if missing:
         told.append(f"no score, for which images of all six tasks are needed; missing: {', '.join(missing)}")
