@@ -188,11 +188,53 @@ def _differences(one: Any, other: Any, name: str = "") -> list[str]:
 
 
 def _config_to_original(config: JanusConfig) -> dict[str, Any]:
-    text, vision, vq = config.text_config, config.vision_config, config.vq_config
+    vision, vq = config.vision_config, config.vq_config
+    default_name = next(iter(SIGLIP))
+    name = next((name for name, size in SIGLIP.items() if size["width"] == vision.hidden_size), default_name)
+    tower = {original: getattr(vision, key) for original, key in _VISION_KEYS.items()}
+    codes = {original: getattr(vq, key) for original, key in _VQ_KEYS.items()}
+    codes["ch_mult"] = list(codes["ch_mult"])
+    dtype = {} if config.dtype is None else {"torch_dtype": str(config.dtype).removeprefix("torch.")}
+    return {
+        "architectures": ["MultiModalityCausalLM"],
+        "model_type": "multi_modality",
+        "language_config": {"model_type": "llama", **_language_params(config), **dtype},
+        "vision_config": _section(
+            "CLIPVisionTower",
+            "vision",
+            image_size=vision.image_size,
+            model_name=name,
+            select_feature="same",
+            **_selected(tower, SIGLIP[name]),
+        ),
+        "aligner_config": _projector("aligner", vision.depth, vision.hidden_size, vision.projection_dim),
+        "gen_vision_config": _section(
+            "VQ-16",
+            "gen_vision",
+            image_token_size=vq.num_embeddings,
+            n_embed=vq.embed_dim,
+            **{key: value for key, value in codes.items() if value != VQ16[key]},
+        ),
+        "gen_aligner_config": _projector(
+            "gen_aligner", vq.num_hidden_layers, vq.embed_dim, vq.projection_dim
+        ),
+        "gen_head_config": _section(
+            "vision_head",
+            "gen_head",
+            image_token_embed=vq.projection_dim,
+            image_token_size=vq.num_embeddings,
+            n_embed=vq.image_token_embed_dim,
+        ),
+        **dtype,
+    }
+
+
+def _language_params(config: JanusConfig) -> dict[str, Any]:
+    """The settings that differ from Llama's defaults, and those that every original file states."""
+    text, default = config.text_config, LlamaConfig()
     rope = text.rope_parameters or {}
     if rope.get("rope_type", "default") != "default":
         raise ValueError(f"The original layout cannot store the rope type {rope['rope_type']!r}.")
-    default = LlamaConfig()
     language = {
         key: getattr(text, key)
         for key in _LANGUAGE_KEYS
@@ -204,53 +246,7 @@ def _config_to_original(config: JanusConfig) -> dict[str, Any]:
         language["rope_theta"] = rope["rope_theta"]
     if config.tie_word_embeddings:
         language["tie_word_embeddings"] = True
-    name = next(
-        (name for name, size in SIGLIP.items() if size["width"] == vision.hidden_size), next(iter(SIGLIP))
-    )
-    tower = {original: getattr(vision, key) for original, key in _VISION_KEYS.items()}
-    codes = {original: getattr(vq, key) for original, key in _VQ_KEYS.items()}
-    codes["ch_mult"] = list(codes["ch_mult"])
-    dtype = {} if config.dtype is None else {"torch_dtype": str(config.dtype).removeprefix("torch.")}
-    return {
-        "architectures": ["MultiModalityCausalLM"],
-        "model_type": "multi_modality",
-        "language_config": {"model_type": "llama", **language, **dtype},
-        "vision_config": _section(
-            "CLIPVisionTower",
-            "vision",
-            {
-                "image_size": vision.image_size,
-                "model_name": name,
-                "select_feature": "same",
-                **_selected(tower, SIGLIP[name]),
-            },
-        ),
-        "aligner_config": _section(
-            "MlpProjector", "aligner", _mlp_params(vision.depth, vision.hidden_size, vision)
-        ),
-        "gen_vision_config": _section(
-            "VQ-16",
-            "gen_vision",
-            {
-                "image_token_size": vq.num_embeddings,
-                "n_embed": vq.embed_dim,
-                **{key: value for key, value in codes.items() if value != VQ16[key]},
-            },
-        ),
-        "gen_aligner_config": _section(
-            "MlpProjector", "gen_aligner", _mlp_params(vq.num_hidden_layers, vq.embed_dim, vq)
-        ),
-        "gen_head_config": _section(
-            "vision_head",
-            "gen_head",
-            {
-                "image_token_embed": vq.projection_dim,
-                "image_token_size": vq.num_embeddings,
-                "n_embed": vq.image_token_embed_dim,
-            },
-        ),
-        **dtype,
-    }
+    return language
 
 
 def _selected(tower: Mapping[str, int | float], named: Mapping[str, int | float]) -> dict[str, int | float]:
@@ -264,14 +260,16 @@ def _selected(tower: Mapping[str, int | float], named: Mapping[str, int | float]
     return {"select_layer": -1, **sizes}
 
 
-def _section(cls: str, model_type: str, params: dict[str, Any]) -> dict[str, Any]:
+def _section(cls: str, model_type: str, **params: Any) -> dict[str, Any]:
     return {"cls": cls, "model_type": model_type, "params": params}
 
 
-def _mlp_params(depth: int, width: int, config: JanusVisionConfig | JanusVQVAEConfig) -> dict[str, Any]:
-    return {
-        "depth": depth,
-        "input_dim": width,
-        "n_embed": config.projection_dim,
-        "projector_type": "mlp_gelu",
-    }
+def _projector(model_type: str, depth: int, inputs: int, outputs: int) -> dict[str, Any]:
+    return _section(
+        "MlpProjector",
+        model_type,
+        depth=depth,
+        input_dim=inputs,
+        n_embed=outputs,
+        projector_type="mlp_gelu",
+    )

@@ -65,21 +65,7 @@ class JanusScorer:
             id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTrajectory)
         }
         digests = {number: digest(values) for number, values in pixels.items()}
-        sequences = _Sequences()
-        places: list[Place] = []
-        unconditional: dict[int, Place] = {}
-        for index, one in enumerate(trajectories):
-            if isinstance(one, TextTrajectory):
-                sequences.text.append(one.tokens[:-1])
-                number = len(sequences.text) - 1
-                places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
-                continue
-            sequences.codes.append(one.tokens[:-1])
-            number = len(sequences.codes) - 1
-            places.append(sequences.add("image", b"", one.prompt_ids, number))
-            if one.branch == "guided" and one.guidance != 1.0:
-                masked = self.inputs.prompts.unconditional(one.prompt_ids)
-                unconditional[index] = sequences.add("image", b"", masked, number)
+        sequences, places, unconditional = self._sequences(trajectories, digests)
         # equal images pass the tower once
         distinct = {digests[number]: values for number, values in pixels.items() if values is not None}
         images = dict(zip(distinct, self.inputs.embed_images(list(distinct.values())), strict=True))
@@ -99,6 +85,27 @@ class JanusScorer:
             features = self._image_features(trajectories, image, states, places, unconditional)
             found.update(self._scored(self.image, features, image, trajectories))
         return [found[index] for index in range(len(trajectories))]
+
+    def _sequences(
+        self, trajectories: Sequence[Trajectory], digests: Mapping[int, bytes]
+    ) -> tuple[_Sequences, list[Place], dict[int, Place]]:
+        """All sequences, the place of each trajectory, and that of a guided image's unconditional sequence."""
+        sequences = _Sequences()
+        places: list[Place] = []
+        unconditional: dict[int, Place] = {}
+        for index, one in enumerate(trajectories):
+            if isinstance(one, TextTrajectory):
+                number = len(sequences.text)
+                sequences.text.append(one.tokens[:-1])
+                places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
+                continue
+            number = len(sequences.codes)
+            sequences.codes.append(one.tokens[:-1])
+            places.append(sequences.add("image", b"", one.prompt_ids, number))
+            if one.branch == "guided" and one.guidance != 1.0:
+                ids = self.inputs.prompts.unconditional(one.prompt_ids)
+                unconditional[index] = sequences.add("image", b"", ids, number)
+        return sequences, places, unconditional
 
     def _image_features(
         self,
