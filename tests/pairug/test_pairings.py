@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from pairuni.config import Pairing
-from pairuni.pairug.dataset.pairings import apply_pairing, draw_held_out, load_pairing
+from pairuni.pairug.dataset.pairings import apply_pairing, load_pairing, sample_held_out
 from pairuni.pairug.dataset.store import QUADRUPLES, write_pairs
 from pairuni.records import Annotation, Quadruple, UGPair
 
@@ -110,10 +110,10 @@ def test_quadruples_are_read_from_beside_the_pairs(tmp_path):
 def test_held_out_pairs_are_the_same_whatever_the_pairing_and_never_trained_on(tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_pairs(path, PAIRS)
-    held = draw_held_out(path, 6, seed=4)
+    held = sample_held_out(path, 6, seed=4)
     assert held == [pair for pair in PAIRS if pair in held]
     assert len(held) == 6
-    assert held != draw_held_out(path, 6, seed=5)
+    assert held != sample_held_out(path, 6, seed=5)
     (tmp_path / QUADRUPLES).write_text("".join(q.model_dump_json() + "\n" for q in [*U, *G]))
     unseen = {image for side in ("understand_ann", "generate_ann") for image in images(held, side)}
     assert len(unseen) > 6
@@ -156,7 +156,7 @@ def test_something_must_be_left_to_train_on(tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_pairs(path, PAIRS)
     with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
-        load_pairing(path, "pairug", seed=1, held_out=draw_held_out(path, 100, seed=1))
+        load_pairing(path, "pairug", seed=1, held_out=sample_held_out(path, 100, seed=1))
 
 
 def test_only_what_trains_is_compared(tmp_path):

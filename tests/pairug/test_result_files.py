@@ -79,7 +79,7 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_half_written(tmp_path):
     convert_pairs(source, tmp_path / "p.parquet", embed=True)
     (tmp_path / "two" / "images").mkdir(parents=True)
     (tmp_path / "two" / "images" / "b.png").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"b\.png is in the way"):
+    with pytest.raises(ValueError, match=r"b\.png exists and is another file"):
         convert_pairs(tmp_path / "p.parquet", tmp_path / "two" / "pairs.jsonl")
     assert (tmp_path / "two" / "images" / "b.png").read_bytes() == b"mine"
     assert not (tmp_path / "two" / "pairs.jsonl").exists()

@@ -140,13 +140,13 @@ def _pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[
 
     Raises ValueError when one lacks what the rewards need.
     """
-    from pairuni.pairug.dataset.pairings import ORIGINS, draw_held_out, load_pairing
+    from pairuni.pairug.dataset.pairings import ORIGINS, load_pairing, sample_held_out
     from pairuni.rewards.weighted import check_needs
 
     data, looks = settings.data, settings.evaluation
     held_out: list[UGPair] = []
     if looks.every and looks.task == "pairs":
-        held_out = draw_held_out(looks.pairs or data.pairs, looks.items, seed=settings.seed)
+        held_out = sample_held_out(looks.pairs or data.pairs, looks.items, seed=settings.seed)
     pairs = load_pairing(
         data.pairs,
         data.pairing,

@@ -1,4 +1,4 @@
-"""The data set card: README.md with YAML front matter, from the pairs and what the build wrote about itself."""
+"""The data set card: README.md with YAML front matter, from the pairs and the build's statistics."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SIZES = (
 
 
 def write_card(folder: Path, pairs: Sequence[UGPair], *, data_files: str, name: str) -> Path:
-    """Write ``folder``/README.md, unless its owner made it their own; what built the pairs is read from stats.json.
+    """Write ``folder``/README.md, unless its owner has removed MARK from it. The build is described by stats.json.
 
-    data_files: the files of pairs, as ``datasets`` finds them. Raises ValueError when stats.json is no JSON object.
+    data_files: pattern of the pair files for ``datasets``. Raises ValueError when stats.json is not a JSON object.
     """
     path = folder / "README.md"
     if not path.exists() or MARK in read_text(path):
@@ -39,7 +39,7 @@ def write_card(folder: Path, pairs: Sequence[UGPair], *, data_files: str, name: 
 
 
 def read_stats(folder: Path) -> dict[str, Any]:
-    """What the build in ``folder`` wrote about itself; empty where there is none."""
+    """The statistics that a build wrote to ``folder``; empty if there are none."""
     path = folder / STATS
     if not path.is_file():
         return {}
@@ -50,7 +50,7 @@ def read_stats(folder: Path) -> dict[str, Any]:
 
 
 def card(pairs: Sequence[UGPair], stats: Mapping[str, Any], *, data_files: str, name: str) -> str:
-    """The card's text. stats: as in stats.json; what it lacks is left out. Addresses and paths are never told."""
+    """The card's text. stats: as in stats.json; missing values are omitted. URLs and paths are never included."""
     numbers = pair_statistics(pairs)
     parts = [
         _front_matter(len(pairs), data_files, name),
@@ -92,12 +92,12 @@ def _front_matter(count: int, data_files: str, name: str) -> str:
 
 
 def _how(stats: Mapping[str, Any]) -> str:
-    """How the build made the pairs, of what it says about itself."""
+    """How the pairs were made, from the build's statistics."""
     chosen = stats.get("settings") or {}
     build = stats.get("build") or {}
     spent = stats.get("completion") or {}
-    asked = chosen.get("completion") or {}
-    model = _public(asked.get("model"))
+    requested = chosen.get("completion") or {}
+    model = _public(requested.get("model"))
     features = stats.get("features") or {}
     rows: list[tuple[str, Any]] = [
         ("encoder", _public(chosen.get("encoder"))),
@@ -112,19 +112,19 @@ def _how(stats: Mapping[str, Any]) -> str:
         ("seed", chosen.get("seed")),
         ("annotator", chosen.get("annotator")),
         ("model", model),
-        ("verified by", _public(asked.get("verifier")) or model),
+        ("verified by", _public(requested.get("verifier")) or model),
         ("prompts", spent.get("prompts")),
         *((name.replace("_", " "), value) for name, value in spent.items() if name != "prompts"),
         *((f"{name} (build)", build.get(name)) for name in ("samples", "quadruples", "dropped", "failed")),
     ]
     for corpus, reasons in (stats.get("left_out") or {}).items():
         rows += [(f"left out of {corpus}: {reason}", count) for reason, count in reasons.items()]
-    told = [(name, value) for name, value in rows if value is not None]
-    return "## How it was made\n\n" + _table(("", ""), told) if told else ""
+    known = [(name, value) for name, value in rows if value is not None]
+    return "## How it was made\n\n" + _table(("", ""), known) if known else ""
 
 
 def _public(name: Any) -> str | None:
-    """A model's name; of one in a folder of this machine the folder's own name alone."""
+    """A model's name; for a local folder, only the folder's own name."""
     if not isinstance(name, str) or not name:
         return None
     before, colon, place = name.rpartition(":")
@@ -185,7 +185,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _inline(value: Any) -> str:
-    """A value as text within a line of Markdown: what users' names hold is never markup."""
+    """A value as one line of Markdown text; markup in user-given names is escaped."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     text = " ".join(str(value).split())

@@ -1,4 +1,4 @@
-"""A pair file in another form or place: JSON Lines, parquet by path, parquet with the images inside."""
+"""Converts pair files between JSON Lines, parquet, and parquet with embedded images, and copies their images."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from pathlib import Path
 
 from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, decode, read_bytes
-from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.parquet import SIDES, is_embedded, iter_rows
-from pairuni.pairug.dataset.store import read_pairs, write_pairs
+from pairuni.pairug.dataset.store import read_pairs, write_pairs, written_path_fault
 from pairuni.records import UGPair
 
 
 def convert_pairs(source: Path, target: Path, *, embed: bool = False) -> int:
-    """Write the pairs of ``source`` as ``target``, by its suffix; returns their number.
+    """Write the pairs of ``source`` to ``target``, in the format of its suffix; returns their number.
 
-    embed: images go into the parquet file. Else they lie under the target's folder by the same relative
-    paths: out of ``source`` if it holds them, copied if they lie elsewhere. Raises FileNotFoundError, and
-    ValueError for pairs that cannot be read, images that are missing or do not decode, names that are no
-    image's or leave the target's folder, or a file that is in the way.
+    embed: images are embedded in the parquet file. Otherwise they are written to the target's folder under the same
+    relative paths, unless they are there already. Raises FileNotFoundError, and ValueError for pairs that cannot be
+    read, images that are missing or do not decode, image paths that leave the target's folder or are not the name of
+    an image, and files in the way.
     """
     if embed and target.suffix != ".parquet":
-        raise ValueError(f"{target}: images go into .parquet files only")
+        raise ValueError(f"{target}: only .parquet files can embed images")
     pairs = read_pairs(source)
     inside = source.suffix == ".parquet" and is_embedded(source)
     if inside and embed:
-        raise ValueError(f"{source} holds its images already; copy the file")
+        raise ValueError(f"{source} already embeds its images; copy the file")
     if embed:
         write_pairs(target, pairs, embed=source.parent)
         return len(pairs)
     if inside or target.resolve().parent != source.resolve().parent:
         _check_names(source, target.parent, pairs)
-        for image_path, data in _embedded(source) if inside else _beside(source, pairs):
+        for image_path, data in _embedded(source) if inside else _files(source, pairs):
             _place(source, target.parent / image_path, data)
     write_pairs(target, pairs)
     return len(pairs)
@@ -41,9 +40,9 @@ def convert_pairs(source: Path, target: Path, *, embed: bool = False) -> int:
 
 def _embedded(source: Path) -> Iterator[tuple[str, bytes]]:
     placed = set()
-    for number, values, pictures in iter_rows(source, pictures=True):
-        assert isinstance(values, dict), "pairs were read before"
-        for side, data in pictures.items():
+    for number, values, images in iter_rows(source, with_images=True):
+        assert isinstance(values, dict), "the pairs were checked before"
+        for side, data in images.items():
             image_path = values[side]["image_path"]
             if not data:
                 raise ValueError(f"{source}, line {number}, field {side}.image: is empty")
@@ -52,7 +51,7 @@ def _embedded(source: Path) -> Iterator[tuple[str, bytes]]:
                 yield image_path, data
 
 
-def _beside(source: Path, pairs: list[UGPair]) -> Iterator[tuple[str, bytes]]:
+def _files(source: Path, pairs: list[UGPair]) -> Iterator[tuple[str, bytes]]:
     for image_path in dict.fromkeys(getattr(pair, side).image_path for pair in pairs for side in SIDES):
         try:
             yield image_path, read_bytes(source.parent / image_path)
@@ -61,11 +60,11 @@ def _beside(source: Path, pairs: list[UGPair]) -> Iterator[tuple[str, bytes]]:
 
 
 def _check_names(source: Path, folder: Path, pairs: list[UGPair]) -> None:
-    """Before anything is written, as the names are the source's."""
+    """Check all names, which come from the source, before anything is written."""
     for number, pair in enumerate(pairs, start=1):
         for side in SIDES:
             image_path = getattr(pair, side).image_path
-            fault = path_fault(folder, image_path) or written_name_fault(image_path)
+            fault = written_path_fault(folder, image_path)
             if fault is not None:
                 raise ValueError(f"{source}: pair {number}, {side}.image_path: {image_path!r} {fault}")
 
@@ -77,7 +76,7 @@ def _place(source: Path, path: Path, data: bytes) -> None:
         raise ValueError(f"{source}: the image {path.name!r} {error}") from None
     if os.path.lexists(path):
         if _read(path) != data:
-            raise ValueError(f"{path} is in the way: another file of this name; choose an empty folder")
+            raise ValueError(f"{path} exists and is another file; choose an empty folder")
         return
     with atomic_write(path) as aside:
         aside.write_bytes(data)

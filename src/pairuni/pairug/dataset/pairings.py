@@ -19,7 +19,7 @@ logger = logging.getLogger("pairuni")
 
 ORIGINS: tuple[Origin, Origin] = ("understanding", "generation")
 WARN_ABOVE = 0.1
-"""Share of the pairs that holding out may leave out without a warning."""
+"""Share of excluded pairs above which there is a warning."""
 
 
 def load_pairing(
@@ -33,15 +33,15 @@ def load_pairing(
     sides: Collection[Origin] = ORIGINS,
     most_excluded: float = 1.0,
 ) -> list[UGPair]:
-    """The pairs of a file, rearranged; quadruples.jsonl is read from beside it where there is one.
+    """The pairs of a file, rearranged; quadruples.jsonl next to it is used if there is one.
 
-    held_out: a pair is left out when it would be asked about the image of a held-out question, or would draw a
-    held-out prompt; what its other fields hold does not train. How many are left out is logged.
-    held_out_folder: what their image paths are relative to; None is the file's own folder. sides: the tasks that
-    train. Raises ValueError when more than the share ``most_excluded`` of the pairs would be left out.
+    held_out: a pair is excluded when its question is about the image of a held-out question, or when its prompt is a
+    held-out prompt; its other fields are not trained on. The number of excluded pairs is logged.
+    held_out_folder: folder of the held-out image paths; None is the file's own. sides: the tasks that train.
+    Raises ValueError when more than the share ``most_excluded`` of the pairs would be excluded.
     """
-    beside = path.with_name(QUADRUPLES)
-    quadruples = read_quadruples(beside) if beside.is_file() else None
+    samples = path.with_name(QUADRUPLES)
+    quadruples = read_quadruples(samples) if samples.is_file() else None
     pairs = read_pairs(path)
     if held_out:
         held = _Held.of(held_out, (held_out_folder or path.parent).resolve(), sides)
@@ -54,34 +54,34 @@ def load_pairing(
         ]
         if quadruples is not None:
             quadruples = [one for one in quadruples if _usable(one, pairing, held, own)]
-        _say_excluded(path, every - len(pairs), every, len(held_out), most_excluded)
+        _report_excluded(path, every - len(pairs), every, len(held_out), most_excluded)
     return apply_pairing(pairs, pairing, seed=seed, budget=budget, quadruples=quadruples)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """Images, as paths without links, and prompts that must not train."""
+    """Image paths (normalised, not resolved) and prompts that must not be trained on."""
 
-    pictures: frozenset[str]
+    images: frozenset[str]
     prompts: frozenset[str]
 
     @classmethod
     def of(cls, pairs: Sequence[UGPair], folder: Path, sides: Collection[Origin]) -> _Held:
-        pictures = (
+        images = (
             {_place(folder, pair.understand_ann) for pair in pairs} if "understanding" in sides else set()
         )
         prompts = {pair.generate_ann.prompt for pair in pairs} if "generation" in sides else set()
-        return cls(frozenset(pictures), frozenset(prompts))
+        return cls(frozenset(images), frozenset(prompts))
 
     def free(self, side: Annotation | Quadruple, role: Origin, folder: Path) -> bool:
-        """Whether a side may train in a role: asked about its image, or drawn by its prompt."""
+        """Whether a side may train a task: its question about its image, or its prompt."""
         if role == "understanding":
-            return _place(folder, side) not in self.pictures
+            return _place(folder, side) not in self.images
         return side.prompt not in self.prompts
 
 
 def _usable(one: Quadruple, pairing: Pairing, held: _Held, folder: Path) -> bool:
-    """Whether a sample may train where the pairing puts it; a self-pair is both asked about and drawn."""
+    """Whether a sample may train the tasks that the pairing gives it; a self-pair trains both."""
     roles = (one.origin,) if pairing == "unpaired" else ORIGINS
     return all(held.free(one, role, folder) for role in roles)
 
@@ -90,25 +90,25 @@ def _place(folder: Path, side: Annotation | Quadruple) -> str:
     return os.path.normpath(folder / side.image_path)
 
 
-def _say_excluded(path: Path, excluded: int, every: int, held_out: int, most: float) -> None:
+def _report_excluded(path: Path, excluded: int, every: int, held_out: int, most: float) -> None:
     if excluded == every:
         raise ValueError(
             f"{path}: holding out {counted(held_out, 'pair')} leaves none to train on; lower evaluation.items, "
             f"or name a file of held-out pairs in evaluation.pairs"
         )
     share = excluded / every
-    told = f"{excluded:,} of {every:,} pairs are not trained on: their question's image or their prompt is held out"
+    message = f"{excluded:,} of {every:,} pairs are not trained on: their question's image or their prompt is held out"
     if share > most:
         raise ValueError(
-            f"{path}: {told}. That is {share:.0%}, more than evaluation.most_excluded allows ({most:.0%}); lower "
+            f"{path}: {message}. That is {share:.0%}, more than evaluation.most_excluded allows ({most:.0%}); lower "
             "evaluation.items, name a file of held-out pairs in evaluation.pairs, or raise the limit"
         )
-    logger.log(logging.WARNING if share > WARN_ABOVE else logging.INFO, told)
+    logger.log(logging.WARNING if share > WARN_ABOVE else logging.INFO, message)
 
 
-def draw_held_out(path: Path, count: int, *, seed: int) -> list[UGPair]:
-    """At most ``count`` pairs of a file, drawn by ``seed``, the same ones whatever the pairing."""
-    return _draw(read_pairs(path), count, np.random.default_rng([seed, count]))
+def sample_held_out(path: Path, count: int, *, seed: int) -> list[UGPair]:
+    """At most ``count`` pairs of a file, sampled by ``seed``; the same for every pairing."""
+    return _sample(read_pairs(path), count, np.random.default_rng([seed, count]))
 
 
 def apply_pairing(
@@ -119,20 +119,20 @@ def apply_pairing(
     budget: int | None = None,
     quadruples: Sequence[Quadruple] | None = None,
 ) -> list[UGPair]:
-    """``pairs`` rearranged, ``budget`` of them, drawn by ``seed``, kept in order; None keeps all there are.
+    """``pairs`` rearranged; ``budget`` of them, sampled by ``seed``, in order. None keeps all.
 
-    pairug: as they are.
-    aligned, retrieved: those alone.
-    random: generation sides dealt anew to the understanding sides, none back to its own.
-    unpaired: what a run without PairUG sees: understanding items and generation items drawn from the two
-    corpora on their own, each in an order of its own. A record has two sides, so one of each shares a record;
-    they have no relation and the advantages of the two tasks never meet in it.
-    understanding-only, generation-only: self-pairs of samples of that corpus, drawn at random.
+    pairug: unchanged.
+    aligned, retrieved: only these pairs.
+    random: generation sides reassigned to the understanding sides, none to its own.
+    unpaired: training without PairUG: understanding items and generation items sampled independently from the two
+    corpora. A record has two sides, so it holds one item of each; they are unrelated, and advantages are computed
+    per task.
+    understanding-only, generation-only: self-pairs of samples of that corpus, sampled at random.
 
-    random and unpaired pairs carry similarity 1, hence weight 1 by every rule: they have no similarity that
-    the method would have measured, and a weight below 1 would mix a lower learning rate into the comparison.
-    The last three draw from ``quadruples``, all completed samples; without them, as with a released PairUG
-    file, from the pairs' own sides of that corpus. They make as many pairs as the file has, where they can.
+    random and unpaired pairs have similarity 1, hence weight 1 under every rule: the method measured no similarity
+    for them, and a weight below 1 would add a lower learning rate to the comparison.
+    The last three sample from ``quadruples``, all completed samples; without them, as with a released PairUG file,
+    from the pairs' sides of that corpus. They make as many pairs as the file has, if possible.
     Raises ValueError when fewer than ``budget``, or none at all, can be made.
     """
     rng = np.random.default_rng([seed, len(pairs)])
@@ -154,28 +154,28 @@ def _arrange(
     budget: int | None,
 ) -> list[UGPair]:
     if pairing == "pairug":
-        return _draw(pairs, budget, rng)
+        return _sample(pairs, budget, rng)
     if pairing in ("aligned", "retrieved"):
-        return _draw([pair for pair in pairs if pair.kind == pairing], budget, rng)
+        return _sample([pair for pair in pairs if pair.kind == pairing], budget, rng)
     if pairing == "random":
-        kept = _draw(pairs, budget, rng)
+        kept = _sample(pairs, budget, rng)
         order = rng.permutation(len(kept))
         partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
         return [_unrelated(pair, kept[partner[row]].generate_ann) for row, pair in enumerate(kept)]
     count = budget or len(pairs)
     if pairing == "unpaired":
-        asked = _shuffled(_pool(pairs, quadruples, "understanding"), count, rng)
-        drawn = _shuffled(_pool(pairs, quadruples, "generation"), count, rng)
+        understanding = _shuffled(_pool(pairs, quadruples, "understanding"), count, rng)
+        generation = _shuffled(_pool(pairs, quadruples, "generation"), count, rng)
         return [
             UGPair(similarity=1.0, generate_ann=g, understand_ann=u)
-            for u, g in zip(asked, drawn, strict=False)
+            for u, g in zip(understanding, generation, strict=False)
         ]
     origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
     sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
     return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
 
 
-def _draw(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:
+def _sample(pairs: list[UGPair], budget: int | None, rng: np.random.Generator) -> list[UGPair]:
     if budget is None or budget >= len(pairs):
         return pairs
     return [pairs[row] for row in np.sort(rng.permutation(len(pairs))[:budget])]

@@ -1,4 +1,4 @@
-"""Pairs as rows of parquet, with images by path or inside; `datasets` decodes those as images."""
+"""Pairs as rows of parquet, with image paths or embedded images, which `datasets` decodes."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from pairuni.records import Annotation, UGPair
 
 SIDES = ("generate_ann", "understand_ann")
 _TEXTS = (*Annotation.model_fields, "extra")
-"""Columns of a side; ``extra`` holds unknown keys as a JSON object so that none is lost."""
+"""Columns of a side; ``extra`` holds unknown keys as a JSON object."""
 _ROWS = 8192
 _ROWS_WITH_IMAGES = 100
-"""In a row group, so that a viewer that wants one row reads few images."""
+"""Rows per row group with embedded images: reading one row, as viewers do, reads few images."""
 
 Images = dict[str, bytes | None]
-"""A row's embedded images by side; empty when the file has none."""
+"""A row's embedded images by side; empty when the file has none or they were not requested."""
 
 
 def write_rows(path: Path, pairs: Iterable[UGPair], embed: Path | None = None) -> None:
-    """Write a parquet file; with ``embed``, the folder that image paths are relative to, images go inside.
+    """Write a parquet file. embed: folder that image paths are relative to; embeds the images.
 
     Raises ValueError naming the pair and the image that cannot be read or does not decode.
     """
     schema = _schema(embed is not None)
-    # Without dictionaries, which would gather a row group's images in one page.
+    # Dictionary encoding would collect all images of a row group in one page.
     with pq.ParquetWriter(path, schema, use_dictionary=embed is None) as writer:
         for rows in _batches(_rows(pairs, embed), _ROWS if embed is None else _ROWS_WITH_IMAGES):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
 def is_embedded(path: Path) -> bool:
-    """Whether a parquet file of pairs holds its images. Raises FileNotFoundError, ValueError."""
+    """Whether a parquet file of pairs has embedded images. Raises FileNotFoundError, ValueError."""
     return any(name in _image_leaves() for name in leaf_paths(path))
 
 
 def iter_rows(
-    path: Path, *, pictures: bool = False
+    path: Path, *, with_images: bool = False
 ) -> Iterator[tuple[int, dict[str, Any] | Problem, Images]]:
-    """Each row's number, the JSON object that it stands for, and its images if they are asked for.
+    """Each row's number, its JSON object, and, with ``with_images``, its embedded images.
 
-    Raises FileNotFoundError, or ValueError when this is no whole parquet file.
+    Raises FileNotFoundError, or ValueError when this is not a complete parquet file.
     """
     leaves = leaf_paths(path)
     embedded = any(leaf in _image_leaves() for leaf in leaves)
     wanted = [leaf for leaf in leaves if not leaf.startswith(tuple(f"{side}.image." for side in SIDES))]
     number = 0
-    columns = wanted if embedded and not pictures else None
+    columns = wanted if embedded and not with_images else None
     for rows in read_batches(path, rows=_ROWS_WITH_IMAGES if embedded else _ROWS, columns=columns):
         for row in rows:
             number += 1
-            held = _take_images(row) if embedded and pictures else {}
+            held = _take_images(row) if embedded and with_images else {}
             yield number, _values(path, number, row), held
 
 
@@ -123,7 +123,7 @@ def _json(extra: dict[str, Any] | None) -> str | None:
 
 
 def _values(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any] | Problem:
-    """A row as the JSON object that it stands for; ``kind`` follows from the images and is not read."""
+    """A row as a JSON object. ``kind`` is not read, because it follows from the image paths."""
     row.pop("kind", None)
     try:
         for name in SIDES:

@@ -1,4 +1,4 @@
-"""Where in a pair file, or among the completed samples beside it, something stands."""
+"""Finds values in a pair file and the completed samples next to it, for error messages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Wanted = tuple[str, str]
 
 
 def find_places(path: Path, wanted: Set[Wanted]) -> dict[Wanted, str]:
-    """By field and value, the first place in words: file, line (row) and field.
+    """By field and value, the first place that holds it: file, line (row) and field, as text.
 
-    Where a pairing has moved a side, the value is looked for in the other side and in the completed samples too;
-    what is nowhere is left out.
+    Because pairings move sides, the other side and the completed samples are searched too. Values that are not
+    found are omitted.
     """
     exact: dict[Wanted, str] = {}
     moved: dict[Wanted, str] = {}

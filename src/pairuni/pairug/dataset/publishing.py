@@ -1,4 +1,4 @@
-"""Pairs on the Hugging Face hub: parquet with the images inside, and the card."""
+"""Publishes pairs on the Hugging Face hub: parquet with embedded images, and the card."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from pairuni.records import UGPair
 
 DATA_FILES = "data/*.parquet"
 SHARD_BYTES = 400 << 20
-"""Of images in a file: what the hub's viewer and a slow line take well."""
+"""Bytes of images per file: small enough for the hub's viewer and slow connections."""
 
 
 class HubApi(Protocol):
-    """The two calls of huggingface_hub.HfApi that are needed."""
+    """The methods of huggingface_hub.HfApi that are used."""
 
     def create_repo(self, repo_id: str, *, private: bool, repo_type: str, exist_ok: bool) -> Any:
-        """Make the repository unless it exists."""
+        """Create the repository unless it exists."""
         ...
 
     def upload_folder(
         self, *, repo_id: str, folder_path: Path, repo_type: str, commit_message: str, delete_patterns: str
     ) -> Any:
-        """Upload a folder's files; remote files of the patterns that it lacks are deleted."""
+        """Upload a folder; remote files that match the patterns and are not in the folder are deleted."""
         ...
 
 
 def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | None = None) -> str:
-    """Push a pair file as the data set ``repo``, and return its address on the hub.
+    """Push a pair file to the hub as the data set ``repo``; returns its URL.
 
-    Everything is written in a folder beside the file first, and removed in the end; an earlier push's parquet
-    is replaced. The token is the one of ``hf auth login`` or HF_TOKEN. Raises FileNotFoundError, ValueError
-    for faulty pairs and missing images, and OSError for what the hub refuses.
+    The files are prepared in a temporary folder next to the pair file. Parquet files of an earlier push are
+    replaced. The token is that of ``hf auth login`` or HF_TOKEN. Raises FileNotFoundError, ValueError for faulty
+    pairs and missing images, and OSError for what the hub refuses.
     """
     pairs = read_pairs(path)
     if api is None:
@@ -67,13 +67,13 @@ def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | N
             )
         except OSError:
             raise
-        except Exception as error:  # the client passes on what its transport raises, which changes with it
+        except Exception as error:  # the client lets through errors of its HTTP library, which varies
             raise OSError(f"the hub did not take {repo} ({type(error).__name__}: {error})") from error
     return f"https://huggingface.co/datasets/{repo}"
 
 
 def _shards(folder: Path, pairs: Sequence[UGPair]) -> list[Sequence[UGPair]]:
-    """The pairs in parts of about SHARD_BYTES, in order."""
+    """The pairs in order, in shards of about SHARD_BYTES of images."""
     shards: list[Sequence[UGPair]] = []
     begin = size = 0
     for number, pair in enumerate(pairs):
@@ -84,12 +84,12 @@ def _shards(folder: Path, pairs: Sequence[UGPair]) -> list[Sequence[UGPair]]:
     return [*shards, pairs[begin:]] if begin < len(pairs) else shards
 
 
-def _size(picture: Path) -> int:
-    return picture.stat().st_size if picture.is_file() else 0
+def _size(image: Path) -> int:
+    return image.stat().st_size if image.is_file() else 0
 
 
 def _card(path: Path, pairs: Sequence[UGPair], repo: str) -> str:
-    """The card beside the file if it is its owner's own, with the files of the hub; else a new one."""
+    """The card next to the file if its owner wrote it, with the hub's files as data files; otherwise a new one."""
     own = path.parent / "README.md"
     if own.is_file() and MARK not in (text := own.read_text(encoding="utf-8")):
         return text.replace(f"path: {json.dumps(path.name)}", f"path: {json.dumps(DATA_FILES)}")

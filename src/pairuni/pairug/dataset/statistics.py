@@ -1,4 +1,4 @@
-"""What a PairUG file holds, in numbers."""
+"""Statistics of a PairUG file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def pair_statistics(pairs: Sequence[UGPair]) -> dict[str, Any]:
-    """Counts by kind, tag and origin, distinct images, similarities, letters of multiple-choice answers.
+    """Counts by kind, tag and origin; distinct images; similarities; letters of multiple-choice answers.
 
-    aligned_origins: corpus that each aligned pair's sample came from ("unknown" where the file does not say).
+    aligned_origins: corpus of each aligned pair's sample ("unknown" if the file does not say).
     retrieved_similarity: quantiles by name (empty without retrieved pairs) and a histogram over [0, 1].
-    answer_letters: per side, of questions that list lettered options.
+    answer_letters: per side, for questions with lettered options.
     """
     kinds: Counter[str] = Counter()
     corpora: Counter[str] = Counter()

@@ -1,11 +1,12 @@
-"""PairUG on disk: the paper's JSONL and the same pairs as parquet, by suffix; checks."""
+"""Reads, checks and writes PairUG files: the paper's JSONL, or parquet, by suffix."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, Trait, decode
@@ -20,102 +21,112 @@ PAIRS = "pairs.jsonl"
 QUADRUPLES = "quadruples.jsonl"
 """All completed samples of a build, next to its pairs."""
 
+R = TypeVar("R", UGPair, Quadruple)
+
+Fault = Callable[[str], str | None]
+"""What is wrong with an image path; None when nothing is."""
+
 
 def read_pairs(path: Path) -> list[UGPair]:
     """All pairs of a .jsonl or .parquet file.
 
-    Raises FileNotFoundError, or ValueError naming file, line (row), field and reason of the first problem and
-    how many more there are. An image path that is absolute or leaves the file's folder is a problem; whether
-    the images open is ``iter_problems``'s question.
+    Raises FileNotFoundError, or ValueError with file, line (row), field and reason of the first problem and the
+    number of further ones. An image path that is absolute or leaves the file's folder is a problem; whether the
+    images can be decoded is checked by ``iter_problems``.
     """
-    pairs: list[UGPair] = []
-    problems: list[Problem] = []
-    for number, found, _ in _iter_pairs(path):
-        if isinstance(found, list):
-            problems += found
-        else:
-            problems += _image_problems(path, number, found, path_fault)
-            pairs.append(found)
-    raise_first(problems)
+    pairs = _collect(path, ((number, found) for number, found, _ in _iter_pairs(path)))
     if not pairs:
         raise ValueError(f"{path} holds no pairs")
     return pairs
 
 
 def read_quadruples(path: Path) -> list[Quadruple]:
-    """All completed samples of a build, from the JSONL beside its pairs. Raises as ``read_pairs`` does."""
-    quadruples: list[Quadruple] = []
-    problems: list[Problem] = []
-    for number, values in iter_objects(path):
-        found = [values] if isinstance(values, Problem) else validate(path, number, values, Quadruple)
-        if isinstance(found, list):
-            problems += found
-            continue
-        fault = path_fault(path.parent, found.image_path)
-        if fault is not None:
-            problems.append(Problem(path, number, "image_path", f"{found.image_path!r} {fault}"))
-        quadruples.append(found)
-    raise_first(problems)
-    return quadruples
+    """All completed samples of a build. Raises as ``read_pairs`` does."""
+    return _collect(
+        path, ((number, _parse(path, number, row, Quadruple)) for number, row in iter_objects(path))
+    )
 
 
 def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[Problem]:
-    """Everything that is wrong with a pair file: its lines, its fields, questions and prompts that hold marks of
-    images or special tokens, and images that do not open whole, whether they lie beside it or inside.
+    """All problems of a pair file: bad lines and fields; image placeholders or special tokens in questions and
+    prompts; images, next to the file or embedded, that cannot be decoded.
 
-    traits: where it is counted how many distinct images lose something as RGB.
-    Raises FileNotFoundError when it is missing and ValueError when a parquet file cannot be read at all.
+    traits: counter to which the distinct images that lose something as RGB are added.
+    Raises FileNotFoundError, and ValueError when a parquet file cannot be read at all.
     """
     faults: dict[str, str | None] = {}
     counts = Counter[Trait]() if traits is None else traits
     seen: set[str] = set()
 
-    def fault_once(folder: Path, image_path: str) -> str | None:
+    def fault_once(image_path: str) -> str | None:
         if image_path not in faults:
-            faults[image_path] = image_fault(folder, image_path, counts)
+            faults[image_path] = image_fault(path.parent, image_path, counts)
         return faults[image_path]
 
     number = 0
-    for number, found, pictures in _iter_pairs(path, pictures=True):
+    for number, found, images in _iter_pairs(path, with_images=True):
         if isinstance(found, list):
             yield from found
             continue
         yield from _text_problems(path, number, found)
-        if pictures:
-            yield from _embedded_problems(path, number, found, pictures, counts, seen)
+        if images:
+            yield from _embedded_problems(path, number, found, images, counts, seen)
         else:
             yield from _image_problems(path, number, found, fault_once)
     if not number:
         yield Problem(path, 0, "", "holds no pairs")
 
 
-def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
-    """Marks of images and special tokens in the question and the prompt that a run uses."""
-    used = (
-        ("generate_ann.prompt", pair.generate_ann.prompt),
-        ("understand_ann.question", pair.understand_ann.question),
-    )
-    for field, text in used:
-        if (fault := placeholder_fault(text)) is not None:
-            yield Problem(path, number, field, fault)
-
-
 def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:
-    """Write pairs as .jsonl or .parquet, by the suffix; an older file stays until the new one is whole.
+    """Write pairs as .jsonl or .parquet, by suffix, atomically: an older file stays until the new one is complete.
 
-    embed: folder that image paths are relative to; the images then go into the parquet file.
+    embed: folder that image paths are relative to; the images are then embedded in the parquet file.
     Strict: raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image
-    paths that are not relative to the file's folder and inside it or are no image's name, images to embed that
-    do not decode, and extras that JSON cannot hold.
+    paths that are not relative to the file's folder and inside it or are not the name of an image, images to embed
+    that do not decode, and further keys that JSON cannot hold.
     """
     checked = _checked(path, pairs, path.parent if embed is None else embed)
+    with atomic_write(path) as partial_file:
+        if _is_parquet(path):
+            write_rows(partial_file, checked, embed)
+        else:
+            assert embed is None, "JSON Lines hold no images"
+            with partial_file.open("w", encoding="utf-8") as file:
+                file.writelines(dump_line(pair) for pair in checked)
+
+
+def written_path_fault(folder: Path, image_path: str) -> str | None:
+    """What is wrong with an image path that is to be written in ``folder``; None when nothing is."""
+    return path_fault(folder, image_path) or written_name_fault(image_path)
+
+
+def _collect(path: Path, rows: Iterable[tuple[int, R | list[Problem]]]) -> list[R]:
+    records: list[R] = []
+    problems: list[Problem] = []
+    for number, found in rows:
+        if isinstance(found, list):
+            problems += found
+        else:
+            problems += _image_problems(path, number, found, partial(path_fault, path.parent))
+            records.append(found)
+    raise_first(problems)
+    return records
+
+
+def _iter_pairs(
+    path: Path, *, with_images: bool = False
+) -> Iterator[tuple[int, UGPair | list[Problem], Images]]:
+    rows: Iterable[tuple[int, dict[str, Any] | Problem, Images]]
     if _is_parquet(path):
-        with atomic_write(path) as aside:
-            write_rows(aside, checked, embed)
+        rows = iter_rows(path, with_images=with_images)
     else:
-        assert embed is None, "JSON Lines hold no images"
-        with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
-            file.writelines(dump_line(pair) for pair in checked)
+        rows = ((number, row, {}) for number, row in iter_objects(path))
+    for number, row, images in rows:
+        yield number, _parse(path, number, row, UGPair), images
+
+
+def _parse(path: Path, number: int, row: dict[str, Any] | Problem, kind: type[R]) -> R | list[Problem]:
+    return [row] if isinstance(row, Problem) else validate(path, number, row, kind)
 
 
 def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPair]:
@@ -123,13 +134,10 @@ def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPa
     for number, pair in enumerate(pairs, start=1):
         values = pair.model_dump()
         found = validate(path, number, values, UGPair)
-        problems = (
-            found if isinstance(found, list) else _image_problems(path, number, found, _written_fault, folder)
-        )
-        if problems:
-            raise ValueError(
-                f"{path} was not written: pair {number}, {problems[0].field}: {problems[0].reason}"
-            )
+        if not isinstance(found, list):
+            found = _image_problems(path, number, found, partial(written_path_fault, folder))
+        if found:
+            raise ValueError(f"{path} was not written: pair {number}, {found[0].field}: {found[0].reason}")
         try:
             dump(values)
         except ValueError as error:
@@ -139,28 +147,35 @@ def _checked(path: Path, pairs: Iterable[UGPair], folder: Path) -> Iterator[UGPa
         raise ValueError(f"{path} was not written: there are no pairs")
 
 
-def _written_fault(folder: Path, image_path: str) -> str | None:
-    return path_fault(folder, image_path) or written_name_fault(image_path)
+def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
+    """Image placeholders and special tokens in the question and the prompt that training uses."""
+    used = {
+        "generate_ann.prompt": pair.generate_ann.prompt,
+        "understand_ann.question": pair.understand_ann.question,
+    }
+    for field, text in used.items():
+        if (fault := placeholder_fault(text)) is not None:
+            yield Problem(path, number, field, fault)
 
 
-def _image_problems(
-    path: Path, number: int, pair: UGPair, fault_of: Any, folder: Path | None = None
-) -> list[Problem]:
-    """folder: that image paths are relative to, the file's own unless it is said."""
-    problems = []
-    for side in SIDES:
-        image_path = getattr(pair, side).image_path
-        fault = fault_of(folder or path.parent, image_path)
-        if fault is not None:
-            problems.append(Problem(path, number, f"{side}.image_path", f"{image_path!r} {fault}"))
-    return problems
+def _image_problems(path: Path, number: int, record: UGPair | Quadruple, fault_of: Fault) -> list[Problem]:
+    if isinstance(record, Quadruple):
+        paths = {"image_path": record.image_path}
+    else:
+        paths = {f"{side}.image_path": getattr(record, side).image_path for side in SIDES}
+    faults = {field: fault_of(image_path) for field, image_path in paths.items()}
+    return [
+        Problem(path, number, field, f"{paths[field]!r} {fault}")
+        for field, fault in faults.items()
+        if fault is not None
+    ]
 
 
 def _embedded_problems(
-    path: Path, number: int, pair: UGPair, pictures: Images, traits: Counter[Trait], seen: set[str]
+    path: Path, number: int, pair: UGPair, images: Images, traits: Counter[Trait], seen: set[str]
 ) -> Iterator[Problem]:
-    yield from _image_problems(path, number, pair, path_fault)
-    for side, data in pictures.items():
+    yield from _image_problems(path, number, pair, partial(path_fault, path.parent))
+    for side, data in images.items():
         try:
             found = decode(data or b"").traits
         except ImageError as error:
@@ -176,16 +191,3 @@ def _is_parquet(path: Path) -> bool:
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{path}: a pair file ends in .jsonl or .parquet")
     return path.suffix == ".parquet"
-
-
-def _iter_pairs(
-    path: Path, *, pictures: bool = False
-) -> Iterator[tuple[int, UGPair | list[Problem], Images]]:
-    held: Images = {}
-    if _is_parquet(path):
-        rows = iter_rows(path, pictures=pictures)
-    else:
-        rows = ((number, values, held) for number, values in iter_objects(path))
-    for number, values, held in rows:
-        found = [values] if isinstance(values, Problem) else validate(path, number, values, UGPair)
-        yield number, found, held
