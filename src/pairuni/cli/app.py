@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 from pairuni import __version__
 from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
-from pairuni.console.counts import counted
+from pairuni.cli.options import SETTINGS_AS_OPTIONS
+from pairuni.cli.pair_commands import app as pairs_app
 from pairuni.console.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -24,11 +24,8 @@ app = typer.Typer(
     help="Post-train unified vision-language models on understanding-generation pairs.",
     epilog="Add --traceback anywhere, or set PAIRUNI_TRACEBACK=1, to see the traceback of an error.",
 )
-pairs_app = typer.Typer(no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files.")
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
-
-WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Model = Annotated[
     str, typer.Option(help="tiny, a hub name, or the folder of a model, a run or a checkpoint.")
@@ -70,148 +67,7 @@ def demo(
     typer.echo(f"report: {run_demo(seed, out)}")
 
 
-def _recipe_and_options(ctx: typer.Context) -> tuple[Path | None, list[str]]:
-    """[RECIPE] and the options of a command whose options are settings."""
-    words = list(ctx.args)
-    if words and not words[0].startswith("-"):
-        return Path(words[0]), words[1:]
-    return None, words
-
-
-@pairs_app.command("build", context_settings=WITH_OVERRIDES)
-def pairs_build(
-    ctx: typer.Context,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print settings, and requests, tokens and cost of completion; build nothing."
-        ),
-    ] = False,
-) -> None:
-    """Build pairs from raw data: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR
-
-    Every setting is an option: --encoder, --threshold, --max-matches, --clusters, --annotator, --seed,
-    --completion.model. The same command resumes a stopped build. Exit code 3: paused at a budget or for a batch.
-    """
-    from pairuni.cli.pairs import build, plan
-
-    recipe, words = _recipe_and_options(ctx)
-    if dry_run:
-        typer.echo(plan(recipe, words))
-        return
-    typer.echo(f"pairs: {build(recipe, words)}")
-
-
-@pairs_app.command("encode", context_settings=WITH_OVERRIDES)
-def pairs_encode(ctx: typer.Context) -> None:
-    """Compute the image features of pairs build, with the same options, in one process or under torchrun.
-
-    torchrun --nproc-per-node 8 -m pairuni pairs encode RECIPE: each process encodes its share on its own GPU, and
-    pairs build reads the features from the cache. The same command resumes after a stop.
-    """
-    from pairuni.cli.pairs import encode
-
-    recipe, words = _recipe_and_options(ctx)
-    typer.echo(encode(recipe, words))
-
-
-@pairs_app.command("split", context_settings=WITH_OVERRIDES)
-def pairs_split(
-    ctx: typer.Context,
-    parts: Annotated[int, typer.Option(min=1, help="Maximum number of parts.")] = 16,
-) -> None:
-    """Split raw data that is too large for one build into parts of similar images, with the options of pairs build.
-
-    OUT/parts/000, 001, ... hold the data, the features and a build.toml of each part; pairs join merges their pairs.
-    """
-    from pairuni.cli.pairs import split
-
-    recipe, words = _recipe_and_options(ctx)
-    typer.echo(split(recipe, words, parts))
-
-
-@pairs_app.command("join")
-def pairs_join(
-    out: Annotated[Path, typer.Argument(help="The folder that pairs split wrote into.")],
-) -> None:
-    """Merge the pairs of all parts into OUT/pairs.jsonl; images stay where they are."""
-    from pairuni.cli.pairs import join
-
-    typer.echo(join(out))
-
-
-@pairs_app.command("check")
-def pairs_check(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
-    """List every problem of a pair file and its images; exit code 1 if there is one."""
-    from pairuni.cli.pairs import check
-
-    problems = check(file)
-    typer.echo(
-        f"{file}: {counted(problems, 'problem')}" if problems else f"{file}: no problems", err=problems > 0
-    )
-    if problems:
-        raise typer.Exit(1)
-
-
-@pairs_app.command("stats")
-def pairs_stats(file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]) -> None:
-    """Print statistics of a pair file as JSON: kinds, tags, images, similarities.
-
-    Includes a comparison of the three matchings if the pairs were built with --compare-matchings true.
-    """
-    from pairuni.cli.pairs import stats
-
-    typer.echo(json.dumps(stats(file), indent=2, ensure_ascii=False))
-
-
-@pairs_app.command("gallery")
-def pairs_gallery(
-    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder, or PAGE.html for a single page that embeds the images; by default the folder "
-            "gallery next to FILE."
-        ),
-    ] = None,
-    most: Annotated[
-        int, typer.Option(min=1, help="Maximum number of pairs shown, evenly spaced over the file.")
-    ] = 20_000,
-) -> None:
-    """Make an HTML gallery of pairs: search, filter by kind, tag and similarity; works offline."""
-    from pairuni.cli.pairs import gallery
-
-    made = gallery(file, out, most=most)
-    if made.missing:
-        typer.echo(f"images not found: {made.missing:,}; pairs check names them", err=True)
-    typer.echo(f"{made.shown:,} of {counted(made.total, 'pair')}: {made.page}")
-
-
-@pairs_app.command("convert")
-def pairs_convert(
-    source: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
-    target: Annotated[Path, typer.Argument(help="The file to write, .jsonl or .parquet.")],
-    embed: Annotated[bool, typer.Option("--embed", help="Store the images inside the parquet file.")] = False,
-) -> None:
-    """Convert a pair file between JSON Lines and parquet, with images next to the file or inside it."""
-    from pairuni.cli.pairs import convert as run
-
-    typer.echo(f"{counted(run(source, target, embed=embed), 'pair')}: {target}")
-
-
-@pairs_app.command("push")
-def pairs_push(
-    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")],
-    repo: Annotated[str, typer.Argument(help="Data set on the hub, as OWNER/NAME.")],
-    private: Annotated[bool, typer.Option("--private", help="Create the data set as private.")] = False,
-) -> None:
-    """Push pairs with their images and card to the Hugging Face hub; log in first with: hf auth login."""
-    from pairuni.cli.pairs import push
-
-    typer.echo(push(file, repo, private=private))
-
-
-@app.command(context_settings=WITH_OVERRIDES)
+@app.command(context_settings=SETTINGS_AS_OPTIONS)
 def train(
     ctx: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/janus_pro_1b.toml.")],
@@ -242,7 +98,7 @@ def compare(
     typer.echo(run(results))
 
 
-@app.command("serve-reward", context_settings=WITH_OVERRIDES)
+@app.command("serve-reward", context_settings=SETTINGS_AS_OPTIONS)
 def serve_reward(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="A reward, as in reward.generation, such as hpsv2.")],

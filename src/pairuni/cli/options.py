@@ -18,6 +18,9 @@ from pairuni.config import Settings, load_settings
 
 Run = Callable[..., None]
 
+SETTINGS_AS_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of a command that parses ``ctx.args`` as dotted settings."""
+
 _RECIPE = Annotated[
     Path | None, typer.Argument(help="TOML file with any of these settings; options override it.")
 ]
