@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.stats import chisquare
+from torch.nn.functional import scaled_dot_product_attention
 
 from pairuni.policies.decoding import loop as decoding
+from pairuni.policies.decoding.attention import prefix_suffix_attention
+from pairuni.policies.decoding.cache import LayerCache
 from pairuni.policies.decoding.chunks import bytes_needed, chunks, share_budget
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.decoding.requests import Prompt, Request
@@ -102,6 +105,42 @@ def test_tokens_of_zero_probability_are_not_sampled():
     log_probs = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
     for noise in (0.0, 0.5, 1 - 2**-53):
         assert sample_categorical(log_probs, torch.tensor([noise], dtype=torch.float64)).item() == 1
+
+
+def test_attention_over_prefix_and_suffix_is_attention_over_both():
+    """Two prompts of 5 and 3 tokens with 3 rollouts of 2 tokens; two query heads for each key-value head."""
+    draw = torch.Generator().manual_seed(0)
+    prefixes, rollouts, heads, width, capacity, dim = 2, 3, 2, 5, 4, 4
+    rows, lengths, filled = prefixes * rollouts, [5, 3], 2
+
+    def random(*shape):
+        return torch.randn(*shape, generator=draw)
+
+    queries = random(rows, 2 * heads, dim)
+    keys, values = random(2, prefixes, heads, width, dim)
+    own_keys, own_values = random(2, rows, heads, capacity, dim)
+    cache = LayerCache(
+        prefix_keys=keys.flatten(0, 1).transpose(1, 2),
+        prefix_values=values.flatten(0, 1),
+        suffix_keys=own_keys.flatten(0, 1).transpose(1, 2),
+        suffix_values=own_values.flatten(0, 1),
+        written_keys=own_keys,
+        written_values=own_values,
+    )
+    prefix_mask = torch.zeros(prefixes, heads, width)
+    prefix_mask[1, :, 3:] = -torch.inf
+    suffix_mask = torch.tensor([0.0, 0.0, -torch.inf, -torch.inf]).view(1, 1, capacity)
+    found = prefix_suffix_attention(queries, cache, prefix_mask.view(-1, 1, width), suffix_mask, 0.5)
+    for row in range(rows):
+        prompt = row // rollouts
+        seen, mixed = (
+            torch.cat([of_prompt[prompt, :, : lengths[prompt]], own[row, :, :filled]], dim=1)
+            for of_prompt, own in ((keys, own_keys), (values, own_values))
+        )
+        expected = scaled_dot_product_attention(
+            queries[row, :, None], seen, mixed, scale=0.5, enable_gqa=True
+        )
+        torch.testing.assert_close(found[row], expected[:, 0])
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
