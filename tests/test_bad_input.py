@@ -1,4 +1,4 @@
-"""What a person may get wrong, through the commands: one clear sentence, a non-zero exit, earlier results intact."""
+"""Mistakes of users, through the commands: one clear sentence, exit code 1, earlier results intact."""
 
 import errno
 import json

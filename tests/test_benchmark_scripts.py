@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ that docs/scale.md takes its numbers from still run and measure what they say."""
+"""The scripts of benchmarks/ behind the numbers of docs/scale.md."""
 
 from __future__ import annotations
 

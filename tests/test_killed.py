@@ -1,4 +1,4 @@
-"""Killed at file events and resumed: as never killed, and nothing left behind."""
+"""Work killed at a file event and resumed ends as if never killed, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command that writes to a folder refuses one in which another process is at work, and several processes."""
+"""Commands that write refuse a folder in use by another process, and being started as several processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CASES: dict[str, Case] = {
         lambda user: user.root / "scores",
     ),
 }
-BESIDE: dict[str, Case] = {
+FILES: dict[str, Case] = {
     "pairs gallery": (
         lambda user: ("pairs", "gallery", str(user.pairs)),
         lambda user: user.pairs.parent / "gallery",
@@ -59,14 +59,14 @@ BESIDE: dict[str, Case] = {
 
 @contextmanager
 def held(name: str, folder: Path) -> Iterator[None]:
-    with target_lock(folder, "other") if name in BESIDE else folder_lock(folder, "other"):
+    with target_lock(folder, "other") if name in FILES else folder_lock(folder, "other"):
         yield
 
 
-@pytest.mark.parametrize("name", [*CASES, *BESIDE])
+@pytest.mark.parametrize("name", [*CASES, *FILES])
 def test_a_folder_in_use_is_refused(name: str, tmp_path: Path) -> None:
     user = UserFolder(tmp_path)
-    words, folder = (CASES | BESIDE)[name]
+    words, folder = (CASES | FILES)[name]
     with held(name, folder(user)):
         before = contents(tmp_path)
         result = CliRunner().invoke(app, list(words(user)))
@@ -85,7 +85,7 @@ def test_processes_that_would_each_do_all_of_the_work_are_refused(
     before = contents(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    result = CliRunner().invoke(app, list((CASES | BESIDE)[name][0](user)))
+    result = CliRunner().invoke(app, list((CASES | FILES)[name][0](user)))
     assert result.exit_code == 1
     assert f"pairuni {name} runs as one process, but WORLD_SIZE says that 2 were started" in result.stderr
     assert contents(tmp_path) == before

@@ -1,4 +1,4 @@
-"""The shipped model, and one saved after training, in a process that has only ``transformers``."""
+"""The shipped model and a saved one in a process that imports only ``transformers``."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Names, keys, ids and replies of strangers steer no terminal, whatever command shows them."""
+"""Control characters in names, keys, ids and replies never reach the terminal, whatever command prints them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tiny_models import save_tiny_janus
 TITLE, RED, C1 = "\x1b]0;owned\x07", "\x1b[91mred", "\x9b91m"
 HOSTILE = f"{TITLE}{RED}{C1}\u202egnp\u2066\u2028\x85\x7f\r[link=https://evil.example]here[/link]"
 NAME = HOSTILE.replace("/", "|")
-"""The same as a file's name."""
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""The same as a file name."""
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-def test_what_steers_is_shown_and_the_rest_stays() -> None:
+def test_control_characters_are_escaped_and_the_rest_stays() -> None:
     assert visible(HOSTILE) == (
         "\\x1b]0;owned\\x07\\x1b[91mred\\u009b91m\\u202egnp\\u2066\\u2028\\u0085\\u007f\\x0d"
         "[link=https://evil.example]here[/link]"
@@ -64,8 +64,8 @@ def pair_line(**other: Any) -> str:
     return json.dumps(row) + "\n"
 
 
-class House:
-    """A folder whose name is hostile, with what commands read; each case adds the rest."""
+class HostileFolder:
+    """A folder with a hostile name; each case adds the files that its command reads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / NAME
@@ -106,7 +106,7 @@ class House:
         ]
 
 
-Words = Callable[[House], list[str]]
+Words = Callable[[HostileFolder], list[str]]
 COMMANDS: dict[str, Words] = {
     "check: tags and paths": lambda h: [
         "pairs", "check", h.write("p.jsonl", pair_line(understand_ann=side(image_path=NAME, tag=HOSTILE, id=HOSTILE)))
@@ -152,11 +152,11 @@ COMMANDS: dict[str, Words] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_passes_on_what_steers(name: str, tmp_path: Path) -> None:
-    house = House(tmp_path)
-    ran = CliRunner().invoke(app, COMMANDS[name](house))
+def test_no_command_prints_control_characters(name: str, tmp_path: Path) -> None:
+    folder = HostileFolder(tmp_path)
+    ran = CliRunner().invoke(app, COMMANDS[name](folder))
     said = ran.stdout + ran.stderr
-    assert not STEERING.search(said), (name, said)
+    assert not CONTROL.search(said), (name, said)
     assert said.strip()
     assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
     assert "\\x1b" in said or "\\u001b" in said, said
@@ -164,8 +164,8 @@ def test_no_command_passes_on_what_steers(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["--traceback", "PAIRUNI_TRACEBACK"])
 def test_a_traceback_on_a_real_terminal(word: str, tmp_path: Path) -> None:
-    house = House(tmp_path)
-    words = ["report", house.write("config.toml", HOSTILE).removesuffix("/config.toml")]
+    folder = HostileFolder(tmp_path)
+    words = ["report", folder.write("config.toml", HOSTILE).removesuffix("/config.toml")]
     environment = {**os.environ, "TERM": "xterm-256color"}
     if word.startswith("-"):
         words.append(word)
@@ -173,11 +173,11 @@ def test_a_traceback_on_a_real_terminal(word: str, tmp_path: Path) -> None:
         environment[word] = "1"
     said = in_a_terminal([sys.executable, "-m", "pairuni", *words], environment)
     assert "Traceback" in said
-    assert not STEERING.search(said.replace("\r\n", "\n"))
+    assert not CONTROL.search(said.replace("\r\n", "\n"))
 
 
 def in_a_terminal(words: list[str], environment: dict[str, str]) -> str:
-    """What a program writes to a pseudo-terminal."""
+    """The output of a program on a pseudo-terminal."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
@@ -187,7 +187,7 @@ def in_a_terminal(words: list[str], environment: dict[str, str]) -> str:
     while True:
         try:
             piece = os.read(ours, 1 << 16)
-        except OSError:  # Linux ends a pseudo-terminal so
+        except OSError:  # end of a pseudo-terminal on Linux
             break
         if not piece:
             break
@@ -230,14 +230,14 @@ def test_bars_logs_warnings_and_a_bug_on_a_real_terminal(tmp_path: Path) -> None
     assert TITLE not in said
     assert RED not in said
     assert not re.search("[\x80-\x9f\u202e\u2028]|\x1b\\]", said)
-    assert "\x1b[" in said, "the bars are drawn as ever"
+    assert "\x1b[" in said, "the bars are drawn"
     assert "2/2" in said
     for word in ("log", "warned", "printed", "after", "TypeError:"):
         assert f"{word} \\x1b]0;owned" in said, word
     assert "[link=https://evil.example]here[/link]" in said
 
 
-def test_the_reply_of_a_model_is_data_in_a_file_and_shown_on_a_terminal(
+def test_a_reply_is_unchanged_in_a_file_and_escaped_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "answer", lambda *args, **options: HOSTILE)
@@ -254,13 +254,13 @@ def test_the_reply_of_a_model_is_data_in_a_file_and_shown_on_a_terminal(
     assert sys.stdout.getvalue() == visible(HOSTILE) + "\n"  # type: ignore[attr-defined]
 
 
-def test_a_record_of_several_lines_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_further_lines_of_a_message_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
     CliRunner().invoke(app, ["env"])  # sets the handler up
     logging.getLogger("pairuni").warning("left out: %s", "a\nerror: all is lost")
     assert capsys.readouterr().err == "left out: a\n  error: all is lost\n"
 
 
-def test_streams_of_other_encodings_and_habits() -> None:
+def test_streams_with_other_encodings() -> None:
     data = io.BytesIO()
     stream: Any = VisibleStream(io.TextIOWrapper(data, encoding="ascii", write_through=True))
     stream.write("Straße \x1b\ud800")
@@ -272,11 +272,11 @@ def test_streams_of_other_encodings_and_habits() -> None:
         stream.write(b"bytes")
 
 
-def test_rich_draws_texts_as_they_are() -> None:
+def test_rich_prints_text_without_markup() -> None:
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=400)
     console.print(f"[red]{HOSTILE}[/red] :warning:")
-    without = HOSTILE.replace("\r", "").replace("\x07", "")  # rich takes these two out of all texts
+    without = HOSTILE.replace("\r", "").replace("\x07", "")  # rich removes these two
     assert f"[red]{visible(without)}[/red] :warning:" in text.getvalue()
     with RichProgress(TextColumn("{task.description}"), console=console) as bar:
         bar.add_task(TITLE, total=1)
@@ -287,7 +287,7 @@ def test_rich_draws_texts_as_they_are() -> None:
     assert RED not in text.getvalue()
 
 
-def test_bars_of_libraries_move_as_they_do() -> None:
+def test_progress_bars_of_libraries_still_move() -> None:
     text = io.StringIO()
     stream: Any = VisibleStream(text)
     for _ in tqdm(range(3), desc=HOSTILE.replace("\r", ""), file=stream, ascii=True, mininterval=0):
@@ -304,4 +304,4 @@ def test_model_folders_and_hostile_settings_of_a_run(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         ran = CliRunner().invoke(app, ["draw", "x", "--out", str(tmp_path / "x.png"), "--model", str(model)])
     assert ran.exit_code == 1
-    assert not STEERING.search(ran.stdout + ran.stderr)
+    assert not CONTROL.search(ran.stdout + ran.stderr)

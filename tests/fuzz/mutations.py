@@ -1,4 +1,4 @@
-"""Damage to files: bytes that flip, go missing or come from elsewhere, and JSON values of other kinds."""
+"""Damage to files: flipped, missing or inserted bytes, and JSON values of other types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: a folder of whole input, which files of it are damaged, and the reader that is given the folder."""
+"""Fuzzing targets: a folder of valid input, which of its files are damaged, and the reader of the folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SENTENCES = (ValueError, OSError, CheckpointError)
 
 @dataclass(frozen=True)
 class Target:
-    """make: writes whole input into an empty folder. damage: pattern of the files to damage. use: reads the folder."""
+    """make: writes valid input into an empty folder. damage: pattern of the files to damage. use: reads the folder."""
 
     name: str
     make: Callable[[Path], None]

@@ -1,7 +1,7 @@
-"""Damaged and hostile input to every reader: a result or one error that the commands print as a sentence.
+"""Damaged and hostile input to every reader gives a result, or one error that the commands print as a sentence.
 
-No other exception, no run of more than five seconds of this process, nothing written beside the input. The
-default run takes a few inputs of each kind; ``-m slow`` takes over 20,000.
+No other exceptions, at most five seconds of CPU time per input, and nothing written outside of the input folder. The
+default run tries a few inputs of each kind; ``-m slow`` tries over 20,000.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TooSlow(BaseException):
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Interrupt what computes for five seconds, whatever else the machine does, or blocks for a minute."""
+    """Interrupt work that takes five seconds of CPU time, independent of the load, or blocks for a minute."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise TooSlow(f"over {SECONDS if number == signal.SIGPROF else WALL_SECONDS} s")
@@ -53,19 +53,19 @@ def limited() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Target, Path]:
+def intact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Target, Path]:
     target: Target = request.param
-    folder = tmp_path_factory.mktemp("whole") / "given"
+    folder = tmp_path_factory.mktemp("intact") / "given"
     folder.mkdir()
     target.make(folder)
     return target, folder
 
 
-def run_one(target: Target, whole: Path, place: Path, seed: int) -> str:
-    """What came of one input: "read", or the kind of error. Raises AssertionError, naming the input, for the rest."""
+def run_one(target: Target, intact: Path, place: Path, seed: int) -> str:
+    """The outcome of one input: "read" or the type of error. Raises AssertionError with its name for anything else."""
     rng = random.Random(seed)
     given = place / "given"
-    shutil.copytree(whole, given)
+    shutil.copytree(intact, given)
     files = sorted(path for path in given.rglob("*") if path.is_file() and path.match(target.damage))
     chosen = rng.choice(files)
     chosen.write_bytes(damaged(chosen.read_bytes(), rng, is_json=chosen.suffix in {".json", ".jsonl"}))
@@ -77,41 +77,41 @@ def run_one(target: Target, whole: Path, place: Path, seed: int) -> str:
     except SENTENCES as error:
         outcome = type(error).__name__
         if isinstance(error, UnicodeError) or not str(error).strip():
-            raise AssertionError(f"{what}: {outcome} is no sentence for a person: {error}") from error
+            raise AssertionError(f"{what}: {outcome} is not a sentence for users: {error}") from error
     except TooSlow as error:
         raise AssertionError(f"{what}: {error}") from error
     except BaseException as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
     beside = [path.name for path in place.iterdir() if path.name != "given"]
-    assert not beside, f"{what}: wrote {beside} beside the folder that it was given"
+    assert not beside, f"{what}: wrote {beside} outside of the folder that it was given"
     shutil.rmtree(given)
     return outcome
 
 
-def run_many(target: Target, whole: Path, place: Path, count: int) -> None:
+def run_many(target: Target, intact: Path, place: Path, count: int) -> None:
     start = zlib.crc32(target.name.encode())
-    outcomes = [run_one(target, whole, place, start + number) for number in range(count)]
-    assert set(outcomes) != {"read"}, f"no damage to {target.name} was noticed in {count} inputs"
+    outcomes = [run_one(target, intact, place, start + number) for number in range(count)]
+    assert set(outcomes) != {"read"}, f"damage to {target.name} was never noticed in {count} inputs"
 
 
 def pytest_ids(target: Target) -> str:
     return target.name
 
 
-@pytest.mark.parametrize("whole", TARGETS, indirect=True, ids=pytest_ids)
-def test_whole_input_is_read(whole: tuple[Target, Path]) -> None:
-    target, folder = whole
+@pytest.mark.parametrize("intact", TARGETS, indirect=True, ids=pytest_ids)
+def test_intact_input_is_read(intact: tuple[Target, Path]) -> None:
+    target, folder = intact
     with limited():
         target.use(folder)
 
 
-@pytest.mark.parametrize("whole", TARGETS, indirect=True, ids=pytest_ids)
-def test_damaged_input_is_a_result_or_a_sentence(whole: tuple[Target, Path], tmp_path: Path) -> None:
-    run_many(*whole, tmp_path, QUICK)
+@pytest.mark.parametrize("intact", TARGETS, indirect=True, ids=pytest_ids)
+def test_damaged_input_is_a_result_or_a_sentence(intact: tuple[Target, Path], tmp_path: Path) -> None:
+    run_many(*intact, tmp_path, QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("whole", TARGETS, indirect=True, ids=pytest_ids)
-def test_many_damaged_inputs(whole: tuple[Target, Path], tmp_path: Path) -> None:
-    run_many(*whole, tmp_path, MANY)
+@pytest.mark.parametrize("intact", TARGETS, indirect=True, ids=pytest_ids)
+def test_many_damaged_inputs(intact: tuple[Target, Path], tmp_path: Path) -> None:
+    run_many(*intact, tmp_path, MANY)
