@@ -59,9 +59,9 @@ def _values(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if isinstance(value, str)
             },
         )
-    beside = path.with_name(QUADRUPLES)
-    if beside.is_file():
-        for number, values in iter_objects(beside):
+    samples = path.with_name(QUADRUPLES)
+    if samples.is_file():
+        for number, values in iter_objects(samples):
             if isinstance(values, dict):
                 texts = {key: value for key, value in values.items() if isinstance(value, str)}
-                yield f"{beside}, line {number}", texts
+                yield f"{samples}, line {number}", texts

@@ -14,17 +14,17 @@ from pairuni.io.hub import model_folder
 Dtype = Literal["auto", "float32", "bfloat16"]
 
 _WITHOUT_PIL = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
-"""Preprocessing that transformers has for torchvision alone: resize, rescale, normalise, as ViT's for PIL does."""
+"""Image processors that need torchvision. ViT's PIL processor does the same: resize, rescale, normalise."""
 
 
 class TransformersEncoder:
-    """A vision model of ``transformers`` by hub name or folder, preprocessed with PIL; safetensors only.
+    """A vision model of ``transformers`` by hub name or folder, with PIL preprocessing; safetensors only.
 
-    Pooling, recorded in ``pooling``: "image features" of a dual encoder (CLIP, SigLIP, SigLIP 2); else the
-    model's own "pooler output", flattened (ResNet: global average; DINOv2 and v3: class token); else, where the
-    model has none or its checkpoint lacks the pooler's weights, the "mean" of the last hidden states over
+    ``pooling`` records what the features are: "image features" of a dual encoder (CLIP, SigLIP, SigLIP 2); otherwise
+    the model's "pooler output", flattened (ResNet: global average; DINOv2 and v3: class token); otherwise, if the
+    model has no pooler or its checkpoint lacks the pooler's weights, the "mean" of the last hidden states over
     positions. dtype: of weights and forward pass; "auto" is bfloat16 on a GPU, float32 elsewhere.
-    Raises ValueError with one sentence when the model or its preprocessing cannot be loaded whole.
+    Raises ValueError when the model or its preprocessing cannot be loaded completely.
     """
 
     def __init__(self, name: str, device: str = "cpu", dtype: Dtype = "auto") -> None:
@@ -94,7 +94,7 @@ def _preprocessing(folder: str) -> Any:
 
     try:
         stated, _ = ImageProcessingMixin.get_image_processor_dict(folder)
-    except OSError:  # timm's checkpoints say it in config.json, which AutoImageProcessor knows
+    except OSError:  # timm's checkpoints have it in config.json, which AutoImageProcessor reads
         stated = {}
     if stated.get("image_processor_type") in _WITHOUT_PIL:
         return ViTImageProcessorPil.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Features on disk by the content of their image, in shards of .npy that are either whole or absent."""
+"""Features on disk, keyed by image content, in .npy shards that are written atomically."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _KEYS = ".keys.npy"
 
 
 class FeatureCache:
-    """Rows by key, in ``folder`` or, with None, in memory alone; only keys are held of what is on disk.
+    """Rows by key, in ``folder`` or, if None, in memory. Of rows on disk, only the keys are in memory.
 
-    A shard is NAME.npy, float32 [n, D], and NAME.keys.npy, which is written last: without it there is no shard.
-    Several processes may add shards of different names. Where two hold a key, the first by name counts.
-    Raises ValueError for a broken shard.
+    A shard is NAME.npy, float32 [n, D], and NAME.keys.npy, which is written last: without it the shard is ignored.
+    Several processes may add shards of different names. If two shards hold a key, the first by name is used.
+    Raises ValueError for a damaged shard.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,7 +34,7 @@ class FeatureCache:
                 if rows.ndim != 2 or len(rows) != len(keys):
                     raise ValueError(f"it holds {rows.shape} numbers for {len(keys)} keys")
             except (OSError, ValueError, EOFError) as error:
-                reason = f"{path} cannot be read ({error}); remove it and {listed.name} to encode anew"
+                reason = f"{path} cannot be read ({error}); remove it and {listed.name} to encode again"
                 raise ValueError(reason) from None
             self._index(path.stem, keys, path)
 
@@ -45,7 +45,7 @@ class FeatureCache:
         return len(self._place)
 
     def add(self, block: int, keys: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Keep rows [n, D] of one block of images as a shard; it is on disk when this returns."""
+        """Write rows [n, D] of one block of images as a shard."""
         digest = hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
         name = f"{block:08d}-{digest}"
         if self.folder is None:
@@ -59,7 +59,7 @@ class FeatureCache:
         self._index(name, keys, path)
 
     def gather(self, keys: Sequence[str]) -> NDArray[np.float32]:
-        """Rows [n, D] of these keys, in their order. Raises KeyError for one that is not there."""
+        """Rows [n, D] of these keys, in order. Raises KeyError for an unknown key."""
         places = np.array([self._place[key] for key in keys], dtype=np.int64).reshape(-1, 2)
         gathered: NDArray[np.float32] | None = None
         for shard in np.unique(places[:, 0]).tolist():
@@ -68,7 +68,7 @@ class FeatureCache:
             if gathered is None:
                 gathered = np.empty((len(keys), rows.shape[1]), dtype=np.float32)
             if rows.shape[1] != gathered.shape[1]:
-                raise ValueError(f"shard {name} holds features of another width; remove it to encode anew")
+                raise ValueError(f"shard {name} holds features of another width; remove it to encode again")
             mine = np.flatnonzero(places[:, 0] == shard)
             gathered[mine] = rows[places[mine, 1]]
         return np.zeros((0, 1), np.float32) if gathered is None else gathered

@@ -1,4 +1,4 @@
-"""Matchings on a graph of candidates: best pairs first, or the largest total similarity."""
+"""Matchings on a graph of candidates: greedy, best pairs first; or optimal, the largest total similarity."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Edges = NDArray[np.int64]
 
 
 def match_greedy(candidates: Candidates, max_matches: int, g_images: Edges, u_images: Edges) -> Edges:
-    """Edges by number, taken best first; of equal ones the lower row of G, then of U.
+    """Numbers of the edges taken, best first; ties go to the lower row of G, then of U.
 
-    g_images: [M], u_images: [N], one number an image, over both sets. Each image is used once, by one row;
-    a row of G takes at most ``max_matches``. Among the candidates, the total is at least half the largest.
-    An edge with none better at either of its images is taken at once, so that few passes are needed.
+    g_images: [M], u_images: [N], one number per image, over both sets. Each image is used once, by one row; a row of
+    G takes at most ``max_matches``. The total similarity is at least half the optimum on these candidates.
+    Each pass takes every edge that is the best at both its images, so few passes are needed.
     """
     order = np.lexsort((candidates.understanding, candidates.generation, -candidates.similarity))
     rows = candidates.generation[order]
@@ -31,7 +31,7 @@ def match_greedy(candidates: Candidates, max_matches: int, g_images: Edges, u_im
     while len(order):
         places = np.arange(len(order))
         first = np.full(images, len(order))
-        first[u[::-1]] = places[::-1]  # of equal indices numpy keeps the last that is written
+        first[u[::-1]] = places[::-1]  # for equal indices, numpy keeps the last value
         first_g = np.full(images, len(order))
         first_g[g[::-1]] = places[::-1]
         np.minimum(first, first_g, out=first)
@@ -46,11 +46,11 @@ def match_greedy(candidates: Candidates, max_matches: int, g_images: Edges, u_im
 
 
 def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_images: Edges) -> Edges:
-    """Edges by number, of the largest total similarity; arguments as of ``match_greedy``.
+    """Numbers of the edges with the largest total similarity; arguments as in ``match_greedy``.
 
-    Rows of one image have one feature, so the first stands for it. An image of both sets may as well take
-    itself: that is worth 1, as much as any pair that it could be used in. The rest is an assignment, solved
-    by SciPy's sparse Jonker-Volgenant with one partner of weight 0 for every row that stays alone.
+    Rows of one image have equal features, so the first one represents it. An image in both sets takes itself: that
+    is worth 1, as much as any pair it could be in. The rest is an assignment problem, solved by SciPy's sparse
+    Jonker-Volgenant algorithm with a partner of weight 0 for every row that stays unmatched.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
@@ -64,13 +64,13 @@ def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_i
     rest = edges[standing & (g != u) & ~np.isin(u, g[own])]
     if max_matches == 1:
         rest = rest[~np.isin(g[rest], g[own])]
-    # an image of both sets without an edge to itself among the candidates stays on the side of G
+    # an image in both sets without an edge to itself among the candidates stays on the side of G
     rest = rest[~np.isin(u[rest], np.intersect1d(g_images, u_images))]
     if not len(rest):
         return own
     g_names, row = np.unique(g[rest], return_inverse=True)
     u_names, column = np.unique(u[rest], return_inverse=True)
-    weight = 1.0 + candidates.similarity[rest].astype(np.float64)  # a weight of 0 would be no edge
+    weight = 1.0 + candidates.similarity[rest].astype(np.float64)  # a weight of 0 would mean no edge
     places = np.full((len(g_names), max_matches), True)
     places[np.isin(g_names, g[own]), -1] = False
     copies = np.flatnonzero(places.ravel())

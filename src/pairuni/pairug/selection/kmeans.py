@@ -1,4 +1,4 @@
-"""k-means on torch, CPU or GPU: greedy k-means++ seeding in rounds, then Lloyd iterations over what still moves."""
+"""k-means on torch, CPU or GPU: greedy k-means++ seeding in rounds, then Lloyd iterations that skip idle centres."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from pairuni.devices import resolve_device
 
 _SCORES = 1 << 25
-"""Largest number of distances held at once."""
+"""Maximum number of distances in memory."""
 _COLUMNS = 8192
 _PRINCIPAL = 128
-"""Dimensions in which seeding and the first iterations run; more features than twice that are projected."""
+"""Features wider than twice this are projected to this many dimensions for seeding and the first iterations."""
 _SAMPLE = 16_384
-"""Rows from which principal directions are taken."""
+"""Number of rows that principal directions are computed from."""
 _TRIALS = 6
 _ROUND = 512
 _APART = 0.9
-"""Seeds of one round: at least this share of their squared distance must be left beside those kept before."""
+"""Seeds of a round must keep at least this share of their squared distance to the earlier seeds of the round."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Clusters:
 def fit_kmeans(
     features: NDArray[np.float32], clusters: int, seed: int, *, device: str = "auto", iterations: int = 25
 ) -> Clusters:
-    """Lloyd's algorithm from k-means++ seeds, at most ``iterations`` in all dimensions.
+    """Lloyd's algorithm from k-means++ seeds, with at most ``iterations`` in all dimensions.
 
-    features: [N, D], L2-normalised on the grid of ``pairug.features``: float64 sums of them are exact, so that
-    centres do not depend on the order of summation. Wide features are first clustered in their leading
-    principal directions, which finds nearly all of the assignment at a fraction of the cost.
-    device: "auto" takes a GPU where there is one. Memory beyond the features: N * 128 floats, 2^25 distances.
+    features: [N, D], L2-normalised on the grid of ``selection.features``: float64 sums of them are exact, so the
+    centres do not depend on the order of summation. Wide features are first clustered in their leading principal
+    directions, which finds nearly all of the assignment at a fraction of the cost.
+    device: "auto" is a GPU if there is one. Memory besides the features: N * 128 floats and 2^25 distances.
     """
     rows, where = torch.from_numpy(np.ascontiguousarray(features)), resolve_device(device)
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def fit_kmeans(
 
 
 def seed_rows(features: NDArray[np.float32], clusters: int, seed: int, *, device: str = "auto") -> list[int]:
-    """Rows of k-means++ seeds; fewer than ``clusters`` where fewer rows are distinct."""
+    """Rows of k-means++ seeds; fewer than ``clusters`` if fewer rows are distinct."""
     rows = torch.from_numpy(np.ascontiguousarray(features))
     return _Lloyd(rows, clusters, resolve_device(device)).seed(np.random.default_rng(seed))
 
@@ -78,10 +78,10 @@ class _Lloyd:
         self._counts = torch.zeros(clusters, dtype=torch.int64)
 
     def seed(self, rng: np.random.Generator) -> list[int]:
-        """Greedy k-means++ (Arthur and Vassilvitskii 2007), a tenth of the centres so far at a time.
+        """Greedy k-means++ (Arthur and Vassilvitskii 2007), in rounds of a tenth of the centres so far.
 
-        Each round draws _TRIALS rows per centre by their squared distances, measures how much each would lower
-        the inertia, and keeps the best that do not stand where one kept before them already serves.
+        Each round samples _TRIALS rows per centre by squared distance, measures how much each would lower the
+        inertia, and keeps the best ones that are not close to a row already kept. Returns the rows.
         """
         chosen = [int(rng.integers(len(self.rows)))]
         self._add_seeds(chosen, 0)
@@ -90,20 +90,20 @@ class _Lloyd:
             if weights[-1] <= 0:
                 break
             wanted = min(self.clusters - len(chosen), 1 + len(chosen) // 10, _ROUND)
-            drawn = np.searchsorted(weights, rng.random(_TRIALS * wanted) * weights[-1], side="right")
-            kept = self._best(np.unique(np.minimum(drawn, len(self.rows) - 1)), wanted)
+            sampled = np.searchsorted(weights, rng.random(_TRIALS * wanted) * weights[-1], side="right")
+            kept = self._best(np.unique(np.minimum(sampled, len(self.rows) - 1)), wanted)
             self._add_seeds(kept, len(chosen))
             chosen += kept
         self.start(self.labels)
         return chosen
 
-    def _best(self, drawn: NDArray[np.int64], wanted: int) -> list[int]:
-        """Those of the rows ``drawn`` that lower the inertia most as further centres, apart from one another."""
-        numbers = torch.from_numpy(drawn)
+    def _best(self, sampled: NDArray[np.int64], wanted: int) -> list[int]:
+        """The rows among ``sampled`` that lower the inertia most as further centres and are apart from each other."""
+        numbers = torch.from_numpy(sampled)
         points = self.rows[numbers].to(self.device)
         lengths = self.norms[numbers].to(self.device)
-        gains = torch.zeros(len(drawn), dtype=torch.float64, device=self.device)
-        for part in _parts(torch.arange(len(self.rows)), len(drawn)):
+        gains = torch.zeros(len(sampled), dtype=torch.float64, device=self.device)
+        for part in _parts(torch.arange(len(self.rows)), len(sampled)):
             room = (self.distances[part] - self.norms[part]).to(self.device)
             scores = torch.addmm(lengths, self.rows[part].to(self.device), points.T, alpha=-2.0)
             gains += (room[:, None] - scores).clamp_(min=0).sum(dim=0, dtype=torch.float64)
@@ -113,14 +113,14 @@ class _Lloyd:
         kept: list[int] = []
         for place in torch.argsort(gains, descending=True, stable=True).tolist():
             if alone[place] > 0 and left[place] >= _APART * alone[place]:
-                kept.append(int(drawn[place]))
+                kept.append(int(sampled[place]))
                 np.minimum(left, apart[place], out=left)
                 if len(kept) == wanted:
                     break
         return kept
 
     def _add_seeds(self, seeds: list[int], first: int) -> None:
-        """The seeds become the centres number ``first`` and on; rows go over to those that are nearer."""
+        """Make the seeds the centres from number ``first`` on; rows move to them where they are nearer."""
         columns = torch.arange(first, first + len(seeds))
         self.centres[columns.to(self.device)] = self.rows[seeds].to(self.device)
         self._compare(torch.arange(len(self.rows)), columns, keep=True)
@@ -129,7 +129,7 @@ class _Lloyd:
         self.labels[seeds_at] = columns
 
     def start(self, labels: Tensor) -> None:
-        """Centres are the means of the rows with each label; an empty cluster gets one of the farthest rows."""
+        """Set each centre to the mean of its rows; an empty cluster gets one of the farthest rows."""
         self.labels = labels.clone()
         self._sums.zero_()
         self._counts.zero_()
@@ -139,13 +139,13 @@ class _Lloyd:
         self._measure()
 
     def run(self, iterations: int, tolerance: float) -> None:
-        """Until an iteration lowers the inertia by less than ``tolerance`` of it, or changes nothing."""
+        """Iterate until the inertia falls by less than the share ``tolerance``, or nothing changes."""
         moved = torch.ones(self.clusters, dtype=torch.bool)
         for _ in range(iterations):
             before, labels = float(self.distances.sum()), self.labels.clone()
             stale = moved[labels]
             self._compare(torch.nonzero(stale)[:, 0], torch.arange(self.clusters), keep=False)
-            # The others' own centre stood still, so that only a centre that moved can be nearer than it.
+            # The own centre of the others did not move, so only a centre that moved can be nearer.
             self._compare(torch.nonzero(~stale)[:, 0], torch.nonzero(moved)[:, 0], keep=True)
             changed = torch.nonzero(self.labels != labels)[:, 0]
             if not len(changed):
@@ -158,7 +158,7 @@ class _Lloyd:
                 break
 
     def _compare(self, numbers: Tensor, columns: Tensor, *, keep: bool) -> None:
-        """Each of the rows goes to the nearest of the centres ``columns``; with ``keep``, only to a nearer one."""
+        """Assign the rows to the nearest of the centres ``columns``; with ``keep``, only if it is nearer than now."""
         if not len(numbers) or not len(columns):
             return
         centres = self.centres if len(columns) == self.clusters else self.centres[columns.to(self.device)]
@@ -184,7 +184,7 @@ class _Lloyd:
             self.labels[part] = labels
 
     def _shift(self, numbers: Tensor, labels_before: Tensor | None) -> None:
-        """Take the rows into the sums of their labels and out of those of ``labels_before``; exact on the grid."""
+        """Add the rows to the sums of their labels and subtract them from ``labels_before``; exact on the grid."""
         for part in _parts(numbers, self.rows.shape[1]):
             block = self.rows[part].to(self.device).double()
             self._sums.index_add_(0, self.labels[part].to(self.device), block)
@@ -207,7 +207,7 @@ class _Lloyd:
         self._shift(far, before)
 
     def _update_centres(self) -> Tensor:
-        """Which centres [K] are other than before; those of empty clusters stay where they were."""
+        """Update the centres; those of empty clusters stay. Returns which have moved, [K]."""
         counts = self._counts.to(self.device)
         means = (self._sums / counts.clamp(min=1)[:, None]).float()
         means = torch.where(counts[:, None] > 0, means, self.centres)
@@ -216,7 +216,7 @@ class _Lloyd:
         return moved
 
     def _measure(self, moved: Tensor | None = None) -> None:
-        """Distances of the rows whose centre moved, to their own centre."""
+        """Update the distances of all rows, or of those whose centre moved, to their own centre."""
         numbers = torch.arange(len(self.rows)) if moved is None else torch.nonzero(moved[self.labels])[:, 0]
         for part in _parts(numbers, self.rows.shape[1]):
             own = self.centres[self.labels[part].to(self.device)]
