@@ -1,4 +1,4 @@
-"""Folders that take another's place: whole, or beside what was there."""
+"""Atomic writes of files and folders, and what a kill leaves."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def fill(folder: Path, names: str, *, keep_all_but: str | None = None, fails: bo
 
 
 @pytest.mark.parametrize(("keep", "left"), [(None, "cd"), ("[ab]*", "cde"), ("nothing", "abcde")])
-def test_what_was_there(tmp_path: Path, keep: str | None, left: str) -> None:
+def test_an_existing_folder_is_replaced_or_updated(tmp_path: Path, keep: str | None, left: str) -> None:
     folder = tmp_path / "model"
     fill(folder, "abce")
     (folder / "c").write_text("old")

@@ -1,4 +1,4 @@
-"""Models and data sets by hub name, against a stand-in hub on this machine or none at all."""
+"""Models and data sets by hub name, with a local fake hub or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMIT = "0" * 39 + "1"
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub with one public model, one gated and nothing else; it keeps the paths that were asked for."""
+    """A hub with a public model, a data set and a gated model; it records the requested paths."""
 
     files = {  # noqa: RUF012
         "config.json": b'{"model_type": "resnet"}',
@@ -30,7 +30,7 @@ class Hub(ThreadingHTTPServer):
     }
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         super().__init__(("127.0.0.1", 0), Answer)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -47,7 +47,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
-        self.server.asked.append(path)
+        self.server.requested.append(path)
         if path.startswith("/api/models/org/model/tree"):
             listed = [
                 {"type": "file", "path": name, "size": len(data), "oid": sha256(data).hexdigest()[:40]}
@@ -86,7 +86,7 @@ def hub() -> Iterator[Hub]:
 
 
 def run(code: str, home: Path, endpoint: str, **environment: str) -> str:
-    """What a process prints that takes this address for the hub, which the client reads once, at its import."""
+    """The output of a process with this hub; the client reads the address once, at import."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     given = {**inherited, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
@@ -107,9 +107,9 @@ def tried(call: str) -> str:
 def test_a_snapshot_holds_what_transformers_loads_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
     folder = Path(run(tried("model_folder('org/model')"), tmp_path, hub.url))
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-    asked = len(hub.asked)
+    requested = len(hub.requested)
     offline = run(tried("model_folder('org/model')"), tmp_path, hub.url, HF_HUB_OFFLINE="1")
-    assert (offline, len(hub.asked)) == (str(folder), asked)
+    assert (offline, len(hub.requested)) == (str(folder), requested)
     unreachable = run(tried("model_folder('org/model')"), tmp_path, "http://127.0.0.1:9")
     assert unreachable == str(folder)
 
@@ -147,8 +147,8 @@ def test_what_the_hub_does_not_give_is_one_sentence(hub: Hub, tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("call", ["model_folder('org/model')", "check_data_set('org/rows')"])
-def test_a_hub_out_of_reach_is_asked_once(tmp_path: Path, call: str) -> None:
-    """The client's own calls of ``from_pretrained`` repeat each request five times and wait in between."""
+def test_an_unreachable_hub_gets_one_request(tmp_path: Path, call: str) -> None:
+    """``from_pretrained`` would repeat each request five times and wait in between."""
     counted = (
         "import huggingface_hub.utils._http as http, time\n"
         "slept = []\ntime.sleep = slept.append\n" + tried(call) + "\nprint(slept)"

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, whoever dies and wherever it runs."""
+"""Locks of folders: one process at a time, also after kills and across machines."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_without_flock_the_files_content_decides(
 @pytest.mark.parametrize(
     "content", ["", "{", "[1]", "null", '{"pid": "x"}', '{"pid": 1e400}', "[" * 9000, "\0\0"]
 )
-def test_whatever_a_lock_holds_it_is_free_when_nobody_has_it(tmp_path: Path, content: str) -> None:
+def test_a_lock_file_that_nobody_holds_is_free_whatever_its_content(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).write_text(content)
     enter(tmp_path)
     (tmp_path / LOCK).write_text(content)
@@ -135,7 +135,7 @@ def test_whatever_a_lock_holds_it_is_free_when_nobody_has_it(tmp_path: Path, con
     os.close(descriptor)
 
 
-def test_a_lock_that_is_no_file(tmp_path: Path) -> None:
+def test_a_lock_that_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK)
     with pytest.raises(ValueError, match="not a regular file"):
         enter(tmp_path)

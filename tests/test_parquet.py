@@ -1,4 +1,4 @@
-"""Parquet of others: rows in batches, or one sentence that names the file."""
+"""Parquet files: rows in batches, or one sentence that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks of images go at the ends of a text; inside, they are named, and so is what looks like a special token."""
+"""Image placeholders are removed from the ends of a text; inside, they and special tokens are faults."""
 
 from __future__ import annotations
 
@@ -35,32 +35,28 @@ TOKENS = [
     "<|/ref|>",
 ]
 PLAIN = [
+    *("How many?", "Is 3 < 4 > 2?", "What does the tag <b> do?", "<imagery>", "if a < image width", "a || b"),
     *(
-        "How many?",
-        "Is 3 < 4 > 2?",
-        "What does the tag <b> do?",
-        "<imagery>",
-        "if a < image width",
-        "a || b",
         "[img]",
+        "<image width=3>",
+        "Which image is it, image 1?",
+        "Picture 1: a cat",
+        "<|",
+        "x <| y |> z",
+        "<||>",
     ),
-    *("<image width=3>", "Which image is it, image 1?", "Picture 1: a cat", "<|", "x <| y |> z", "<||>"),
 ]
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_marks_go_at_the_ends_and_are_named_inside(mark):
-    for text in (
-        f"{mark}How many?",
-        f"{mark}\nHow many?",
-        f"How many?\n{mark}",
-        f" {mark} \n{mark} How many? {mark}\n",
-    ):
+def test_placeholders_are_removed_at_the_ends_and_named_inside(mark):
+    for form in ("{0}How many?", "{0}\nHow many?", "How many?\n{0}", " {0} \n{0} How many? {0}\n"):
+        text = form.format(mark)
         assert without_placeholders(text) == "How many?"
         assert placeholder_fault(text) is not None
     inside = f"Is {mark} a cat?"
     assert without_placeholders(inside) == inside
-    assert "which stands for an image in other formats; remove it" in str(placeholder_fault(inside))
+    assert "which stands for an image" in str(placeholder_fault(inside))
     assert without_placeholders(mark) == ""
 
 
@@ -68,10 +64,7 @@ def test_marks_go_at_the_ends_and_are_named_inside(mark):
 def test_special_tokens_are_named_wherever_they_are(token):
     for text in (f"{token}How many?", f"How many?{token}", f"How {token} many?"):
         assert without_placeholders(text) == text
-        assert (
-            placeholder_fault(text)
-            == f"contains {token}, which looks like a special token of a model; remove it"
-        )
+        assert f"contains {token}, which looks like a special token" in str(placeholder_fault(text))
 
 
 @pytest.mark.parametrize("text", PLAIN)
@@ -81,7 +74,7 @@ def test_plain_texts_stay(text):
 
 
 @given(st.lists(st.sampled_from([*MARKS[:6], " ", "\n", "a", "?"]), max_size=12))
-def test_nothing_but_marks_and_blanks_is_lost(parts):
+def test_only_placeholders_and_blanks_are_removed(parts):
     text = "".join(parts)
     rest = without_placeholders(text)
     assert rest in text

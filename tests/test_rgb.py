@@ -1,4 +1,4 @@
-"""Every mode of an image becomes the RGB that a person would see: upright, over white, of its own range."""
+"""Every image mode becomes the RGB that a person would see: upright, over white, with its own range of values."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_opaque_modes_keep_their_colours(mode):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
-def test_white_lies_under_an_alpha_channel(mode):
-    """A black disc on transparent ground stays a black disc; half transparent black is grey."""
+def test_an_alpha_channel_is_laid_over_white(mode):
+    """Black on a transparent background stays black; half-transparent black becomes grey."""
     image = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 255))
     image.putpixel((2, 0), (0, 0, 0, 128))
@@ -61,7 +61,7 @@ def test_white_lies_under_an_alpha_channel(mode):
     assert grey_of(converted) == [255, 0, 127]
 
 
-def test_transparency_is_dropped_where_a_scorer_was_made_so():
+def test_transparency_can_be_ignored():
     image = Image.new("RGBA", (2, 1), (9, 9, 9, 0))
     keyed = Image.new("P", (2, 1))
     keyed.putpalette([9, 9, 9])
@@ -87,7 +87,7 @@ def test_an_opaque_alpha_channel_changes_nothing():
         ("P", b"\0", (0, 1)),
     ],
 )
-def test_white_lies_under_a_transparent_colour(mode, key, colours):
+def test_a_transparent_colour_is_laid_over_white(mode, key, colours):
     image = Image.new(mode, (2, 1))
     if mode == "P":
         image.putpalette([0, 0, 0, 200, 200, 200])
@@ -135,7 +135,7 @@ def test_numbers_without_end_are_refused(value):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
 def test_orientation_is_applied_once(orientation, mode, tmp_path):
-    """All eight tags, as the EXIF standard defines them by where row 0 and column 0 lie."""
+    """All eight tags, defined in EXIF by the sides on which row 0 and column 0 are."""
     upright = np.asarray(Image.fromarray(COLOURS[:6]).convert(mode).convert("RGB"))
     stored = {
         1: lambda a: a,

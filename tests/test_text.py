@@ -1,4 +1,4 @@
-"""One reader of text and JSON: every fault is one sentence that begins with where it stands."""
+"""Text and JSON: every fault is one sentence that begins with the file and line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pairuni.io.text import decode_text, json_lines, parse_json, read_json, read
         (b"-Infinity", "is not readable JSON (-Infinity is not JSON)"),
     ],
 )
-def test_what_is_no_json_is_one_sentence_with_its_place(tmp_path: Path, data: bytes, said: str) -> None:
+def test_invalid_json_is_one_sentence_with_its_place(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(data)
     with pytest.raises(ValueError) as caught:
