@@ -1,6 +1,6 @@
-"""A small random Janus model with its own tokenizer and processor, built in code.
+"""A small random Janus model with tokenizer and processor, built in code.
 
-What holds for Janus-Pro holds for it: untied head, chat template, special tokens by name, PIL images.
+Like Janus-Pro it has an untied head, a chat template, special tokens by name and PIL preprocessing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def tiny_config(
     hidden: int = 32,
     layers: int = 2,
 ) -> JanusConfig:
-    """Configuration of a model of about a quarter of a million parameters, most of them in the VQ."""
+    """The configuration; by default about a quarter of a million parameters, most of them in the VQ."""
     tokens = (image_size // patch_size) ** 2
     levels = (patch_size).bit_length()
     return JanusConfig(
@@ -181,7 +181,7 @@ def save_tiny_janus(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_llama(kv_heads: int) -> LlamaModel:
-    """A random language model alone, with biases, of four heads."""
+    """A random language model with biases and four heads."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32,
