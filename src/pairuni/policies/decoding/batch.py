@@ -1,4 +1,4 @@
-"""A decode batch: rollouts that are decoded in step, their tokens, and what happens when some of them stop."""
+"""A decode batch: rollouts decoded in lockstep, their tokens, stopping and compaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pairuni.policies.decoding.sampling import sample_tokens, uniform_noise
 from pairuni.policies.llama import Forward, LlamaLayers
 
 STOP_CHECK = 16
-"""Steps between two looks for stop tokens on an accelerator, which each wait for the device."""
+"""Steps between two checks for stop tokens on an accelerator; each check waits for the device."""
 
 
 class DecodeBatch:
