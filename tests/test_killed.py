@@ -16,6 +16,7 @@ from pairuni import demo
 from pairuni.cli import evaluation, training
 from pairuni.cli import pairs as pairs_commands
 from pairuni.config import PairGRPOSettings, RunSettings
+from pairuni.digits.detectors import evaluation_detector
 from user_folder import UserFolder
 
 FEW_OR_ALL = [4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
@@ -101,6 +102,7 @@ def test_pairs_build(tmp_path: Path, most: int | None) -> None:
 @pytest.mark.parametrize("most", FEW_OR_ALL)
 def test_eval_digits(tmp_path: Path, most: int | None) -> None:
     model = {"name": "tiny", "device": "cpu", "dtype": "float32", "seed": 0, "guidance": 2.0}
+    evaluation_detector()  # fitted once here, inherited by the children
 
     def work(out: Path) -> None:
         evaluation.digits(model, 6, out)
