@@ -125,10 +125,3 @@ def test_only_generation_data_gives_aligned_pairs_alone() -> None:
     )
     assert rows(pairs) == expected
     assert len(pairs) == 5
-
-
-def test_more_clusters_than_samples() -> None:
-    with pytest.raises(ValueError, match="9 clusters of 8 samples"):
-        select_pairs(
-            quadruples(4, 4), random_features(8, 0), clusters=9, threshold=0.6, max_matches=1, seed=0
-        )

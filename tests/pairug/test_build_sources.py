@@ -1,4 +1,4 @@
-"""A build from parquet, tars and several inputs a side; bad records that stop it or are set aside."""
+"""A build from parquet, tars and several inputs per side; bad records that stop it or are dropped."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_build import Template, small, write_rows
 
+from colour_world import build, write_rows
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
-from pairuni.pairug.build import build_pairs, plan_completion
+from pairuni.pairug.build import plan_completion
 from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from source_data import orsta_row, tar_of
 
 
-def picture(number: int) -> bytes:
+def png(number: int) -> bytes:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((8, 8)).rotate(10 * number).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def raw(folder: Path) -> PairsSettings:
-    rows = [orsta_row(images=[{"bytes": picture(n), "path": None}]) for n in range(6)]
+    rows = [orsta_row(images=[{"bytes": png(n), "path": None}]) for n in range(6)]
     broken = orsta_row(images=[{"bytes": b"\x89PNG\r\n\x1a\nno image", "path": None}])
     pq.write_table(
         pa.Table.from_pylist([*rows, orsta_row(ability="Detection"), broken]), folder / "u.parquet"
     )
     members = []
     for number in range(6):
-        members += [(f"{number}.png", picture(number + 6)), (f"{number}.txt", b"something blue")]
+        members += [(f"{number}.png", png(number + 6)), (f"{number}.txt", b"something blue")]
     tar_of(folder / "g.tar", members)
-    (folder / "more.png").write_bytes(picture(12))
+    (folder / "more.png").write_bytes(png(12))
     write_rows(folder / "more.jsonl", [{"image": "more.png", "caption": "something red"}])
     return PairsSettings(
         understanding=[str(folder / "u.parquet")],
@@ -48,7 +48,7 @@ def raw(folder: Path) -> PairsSettings:
 
 def test_images_inside_files_end_beside_the_pairs(tmp_path):
     settings = raw(tmp_path)
-    summary = build_pairs(settings, encoder=small, annotator=Template())
+    summary = build(settings)
     assert (summary.samples, summary.quadruples, summary.dropped) == (14, 13, 1)
     (dropped,) = map(json.loads, (settings.out / "dropped.jsonl").read_text().splitlines())
     assert dropped["origin"] == "understanding"
@@ -64,21 +64,21 @@ def test_images_inside_files_end_beside_the_pairs(tmp_path):
     assert "| left out of understanding: detection | 1 |" in text
     assert "| u.parquet | understanding |" in text
     files = sorted((settings.out / "images").rglob("*.*"))
-    build_pairs(settings, encoder=small, annotator=Template())
+    build(settings)
     assert (settings.out / "pairs.jsonl").read_bytes() == before
     assert sorted((settings.out / "images").rglob("*.*")) == files
 
 
-def test_bad_records_stop_or_are_set_aside(tmp_path):
+def test_bad_records_stop_the_build_or_are_dropped(tmp_path):
     settings = raw(tmp_path)
     whole = (tmp_path / "g.tar").read_bytes()
     (tmp_path / "g.tar").write_bytes(whole[: len(whole) // 2])
     write_rows(tmp_path / "more.jsonl", [{"image": "more.png"}, {"image": "more.png", "caption": "b"}])
     with pytest.raises(ValueError, match=r"g\.tar, after member \d+: is truncated .* \(and 1 more problem\)"):
-        build_pairs(settings, encoder=small, annotator=Template())
+        build(settings)
     assert not (settings.out / "pairs.jsonl").exists()
     dropping = settings.model_copy(update={"bad_records": "drop"})
-    summary = build_pairs(dropping, encoder=small, annotator=Template())
+    summary = build(dropping)
     rows = [json.loads(line) for line in (settings.out / "dropped.jsonl").read_text().splitlines()]
     assert summary.samples == summary.quadruples + summary.dropped
     assert summary.dropped == len(rows) == 3
@@ -107,17 +107,15 @@ def test_a_dry_run_of_embedded_images_writes_nothing(tmp_path):
     assert not settings.out.exists()
 
 
-def test_a_image_in_both_corpora_is_one_file(tmp_path):
-    shared = picture(3)
-    tar_of(
-        tmp_path / "g.tar", [("a.png", shared), ("a.txt", b"red"), ("b.png", picture(5)), ("b.txt", b"blue")]
-    )
+def test_an_image_in_both_corpora_is_one_file(tmp_path):
+    shared = png(3)
+    tar_of(tmp_path / "g.tar", [("a.png", shared), ("a.txt", b"red"), ("b.png", png(5)), ("b.txt", b"blue")])
     (tmp_path / "a.png").write_bytes(shared)
     write_rows(tmp_path / "u.jsonl", [{"image": "a.png", "question": "colour?", "answer": "red"}])
     settings = PairsSettings(
         understanding=[str(tmp_path / "u.jsonl")], generation=[str(tmp_path / "g.tar")], out=tmp_path / "out"
     )
-    build_pairs(settings, encoder=small, annotator=Template())
+    build(settings)
     rows = [json.loads(line) for line in (settings.out / "quadruples.jsonl").read_text().splitlines()]
     paths = {(row["origin"], row["answer"]): row["image_path"] for row in rows}
     assert paths["understanding", "red"] == paths["generation", "red"] != paths["generation", "blue"]
@@ -130,19 +128,19 @@ def test_a_corpus_of_which_nothing_is_left_is_a_sentence(tmp_path):
     with pytest.raises(
         ValueError, match=r"none of the 2 generation samples can be used; the first, .*g\.tar"
     ):
-        build_pairs(settings, encoder=small, annotator=Template())
+        build(settings)
     write_rows(tmp_path / "more.jsonl", [])
     only = settings.model_copy(update={"generation": [str(tmp_path / "more.jsonl")]})
     with pytest.raises(ValueError, match=r"more\.jsonl: the generation set is empty"):
-        build_pairs(only, encoder=small, annotator=Template())
+        build(only)
     pq.write_table(pa.Table.from_pylist([orsta_row(ability="Grounding")]), tmp_path / "u.parquet")
     with pytest.raises(ValueError, match=r"the understanding set is empty \(1 with grounding left out\)"):
-        build_pairs(settings, encoder=small, annotator=Template())
+        build(settings)
 
 
 def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
     settings = raw(tmp_path)
-    (tmp_path / "a.png").write_bytes(picture(3))
+    (tmp_path / "a.png").write_bytes(png(3))
     turns = [
         {"role": "system", "content": "Think."},
         {"role": "user", "content": "How many?"},
@@ -151,5 +149,5 @@ def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
     write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "image": "a.png"}])
     settings = settings.model_copy(update={"understanding": [str(tmp_path / "chat.jsonl")]})
     with caplog.at_level("WARNING", "pairuni"):
-        build_pairs(settings, encoder=small, annotator=Template())
+        build(settings)
     assert "chat.jsonl: not kept of 1 record: system messages" in caplog.text

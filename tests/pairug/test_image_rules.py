@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_build import Template
 from typer.testing import CliRunner
 
+from colour_world import Template
 from pairuni.chat.image import sendable
 from pairuni.cli.app import app
 from pairuni.config import PairsSettings
@@ -218,7 +218,7 @@ def test_what_is_in_the_way_is_kept_whatever_it_is(tmp_path):
         lambda path: path.symlink_to(tmp_path / "elsewhere.png"),
     ):
         make(target / "a.png")
-        with pytest.raises(ValueError, match=r"in the way|lies outside"):
+        with pytest.raises(ValueError, match=r"exists and is another file|lies outside"):
             convert_pairs(source, target / "pairs.jsonl")
         assert not (tmp_path / "elsewhere.png").exists()
         (target / "a.png").rmdir() if (target / "a.png").is_dir() else (target / "a.png").unlink()

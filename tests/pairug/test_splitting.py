@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_build import Template, rows_of, small, world, write_rows
-from test_build_sources import picture
+from test_build_sources import png
 
+from colour_world import build, rows_of, small, world, write_rows
 from pairuni.config import CompletionSettings, PairsSettings, load_settings
-from pairuni.pairug.build import build_pairs
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadruples
 from pairuni.pairug.scale import splitting
 from pairuni.pairug.scale.joining import join_parts
@@ -69,7 +68,7 @@ def test_parts_are_alike_complete_and_join_to_one_file(tmp_path):
         own = load_settings(PairsSettings, folder / "build.toml", [])
         assert 1 <= (own.clusters or 0) <= 2, "a part has its share of K"
         encoder = Counting()
-        made += build_pairs(own, encoder=encoder, annotator=Template()).pairs
+        made += build(own, encoder=encoder).pairs
         assert encoder.images == 1, "one to know the encoder by"
     described = folders[0] / "stats.json"
     told_by_one = json.loads(described.read_text())
@@ -100,9 +99,9 @@ def test_a_part_pairs_as_a_build_of_its_samples_without_a_cache(tmp_path):
     split_raw(settings, small, 2)
     folder = part_folders(settings)[0]
     own = load_settings(PairsSettings, folder / "build.toml", [])
-    build_pairs(own, encoder=small, annotator=Template())
-    anew = own.model_copy(update={"out": tmp_path / "anew"})
-    build_pairs(anew, encoder=small, annotator=Template())
+    build(own)
+    uncached = own.model_copy(update={"out": tmp_path / "uncached"})
+    build(uncached)
 
     def chosen(path: Path) -> list[tuple[float, str, str]]:
         return [
@@ -110,16 +109,16 @@ def test_a_part_pairs_as_a_build_of_its_samples_without_a_cache(tmp_path):
             for pair in read_pairs(path / "pairs.jsonl")
         ]
 
-    assert chosen(folder) == chosen(tmp_path / "anew")
+    assert chosen(folder) == chosen(tmp_path / "uncached")
 
 
 def test_samples_of_any_form_are_the_same_in_their_part(tmp_path):
     pq.write_table(
-        pa.Table.from_pylist([orsta_row(images=[{"bytes": picture(n), "path": None}]) for n in range(3)]),
+        pa.Table.from_pylist([orsta_row(images=[{"bytes": png(n), "path": None}]) for n in range(3)]),
         tmp_path / "orsta.parquet",
     )
     for number in range(3, 8):
-        (tmp_path / f"{number}.png").write_bytes(picture(number))
+        (tmp_path / f"{number}.png").write_bytes(png(number))
     talk = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a slope"}]
     write_rows(tmp_path / "talk.jsonl", [{"image": "3.png", "conversations": talk}])
     choice = {"question": "which?", "options": ["dark", "bright"], "answer": "bright", "level": 2}
@@ -156,7 +155,7 @@ def test_what_cannot_be_used_is_named_by_the_first_part(tmp_path):
     split_raw(settings.model_copy(update={"bad_records": "drop"}), small, 3)
     first, *others = part_folders(settings)
     own = load_settings(PairsSettings, first / "build.toml", [])
-    build_pairs(own, encoder=small, annotator=Template())
+    build(own)
     assert {row["id"] for row in rows_of(first / "dropped.jsonl")} == {"u4", "g5"}
     assert not any(
         {"u4", "g5"}
