@@ -1,15 +1,12 @@
-"""Raw data as it is found, through the commands: one clear sentence each, and no good sample lost."""
+"""Faulty raw data through the commands: one clear sentence each, and no good sample lost."""
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +16,7 @@ from typer.testing import CliRunner
 from chat_server import ChatServer
 from pairuni.cli.app import app
 from pairuni.console.counts import counted
+from source_data import archive, encoded, lines
 from tiny_models import save_tiny_janus
 
 SCENE = [{"place": "top left", "digit": 1, "colour": "red"}]
@@ -26,31 +24,29 @@ ASKED = {"question": "how many digits are there?", "answer": "one", "scene": SCE
 PROMPTED = {"prompt": "a red one", "scene": SCENE}
 
 
-def picture(number: int) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def _png(number: int) -> bytes:
+    return encoded(number=number)
 
 
 class Raw:
-    """Two samples a side in one folder; each case spoils one side."""
+    """Two samples a side in one folder; each case damages one side."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.understanding, self.generation = root / "u.jsonl", root / "g.jsonl"
         for number in range(4):
-            (root / f"{number}.png").write_bytes(picture(number))
+            (root / f"{number}.png").write_bytes(_png(number))
         self.write_understanding("u0", "u1")
-        write_rows(self.generation, [{"id": f"g{n}", "image": f"{n}.png", **PROMPTED} for n in (2, 3)])
+        lines(self.generation, *({"id": f"g{n}", "image": f"{n}.png", **PROMPTED} for n in (2, 3)))
+
+    def words(self, out: Path) -> list[str]:
+        """Options of a command."""
+        named = {"--understanding": self.understanding, "--generation": self.generation, "--out": out}
+        return [word for name, path in named.items() for word in (name, str(path))]
 
     def write_understanding(self, *ids: str) -> None:
         rows = [{"id": name, "image": f"{number}.png", **ASKED} for number, name in enumerate(ids)]
-        write_rows(self.understanding, rows)
+        lines(self.understanding, *rows)
 
 
 def huge_image(raw: Raw) -> None:
@@ -64,7 +60,7 @@ def long_image(raw: Raw) -> None:
 def empty_cell(raw: Raw) -> None:
     raw.understanding = raw.root / "u.parquet"
     rows = [
-        {"image": {"bytes": picture(number), "path": None}, **ASKED, "answer": None if number == 2 else "one"}
+        {"image": {"bytes": _png(number), "path": None}, **ASKED, "answer": None if number == 2 else "one"}
         for number in range(3)
     ]
     pq.write_table(pa.Table.from_pylist(rows), raw.understanding)
@@ -72,21 +68,19 @@ def empty_cell(raw: Raw) -> None:
 
 def missing_column(raw: Raw) -> None:
     raw.understanding = raw.root / "u.parquet"
-    rows = [{"image": {"bytes": picture(n), "path": None}, **ASKED, "solution": "one"} for n in range(3)]
+    rows = [{"image": {"bytes": _png(n), "path": None}, **ASKED, "solution": "one"} for n in range(3)]
     table = pa.Table.from_pylist(rows).drop_columns(["answer"])
     pq.write_table(table, raw.understanding)
 
 
 def half_a_tar(raw: Raw) -> None:
     raw.generation = raw.root / "g.tar"
-    with tarfile.open(raw.generation, "w") as tar:
-        for number in range(8):
-            for suffix, data in ((".png", picture(number)), (".json", json.dumps(PROMPTED).encode())):
-                member = tarfile.TarInfo(f"{number:05d}{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    whole = raw.generation.read_bytes()
-    raw.generation.write_bytes(whole[: len(whole) // 2])
+    prompted = json.dumps(PROMPTED).encode()
+    names = [f"{number:05d}" for number in range(8)]
+    data = archive(
+        [one for n, key in enumerate(names) for one in ((f"{key}.png", _png(n)), (f"{key}.json", prompted))]
+    )
+    raw.generation.write_bytes(data[: len(data) // 2])
 
 
 def latin_1(raw: Raw) -> None:
@@ -107,14 +101,14 @@ def one_id_in_both(raw: Raw) -> None:
 
 
 def shared_image(raw: Raw) -> None:
-    (raw.root / "2.png").write_bytes(picture(0))
+    (raw.root / "2.png").write_bytes(_png(0))
 
 
 @dataclass(frozen=True)
 class Case:
-    """stop: what the build says by default, None where it goes through. reason: of what is set aside.
+    """stop: the error of the build by default, None if it succeeds. reason: why records are dropped.
 
-    dropped, completed: counts with ``--bad-records drop``; completed None where nothing of a side is left.
+    dropped, completed: counts with ``--bad-records drop``; completed is None if no sample of a side is left.
     """
 
     spoil: Callable[[Raw], None]
@@ -164,14 +158,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(raw: Raw, model: Path, *words: str) -> tuple[int, str, Path]:
     out = raw.root / "out"
-    given = (
-        "--understanding",
-        str(raw.understanding),
-        "--generation",
-        str(raw.generation),
-        "--out",
-        str(out),
-    )
+    given = raw.words(out)
     chosen = ("--encoder", f"policy:{model}", "--clusters", "1", *words)
     result = CliRunner().invoke(app, ["pairs", "build", *given, *chosen])
     assert isinstance(result.exception, SystemExit | None), result.exception
@@ -207,7 +194,7 @@ def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path, model:
         assert len(one["reason"].splitlines()) == 1
 
 
-def test_a_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
+def test_an_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
     raw = Raw(tmp_path)
     shared_image(raw)
     code, said, out = build(raw, model)
@@ -223,14 +210,7 @@ def test_a_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path:
 
 def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model: Path) -> None:
     raw, out = Raw(tmp_path), tmp_path / "out"
-    given = (
-        "--understanding",
-        str(raw.understanding),
-        "--generation",
-        str(raw.generation),
-        "--out",
-        str(out),
-    )
+    given = raw.words(out)
     words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--parts", "1"]
     result = CliRunner().invoke(app, words)
     assert (result.exit_code, "1 part, the largest of 4 samples" in result.stdout) == (0, True), result.stderr

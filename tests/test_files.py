@@ -8,9 +8,9 @@ from pairuni.io.files import atomic_folder, clear_partial, write_text
 
 
 def fill(folder: Path, names: str, *, keep_all_but: str | None = None, fails: bool = False) -> None:
-    with atomic_folder(folder, keep_all_but=keep_all_but) as aside:
+    with atomic_folder(folder, keep_all_but=keep_all_but) as partial:
         for name in names:
-            (aside / name).write_text("new")
+            (partial / name).write_text("new")
         if fails:
             raise OSError("full")
 
@@ -43,15 +43,15 @@ def test_what_a_kill_left_of_a_file_is_removed(tmp_path: Path, left: str) -> Non
     elsewhere.write_text("theirs")
     run = tmp_path / "run"
     run.mkdir()
-    aside = run / ".config.toml.partial"
+    partial = run / ".config.toml.partial"
     {
-        "file": lambda: aside.write_text("ha"),
-        "folder": lambda: (aside / "deep").mkdir(parents=True),
-        "link": lambda: aside.symlink_to(elsewhere),
+        "file": lambda: partial.write_text("ha"),
+        "folder": lambda: (partial / "deep").mkdir(parents=True),
+        "link": lambda: partial.symlink_to(elsewhere),
     }[left]()
-    write_text(run / "config.toml", "whole")
+    write_text(run / "config.toml", "complete")
     assert [path.name for path in run.iterdir()] == ["config.toml"]
-    assert (run / "config.toml").read_text() == "whole"
+    assert (run / "config.toml").read_text() == "complete"
     for name in (".summary.json.partial", ".report.html.partial"):
         (run / name).write_text("ha")
     (run / ".final.partial").mkdir()

@@ -203,7 +203,7 @@ def test_the_user_s_word_opens_a_folder_and_nothing_else(tmp_path):
 
 
 def hub_snapshot(folder: Path) -> Path:
-    """As huggingface_hub lays out its cache: names are links to blobs beside the snapshots."""
+    """As huggingface_hub lays out its cache: names are links to blobs next to the snapshots."""
     cache = folder / "datasets--x--y"
     snapshot = cache / "snapshots" / "abc"
     (cache / "blobs").mkdir(parents=True)
@@ -211,7 +211,7 @@ def hub_snapshot(folder: Path) -> Path:
     row = json.dumps({"image": "images/0.png", "caption": "x"}).encode()
     for name, blob, data in (
         ("images/0.png", "b0", PNG),
-        ("images/0.txt", "b1", b"beside"),
+        ("images/0.txt", "b1", b"a text"),
         ("data.jsonl", "b2", row),
     ):
         (cache / "blobs" / blob).write_bytes(data)

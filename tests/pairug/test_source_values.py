@@ -32,15 +32,15 @@ def table(path: Path, **columns: Any) -> Path:
 
 
 WRITTEN = {
-    "whole float": (pa.array([3.0]), "3"),
+    "integer as float": (pa.array([3.0]), "3"),
     "negative zero": (pa.array([-0.0]), "0"),
     "float": (pa.array([2.5]), "2.5"),
     "float32": (pa.array([0.1], pa.float32()), "0.1"),
     "float16": (pa.array([np.float16(0.1)], pa.float16()), "0.1"),
     "large float": (pa.array([1e300]), "1e+300"),
-    "large whole number": (pa.array([2**63 - 1]), "9223372036854775807"),
+    "large integer": (pa.array([2**63 - 1]), "9223372036854775807"),
     "decimal": (pa.array([Decimal("12.50")]), "12.50"),
-    "whole decimal": (pa.array([3], pa.decimal128(5, 1)), "3"),
+    "integer as decimal": (pa.array([3], pa.decimal128(5, 1)), "3"),
     "bool": (pa.array([True]), "true"),
     "date": (pa.array([date(2024, 1, 2)]), "2024-01-02"),
     "time": (pa.array([time(9, 30)]), "09:30:00"),

@@ -40,11 +40,11 @@ class AnswerResolver:
 
     A number among options that are numbers could be a text or a position. Numbers are taken as texts in a file where
     every answer is the text of an option and some can be positions neither from 0 nor from 1; nothing else is
-    inferred. told: the interpretation that the user names. rows: reads the fields of the file again.
+    inferred. only: the interpretation that the user names, if any. rows: reads the fields of the file again.
     """
 
-    def __init__(self, told: str | None, rows: Iterator[Fields]) -> None:
-        self._told = told
+    def __init__(self, only: str | None, rows: Iterator[Fields]) -> None:
+        self._only = only
         self._rows = rows
         self._texts: bool | None = None
 
@@ -53,7 +53,7 @@ class AnswerResolver:
         choices, given = fields.choices, fields.answer
         assert choices is not None
         question, answer = fields.values["question"], fields.values["answer"]
-        found = interpretations_of(given, choices, typed=fields.row.typed, told=self._told)
+        found = interpretations_of(given, choices, typed=fields.row.typed, only=self._only)
         ambiguous = len(set(found.values())) > 1
         if ambiguous and "text" in found and "letter" not in found and self._numbers_are_texts():
             found, ambiguous = {"text": found["text"]}, False
@@ -61,9 +61,9 @@ class AnswerResolver:
             return _several(given, choices, found)
         if found:
             return _with_options(question, answer, choices, next(iter(found.values())))
-        if _lists_options(question) and self._told is None:
+        if _lists_options(question) and self._only is None:
             return question, answer
-        return _none(given, choices, self._told)
+        return _none(given, choices, self._only)
 
     def _numbers_are_texts(self) -> bool:
         if self._texts is None:
@@ -78,20 +78,20 @@ class AnswerResolver:
 
 
 def interpretations_of(
-    answer: Any, choices: Choices, *, typed: bool, told: str | None = None
+    answer: Any, choices: Choices, *, typed: bool, only: str | None = None
 ) -> dict[str, int]:
     """Interpretation -> position (from 0) of the option that the answer then names.
 
     typed: whether the format distinguishes numbers from texts, as JSON does and CSV does not; then only numbers are
-    positions. told: the only interpretation that the user allows.
+    positions. only: the interpretation that the user allows, all if None.
     """
     text = _plain(str(as_text(answer)))
     found = {"letter": _by_letter(text, choices), "text": _by_text(text, choices.texts)}
     quoted = isinstance(answer, str | bytes)
     numbered = any(label.isdecimal() for label in choices.labels)
-    if (match := _POSITION.fullmatch(text)) and (told or (not numbered and not (typed and quoted))):
+    if (match := _POSITION.fullmatch(text)) and (only or (not numbered and not (typed and quoted))):
         found |= {"index0": _counted(int(match[1]), choices), "index1": _counted(int(match[1]) - 1, choices)}
-    return {name: place for name, place in found.items() if place is not None and told in (None, name)}
+    return {name: place for name, place in found.items() if place is not None and only in (None, name)}
 
 
 def _with_options(question: str, answer: str, choices: Choices, place: int) -> tuple[str, str] | str:
@@ -119,15 +119,15 @@ def _lists_options(question: str) -> bool:
     return _LISTED.search(question) is not None
 
 
-def _none(answer: Any, choices: Choices, told: str | None = None) -> str:
+def _none(answer: Any, choices: Choices, only: str | None = None) -> str:
     """The error message for an answer that names no option."""
-    how = f" {INTERPRETATIONS[told]}" if told else ""
+    how = f" {INTERPRETATIONS[only]}" if only else ""
     past = choices.countable < len(choices.texts)
     gap = "; letters and numbers are ambiguous after a null among them" if past else ""
     positions = [
         f"?answers={name}"
         for name in ("index0", "index1")
-        if not told and interpretations_of(answer, choices, typed=True, told=name)
+        if not only and interpretations_of(answer, choices, typed=True, only=name)
     ]
     hint = f"; {' or '.join(positions)} takes it as a position" if positions else ""
     return f"{as_text(answer)!r} is none of the options {', '.join(map(repr, choices.texts))}{how}{gap}{hint}"
@@ -135,9 +135,11 @@ def _none(answer: Any, choices: Choices, told: str | None = None) -> str:
 
 def _several(answer: Any, choices: Choices, found: Mapping[str, int]) -> str:
     """The error message for an answer whose interpretations differ."""
-    said = " or ".join(f"{choices.texts[place]!r} {INTERPRETATIONS[name]}" for name, place in found.items())
+    options = " or ".join(
+        f"{choices.texts[place]!r} {INTERPRETATIONS[name]}" for name, place in found.items()
+    )
     settings = " or ".join(f"?answers={name}" for name in found)
-    return f"{as_text(answer)!r} could be {said}; {settings} says which"
+    return f"{as_text(answer)!r} could be {options}; {settings} decides"
 
 
 def _counted(place: int, choices: Choices) -> int | None:

@@ -57,9 +57,9 @@ def plain_columns(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] 
     if is_chat(values.get("prompt")) and (replied or not asks):
         return _conversation(row, "prompt", turns_of(values["prompt"]) or [], asks, named)
     for question, reply in _INSTRUCTIONS:
-        told = isinstance(values.get(question), str) and reply in values
+        present = isinstance(values.get(question), str) and reply in values
         plain = "question" in values or ("answer" in values and question in ("query", "problem"))
-        if told and not plain and (asks or question != "prompt"):
+        if present and not plain and (asks or question != "prompt"):
             return _instruction(row, question, asks, named)
     return row
 
@@ -83,12 +83,12 @@ def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem
     turns = turns_of(row.values.get("prompt"))
     if turns is None and "question" not in named:
         return row.problem("prompt", "must be a list of messages, as in Orsta-47k")
-    asked = [turn for turn in turns or [] if turn.who in QUESTION_ROLES]
+    questions = [turn for turn in turns or [] if turn.who in QUESTION_ROLES]
     truth = reward.get("ground_truth")
     answer = reward.get("answer") if is_absent(truth) or truth == "" else truth
     rest = {name: value for name, value in row.values.items() if name not in ("prompt", "reward_model")}
     values = {**rest, **_images(row.values, turns or []), "answer": answer}
-    values["question"] = "\n".join(turn.text for turn in asked)
+    values["question"] = "\n".join(turn.text for turn in questions)
     return replace(row, values=values, tag=ability or row.tag, notes=_notes(turns or []))
 
 
@@ -106,7 +106,7 @@ def _conversation(
     if any(mark in turn.text for turn in spoken for mark in _BOXES):
         raise LeftOut("marks of objects and boxes")
     first = next((number for number, turn in enumerate(spoken) if turn.who in REPLY_ROLES), len(spoken))
-    asked = [turn.text for turn in spoken[:first] if turn.text]
+    questions = [turn.text for turn in spoken[:first] if turn.text]
     used = {column}
     reply = spoken[first].text if first < len(spoken) else None
     other = truth or _first(row.values, _ANSWERS)
@@ -114,14 +114,14 @@ def _conversation(
         reply = words_of(row.values[other], REPLY_ROLES)
         used.add(other)
     if reply is None and column == "prompt" and not asks:
-        reply = "\n".join(asked) or None  # the image to generate
-    unsaid = (asks and not asked and "question" not in named) or (
+        reply = "\n".join(questions) or None  # the image to generate
+    unsaid = (asks and not questions and "question" not in named) or (
         reply is None and ("answer" if asks else "prompt") not in named
     )
     if unsaid:
-        columns = f", and there is no column {', '.join((*_TRUTHS, *_ANSWERS))}" if asks and asked else ""
+        columns = f", and there is no column {', '.join((*_TRUTHS, *_ANSWERS))}" if asks and questions else ""
         return row.problem(column, f"has no question that is followed by a reply{columns}")
-    new = {"question": "\n".join(asked), "answer": reply} if asks else {"prompt": reply}
+    new = {"question": "\n".join(questions), "answer": reply} if asks else {"prompt": reply}
     images = _images(row.values, turns)
     rest = {name: value for name, value in row.values.items() if name not in used}
     if "image_path" not in named and not _has_image({**rest, **images}):
@@ -134,8 +134,8 @@ def _instruction(row: Row, column: str, asks: bool, named: Sequence[str]) -> Row
     values = row.values
     if values.get("history"):
         raise LeftOut("a question after other turns")
-    told = [values[column], values.get("input") if column == "instruction" else None]
-    text = "\n".join(part.strip() for part in told if isinstance(part, str) and part.strip())
+    texts = [values[column], values.get("input") if column == "instruction" else None]
+    text = "\n".join(part.strip() for part in texts if isinstance(part, str) and part.strip())
     turns = turns_of([{"role": "user", "content": text}]) or []
     if isinstance(values.get("system"), str) and values["system"].strip():
         turns.append(Turn("system", values["system"]))

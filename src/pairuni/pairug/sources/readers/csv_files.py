@@ -184,8 +184,8 @@ def _header_fault(first: _Record) -> str:
         return f"the header cannot be read: {first.fault}"
     if not _is_text("".join(first.cells)):
         return "the header is not UTF-8 text; save the file as UTF-8"
-    twice = [name for name, count in Counter(first.cells).items() if count > 1]
-    return f"has several columns called {twice[0]!r}; each needs its own name" if twice else ""
+    repeated = [name for name, count in Counter(first.cells).items() if count > 1]
+    return f"has several columns called {repeated[0]!r}; each needs its own name" if repeated else ""
 
 
 def _row(path: Path, header: Sequence[str], record: _Record) -> Row | Problem:
