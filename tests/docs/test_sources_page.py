@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shlex
-import tarfile
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import ChatServer
 from pairuni.cli.app import app
-from pairuni.pairug.sources import SampleReader
-from pairuni.records import UnderstandingSample
+from source_data import encoded, lines, orsta_row, parquet, tar_of, understood
 
 PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
 COMMANDS = [
@@ -29,55 +22,26 @@ COMMANDS = [
 ]
 
 
-def picture(number: int) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two records of each data set that the page names, in the working directory."""
 
-    def lines(folder: str, name: str, first: int, **columns: object) -> None:
+    def write(folder: str, name: str, first: int, **columns: object) -> None:
         (tmp_path / folder).mkdir(exist_ok=True)
-        rows = []
         for number in (first, first + 1):
-            (tmp_path / folder / f"{number}.png").write_bytes(picture(number))
-            rows.append({"image": f"{number}.png", **columns})
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / folder / name).write_text(text, encoding="utf-8")
+            (tmp_path / folder / f"{number}.png").write_bytes(encoded(number=number))
+        lines(tmp_path / folder / name, *({"image": f"{n}.png", **columns} for n in (first, first + 1)))
 
-    lines(
-        "puzzlevqa",
-        "a.jsonl",
-        0,
-        question="Which?",
-        options=["red", "blue"],
-        answer="blue",
-        caption="two dots",
-    )
-    lines("nlvr", "dev.jsonl", 2, sentence="There are two dots.", label="true")
-    lines("coco", "photos.jsonl", 4, captions=["a dog", "a brown dog"])
-    lines("mine", "generation.jsonl", 6, prompt="a cat")
-    rows = [
-        {
-            "images": [{"bytes": picture(number), "path": None}],
-            "prompt": [{"role": "user", "content": "<image>How many?"}],
-            "ability": "Counting",
-            "reward_model": {"ground_truth": "\\boxed{2}"},
-        }
-        for number in (8, 9)
-    ]
+    puzzle = {"question": "Which?", "options": ["red", "blue"], "answer": "blue", "caption": "two dots"}
+    write("puzzlevqa", "a.jsonl", 0, **puzzle)
+    write("nlvr", "dev.jsonl", 2, sentence="There are two dots.", label="true")
+    write("coco", "photos.jsonl", 4, captions=["a dog", "a brown dog"])
+    write("mine", "generation.jsonl", 6, prompt="a cat")
+    rows = [orsta_row(images=[{"bytes": encoded(number=n), "path": None}]) for n in (8, 9)]
     (tmp_path / "orsta").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "orsta" / "train.parquet")
+    parquet(tmp_path / "orsta" / "train.parquet", *rows)
     (tmp_path / "blip3o").mkdir()
-    with tarfile.open(tmp_path / "blip3o" / "0000.tar", "w") as tar:
-        for name, content in (("1.png", picture(10)), ("1.txt", b"a red square")):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+    tar_of(tmp_path / "blip3o" / "0000.tar", [("1.png", encoded(number=10)), ("1.txt", b"a red square")])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     return tmp_path
@@ -132,7 +96,5 @@ def test_the_forms_of_options_on_the_page_are_read(tmp_path: Path) -> None:
             row = {"image": "a.png", "question": "Which?", "answer": "B", "options": code}
         else:
             continue
-        (tmp_path / "u.jsonl").write_text(json.dumps(row))
-        (sample,) = SampleReader(str(tmp_path / "u.jsonl"), UnderstandingSample)
-        assert isinstance(sample, UnderstandingSample), f"{code}: {sample}"
+        sample = understood(lines(tmp_path / "u.jsonl", row)).sample
         assert (sample.question[:23], sample.answer) == ("Which? A. red B. blue A", "B")
