@@ -1,4 +1,4 @@
-"""pairs encode: processes that know only their rank and a folder do the work that a build then finds done."""
+"""pairs encode: processes that share only a folder encode the images ahead of a build."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 
 
 class Ready:
-    """Completes at once, by saying the same of every image."""
+    """Completes every sample with the same words."""
 
     def caption(self, sample, feedback):
         return "a noise"

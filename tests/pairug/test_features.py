@@ -1,4 +1,4 @@
-"""Encoding: normalised, cached by content, resumed, faults set aside by name."""
+"""Encoding: normalised, cached by content, resumed, faults reported by number."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Means:
         return np.array(rows, np.float32)
 
 
-def pictures(folder: Path, count: int) -> list[Path]:
+def make_images(folder: Path, count: int) -> list[Path]:
     paths = [folder / f"{number}.png" for number in range(count)]
     for number, path in enumerate(paths):
         Image.new("RGB", (4, 4), (number * 7 % 256, number, 255 - number)).save(path)
@@ -47,7 +47,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 
 
 def test_rows_are_unit_length_in_the_order_given(tmp_path):
-    paths = pictures(tmp_path, 5)
+    paths = make_images(tmp_path, 5)
     encoded = encode_features(paths, Means(), batch_size=2)
     raw = np.array([[number * 7 + 1, number + 1, 256 - number, 2] for number in range(5)], np.float64)
     raw[4, 3] = 1
@@ -75,8 +75,8 @@ def test_a_row_without_direction_cannot_be_normalised(value):
         l2_normalise(np.array([[1, 2], [value, value]], np.float32))
 
 
-def test_what_cannot_be_encoded_is_set_aside_by_name(tmp_path):
-    paths = pictures(tmp_path, 4)
+def test_images_that_cannot_be_encoded_are_reported(tmp_path):
+    paths = make_images(tmp_path, 4)
     paths[1].write_bytes(paths[1].read_bytes()[:40])
     paths[2].unlink()
     encoded = encode_features(paths, Means(), batch_size=3)
@@ -90,7 +90,7 @@ def test_what_cannot_be_encoded_is_set_aside_by_name(tmp_path):
 
 
 def test_copies_are_encoded_once_and_known_by_their_digest(tmp_path):
-    paths = pictures(tmp_path, 2)
+    paths = make_images(tmp_path, 2)
     (tmp_path / "copy.png").write_bytes(paths[0].read_bytes())
     means = Means()
     encoded = encode_features([*paths, tmp_path / "copy.png", paths[0]], means, batch_size=8)
@@ -99,17 +99,17 @@ def test_copies_are_encoded_once_and_known_by_their_digest(tmp_path):
     assert np.array_equal(encoded.features[0], encoded.features[2])
 
 
-def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_and_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "SHARD", 8)
-    paths = pictures(tmp_path, 23)
+    paths = make_images(tmp_path, 23)
     paths[6].write_bytes(b"cut")
-    whole = encode_features(paths, Means(), batch_size=4, cache=tmp_path / "whole")
+    complete = encode_features(paths, Means(), batch_size=4, cache=tmp_path / "complete")
     with pytest.raises(KeyboardInterrupt):
         encode_features(paths, Means(dies_after=4), batch_size=4, cache=tmp_path / "cache")
     rest = Means()
     again = encode_features(paths, rest, batch_size=4, cache=tmp_path / "cache")
-    assert np.array_equal(again.features, whole.features)
-    assert again.digests == whole.digests
+    assert np.array_equal(again.features, complete.features)
+    assert again.digests == complete.digests
     assert 1 < len(rest.batches) < 7
     third = Means()
     encode_features(paths, third, batch_size=4, cache=tmp_path / "cache")
@@ -117,8 +117,8 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatc
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_another_encoder_or_another_image_of_the_same_name_is_encoded_anew(tmp_path):
-    paths = pictures(tmp_path, 2)
+def test_another_encoder_or_another_image_of_the_same_name_is_encoded_again(tmp_path):
+    paths = make_images(tmp_path, 2)
     first = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
     scaled = encode_features(paths, Means(scale=0.1), batch_size=2, cache=tmp_path / "cache")
     assert not np.array_equal(first.features, scaled.features)
@@ -129,7 +129,7 @@ def test_another_encoder_or_another_image_of_the_same_name_is_encoded_anew(tmp_p
 
 
 def test_a_broken_shard_is_named(tmp_path):
-    paths = pictures(tmp_path, 2)
+    paths = make_images(tmp_path, 2)
     encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
     (keys,) = tmp_path.rglob("*.keys.npy")
     shard = keys.with_name(keys.name.replace(".keys", ""))
@@ -144,13 +144,13 @@ def test_a_broken_shard_is_named(tmp_path):
 
 
 def test_features_without_their_keys_are_no_shard(tmp_path):
-    paths = pictures(tmp_path, 3)
-    whole = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
+    paths = make_images(tmp_path, 3)
+    complete = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "cache")
     (keys,) = tmp_path.rglob("*.keys.npy")
     keys.unlink()  # as after a kill between the two
     again = Means()
     assert np.array_equal(
-        encode_features(paths, again, batch_size=2, cache=tmp_path / "cache").features, whole.features
+        encode_features(paths, again, batch_size=2, cache=tmp_path / "cache").features, complete.features
     )
     assert again.batches == [1, 2, 1]
 
@@ -158,7 +158,7 @@ def test_features_without_their_keys_are_no_shard(tmp_path):
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_that_share_a_folder_leave_what_one_leaves(tmp_path, monkeypatch, world_size):
     monkeypatch.setattr(stage, "SHARD", 8)
-    paths = pictures(tmp_path, 42)
+    paths = make_images(tmp_path, 42)
     paths[9].write_bytes(b"cut")
     paths += [paths[0], paths[30], paths[1]]
     one = encode_features(paths, Means(), batch_size=3, cache=tmp_path / "one")
@@ -178,7 +178,7 @@ def test_processes_that_share_a_folder_leave_what_one_leaves(tmp_path, monkeypat
 
 def test_more_data_encodes_what_is_new(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "SHARD", 8)
-    paths = pictures(tmp_path, 20)
+    paths = make_images(tmp_path, 20)
     first = encode_features(paths[4:], Means(), batch_size=4, cache=tmp_path / "cache")
     more = Means()
     both = encode_features(paths, more, batch_size=4, cache=tmp_path / "cache")
@@ -188,4 +188,4 @@ def test_more_data_encodes_what_is_new(tmp_path, monkeypatch):
 
 def test_an_encoder_of_the_wrong_shape_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"gave shape \(3,\) for 1 images; it must give \[N, D\]"):
-        encode_features(pictures(tmp_path, 1), lambda images: np.ones(3, np.float32), batch_size=2)
+        encode_features(make_images(tmp_path, 1), lambda images: np.ones(3, np.float32), batch_size=2)

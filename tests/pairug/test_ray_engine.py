@@ -1,4 +1,4 @@
-"""On a local Ray of two workers: both engines make the same files, and what fails on a worker is raised here."""
+"""On a local Ray with two workers: both engines make the same files, and errors of a worker are raised here."""
 
 from __future__ import annotations
 

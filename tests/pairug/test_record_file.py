@@ -1,4 +1,4 @@
-"""Records kept on disk: what is read is what was kept, and next to nothing of it is in memory."""
+"""Records on disk: they are read as they were appended and take next to no memory."""
 
 from __future__ import annotations
 

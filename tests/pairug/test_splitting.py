@@ -1,4 +1,4 @@
-"""A corpus in parts: every sample in one of them with its features, built each by itself, joined again."""
+"""A corpus in parts: each sample is in one part, with its features; parts are built separately and joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pair files: round trips, every kind of bad line and bad image, nothing half written."""
+"""Pair files: round trips, every kind of bad line and bad image, atomic writing."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pairuni.config import PairsSettings
 from pairuni.io.images import Trait
@@ -116,18 +117,9 @@ def build_pairs(
     )
     pairs = as_pairs(encoded.quadruples, [*aligned, *retrieved.matches])
 
-    numbers = pair_statistics(pairs)
-    summary = _summary(raw, completed, encoded, k, retrieved, numbers["kinds"])
-    stats = {
-        "build": summary.to_json(),
-        "left_out": raw.left_out,
-        "settings": settings.model_dump(mode="json", exclude=_NOT_IN_STATS),
-        **numbers,
-        "features": {"width": joint.features.shape[1], **encoded.images.encoder},
-        "pictures": encoded.traits,
-    }
+    compared = None
     if settings.compare_matchings:
-        stats["matchings"] = compare_matchings(
+        compared = compare_matchings(
             joint,
             aligned,
             threshold=settings.threshold,
@@ -135,20 +127,15 @@ def build_pairs(
             candidates=settings.candidates,
             seed=settings.seed,
         )
-    if usage is not None:
-        stats["completion"] = {**usage.to_json(), "prompts": PROMPTS_DIGEST}
+    numbers = pair_statistics(pairs)
+    summary = _summary(raw, completed, encoded, k, retrieved, numbers["kinds"])
+    stats = _stats(settings, summary, raw, usage, encoded, numbers, compared)
     lost = (dump(asdict(one)) + "\n" for one in encoded.dropped)
     write_dataset(settings.out, pairs, quadruples=encoded.quadruples, dropped=lost, stats=stats)
     if not isinstance(annotator, ModelAnnotator):
         _answers_of(settings, annotator).unlink()  # their keys do not tell whether the class has changed
     if encoded.dropped:
-        logger.warning(
-            "%d samples were dropped; the first is %s: %s; all reasons are in %s",
-            len(encoded.dropped),
-            encoded.dropped[0].id,
-            encoded.dropped[0].reason,
-            settings.out / DROPPED,
-        )
+        _warn(encoded.dropped, settings.out / DROPPED)
     return summary
 
 
@@ -224,6 +211,36 @@ def _summary(
         compared=round(search.compared, 6),
         recall=round(search.recall, 6),
     )
+
+
+def _stats(
+    settings: PairsSettings,
+    summary: BuildSummary,
+    raw: RawData,
+    usage: Usage | None,
+    encoded: _Encoded,
+    numbers: Mapping[str, Any],
+    compared: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What stats.json says of a build. numbers: statistics of the pairs."""
+    stats = {
+        "build": summary.to_json(),
+        "left_out": raw.left_out,
+        "settings": settings.model_dump(mode="json", exclude=_NOT_IN_STATS),
+        **numbers,
+        "features": {"width": encoded.images.features.shape[1], **encoded.images.encoder},
+        "pictures": encoded.traits,
+    }
+    if compared is not None:
+        stats["matchings"] = compared
+    if usage is not None:
+        stats["completion"] = {**usage.to_json(), "prompts": PROMPTS_DIGEST}
+    return stats
+
+
+def _warn(dropped: Sequence[Dropped], path: Path) -> None:
+    message = "%d samples were dropped; the first is %s: %s; all reasons are in %s"
+    logger.warning(message, len(dropped), dropped[0].id, dropped[0].reason, path)
 
 
 def plan_completion(settings: PairsSettings, annotator: ModelAnnotator) -> Plan:
