@@ -37,7 +37,7 @@ CASES: dict[str, Case] = {
         lambda user: user.root / "other",
     ),
     "eval digits": (
-        lambda user: ("eval", "digits", "--out", str(user.root / "scores")),
+        lambda user: ("eval", "digits", "--model", "tiny", "--out", str(user.root / "scores")),
         lambda user: user.root / "scores",
     ),
 }

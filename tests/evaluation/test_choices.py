@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from pairuni.config import MMMUSettings, MMStarSettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import run_benchmark
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
+from pairuni.evaluation.model import Model
 from pairuni.evaluation.protocols import mmmu, mmstar
-from pairuni.evaluation.running import Model
-from pairuni.evaluation.tasks import Given, score_files
+from pairuni.evaluation.tasks import OfficialFiles, score_files
 from pairuni.policies.policy import TextSampling
 
 END = "\nAnswer with the option's letter from the given choices directly."
@@ -64,14 +65,14 @@ def stars() -> list[dict[str, Any]]:
 
 def test_mmstar_of_the_hub(tmp_path: Path) -> None:
     parquet.write_table(arrow.Table.from_pylist(stars()), tmp_path / "mmstar.parquet")
-    benchmark = mmstar_benchmark(tmp_path, tmp_path / "run")
-    assert benchmark.asks[0].question == f"Which?\nOptions: A: one, B: two{END}"
+    benchmark = mmstar_benchmark(MMStarSettings(model="tiny", data=tmp_path, out=tmp_path / "run"))
+    assert benchmark.questions[0].question == f"Which?\nOptions: A: one, B: two{END}"
     (result,) = run_benchmark(benchmark, says_b(), tmp_path / "run", Share())
     assert result.score == 50
     assert result.counts["cut at the limit"] == 1
     assert result.settings["decoding"] == "greedy"
     assert "options as in the question" in result.settings["prompts"]
-    (again,) = score_files("mmstar", Given(paths=[tmp_path / "run" / "answers" / "mmstar.jsonl"]))
+    (again,) = score_files("mmstar", OfficialFiles(paths=[tmp_path / "run" / "answers" / "mmstar.jsonl"]))
     assert again.parts == result.parts
 
 
@@ -86,9 +87,9 @@ def test_mmstar_of_vlmevalkit_with_a_image_that_two_rows_share(tmp_path: Path) -
         for row in rows
     ]
     (tmp_path / "MMStar.tsv").write_text("\n".join(lines) + "\n")
-    asks = mmstar_benchmark(tmp_path, tmp_path / "run").asks
+    asks = mmstar_benchmark(MMStarSettings(model="tiny", data=tmp_path, out=tmp_path / "run")).questions
     assert asks[1].question == f"Which?\nA. one\nB. two\n{END}"
-    assert asks[1].pictures == asks[0].pictures == (png((8, 8)),)
+    assert asks[1].images == asks[0].images == (png((8, 8)),)
 
 
 def subject_rows(subject: str) -> list[dict[str, Any]]:
@@ -122,8 +123,8 @@ def write_mmmu(folder: Path) -> None:
 
 def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     write_mmmu(tmp_path / "data")
-    benchmark = mmmu_benchmark(tmp_path / "data", tmp_path / "run")
-    first, second = benchmark.asks[:2]
+    benchmark = mmmu_benchmark(MMMUSettings(model="tiny", data=tmp_path / "data", out=tmp_path / "run"))
+    first, second = benchmark.questions[:2]
     options = "A. one\nB. two's\nC. <image 2>\n"
     assert first.question == f"What is in <image 1> and <image 2>?\n{options}{END}"
     assert second.question == "How many?\nAnswer the question directly."
@@ -131,24 +132,24 @@ def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     official, strict = run_benchmark(benchmark, model, tmp_path / "run", Share())
     assert set(model.policy.sizes) == {(70, 20), (8, 8)}
     assert official.score == strict.score == 50
-    assert official.counts["several images side by side in one"] == 30
+    assert official.counts["several pictures side by side in one"] == 30
     answers = tmp_path / "run" / "answers"
     written = json.loads((answers / "Art" / "output.json").read_text())
     assert written[0]["index2ans"] == {"A": "one", "B": "two's", "C": "<image 2>"}
     assert written[1]["answer"] == ["2", "two"]
-    again = score_files("mmmu", Given(paths=[answers]))
+    again = score_files("mmmu", OfficialFiles(paths=[answers]))
     assert [one.parts for one in again] == [official.parts, strict.parts]
 
 
 def test_what_is_missing_is_named_with_its_source(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no table of MMStar there; MMStar is the data set"):
-        mmstar_benchmark(tmp_path, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no validation-\*\.parquet there; MMMU is"):
-        mmmu_benchmark(tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no table of MMStar; MMStar is the data set"):
+        mmstar_benchmark(MMStarSettings(model="tiny", data=tmp_path, out=tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no validation-\*\.parquet; MMMU is"):
+        mmmu_benchmark(MMMUSettings(model="tiny", data=tmp_path, out=tmp_path))
     write_mmmu(tmp_path / "data")
     (tmp_path / "data" / "Music" / "validation-00000-of-00001.parquet").unlink()
     with pytest.raises(ValueError, match="lacks MMMU's Music; MMMU is the data set"):
-        mmmu_benchmark(tmp_path / "data", tmp_path)
+        mmmu_benchmark(MMMUSettings(model="tiny", data=tmp_path / "data", out=tmp_path))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ValueError, match="is not a valid parquet file"):
-        mmstar_benchmark(tmp_path / "broken.parquet", tmp_path)
+        mmstar_benchmark(MMStarSettings(model="tiny", data=tmp_path / "broken.parquet", out=tmp_path))

@@ -6,12 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pairuni.cli.app import app
-from pairuni.cli.digits_benchmark import digits_benchmark
+from pairuni.config import DigitsSettings
 from pairuni.digits.evaluation import BATCH, evaluate
 from pairuni.digits.world import held_out_items
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import run_benchmark
-from pairuni.evaluation.running import Model
+from pairuni.evaluation.digits import digits_benchmark
+from pairuni.evaluation.model import Model
 
 ITEMS = 204
 
@@ -19,7 +20,7 @@ ITEMS = 204
 @pytest.mark.slow
 def test_digits_killed_and_resumed_score_as_evaluate_does(tmp_path: Path, killed: Any, recorded: Any) -> None:
     out = tmp_path / "run"
-    words = ["eval", "digits", "--items", str(ITEMS), "--device", "cpu", "--out", str(out)]
+    words = ["eval", "digits", "--model", "tiny", "--items", str(ITEMS), "--device", "cpu", "--out", str(out)]
     killed(*words).kill_when(lambda: len(recorded(out)) >= BATCH)
     before = recorded(out)
     assert BATCH <= len(before) < 2 * ITEMS
@@ -35,7 +36,7 @@ def test_digits_killed_and_resumed_score_as_evaluate_does(tmp_path: Path, killed
 
 
 def test_digits_have_a_result_a_task(tmp_path: Path) -> None:
-    benchmark = digits_benchmark(34, tmp_path, seed=3)
+    benchmark = digits_benchmark(DigitsSettings(model="tiny", items=34, seed=3), tmp_path)
     results = run_benchmark(benchmark, Model(name="tiny", device="cpu", seed=3), tmp_path, Share())
     assert [result.benchmark for result in results] == ["Digits understanding", "Digits generation"]
     for result in results:
@@ -48,6 +49,6 @@ def test_digits_have_a_result_a_task(tmp_path: Path) -> None:
 def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    ended = CliRunner().invoke(app, ["eval", "digits", "--items", "34", "--device", "cpu"])
+    ended = CliRunner().invoke(app, ["eval", "digits", "--model", "tiny", "--items", "34", "--device", "cpu"])
     assert ended.exit_code == 1
     assert "give --out" in ended.output

@@ -14,16 +14,16 @@ from typer.testing import CliRunner
 from chat_server import Ask, ChatServer
 from pairuni.chat.endpoint import Endpoint
 from pairuni.cli.app import app
-from pairuni.config import EndpointSettings
+from pairuni.config import EndpointSettings, GenEvalSettings, WISESettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
+from pairuni.evaluation.model import Model
 from pairuni.evaluation.protocols import wise
 from pairuni.evaluation.protocols.geneval_files import TASKS, Judged, read_results
 from pairuni.evaluation.protocols.geneval_judging import read_folder
 from pairuni.evaluation.protocols.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
 from pairuni.evaluation.result import slug
-from pairuni.evaluation.running import Model
-from pairuni.evaluation.tasks import Given, score_files
+from pairuni.evaluation.tasks import OfficialFiles, score_files
 from pairuni.evaluation.text_to_image import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
 from pairuni.rewards.composition.rules import Verdict
 from tiny_detectors import clip, mask2former
@@ -79,7 +79,10 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
 
     def benchmark() -> Benchmark:
         detector = GenEvalDetector("rules of this test", labels, rules)
-        return geneval_benchmark(benchmarks / "geneval", tmp_path, samples=2, limit=24, detector=detector)
+        return geneval_benchmark(
+            GenEvalSettings(model="tiny", data=benchmarks / "geneval", out=tmp_path, samples=2, limit=24),
+            detector=detector,
+        )
 
     models = [tiny(), tiny()]
     for model in models:
@@ -100,7 +103,11 @@ def test_geneval_from_prompts_to_score(benchmarks: Path, tmp_path: Path) -> None
 
 def test_images_that_are_gone_are_drawn_again_and_others_stay(benchmarks: Path, tmp_path: Path) -> None:
     def drawn() -> dict[Path, bytes]:
-        benchmark = geneval_benchmark(benchmarks / "geneval", tmp_path / "run", samples=2, limit=12)
+        benchmark = geneval_benchmark(
+            GenEvalSettings(
+                model="tiny", data=benchmarks / "geneval", out=tmp_path / "run", samples=2, limit=12
+            )
+        )
         assert run_benchmark(benchmark, tiny(), tmp_path / "run", Share()) == []
         return {path: path.read_bytes() for path in sorted((tmp_path / "run/pictures").rglob("*.png"))}
 
@@ -122,11 +129,12 @@ def test_only_the_prompts_of_the_run_are_judged(benchmarks: Path, tmp_path: Path
     labels = frozenset((benchmarks / "geneval" / "object_names.txt").read_text().split("\n"))
     detector = GenEvalDetector("d", labels, judge)
     benchmark = geneval_benchmark(
-        benchmarks / "geneval", tmp_path / "run", samples=1, limit=6, detector=detector
+        GenEvalSettings(model="tiny", data=benchmarks / "geneval", out=tmp_path / "run", samples=1, limit=6),
+        detector=detector,
     )
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")  # killed before anything was recorded
-    number = int(benchmark.draws[0].key)
+    number = int(benchmark.prompts[0].key)
     left = tmp_path / "run" / "pictures" / f"{number:05d}" / "metadata.jsonl"
     left.parent.mkdir(parents=True)
     left.write_text('{"tag": "counting", "include": [], "prompt": "of another prompt file"}\n')
@@ -134,8 +142,8 @@ def test_only_the_prompts_of_the_run_are_judged(benchmarks: Path, tmp_path: Path
     more.parent.mkdir()
     Image.new("RGB", (8, 8)).save(more)
     run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
-    assert seen == [{path for draw in benchmark.draws for path in draw.pictures}]
-    assert json.loads(left.read_text())["prompt"] == benchmark.draws[0].prompt
+    assert seen == [{path for draw in benchmark.prompts for path in draw.files}]
+    assert json.loads(left.read_text())["prompt"] == benchmark.prompts[0].prompt
 
 
 def test_a_detector_that_lacks_a_class_is_told_before_anything_is_drawn(
@@ -161,7 +169,7 @@ def test_geneval_by_a_detector_of_transformers(benchmarks: Path, tmp_path: Path)
     result = json.loads((out / f"geneval-official-rules-partial-{judged}.json").read_text())
     assert str(detector) in result["settings"]["detector"]
     assert len(list((out / "judged").glob("records-*.jsonl"))) == 1
-    (again,) = score_files("geneval", Given(paths=[out / f"results-{judged}.jsonl"], judge="any"))
+    (again,) = score_files("geneval", OfficialFiles(paths=[out / f"results-{judged}.jsonl"], judge="any"))
     assert again.parts == result["parts"]
 
 
@@ -196,7 +204,18 @@ def test_wise_killed_while_judging_and_resumed_pays_nothing_twice(
     benchmarks: Path, tmp_path: Path, killed: Any, recorded: Any
 ) -> None:
     out = tmp_path / "run"
-    words = ["eval", "wise", "--data", str(benchmarks / "wise_legacy"), "--limit", "60", "--out", str(out)]
+    words = [
+        "eval",
+        "wise",
+        "--model",
+        "tiny",
+        "--data",
+        str(benchmarks / "wise_legacy"),
+        "--limit",
+        "60",
+        "--out",
+        str(out),
+    ]
     with ChatServer(reply=marks, rename=said, seconds=0.1) as server:
         words += [*SMALL, "--judge", "seer", "--base-url", server.url, "--concurrency", "4"]
         killed(*words).kill_when(lambda: len(server.asks) >= 20)
@@ -227,14 +246,16 @@ def test_wise_killed_while_judging_and_resumed_pays_nothing_twice(
 @pytest.mark.slow
 def test_the_whole_of_wise_scores_as_its_official_files_do(benchmarks: Path, tmp_path: Path) -> None:
     with ChatServer(reply=marks, rename=said) as server:
-        benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, judge=judged_by(server))
+        benchmark = wise_benchmark(
+            WISESettings(model="tiny", data=benchmarks / "wise_legacy", out=tmp_path), judge=judged_by(server)
+        )
         (result,) = run_benchmark(
             benchmark, Model(name="tiny", device="cpu", batch_size=250), tmp_path, Share()
         )
         assert all(picture(ask).size == (32, 32) for ask in server.asks[:5])
     assert result.protocol == "legacy, pairuni judge prompt"
     files = sorted((tmp_path / "judged" / "seer").glob("*_scores_results.jsonl"))
-    (again,) = score_files("wise", Given(paths=files, judge="seer", protocol="legacy"))
+    (again,) = score_files("wise", OfficialFiles(paths=files, judge="seer", protocol="legacy"))
     assert again.parts == result.parts
     assert (
         len(json.loads((tmp_path / "judged" / "seer" / "natural_science_full_results.json").read_text()))
@@ -254,13 +275,15 @@ def test_replies_without_marks_are_asked_for_again_then_fail_by_name(
     data.mkdir()
     for path in (benchmarks / "wise_legacy").glob("*.json"):
         (data / path.name).write_text(path.read_text())
-    chosen = wise_benchmark(data, tmp_path / "run", limit=6).draws
+    chosen = wise_benchmark(WISESettings(model="tiny", data=data, out=tmp_path / "run", limit=6)).prompts
     rows = json.loads((data / "cultural_common_sense.json").read_text())
     first = next(row for row in rows if str(row["prompt_id"]) in {draw.key for draw in chosen})
     first["Explanation"] = "Christmas"
     (data / "cultural_common_sense.json").write_text(json.dumps(rows))
     with ChatServer(reply=moody, rename=said) as server:
-        benchmark = wise_benchmark(data, tmp_path / "run", limit=6, judge=judged_by(server))
+        benchmark = wise_benchmark(
+            WISESettings(model="tiny", data=data, out=tmp_path / "run", limit=6), judge=judged_by(server)
+        )
         with pytest.raises(
             RuntimeError, match=rf"1 of 6 .*by seer, the first prompt {first['prompt_id']}: no marks"
         ):
@@ -331,12 +354,17 @@ def test_the_verdict_of_the_verified_protocol(reply: str, verdict: int | None) -
 
 def test_verified_has_files_of_its_own(benchmarks: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"cultural_common_sense_verified\.json: no such file"):
-        wise_benchmark(benchmarks / "wise_legacy", tmp_path, protocol="verified")
+        wise_benchmark(
+            WISESettings(model="tiny", data=benchmarks / "wise_legacy", out=tmp_path, protocol="verified")
+        )
     for path in (benchmarks / "wise_legacy").glob("*.json"):
         (tmp_path / f"{path.stem}_verified.json").write_text(path.read_text())
     with ChatServer(reply=lambda ask: {"said": "Score: 1"}, rename=said) as server:
         judge = judged_by(server, own_prompt("verified"))
-        benchmark = wise_benchmark(tmp_path, tmp_path / "run", protocol="verified", limit=12, judge=judge)
+        benchmark = wise_benchmark(
+            WISESettings(model="tiny", data=tmp_path, out=tmp_path / "run", protocol="verified", limit=12),
+            judge=judge,
+        )
         (result,) = run_benchmark(benchmark, tiny(), tmp_path / "run", Share())
     assert result.score == 1
     assert result.protocol == "verified, pairuni judge prompt, partial (12 of 1,000)"
@@ -347,7 +375,16 @@ def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    words = ["eval", "wise", "--data", str(benchmarks / "wise_legacy"), "--out", str(tmp_path / "run")]
+    words = [
+        "eval",
+        "wise",
+        "--model",
+        "tiny",
+        "--data",
+        str(benchmarks / "wise_legacy"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     ended = CliRunner().invoke(app, [*words, *SMALL, "--judge", "seer"])
     assert ended.exit_code == 1
     assert "OPENAI_API_KEY is not set" in ended.output
@@ -356,7 +393,10 @@ def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
 
 def test_a_judge_that_answers_nobody_stops_the_run(benchmarks: Path, tmp_path: Path) -> None:
     with ChatServer(lambda ask: "status 400 no images, please") as server:
-        benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, limit=60, judge=judged_by(server))
+        benchmark = wise_benchmark(
+            WISESettings(model="tiny", data=benchmarks / "wise_legacy", out=tmp_path, limit=60),
+            judge=judged_by(server),
+        )
         with pytest.raises(RuntimeError, match=r"judge seer: 20 images got no marks, .*no images, please"):
             run_benchmark(benchmark, tiny(), tmp_path, Share())
 
@@ -368,7 +408,8 @@ def test_a_judge_s_temperature_is_a_part_of_the_protocol(benchmarks: Path, tmp_p
     ) as server:
         for _ in range(2):  # the second run asks nothing, and still knows
             benchmark = wise_benchmark(
-                benchmarks / "wise_legacy", tmp_path / "a", limit=6, judge=judged_by(server)
+                WISESettings(model="tiny", data=benchmarks / "wise_legacy", out=tmp_path / "a", limit=6),
+                judge=judged_by(server),
             )
             (result,) = run_benchmark(benchmark, tiny(), tmp_path / "a", Share())
             assert result.protocol == (
@@ -376,7 +417,18 @@ def test_a_judge_s_temperature_is_a_part_of_the_protocol(benchmarks: Path, tmp_p
             )
             assert result.settings["judge temperature"] == "the server's own"
         assert sum("temperature" not in ask.body for ask in server.asks) == 6
-        words = ["eval", "wise", "--data", str(benchmarks / "wise_legacy"), "--limit", "6", "--judge", "seer"]
+        words = [
+            "eval",
+            "wise",
+            "--model",
+            "tiny",
+            "--data",
+            str(benchmarks / "wise_legacy"),
+            "--limit",
+            "6",
+            "--judge",
+            "seer",
+        ]
         words += [*SMALL, "--base-url", server.url, "--judge-temperature", "1"]
         server.misbehave = lambda ask: None
         ended = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b")])
@@ -388,7 +440,10 @@ def test_a_judge_s_temperature_is_a_part_of_the_protocol(benchmarks: Path, tmp_p
 
 def test_a_judge_s_empty_replies_are_not_stored(benchmarks: Path, tmp_path: Path) -> None:
     def run() -> None:
-        benchmark = wise_benchmark(benchmarks / "wise_legacy", tmp_path, limit=24, judge=judged_by(server))
+        benchmark = wise_benchmark(
+            WISESettings(model="tiny", data=benchmarks / "wise_legacy", out=tmp_path, limit=24),
+            judge=judged_by(server),
+        )
         run_benchmark(benchmark, tiny(), tmp_path, Share())
 
     with ChatServer(reply=lambda ask: {"said": ""}, rename=said) as server:

@@ -188,7 +188,7 @@ def test_the_overall_is_the_mean_of_six(tmp_path: Path) -> None:
         zip(TASKS, (0, 25, 50, 75, 100, 0), strict=True)
     )
     assert result.score == pytest.approx(250 / 6)
-    assert result.parts["images right"] == pytest.approx(100 * 18 / 32)
+    assert result.parts["pictures right"] == pytest.approx(100 * 18 / 32)
     assert result.parts["prompts right once"] == pytest.approx(100 * 6 / 8)
     assert result.settings["prompts"] == "rewritten"
     photos = [replace(one, metadata={**one.metadata, "prompt": "a photo of a dog"}) for one in back]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pairuni.evaluation.journal import Journal, read_journal
-from pairuni.evaluation.running import Model, all_records, settings_checked
+from pairuni.evaluation.model import Model
+from pairuni.evaluation.run_folder import all_records, check_settings
 
 
 def test_what_a_kill_left_of_a_line_is_cut_off(tmp_path: Path) -> None:
@@ -48,22 +49,22 @@ def test_a_late_thread_writes_into_no_other_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_keeps_to_one_run(tmp_path: Path) -> None:
-    settings_checked(tmp_path, {"model": "a", "limit": None})
-    settings_checked(tmp_path, {"model": "b", "limit": None})
+    check_settings(tmp_path, {"model": "a", "limit": None})
+    check_settings(tmp_path, {"model": "b", "limit": None})
     with Journal(tmp_path / "records-3.jsonl") as journal:
         journal.add({"x": 1})
     with pytest.raises(
         ValueError, match=r"holds another run \(model was 'b', is 'c'; limit was None, is 5\)"
     ):
-        settings_checked(tmp_path, {"model": "c", "limit": 5})
-    settings_checked(tmp_path, {"model": "b", "limit": None})
+        check_settings(tmp_path, {"model": "c", "limit": 5})
+    check_settings(tmp_path, {"model": "b", "limit": None})
     assert all_records(tmp_path) == {"x": 1}
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"holds something else, such as metrics\.jsonl; give a new --out"):
-        settings_checked(tmp_path, {"model": "a"})
+        check_settings(tmp_path, {"model": "a"})
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 

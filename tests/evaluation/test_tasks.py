@@ -15,7 +15,7 @@ from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.pope import Question, read_questions, write_replies
 from pairuni.evaluation.protocols.wise import BUCKETS
 from pairuni.evaluation.result import Result, read_result
-from pairuni.evaluation.tasks import Given, score_files
+from pairuni.evaluation.tasks import OfficialFiles, score_files
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 
@@ -56,7 +56,7 @@ def test_pope_takes_its_questions_from_data(tmp_path: Path) -> None:
     shown = run("eval", "score", "pope", tmp_path / "replies", "--data", tmp_path)
     assert "POPE (official, partial (2 of 9,000)): 100.00 % F1, mean of popular" in shown
     with pytest.raises(ValueError, match="--data is needed"):
-        score_files("pope", Given(paths=[tmp_path]))
+        score_files("pope", OfficialFiles(paths=[tmp_path]))
 
 
 def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"1": "A: 4"}')
     star = [{"answer": "A", "category": name, "prediction": "A"} for name in CATEGORIES]
     given = {
-        "geneval": Given(paths=[tmp_path / "results.jsonl"], judge="a"),
-        "imgedit": Given(paths=[tmp_path / "result.json"], data=edits, judge="a"),
-        "mmstar": Given(paths=[lines(tmp_path / "star", star)]),
-        "wise": Given(
+        "geneval": OfficialFiles(paths=[tmp_path / "results.jsonl"], judge="a"),
+        "imgedit": OfficialFiles(paths=[tmp_path / "result.json"], data=edits, judge="a"),
+        "mmstar": OfficialFiles(paths=[lines(tmp_path / "star", star)]),
+        "wise": OfficialFiles(
             paths=[
                 lines(tmp_path / "w1", [{"prompt_id": i, **marks} for i in range(1, 600)]),
                 lines(tmp_path / "w2", [{"prompt_id": i, **marks} for i in range(600, 1001)]),
@@ -97,7 +97,7 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="--judge is needed"):
                 score_files(task, replace(given[task], judge=None))
     with pytest.raises(ValueError, match="--protocol is needed: legacy or verified"):
-        score_files("wise", Given(paths=given["wise"].paths, judge="a"))
+        score_files("wise", OfficialFiles(paths=given["wise"].paths, judge="a"))
 
 
 GOOD = '{"tag": "counting", "prompt": "p"}'
@@ -156,7 +156,7 @@ def test_faulty_official_files_are_named(tmp_path: Path, case: str) -> None:
         given = tmp_path / "replies"
         given.write_text('{"1": "A: 4"}')
     with pytest.raises(ValueError) as caught:
-        score_files(task, Given(paths=[given], data=data, judge="a", protocol="legacy"))
+        score_files(task, OfficialFiles(paths=[given], data=data, judge="a", protocol="legacy"))
     assert reason in str(caught.value)
     assert str(tmp_path) in str(caught.value) or case == "mmmu twice"
 

@@ -27,7 +27,7 @@ from pairuni.evaluation.protocols.mme import PERCEPTION
 from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.wise import marks_in
 from pairuni.evaluation.result import read_result
-from pairuni.evaluation.tasks import Given, score_files
+from pairuni.evaluation.tasks import OfficialFiles, score_files
 from pairuni.io.images import load_image
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
@@ -312,19 +312,19 @@ def _make_official(folder: Path) -> None:
     _lines(folder / "wise.jsonl", [{"prompt_id": number, **marks} for number in range(1, 1001)])
     (folder / "edits.json").write_text('{"1": {"edit_type": "add"}}')
     (folder / "marks.json").write_text('{"1": "A: 4\\nB: 5"}')
-    (result,) = score_files("mmstar", Given(paths=[folder / "star.jsonl"]))
+    (result,) = score_files("mmstar", OfficialFiles(paths=[folder / "star.jsonl"]))
     result.write(folder / "result.json")
     _lines(folder / "journal.jsonl", [{"key": "a", "value": {"reply": "yes"}}, {"key": "b", "value": "no"}])
 
 
 def _use_official(folder: Path) -> None:
     given = {
-        "pope": Given(paths=[folder / "pope" / "said"], data=folder / "pope" / "data"),
-        "mme": Given(paths=[folder / "mme"]),
-        "mmmu": Given(paths=[folder / "mmmu"]),
-        "mmstar": Given(paths=[folder / "star.jsonl"]),
-        "geneval": Given(paths=[folder / "geneval.jsonl"], judge="a"),
-        "imgedit": Given(paths=[folder / "marks.json"], data=folder / "edits.json", judge="a"),
+        "pope": OfficialFiles(paths=[folder / "pope" / "said"], data=folder / "pope" / "data"),
+        "mme": OfficialFiles(paths=[folder / "mme"]),
+        "mmmu": OfficialFiles(paths=[folder / "mmmu"]),
+        "mmstar": OfficialFiles(paths=[folder / "star.jsonl"]),
+        "geneval": OfficialFiles(paths=[folder / "geneval.jsonl"], judge="a"),
+        "imgedit": OfficialFiles(paths=[folder / "marks.json"], data=folder / "edits.json", judge="a"),
     }
     faults = []
     wise.read_scores([folder / "wise.jsonl"])

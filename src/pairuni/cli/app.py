@@ -93,9 +93,10 @@ def compare(
     results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],
 ) -> None:
     """Compare benchmark results with each other and with the paper's figures."""
-    from pairuni.cli.evaluation import compare as run
+    from pairuni.evaluation.comparison import compare as run
+    from pairuni.evaluation.result import read_result
 
-    typer.echo(run(results))
+    typer.echo(run({path: read_result(path) for path in results}))
 
 
 @app.command("serve-reward", context_settings=SETTINGS_AS_OPTIONS)

@@ -1,245 +1,117 @@
-"""`pairuni eval`: a model run on a benchmark and scored, or official files scored."""
+"""`pairuni eval`: run a model on a benchmark and score it, or score official files."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pairuni.cli.errors import Interrupted
+from pairuni.cli.options import settings_command
+from pairuni.config import (
+    DigitsSettings,
+    GenEvalJudgingSettings,
+    GenEvalSettings,
+    MMMUSettings,
+    MMStarSettings,
+    WISESettings,
+    YesNoSettings,
+)
+from pairuni.config.evaluation import BenchmarkSettings
+from pairuni.distributed.shares import Share, share_of
+from pairuni.io.locks import folder_lock, target_lock
+
+if TYPE_CHECKING:
+    from pairuni.evaluation.benchmark import Benchmark
+
 app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 
-Model = Annotated[
-    str, typer.Option(help="tiny, the folder of a model, a run or a checkpoint, or a hub name.")
-]
-Data = Annotated[Path, typer.Option(help="Folder of the benchmark's official files.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of its images; by default --data.")]
-Out = Annotated[Path, typer.Option(help="Folder of the run; the same command there goes on.")]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Run so many items, drawn evenly from all parts; the result says so."),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Replies or images that are made at once.")]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest reply in tokens.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        min=1.0, help="Classifier-free guidance; 1 is none. By default the checkpoint's own, else 5."
-    ),
-]
-Clip = Annotated[str, typer.Option(help="The CLIP that names colours: a folder or hub name.")]
-CLIP = "openai/clip-vit-large-patch14"
-Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
-
-@app.command()
-def digits(
-    model: Model = "tiny",
-    items: Annotated[int, typer.Option(min=1, help="Held-out items a task.")] = 510,
-    guidance: Guidance = None,
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for every marked item; the same command there goes on.")
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, DigitsSettings)
+def digits(settings: DigitsSettings) -> None:
     """Score both tasks on held-out scenes of handwritten digits."""
-    from pairuni.cli.evaluation import digits as run
+    from pairuni.digits.evaluation import BATCH
+    from pairuni.evaluation.digits import digits_benchmark
 
-    chosen = {"name": model, "device": device, "dtype": dtype, "seed": seed, "guidance": guidance}
-    typer.echo(run(chosen, items, out))
+    if settings.out is None and share_of(os.environ).world_size > 1:
+        raise ValueError("several processes share the run's folder: give --out")
+    with ExitStack() as stack:
+        out = settings.out or Path(stack.enter_context(TemporaryDirectory()))
+        _run(digits_benchmark(settings, out), settings, out, named=settings.out is not None, batch_size=BATCH)
 
 
-@app.command()
-def pope(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    images: Images = None,
-    limit: Limit = None,
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, YesNoSettings)
+def pope(settings: YesNoSettings) -> None:
     """POPE: questions on objects in COCO images, three splits."""
-    from pairuni.cli.evaluation import ask
+    from pairuni.evaluation.yes_no import pope_benchmark
 
-    chosen = _model(model, batch_size, device, dtype)
-    typer.echo(ask("pope", chosen, data, out, images=images, limit=limit, max_new_tokens=max_new_tokens))
+    _run(pope_benchmark(settings), settings, settings.out)
 
 
-@app.command()
-def mme(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    images: Images = None,
-    limit: Limit = None,
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, YesNoSettings)
+def mme(settings: YesNoSettings) -> None:
     """MME: yes/no questions of 10 or 14 categories; --limit counts images."""
-    from pairuni.cli.evaluation import ask
+    from pairuni.evaluation.yes_no import mme_benchmark
 
-    chosen = _model(model, batch_size, device, dtype)
-    typer.echo(ask("mme", chosen, data, out, images=images, limit=limit, max_new_tokens=max_new_tokens))
+    _run(mme_benchmark(settings), settings, settings.out)
 
 
-@app.command()
-def mmstar(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    limit: Limit = None,
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, MMStarSettings)
+def mmstar(settings: MMStarSettings) -> None:
     """MMStar: multiple choice in six categories."""
-    from pairuni.cli.evaluation import ask
+    from pairuni.evaluation.choices import mmstar_benchmark
 
-    chosen = _model(model, batch_size, device, dtype)
-    typer.echo(ask("mmstar", chosen, data, out, limit=limit, max_new_tokens=max_new_tokens))
+    _run(mmstar_benchmark(settings), settings, settings.out)
 
 
-@app.command()
-def mmmu(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    limit: Limit = None,
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, MMMUSettings)
+def mmmu(settings: MMMUSettings) -> None:
     """MMMU validation: multiple choice and open questions of 30 subjects."""
-    from pairuni.cli.evaluation import ask
+    from pairuni.evaluation.choices import mmmu_benchmark
 
-    chosen = _model(model, batch_size, device, dtype)
-    typer.echo(ask("mmmu", chosen, data, out, limit=limit, max_new_tokens=max_new_tokens))
-
-
-@app.command()
-def geneval(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    samples: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
-    detector: Annotated[
-        str | None, typer.Option(help="Who finds the objects, as for eval judge; none draws only.")
-    ] = None,
-    clip: Clip = CLIP,
-    limit: Limit = None,
-    batch_size: BatchSize = 64,
-    seed: Seed = 0,
-    guidance: Guidance = None,
-    temperature: Temperature = 1.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
-    """GenEval: 4 images of each of 553 prompts, in the official folders, judged where there is a detector."""
-    from pairuni.cli.evaluation import geneval as run
-
-    chosen = _model(model, batch_size, device, dtype)
-    chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
-    typer.echo(run(chosen, data, out, samples=samples, limit=limit, detector=detector, clip=clip))
+    _run(mmmu_benchmark(settings), settings, settings.out)
 
 
-@app.command()
-def wise(
-    data: Data,
-    out: Out,
-    model: Model = "tiny",
-    protocol: Annotated[
-        Literal["legacy", "verified"], typer.Option(help="The paper's, or the authors' newer one.")
-    ] = "legacy",
-    judge: Annotated[
-        str | None, typer.Option(help="The judge's name at the endpoint, such as gpt-4o.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="The endpoint, such as http://localhost:8000/v1; else OpenAI's.")
-    ] = None,
-    judge_prompt: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="WISE's gpt_eval.py or vllm_eval.py, or a text."),
-    ] = None,
-    judge_temperature: Annotated[
-        float,
-        typer.Option(min=0.0, help="The judge's temperature; other than the official 0, the score says so."),
-    ] = 0.0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests to the judge at once.")] = 8,
-    limit: Limit = None,
-    batch_size: BatchSize = 64,
-    seed: Seed = 0,
-    guidance: Guidance = None,
-    temperature: Temperature = 1.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
-    """WISE: an image of each of 1000 prompts, marked by a judge; its key is read from OPENAI_API_KEY."""
-    from pairuni.cli.evaluation import wise as run
+@settings_command(app, GenEvalSettings)
+def geneval(settings: GenEvalSettings) -> None:
+    """GenEval: 4 images of each of 553 prompts, in the official folders; a detector judges them."""
+    from pairuni.evaluation.text_to_image import geneval_benchmark, geneval_detector
 
-    chosen = _model(model, batch_size, device, dtype)
-    chosen |= {"seed": seed, "guidance": guidance, "temperature": temperature}
-    asked = {
-        "model": judge,
-        "base_url": base_url,
-        "concurrency": concurrency,
-        "temperature": judge_temperature,
-    }
-    typer.echo(
-        run(
-            chosen,
-            data,
-            out,
-            protocol=protocol,
-            limit=limit,
-            judge=None if judge is None else asked,
-            judge_prompt=judge_prompt,
-        )
-    )
+    detector = geneval_detector(settings, share_of(os.environ))
+    _run(geneval_benchmark(settings, detector), settings, settings.out)
 
 
-@app.command()
-def judge(
-    task: Annotated[Literal["geneval"], typer.Argument(help="geneval.")],
-    pictures: Annotated[
-        Path, typer.Argument(help="The folder of images in the official layout: 00000/samples/0000.png.")
-    ],
-    out: Annotated[Path, typer.Option(help="The official results file; the same command goes on.")] = Path(
-        "results.jsonl"
-    ),
-    detector: Annotated[
-        str,
-        typer.Option(help="A folder or hub name (Mask2Former, DETR and its kin), digits, or module:Class."),
-    ] = "facebook/mask2former-swin-small-coco-instance",
-    clip: Clip = CLIP,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass of the detector.")] = 8,
-    device: Device = "auto",
-) -> None:
+@settings_command(app, WISESettings)
+def wise(settings: WISESettings) -> None:
+    """WISE: an image of each of 1000 prompts, scored by a judge; its key is read from OPENAI_API_KEY."""
+    from pairuni.evaluation.text_to_image import wise_benchmark, wise_judge
+
+    _run(wise_benchmark(settings, wise_judge(settings)), settings, settings.out)
+
+
+@settings_command(app, GenEvalJudgingSettings, recipe=False, arguments=("task", "images"))
+def judge(settings: GenEvalJudgingSettings) -> None:
     """Judge images by a detector and the official rules; writes the official results file and the score."""
-    from pairuni.cli.evaluation import judge_geneval
+    from pairuni.evaluation.protocols.geneval_judging import judge_and_score
 
-    typer.echo(
-        judge_geneval(pictures, out, detector=detector, clip=clip, batch_size=batch_size, device=device)
-    )
+    share = share_of(os.environ)
+    with target_lock(settings.out, "eval judge", rank=share.rank):
+        typer.echo(judge_and_score(settings, share) or _done(share))
 
 
 @app.command()
-def imgedit(model: Model = "tiny") -> None:
-    """ImgEdit: says why no model here can be run on it; its judge's replies are scored by eval score."""
-    from pairuni.cli.evaluation import imgedit as run
-
-    typer.echo(run(model))
+def imgedit(
+    model: Annotated[str, typer.Option(help="A model; none here can edit images.")] = "This model",
+) -> None:
+    """ImgEdit: explains why no model here can run it; eval score scores the judge's replies."""
+    raise ValueError(
+        f"{model} cannot edit images, nor can any policy here: Janus generates from text alone; "
+        "pairuni eval score imgedit scores the judge's replies to the edits of another model"
+    )
 
 
 @app.command()
@@ -253,14 +125,53 @@ def score(
         str | None, typer.Option(help="What judged: a model (WISE, ImgEdit) or a detector (GenEval).")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="WISE: legacy or verified.")] = None,
-    model: Annotated[str | None, typer.Option(help="Whose files they are, for the record.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that made the files, for the record.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results as JSON.")] = None,
 ) -> None:
     """Score the official files of a public benchmark by its official rules."""
-    from pairuni.cli.evaluation import score as run
+    from pairuni.evaluation.tasks import OfficialFiles, score_files
 
-    typer.echo(run(task, paths, data=data, judge=judge, protocol=protocol, model=model, out=out))
+    files = OfficialFiles(paths=paths, data=data, judge=judge, protocol=protocol)
+    results = score_files(task, files, model=model)
+    for result in results:
+        typer.echo(result.table())
+    if out is not None:
+        with folder_lock(out, "eval score"):
+            for result in results:
+                path = out / f"{result.slug}.json"
+                result.write(path)
+                typer.echo(f"result: {path}")
 
 
-def _model(name: str, batch_size: int, device: str, dtype: str) -> dict[str, object]:
-    return {"name": name, "batch_size": batch_size, "device": device, "dtype": dtype}
+def _run(
+    benchmark: Benchmark,
+    settings: BenchmarkSettings | DigitsSettings,
+    out: Path,
+    *,
+    named: bool = True,
+    **fixed: Any,
+) -> None:
+    """Run the benchmark into ``out`` and print its tables, or what to do next. named: ``out`` is the user's."""
+    from pairuni.evaluation.benchmark import run_benchmark
+    from pairuni.evaluation.model import Model
+
+    share = share_of(os.environ)
+    model = Model.of(settings, share, **fixed)
+    try:
+        with folder_lock(out, f"eval {benchmark.name}", rank=share.rank):
+            results = run_benchmark(benchmark, model, out, share, settings=settings)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; finished items are in {out}, the same command resumes") from None
+    if results is None:
+        typer.echo(_done(share))
+    elif not results:
+        typer.echo(benchmark.unscored)
+    else:
+        for result in results:
+            typer.echo(result.table())
+        if named:
+            typer.echo(f"results: {out}")
+
+
+def _done(share: Share) -> str:
+    return f"process {share.rank + 1} of {share.world_size}: done"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from pairuni.cli.errors import Interrupted
-from pairuni.cli.evaluation import in_training
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import write_text
@@ -63,6 +62,7 @@ def _check_folder(out: Path, *, resume: bool) -> None:
 
 
 def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
+    from pairuni.evaluation.in_training import evaluation_in_training
     from pairuni.pairgrpo.resuming import check_before_loading, describe_settings
     from pairuni.pairgrpo.trainer import Trainer
     from pairuni.report import write_report
@@ -71,7 +71,7 @@ def _train(settings: RunSettings, out: Path, *, resume: bool) -> None:
     if resume:
         check_before_loading(out, settings)
     ready = _prepared(settings)
-    evaluate = in_training(settings, ready.held_out, ready.rewards, out)
+    evaluate = evaluation_in_training(settings, ready.held_out, ready.rewards, out)
     chosen = settings.policy
     policy = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
     trainer = Trainer(

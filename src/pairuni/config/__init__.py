@@ -2,6 +2,15 @@
 
 from pairuni.config.base import Inputs, Settings, UserPath, split_list
 from pairuni.config.endpoint import EndpointSettings
+from pairuni.config.evaluation import (
+    DigitsSettings,
+    GenEvalJudgingSettings,
+    GenEvalSettings,
+    MMMUSettings,
+    MMStarSettings,
+    WISESettings,
+    YesNoSettings,
+)
 from pairuni.config.loading import load_settings
 from pairuni.config.messages import setting_keys
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings
@@ -38,13 +47,18 @@ __all__ = [
     "CompletionSettings",
     "CompositionSettings",
     "DataSettings",
+    "DigitsSettings",
     "EndpointSettings",
     "EvaluationSettings",
+    "GenEvalJudgingSettings",
+    "GenEvalSettings",
     "HPSv2Settings",
     "Inputs",
     "JudgeSettings",
     "LogProbBranchName",
     "LoggingSettings",
+    "MMMUSettings",
+    "MMStarSettings",
     "Matching",
     "PairGRPOSettings",
     "PairWeight",
@@ -60,6 +74,8 @@ __all__ = [
     "Settings",
     "TokenReduction",
     "UserPath",
+    "WISESettings",
+    "YesNoSettings",
     "load_settings",
     "setting_keys",
     "split_list",

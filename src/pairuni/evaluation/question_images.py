@@ -1,4 +1,4 @@
-"""Images of questions: in files or as a data set's bytes, several of them side by side."""
+"""Images of questions: files, or the bytes that a data set holds."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from PIL import Image
 from pairuni.io.images import ImageError, load_image
 from pairuni.policies.images import side_by_side
 
-Picture = Path | bytes
-"""An image's file, or the bytes of one."""
+ImageSource = Path | bytes
+"""An image's file, or its bytes."""
 
 
-def one_image(pictures: Sequence[Picture]) -> Image.Image | None:
-    """The one RGB image that a policy takes, None for a question about text alone.
+def one_image(images: Sequence[ImageSource]) -> Image.Image | None:
+    """The one RGB image that a policy takes; None for a question about text alone.
 
-    Several stand side by side. Raises ValueError naming a file that cannot be read.
+    Several images are joined from left to right. Raises ValueError naming a file that cannot be read.
     """
-    opened = [_opened(picture) for picture in pictures]
-    return side_by_side(opened) if opened else None
+    loaded = [_load(image) for image in images]
+    return side_by_side(loaded) if loaded else None
 
 
-def _opened(picture: Picture) -> Image.Image:
+def _load(image: ImageSource) -> Image.Image:
     try:
-        return load_image(picture)
+        return load_image(image)
     except ImageError as error:
         raise ImageError(error.reason, error.path or "an image of the data set") from None
 
 
-def check_images(pictures: Sequence[Path], where: str) -> None:
-    """Raises FileNotFoundError naming the first image that is missing, how many are, and ``where`` to get them."""
-    missing = [path for path in dict.fromkeys(pictures) if not path.is_file()]
+def check_images(images: Sequence[Path], where: str) -> None:
+    """Raise FileNotFoundError naming the first missing image, the number of missing ones, and where to get them."""
+    missing = [path for path in dict.fromkeys(images) if not path.is_file()]
     if missing:
-        total = len(set(pictures))
+        total = len(set(images))
         raise FileNotFoundError(
             f"{missing[0]}: no such image ({len(missing):,} of {total:,} are missing); {where}"
         )

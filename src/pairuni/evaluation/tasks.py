@@ -12,7 +12,7 @@ from pairuni.evaluation.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class OfficialFiles:
     """What a score is made of.
 
     paths: the official files of a model's replies or of their judging; data: the benchmark's own questions, where
@@ -40,7 +40,7 @@ class Given:
         return self.judge
 
 
-def score_files(task: str, given: Given, *, model: str | None = None) -> list[Result]:
+def score_files(task: str, files: OfficialFiles, *, model: str | None = None) -> list[Result]:
     """The results of one benchmark, every variant that the files allow; model: whose they are, for the record.
 
     Raises ValueError for an unknown benchmark, for what is missing, and for files with faults, and OSError for
@@ -48,61 +48,61 @@ def score_files(task: str, given: Given, *, model: str | None = None) -> list[Re
     """
     if task not in TASKS:
         raise ValueError(f"no benchmark is called {task!r}; known: {', '.join(TASKS)}")
-    for path in given.paths:
+    for path in files.paths:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
-    results = TASKS[task](given)
+    results = TASKS[task](files)
     if model is None:
         return results
     return [replace(result, settings={"model": model, **result.settings}) for result in results]
 
 
-def _mme(given: Given) -> list[Result]:
-    answers = mme.read_answers(given.one_path())
+def _mme(files: OfficialFiles) -> list[Result]:
+    answers = mme.read_answers(files.one_path())
     cognition = [mme.score(answers, cognition=True)] if set(mme.COGNITION) <= set(answers) else []
     return [mme.score(answers), *cognition]
 
 
-def _pope(given: Given) -> list[Result]:
-    folder = given.own_data("the folder of coco_pope_<split>.json")
+def _pope(files: OfficialFiles) -> list[Result]:
+    folder = files.own_data("the folder of coco_pope_<split>.json")
     splits = {}
     for name in pope.SPLITS:
-        replies = given.one_path() / f"coco_pope_{name}.json"
+        replies = files.one_path() / f"coco_pope_{name}.json"
         if replies.is_file():
             questions = pope.read_questions(folder / replies.name)
             splits[name] = (questions, pope.read_replies(replies, questions))
     return [pope.score(splits)]
 
 
-def _mmmu(given: Given) -> list[Result]:
-    outputs = mmmu.read_outputs(given.one_path())
+def _mmmu(files: OfficialFiles) -> list[Result]:
+    outputs = mmmu.read_outputs(files.one_path())
     return [mmmu.score(outputs), mmmu.score(outputs, guess=False)]
 
 
-def _mmstar(given: Given) -> list[Result]:
-    return [mmstar.score(mmstar.read_predictions(given.one_path()))]
+def _mmstar(files: OfficialFiles) -> list[Result]:
+    return [mmstar.score(mmstar.read_predictions(files.one_path()))]
 
 
-def _geneval(given: Given) -> list[Result]:
-    judged = geneval_files.read_results(given.one_path())
-    return [geneval_files.score(judged, detector=given.judged_by("what found the objects"))]
+def _geneval(files: OfficialFiles) -> list[Result]:
+    judged = geneval_files.read_results(files.one_path())
+    return [geneval_files.score(judged, detector=files.judged_by("what found the objects"))]
 
 
-def _wise(given: Given) -> list[Result]:
-    if given.protocol not in get_args(wise.Protocol):
+def _wise(files: OfficialFiles) -> list[Result]:
+    if files.protocol not in get_args(wise.Protocol):
         raise ValueError(f"--protocol is needed: {' or '.join(get_args(wise.Protocol))}")
-    rows = wise.read_scores(given.paths)
-    protocol = cast(wise.Protocol, given.protocol)
-    return [wise.score(rows, protocol=protocol, judge=given.judged_by("the model that gave the marks"))]
+    rows = wise.read_scores(files.paths)
+    protocol = cast(wise.Protocol, files.protocol)
+    return [wise.score(rows, protocol=protocol, judge=files.judged_by("the model that gave the marks"))]
 
 
-def _imgedit(given: Given) -> list[Result]:
-    edits = imgedit.read_edits(given.own_data("the file basic_edit.json"))
-    replies = imgedit.read_replies(given.one_path())
-    return [imgedit.score(replies, edits, judge=given.judged_by("the model that gave the marks"))]
+def _imgedit(files: OfficialFiles) -> list[Result]:
+    edits = imgedit.read_edits(files.own_data("the file basic_edit.json"))
+    replies = imgedit.read_replies(files.one_path())
+    return [imgedit.score(replies, edits, judge=files.judged_by("the model that gave the marks"))]
 
 
-TASKS: Mapping[str, Callable[[Given], list[Result]]] = {
+TASKS: Mapping[str, Callable[[OfficialFiles], list[Result]]] = {
     "mme": _mme,
     "pope": _pope,
     "mmmu": _mmmu,

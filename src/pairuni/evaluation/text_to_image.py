@@ -1,4 +1,4 @@
-"""GenEval and WISE as a model draws for them: official prompts in, official folders out, scored by whoever judges."""
+"""GenEval and WISE: from official prompts to official folders of images, judged or left to the official judge."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.config import EndpointSettings
+from pairuni.config import EndpointSettings, GenEvalSettings, WISESettings
 from pairuni.distributed.shares import Share
-from pairuni.evaluation.benchmark import Benchmark, Records, spread
+from pairuni.evaluation.benchmark import Benchmark, Records, balanced_subset
+from pairuni.evaluation.inference import PromptItem
 from pairuni.evaluation.judging import Asks, Case, judge_all
-from pairuni.evaluation.judging import Judged as JudgeSaid
+from pairuni.evaluation.judging import Judged as JudgeReply
+from pairuni.evaluation.model import local_device
 from pairuni.evaluation.protocols import geneval_files, wise
 from pairuni.evaluation.protocols.geneval_files import Judged
-from pairuni.evaluation.protocols.wise_judge import JudgePrompt, verdict_in
+from pairuni.evaluation.protocols.geneval_judging import judge_folder
+from pairuni.evaluation.protocols.wise_judge import (
+    MAX_TOKENS,
+    JudgePrompt,
+    own_prompt,
+    read_prompt,
+    verdict_in,
+)
 from pairuni.evaluation.result import Result, part_of, slug
 from pairuni.evaluation.rows import read_list
-from pairuni.evaluation.running import Draw
 from pairuni.io.files import write_text
+from pairuni.rewards.composition.loading import load_pipeline
 from pairuni.rewards.composition.rules import check_metadata
 
 GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
@@ -31,9 +41,11 @@ _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_sc
 
 @dataclass(frozen=True)
 class GenEvalDetector:
-    """Who judges GenEval's images. name: for the record; labels: the classes that it knows; judge: from the folder
-    of images and those of them that the run drew to a row for each image, None for all processes but the first,
-    each of which judges its share."""
+    """What judges GenEval's images.
+
+    name: recorded with the result. labels: the classes that it knows. judge: takes the folder of images, the images
+    of this run and the share of this process; returns a row for each image, None in all processes but the first.
+    """
 
     name: str
     labels: frozenset[str]
@@ -42,50 +54,77 @@ class GenEvalDetector:
 
 @dataclass(frozen=True)
 class WiseJudge:
-    """Who judges WISE's images, by which prompt."""
+    """The model that judges WISE's images, and its prompt."""
 
     settings: EndpointSettings
     endpoint: Asks
     prompt: JudgePrompt
 
 
-def geneval_benchmark(
-    data: Path,
-    out: Path,
-    *,
-    samples: int = 4,
-    limit: int | None = None,
-    detector: GenEvalDetector | None = None,
-) -> Benchmark:
-    """GenEval's 553 prompts, ``samples`` images of each, in the official layout in ``out``/images.
+def geneval_detector(settings: GenEvalSettings, share: Share) -> GenEvalDetector | None:
+    """The detector that the settings name; None when images are only generated."""
+    if settings.detector is None:
+        return None
+    device = local_device(settings.device, share)
+    pipeline = load_pipeline(settings.detector, settings.clip, device=device, settings="--")
 
-    data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector,
-    ``out``/results-<detector>.jsonl and a score; without, no result. Raises FileNotFoundError when the file is
-    missing, and ValueError for a class that the detector does not know.
+    def judge(folder: Path, only: Collection[Path], share: Share) -> Sequence[Judged] | None:
+        return judge_folder(folder, pipeline, settings.out / "judged", only=only, share=share)
+
+    return GenEvalDetector(pipeline.name, pipeline.detector.labels, judge)
+
+
+def wise_judge(settings: WISESettings) -> WiseJudge | None:
+    """The judge that the settings name; None when images are only generated."""
+    if settings.judge is None:
+        return None
+    path = settings.judge_prompt
+    prompt = own_prompt(settings.protocol) if path is None else read_prompt(path)
+    prompt.protocol(
+        settings.protocol
+    )  # an official prompt of the other protocol fails before any image is made
+    endpoint = EndpointSettings(
+        model=settings.judge,
+        base_url=settings.base_url,
+        concurrency=settings.concurrency,
+        temperature=settings.judge_temperature,
+        max_tokens=MAX_TOKENS,
+    )
+    return WiseJudge(endpoint, Endpoint(endpoint, section="judge"), prompt)
+
+
+def geneval_benchmark(settings: GenEvalSettings, detector: GenEvalDetector | None = None) -> Benchmark:
+    """GenEval's 553 prompts in the official layout in ``out``/pictures.
+
+    data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector, writes
+    ``out``/results-<detector>.jsonl and has a score; without, it has no result. Raises FileNotFoundError for a
+    missing file and ValueError for a class that the detector does not know.
     """
+    data, out = settings.data, settings.out
     path = data / "evaluation_metadata.jsonl" if data.is_dir() else data
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; {GENEVAL_FILES}")
     by_task: dict[str, list[tuple[int, Mapping[str, Any]]]] = {task: [] for task in geneval_files.TASKS}
     for number, row in enumerate(geneval_files.read_prompts(path)):
         by_task[row["tag"]].append((number, row))
-    chosen, subset = spread({task: rows for task, rows in by_task.items() if rows}, limit, "prompts")
+    present = {task: rows for task, rows in by_task.items() if rows}
+    chosen, subset = balanced_subset(present, settings.limit, "prompts")
     prompts = sorted((one for rows in chosen.values() for one in rows), key=lambda one: one[0])
     original = all(row["prompt"].startswith("a photo of ") for _, row in prompts)
     prompt_set = "original" if original else f"rewritten: {path.name}"
     folder = out / "pictures"
-    draws = [
-        Draw(
+    items = [
+        PromptItem(
             f"{number:05d}",
             row["prompt"],
-            tuple(geneval_files.image_path(folder, number, sample) for sample in range(samples)),
+            tuple(geneval_files.image_path(folder, number, sample) for sample in range(settings.samples)),
         )
         for number, row in prompts
     ]
     judged: list[Judged] = []
     if detector is not None:
-        for number, asked in prompts:
-            check_metadata(asked, detector.labels, f"{path}, prompt {number}")
+        for number, metadata in prompts:
+            check_metadata(metadata, detector.labels, f"{path}, prompt {number}")
 
     def begin() -> None:
         for number, row in prompts:
@@ -93,7 +132,7 @@ def geneval_benchmark(
 
     def share_work(share: Share) -> None:
         assert detector is not None
-        judged.extend(detector.judge(folder, {one for draw in draws for one in draw.pictures}, share) or [])
+        judged.extend(detector.judge(folder, {path for item in items for path in item.files}, share) or [])
 
     def finish(records: Records) -> list[Result]:
         if detector is None:
@@ -103,8 +142,8 @@ def geneval_benchmark(
 
     return Benchmark(
         name="GenEval",
-        settings={"prompts": prompt_set, "images of a prompt": samples},
-        draws=draws,
+        settings={"prompts": prompt_set, "pictures of a prompt": settings.samples},
+        prompts=items,
         subset=subset,
         unscored=(
             f"images: {folder}; to judge them: the same command with --detector, "
@@ -117,42 +156,36 @@ def geneval_benchmark(
     )
 
 
-def wise_benchmark(
-    data: Path,
-    out: Path,
-    *,
-    protocol: wise.Protocol = "legacy",
-    limit: int | None = None,
-    judge: WiseJudge | None = None,
-) -> Benchmark:
-    """WISE's 1000 prompts by one protocol, an image of each, ``out``/images/<id>.png.
+def wise_benchmark(settings: WISESettings, judge: WiseJudge | None = None) -> Benchmark:
+    """WISE's 1000 prompts of one protocol, one image each, ``out``/pictures/<id>.png.
 
-    data: the folder of the three official files of the protocol. With a judge, full results and scores files go to
-    ``out``/judged/<judge> as the official scripts write them, replies to ``out``/judge.jsonl; without, no result.
+    data: the folder of the protocol's three official files. With a judge, writes full results and scores files to
+    ``out``/judged/<judge> as the official scripts do, and replies to ``out``/judge.jsonl; without, it has no result.
     Raises FileNotFoundError and ValueError naming what is missing.
     """
-    rows, files = read_wise(data, protocol)
+    protocol, out = settings.protocol, settings.out
+    rows, files = read_wise(settings.data, protocol)
     buckets = {
         name: [rows[i] for i in range(bucket.first, bucket.last + 1)]
         for name, bucket in wise.BUCKETS[protocol].items()
     }
-    chosen, subset = spread(buckets, limit, "prompts")
-    drawn = {row["prompt_id"]: row for found in chosen.values() for row in found}
+    chosen, subset = balanced_subset(buckets, settings.limit, "prompts")
+    prompts = {row["prompt_id"]: row for found in chosen.values() for row in found}
     folder = out / "pictures"
 
     def finish(records: Records) -> list[Result]:
         if judge is None:
             return []
-        replies = _judged(drawn, folder, judge, protocol, out)
-        scores = _written(drawn, replies, files, folder, out / "judged" / slug(judge.settings.model))
-        result = wise.score(scores, protocol=protocol, judge=judge.settings.model, prompts=drawn.keys())
-        refused = any("temperature" in said.left_out for said in replies.values())
+        replies = _judged(prompts, folder, judge, protocol, out)
+        scores = _write_judged(prompts, replies, files, folder, out / "judged" / slug(judge.settings.model))
+        result = wise.score(scores, protocol=protocol, judge=judge.settings.model, prompts=prompts.keys())
+        refused = any("temperature" in reply.left_out for reply in replies.values())
         return [_named(result, judge, protocol, refused)]
 
     return Benchmark(
         name=f"WISE {protocol}",
         settings={"prompts": f"WISE's, {protocol}"},
-        draws=[Draw(str(i), row["Prompt"], (folder / f"{i}.png",)) for i, row in drawn.items()],
+        prompts=[PromptItem(str(i), row["Prompt"], (folder / f"{i}.png",)) for i, row in prompts.items()],
         subset=subset,
         unscored=(
             f"images: {folder}; to judge them: the same command with --judge MODEL, or WISE's own script, then "
@@ -163,9 +196,9 @@ def wise_benchmark(
 
 
 def read_wise(data: Path, protocol: wise.Protocol) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    """The rows of a protocol's prompts by id, and the name of the file that each is of, without its ending.
+    """A protocol's rows by prompt id, and the stem of each row's file.
 
-    Raises FileNotFoundError for a file, and ValueError for an id, that is missing.
+    Raises FileNotFoundError for a missing file and ValueError for missing ids.
     """
     ending = "_verified" if protocol == "verified" else ""
     rows: dict[int, dict[str, Any]] = {}
@@ -184,44 +217,44 @@ def read_wise(data: Path, protocol: wise.Protocol) -> tuple[dict[int, dict[str, 
 
 
 def _judged(
-    drawn: Mapping[int, Mapping[str, Any]],
+    prompts: Mapping[int, Mapping[str, Any]],
     folder: Path,
     judge: WiseJudge,
     protocol: wise.Protocol,
     out: Path,
-) -> dict[str, JudgeSaid[dict[str, int]]]:
-    """What the judge says of each prompt's image, by the prompt's id."""
+) -> dict[str, JudgeReply[dict[str, int]]]:
+    """The judge's replies by prompt id."""
     cases = {
         str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
-        for i, row in drawn.items()
+        for i, row in prompts.items()
     }
     read = partial(_marks, protocol=protocol)
     return judge_all(cases, judge.settings, judge.endpoint, read, out / "judge.jsonl")
 
 
-def _written(
-    drawn: Mapping[int, Mapping[str, Any]],
-    replies: Mapping[str, JudgeSaid[dict[str, int]]],
+def _write_judged(
+    prompts: Mapping[int, Mapping[str, Any]],
+    replies: Mapping[str, JudgeReply[dict[str, int]]],
     files: Mapping[int, str],
     folder: Path,
     judged: Path,
 ) -> list[dict[str, Any]]:
-    """Rows of the scores files, which are written beside the full results, a pair for each of WISE's files."""
+    """Write the full results and the scores of each of WISE's files; returns the rows of the scores."""
     full: dict[str, list[dict[str, Any]]] = {}
     scores: dict[str, list[dict[str, Any]]] = {}
-    for i, row in sorted(drawn.items()):
-        said = replies[str(i)]
+    for i, row in sorted(prompts.items()):
+        reply = replies[str(i)]
         full.setdefault(files[i], []).append(
             {
                 "prompt_id": i,
                 "prompt": row["Prompt"],
                 "key": row["Explanation"],
                 "image_path": str(folder / f"{i}.png"),
-                "evaluation": said.reply,
+                "evaluation": reply.reply,
             }
         )
         scores.setdefault(files[i], []).append(
-            {"prompt_id": i, "Subcategory": row["Subcategory"], **said.marks}
+            {"prompt_id": i, "Subcategory": row["Subcategory"], **reply.marks}
         )
     for name in scores:
         write_text(judged / f"{name}_full_results.json", _array(full[name]))
@@ -237,9 +270,9 @@ def _marks(reply: str, protocol: wise.Protocol) -> dict[str, int] | None:
 
 
 def _named(result: Result, judge: WiseJudge, protocol: wise.Protocol, refused: bool) -> Result:
-    """The result under the protocol that its judge's prompt and temperature make it.
+    """The result with a protocol that names a judge prompt or temperature other than the official one.
 
-    refused: the judge's server refused the temperature of some request, so that its own was taken.
+    refused: the judge's server refused the requested temperature and used its own.
     """
     temperature = (
         "the server's own" if refused or judge.settings.temperature is None else judge.settings.temperature

@@ -136,10 +136,10 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
         ),
         parts=shares
         | {
-            "images right": 100 * sum(map(sum, every)) / len(judged),
+            "pictures right": 100 * sum(map(sum, every)) / len(judged),
             "prompts right once": 100 * sum(map(any, every)) / len(every),
         },
         counts={task: len(marks) for task, marks in pictures.items()}
-        | {"images right": len(judged), "prompts right once": len(every)},
+        | {"pictures right": len(judged), "prompts right once": len(every)},
         settings={"detector": detector, "prompts": prompt_set},
     )

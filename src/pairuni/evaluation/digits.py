@@ -1,4 +1,4 @@
-"""The held-out digits as one benchmark among the others."""
+"""The held-out scenes of the digits world as a benchmark."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from pathlib import Path
 
 from PIL import Image
 
+from pairuni.config import DigitsSettings
 from pairuni.digits.evaluation import BATCH, MAX_NEW_TOKENS, Evaluation, Marked, mark_images, mark_replies
 from pairuni.digits.world import held_out_items
 from pairuni.evaluation.benchmark import Benchmark, Records
+from pairuni.evaluation.inference import PromptItem, QuestionItem
 from pairuni.evaluation.result import Result
-from pairuni.evaluation.running import Ask, Draw
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
 from pairuni.io.images import load_image
 
 
-def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
-    """``items`` held-out items a task, as ``pairuni.digits.evaluation.evaluate`` asks and draws them.
+def digits_benchmark(settings: DigitsSettings, out: Path) -> Benchmark:
+    """The held-out items and prompts of ``pairuni.digits.evaluation.evaluate``; run it with batches of ``BATCH``.
 
-    Every marked item goes to ``out``/evaluation/after.json, with the first images beside it.
+    Every scored item goes to ``out``/evaluation/after.json, with the first images next to it.
     """
-    held_out = held_out_items(seed, items)
-    folder = out / "pictures"
-    questions = held_out.understanding
-    prompted = held_out.generation
-    drawn = [folder / f"{number:05d}.png" for number in range(len(prompted))]
+    held_out = held_out_items(settings.seed, settings.items)
+    questions, prompts = held_out.understanding, held_out.generation
+    files = [out / "pictures" / f"{number:05d}.png" for number in range(len(prompts))]
 
     def finish(records: Records) -> list[Result]:
         replies = [records[f"question {number}"]["reply"] for number in range(len(questions))]
-        pictures = [load_image(path) for path in drawn]
+        images = [load_image(path) for path in files]
         marked = [
             one
-            for start in range(0, len(prompted), BATCH)
-            for one in mark_images(prompted[start : start + BATCH], pictures[start : start + BATCH])
+            for start in range(0, len(prompts), BATCH)
+            for one in mark_images(prompts[start : start + BATCH], images[start : start + BATCH])
         ]
         evaluation = Evaluation(mark_replies(questions, replies), marked)
         evaluation.write(out / "evaluation", "after")
-        write_text(out / "summary.json", json.dumps({"seed": seed, "after": evaluation.scores()}) + "\n")
+        summary = {"seed": settings.seed, "after": evaluation.scores()}
+        write_text(out / "summary.json", json.dumps(summary) + "\n")
         return [
             _result("Digits understanding", evaluation.understanding),
             _result("Digits generation", evaluation.generation),
@@ -48,14 +48,14 @@ def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
 
     return Benchmark(
         name="digits",
-        settings={"prompts": "the digits world's", "seed of the items": seed},
-        asks=[
-            Ask(f"question {number}", (_png(one.image),), one.question.text)
+        settings={"prompts": "the digits world's", "seed of the items": settings.seed},
+        questions=[
+            QuestionItem(f"question {number}", (_png(one.image),), one.question.text)
             for number, one in enumerate(questions)
         ],
-        draws=[
-            Draw(f"prompt {number}", one.prompt, (path,))
-            for number, (one, path) in enumerate(zip(prompted, drawn, strict=True))
+        prompts=[
+            PromptItem(f"prompt {number}", one.prompt, (path,))
+            for number, (one, path) in enumerate(zip(prompts, files, strict=True))
         ],
         max_new_tokens=MAX_NEW_TOKENS,
         seed_of=lambda run, start: run + start,
@@ -66,8 +66,8 @@ def digits_benchmark(items: int, out: Path, *, seed: int) -> Benchmark:
 def _result(name: str, items: Sequence[Marked]) -> Result:
     marks = [float(item.correct) for item in items]
     kinds: dict[str, list[float]] = {}
-    for item in items:
-        kinds.setdefault(item.kind, []).append(float(item.correct))
+    for item, mark in zip(items, marks, strict=True):
+        kinds.setdefault(item.kind, []).append(mark)
     low, high = wilson_interval(sum(marks) / len(marks), len(marks))
     return Result(
         benchmark=name,

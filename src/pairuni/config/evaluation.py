@@ -1,0 +1,131 @@
+"""Settings of `pairuni eval`, a class for each benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pairuni.config.base import Settings, UserPath
+from pairuni.config.rewards import CompositionSettings
+
+_COMPOSITION = CompositionSettings()
+
+
+class EvaluatedModel(Settings):
+    """The model that is evaluated."""
+
+    model: str = Field(min_length=1)
+    """A shipped name ("tiny"), the folder of a model, a run or a checkpoint, or a hub name."""
+    device: str = Field(default="auto", min_length=1)
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = Field(default="auto", min_length=1)
+    """auto, float32 or bfloat16."""
+
+
+class BenchmarkSettings(EvaluatedModel):
+    """What all public benchmarks need."""
+
+    data: UserPath
+    """The benchmark's official files: a folder, or the file itself where there is one."""
+    out: UserPath
+    """Folder of the run; the same command resumes it."""
+    limit: int | None = Field(default=None, ge=1)
+    """Number of items to run, drawn evenly from all parts; the result names the subset."""
+    batch_size: int = Field(default=64, ge=1)
+    """Replies or images generated at once."""
+
+
+class YesNoSettings(BenchmarkSettings):
+    """POPE and MME."""
+
+    images: UserPath | None = None
+    """Folder of the benchmark's images; by default ``data``."""
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest reply in tokens."""
+
+
+class MMStarSettings(BenchmarkSettings):
+    """MMStar."""
+
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest reply in tokens."""
+
+
+class MMMUSettings(BenchmarkSettings):
+    """MMMU validation."""
+
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest reply in tokens."""
+
+
+class TextToImageSettings(BenchmarkSettings):
+    """What benchmarks of image generation share."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of image sampling."""
+    guidance: float | None = Field(default=None, ge=1)
+    """Classifier-free guidance weight; 1 turns guidance off. By default the checkpoint's own, else 5."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature; 0 is greedy."""
+
+
+class GenEvalSettings(TextToImageSettings):
+    """GenEval."""
+
+    samples: int = Field(default=4, ge=1)
+    """Images of each prompt."""
+    detector: str | None = Field(default=None, min_length=1)
+    """Detector that judges the images, as for eval judge; without one, images are only generated."""
+    clip: str = Field(default=_COMPOSITION.clip, min_length=1)
+    """The CLIP that names colours: a folder or hub name."""
+
+
+class WISESettings(TextToImageSettings):
+    """WISE, with or without a judge behind an OpenAI-compatible endpoint."""
+
+    protocol: Literal["legacy", "verified"] = "legacy"
+    """The paper's protocol, or the authors' newer one."""
+    judge: str | None = Field(default=None, min_length=1)
+    """The judge's name at the endpoint, such as gpt-4o; without one, images are only generated."""
+    base_url: str | None = Field(default=None, min_length=1)
+    """The endpoint, such as http://localhost:8000/v1; by default OpenAI's."""
+    judge_prompt: UserPath | None = None
+    """WISE's gpt_eval.py or vllm_eval.py, or a text file; by default this package's own prompt."""
+    judge_temperature: float = Field(default=0.0, ge=0)
+    """The judge's temperature; the result's protocol names any other than the official 0."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests to the judge in flight at once."""
+
+
+class DigitsSettings(EvaluatedModel):
+    """The held-out scenes of the digits world."""
+
+    items: int = Field(default=510, ge=1)
+    """Held-out items of each task."""
+    guidance: float | None = Field(default=None, ge=1)
+    """Classifier-free guidance weight; 1 turns guidance off. By default the checkpoint's own, else 5."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the items and of image sampling."""
+    out: UserPath | None = None
+    """Folder for every scored item; the same command resumes it."""
+
+
+class GenEvalJudgingSettings(Settings):
+    """A detector that judges a folder of GenEval's images."""
+
+    task: Literal["geneval"]
+    """geneval."""
+    images: UserPath
+    """Folder of images in the official layout: 00000/samples/0000.png."""
+    out: UserPath = Path("results.jsonl")
+    """The official results file; the same command resumes."""
+    detector: str = Field(default=_COMPOSITION.detector, min_length=1)
+    """A folder or hub name (Mask2Former, DETR or a similar model), digits, or module:Class."""
+    clip: str = Field(default=_COMPOSITION.clip, min_length=1)
+    """The CLIP that names colours: a folder or hub name."""
+    batch_size: int = Field(default=_COMPOSITION.batch_size, ge=1)
+    """Images per forward pass of the detector."""
+    device: str = Field(default="auto", min_length=1)
+    """auto, cpu, cuda or cuda:N."""

@@ -1,0 +1,85 @@
+"""The evaluation that a training run repeats every ``evaluation.every`` steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pairuni.config import RunSettings
+from pairuni.console.counts import counted
+from pairuni.digits.evaluation import evaluate
+from pairuni.digits.world import held_out_items
+from pairuni.io.text import read_json
+from pairuni.pairgrpo.held_out import HeldOutPairs
+from pairuni.pairgrpo.rollout import Rewards
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.records import UGPair
+from pairuni.training.tracking import Progress, scores_in_words
+
+logger = logging.getLogger("pairuni")
+
+
+def evaluation_in_training(
+    settings: RunSettings, held_out: Sequence[UGPair], rewards: Rewards, out: Path
+) -> Callable[[UnifiedPolicy, int], Mapping[str, float]] | None:
+    """The function that scores a policy after a step; None when the run never evaluates.
+
+    held_out: the pairs of the task "pairs", which are not trained on. out: the run's folder, which keeps the images.
+    Raises ValueError when ``out`` holds evaluations on other items, whose scores would not be comparable.
+    """
+    chosen = settings.evaluation
+    if chosen.every == 0:
+        return None
+    if chosen.task == "pairs":
+        _check_same_items(
+            out,
+            [pair.understand_ann.question for pair in held_out],
+            [pair.generate_ann.prompt for pair in held_out],
+        )
+        return HeldOutPairs(
+            pairs=held_out,
+            image_folder=(chosen.pairs or settings.data.pairs).parent,
+            rewards=rewards,
+            rollout=settings.rollout,
+            pairs_per_batch=settings.pairgrpo.pairs_per_batch,
+            seed=settings.seed,
+            out=out,
+        )
+    items = held_out_items(settings.seed, chosen.items)
+    _check_same_items(
+        out, [one.question.text for one in items.understanding], [one.prompt for one in items.generation]
+    )
+
+    def score(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
+        with Progress(f"held-out scenes at step {step}", total=2 * chosen.items, unit="items") as progress:
+            result = evaluate(
+                policy,
+                items,
+                guidance=settings.rollout.guidance,
+                seed=settings.seed,
+                advance=progress.advance,
+            )
+        result.write(out / "evaluation", f"step-{step:06d}")
+        logger.info("held-out scenes at step %d: %s", step, scores_in_words(result.scores()))
+        return result.scores()
+
+    return score
+
+
+def _check_same_items(out: Path, questions: Sequence[str], prompts: Sequence[str]) -> None:
+    for path in sorted(out.glob("evaluation/step-*.json")):
+        values = read_json(path)
+        try:
+            earlier_questions = [item["question"] for item in values["understanding"]["items"]]
+            earlier_prompts = [item["prompt"] for item in values["generation"]["items"]]
+        except (KeyError, TypeError):
+            raise ValueError(f"{path}: not an evaluation of a training run") from None
+        step = int(path.stem.removeprefix("step-"))
+        if (earlier_questions, earlier_prompts) != (list(questions), list(prompts)):
+            raise ValueError(
+                f"{out} was evaluated on {counted(len(earlier_questions), 'question')} and "
+                f"{counted(len(earlier_prompts), 'prompt')} at step {step}, which "
+                f"are not the {len(questions)} and {len(prompts)} that the settings hold out: restore "
+                "evaluation.items, evaluation.pairs and evaluation.task, or train into another folder"
+            )

@@ -1,0 +1,84 @@
+"""The evaluated model: which one, how it runs, and what identifies it in a run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from pairuni.config.evaluation import BenchmarkSettings, DigitsSettings
+from pairuni.devices import resolve_device, resolve_dtype
+from pairuni.distributed.shares import Share
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.runs.models import load_model, resolve_model
+
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model and its sampling settings.
+
+    batch_size: replies or images generated at once; the noise of an image depends on it. guidance: None is the
+    policy's own.
+    """
+
+    name: str
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 64
+    seed: int = 0
+    temperature: float = 1.0
+    guidance: float | None = None
+
+    @classmethod
+    def of(cls, settings: BenchmarkSettings | DigitsSettings, share: Share, **fixed: Any) -> Self:
+        """The model of an evaluation's settings. fixed: values that the benchmark fixes."""
+        fields = {"batch_size", "seed", "temperature", "guidance"} & set(type(settings).model_fields)
+        return cls(
+            name=settings.model,
+            device=local_device(settings.device, share),
+            dtype=settings.dtype,
+            **{field: getattr(settings, field) for field in fields},
+            **fixed,
+        )
+
+    @cached_property
+    def policy(self) -> UnifiedPolicy:
+        """The policy, loaded on first use."""
+        return load_model(self.name, device=self.device, dtype=self.dtype)
+
+    def described(self) -> dict[str, Any]:
+        """Everything that replies and images depend on. ``weights`` changes with the checkpoint's files."""
+        device = resolve_device(self.device)
+        return {
+            "model": self.name,
+            "weights": _weights_digest(resolve_model(self.name)),
+            "device": device.type,
+            "dtype": str(resolve_dtype(self.dtype, device)).removeprefix("torch."),
+            "batch size": self.batch_size,
+        }
+
+
+def local_device(device: str, share: Share) -> str:
+    """The device of this process: with several processes, each takes another GPU."""
+    if device not in {"auto", "cuda"} or share.world_size == 1 or not torch.cuda.is_available():
+        return device
+    return f"cuda:{share.local_rank % torch.cuda.device_count()}"
+
+
+def _weights_digest(folder: Path) -> str:
+    """A digest of the names, the sizes and ``_SAMPLES`` evenly spaced samples of the weight files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"}):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(size * sample // _SAMPLES)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
