@@ -55,7 +55,7 @@ def _work_and_exit(work: Callable[[], Any], folder: str, kill_at: int | None, wr
         os.dup2(null, 2)
         os.dup2(null, 1)
         sys.addaudithook(hook)
-        # After a fork torch makes its thread pool anew, on first use and without a lock: before other threads do
+        # torch recreates its thread pool after a fork, on first use and without a lock: do so before threads start
         torch.set_num_threads(torch.get_num_threads())
         work()
         os.write(writes, str(count).encode())

@@ -56,14 +56,16 @@ def check(
     total = run_child(lambda: work(out), out)
     assert total is not None
     assert total > 10
-    whole = contents(out)
+    expected = contents(out)
     for event in chosen(total, most):
         shutil.rmtree(out)
         assert run_child(lambda: work(out), out, kill_at=event) is None, event
         run_child(lambda: again(out), out)
         left = contents(out)
-        assert sorted(left) == sorted(whole), event
-        differ = [name for name in whole if left[name] != whole[name] and not re.search(ignore or "$^", name)]
+        assert sorted(left) == sorted(expected), event
+        differ = [
+            name for name in expected if left[name] != expected[name] and not re.search(ignore or "$^", name)
+        ]
         assert not differ, (event, differ)
 
 
@@ -113,10 +115,10 @@ def test_eval_digits(tmp_path: Path, most: int | None) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = demo.demo_settings
+    original = demo.demo_settings
 
     def settings(seed: int, pairs: Path) -> RunSettings:
-        full = whole(seed, pairs)
+        full = original(seed, pairs)
         steps = PairGRPOSettings(**{**full.pairgrpo.model_dump(), "steps": 2, "pairs_per_batch": 2})
         return full.model_copy(update={"pairgrpo": steps})
 

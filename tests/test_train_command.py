@@ -197,11 +197,11 @@ def test_dry_run_needs_no_weights(user: UserFolder, recipe: Path, tmp_path: Path
     shutil.copytree(user.model, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     code, said, errors = call("train", recipe, "--dry-run", f"--policy.model={bare}")
     assert code == 0, errors
-    whole = call("train", recipe, "--dry-run")[1]
+    complete = call("train", recipe, "--dry-run")[1]
     rows = [
         line for line in said.splitlines() if line.startswith(("parameters", "memory", "24 GB", "one GPU"))
     ]
-    assert all(row in whole.splitlines() for row in rows)
+    assert all(row in complete.splitlines() for row in rows)
     assert len(rows) == 3
     assert "one GPU, estimated  24 GB (RTX 4090): fits, about" in said
     assert "has no weights" in fails("train", recipe, f"--policy.model={bare}", "--out", tmp_path / "run")

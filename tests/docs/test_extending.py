@@ -1,4 +1,4 @@
-"""The files of docs/extending.md, taken from the page and run: together they are a whole run."""
+"""The files of docs/extending.md, taken from the page and run: together they make a complete run."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_page_has_the_files() -> None:
     ]
 
 
-def test_a_whole_run_of_the_pages_parts(here: Path, raw: tuple[Path, Path]) -> None:
+def test_a_run_of_all_files_of_the_page(here: Path, raw: tuple[Path, Path]) -> None:
     summary = module("build_mine").build(*raw, here / "pairug")
     pairs = read_pairs(here / "pairug" / "pairs.jsonl")
     assert len(pairs) == summary.pairs == summary.aligned + summary.retrieved
@@ -119,25 +119,25 @@ def test_the_policy_keeps_the_contract(here: Path, branch: Any) -> None:
     policies = module("bytes_policy")
     torch.manual_seed(1)
     policy = policies.BytesPolicy(policies.BytesModel())
-    picture = Image.new("RGB", (8, 8), "red")
+    red = Image.new("RGB", (8, 8), "red")
     text = {"rollouts": 3, "temperature": 0.7, "max_new_tokens": 5, "seed": 4}
     image = {"rollouts": 3, "temperature": 1.3, "guidance": 3.0, "branch": branch, "seed": 4}
-    answers = policy.sample_text(TextSampling(images=[picture, picture], questions=["a?", "bb?"], **text))
-    drawings = policy.sample_images(ImageSampling(prompts=["a", "bb"], **image))
-    trajectories = [one for group in (*answers, *drawings) for one in group]
+    answers = policy.sample_text(TextSampling(images=[red, red], questions=["a?", "bb?"], **text))
+    generated = policy.sample_images(ImageSampling(prompts=["a", "bb"], **image))
+    trajectories = [one for group in (*answers, *generated) for one in group]
     replay = policy.log_probs(trajectories)
     for row, trajectory in enumerate(trajectories):
         count = len(trajectory.tokens)
         torch.testing.assert_close(replay.values[row, :count].detach(), trajectory.log_probs)
         assert replay.mask[row].sum() == count
     alone = policy.sample_images(ImageSampling(prompts=["a"], **image))
-    assert [one.tokens.tolist() for one in alone[0]] == [one.tokens.tolist() for one in drawings[0]]
+    assert [one.tokens.tolist() for one in alone[0]] == [one.tokens.tolist() for one in generated[0]]
 
 
 def test_rewards_by_name(here: Path) -> None:
     record = Annotation(image_path="-", prompt="-", question="how many?", answer="2")
-    pictures = [Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "black")]
-    assert image_reward("my_rewards:Redness")([record, record], pictures) == [1.0, 0.0]
+    images = [Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "black")]
+    assert image_reward("my_rewards:Redness")([record, record], images) == [1.0, 0.0]
     scores = text_reward("my_rewards:RightAndShort")([record] * 3, ["2", "the answer is 2", "3"])
     assert scores == pytest.approx([1.0, 0.97, 0.0])
 
