@@ -144,7 +144,7 @@ def test_bad_overrides(recipe: Path, words: list[str], expected: str) -> None:
         ('policy = "tiny"\n[data]\npairs = "x"\n', "bad.toml: policy is 'tiny', but must be a table"),
         ("seed = 1\n", "data.pairs is required; set it in the recipe or with --data.pairs VALUE"),
         (
-            '[data]\npairs = "x"\n[policy]\ntrains = ["a", 2]\n',
+            '[data]\npairs = "x"\n[policy]\ntrainable = ["a", 2]\n',
             "bad.toml: policy.trainable is 2, but must be a string",
         ),
     ],

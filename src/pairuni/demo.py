@@ -1,4 +1,4 @@
-"""The main job on the embedded world: raw data -> PairUG -> PairGRPO -> a better model -> a page that shows it."""
+"""The full pipeline on the digits world: raw data -> PairUG -> PairGRPO -> held-out scores -> report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from pairuni.config import (
-    CheckpointSettings,
-    DataSettings,
-    LoggingSettings,
-    PairGRPOSettings,
-    PairsSettings,
-    PolicySettings,
-    RolloutSettings,
-    RunSettings,
-    load_settings,
-    to_toml,
-)
+from pairuni.config import PairsSettings, RunSettings, load_settings, shipped_recipe, to_toml
 from pairuni.digits.annotator import SceneAnnotator
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
@@ -42,20 +31,12 @@ HELD_OUT = 510
 
 
 def demo_settings(seed: int, pairs: Path) -> RunSettings:
-    """The settings of the demo's training; recipes/digits.toml holds the same."""
-    return RunSettings(
-        seed=seed,
-        policy=PolicySettings(model="tiny", dtype="float32"),
-        data=DataSettings(pairs=pairs),
-        rollout=RolloutSettings(guidance=2.0, max_new_tokens=16),
-        pairgrpo=PairGRPOSettings(steps=100, pairs_per_batch=16, learning_rate=1e-4, warmup_steps=5),
-        checkpoint=CheckpointSettings(every=50, keep=1),
-        logging=LoggingSettings(samples_every=20),
-    )
+    """The settings of the demo's training: the recipe digits with this seed and these pairs."""
+    return load_settings(RunSettings, shipped_recipe("digits"), [f"--seed={seed}", f"--data.pairs={pairs}"])
 
 
 def run_demo(seed: int, out: Path) -> Path:
-    """Run the whole way of the data into ``out`` and return the path of report.html.
+    """Run the full pipeline into ``out`` and return the path of report.html.
 
     summary.json holds seed, seconds and the scores before and after, each in [0, 1]. A demo that was stopped
     resumes. Raises ValueError when ``out`` holds a finished run, or one of another seed, and when another process
@@ -85,7 +66,7 @@ def _run_demo(seed: int, out: Path) -> Path:
     before.write(out / "evaluation", "before")
     trainer = Trainer(settings, policy, pairs, load_rewards(settings.reward), out)
     if trainer.run(resume=True).interrupted:
-        logger.warning("the same command goes on from here")
+        logger.warning("the same command resumes from here")
         raise KeyboardInterrupt
     after = _evaluate(policy, items, settings, "held-out after")
     after.write(out / "evaluation", "after")

@@ -11,7 +11,7 @@ from pairuni.config.evaluation import (
     WISESettings,
     YesNoSettings,
 )
-from pairuni.config.loading import load_settings
+from pairuni.config.loading import load_settings, shipped_recipe
 from pairuni.config.messages import setting_keys
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings
 from pairuni.config.rewards import (
@@ -78,6 +78,7 @@ __all__ = [
     "YesNoSettings",
     "load_settings",
     "setting_keys",
+    "shipped_recipe",
     "split_list",
     "to_toml",
 ]

@@ -49,6 +49,13 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
         raise ValueError("\n".join(sentences)) from None
 
 
+def shipped_recipe(name: str) -> Path:
+    """A recipe of recipes/ by its name without .toml: in the installed package, or in the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes" / f"{name}.toml"
+    return installed if installed.is_file() else package.parents[1] / "recipes" / f"{name}.toml"
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
