@@ -20,12 +20,12 @@ from benchmarks.hardware import resident
 from benchmarks.settings import SelectionSettings
 from benchmarks.timing import Timing
 from pairuni.config import Clustering, Matching
+from pairuni.console.progress import Progress
 from pairuni.pairug.selection.candidates import Cells
 from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.comparison import matching_numbers
 from pairuni.pairug.selection.features import l2_normalise
 from pairuni.pairug.selection.matching import match
-from pairuni.training.tracking import Progress
 
 OURS = "pairuni"
 CONTENDERS: dict[str, tuple[Clustering, Matching]] = {

@@ -24,9 +24,9 @@ from benchmarks.child import run_module
 from benchmarks.hardware import peak_memory, start_memory, synchronise
 from benchmarks.settings import RewardBenchSettings
 from benchmarks.timing import Timing
+from pairuni.console.progress import Progress
 from pairuni.rewards.clip.preprocessing import tensor_first
 from pairuni.rewards.clip.scorer import ClipScorer
-from pairuni.training.tracking import Progress
 
 OURS = "pairuni"
 ADDS = {

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pairuni.console.progress import Progress
 from pairuni.io.files import write_text
-from pairuni.training.tracking import Progress
 
 CPU: Mapping[str, str] = {
     "rollout-tiny-cpu": "rollout --model tiny --prompts 8 --rollouts 8 --repeats 7 --device cpu",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.hardware import synchronise
-from pairuni.training.tracking import Progress
+from pairuni.console.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from benchmarks.settings import UpdateBenchSettings
 from benchmarks.timing import interleaved
 from benchmarks.workload import build, random_trajectories
 from pairuni.config import PairGRPOSettings, PolicySettings
+from pairuni.pairgrpo.micro_batches import MicroBatch, TaskRows
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
-from pairuni.pairgrpo.rollout import TASKS
-from pairuni.pairgrpo.step import MicroBatch, TaskShare
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory, TrajectoryLogProbs
+from pairuni.records import TASKS
 
 OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
 BASELINES = ("peers", *UPDATE_STEPS)
@@ -62,11 +62,11 @@ def our_update(
     """Forward and backward of both tasks as one micro-batch; advantages: [answers + images]."""
     trajectories: list[Trajectory] = [*answers, *images]
     bounds = (0, len(answers), len(trajectories))
-    shares = []
+    task_rows = []
     for task, start, end in zip(TASKS, bounds[:-1], bounds[1:], strict=True):
         lengths = torch.tensor([len(one.tokens) for one in trajectories[start:end]])
-        shares.append(
-            TaskShare(
+        task_rows.append(
+            TaskRows(
                 task=task,
                 rows=slice(start, end),
                 advantages=advantages[start:end],
@@ -75,7 +75,7 @@ def our_update(
             )
         )
     policy.activation_checkpointing = checkpointing
-    MicroBatch(trajectories=trajectories, shares=shares).loss(policy, _GRPO).backward()
+    MicroBatch(trajectories=trajectories, tasks=task_rows).loss(policy, _GRPO).backward()
 
 
 def peers_update(

@@ -16,7 +16,7 @@ from pairuni.digits.reward import DigitsReward
 from pairuni.pairug.dataset.store import iter_problems, read_pairs
 from pairuni.policies import load_policy
 from pairuni.records import Annotation
-from pairuni.training.tracking import MetricsLog
+from pairuni.runs.metrics import MetricsLog
 
 STEPS = 3
 

@@ -27,9 +27,9 @@ from typer.testing import CliRunner
 from fake_run import write_fake_run
 from pairuni.cli import models
 from pairuni.cli.app import app
+from pairuni.console.progress import Progress
 from pairuni.console.rich_output import Console
 from pairuni.console.terminal import VisibleStream, print_reply, visible, visible_streams
-from pairuni.training.tracking import Progress
 from tiny_models import save_tiny_janus
 
 TITLE, RED, C1 = "\x1b]0;owned\x07", "\x1b[91mred", "\x9b91m"
@@ -201,7 +201,7 @@ BARS = f"""
 import logging, sys, warnings
 from pairuni.cli.app import make_visible
 from pairuni.cli.errors import _set_up_logging
-from pairuni.training.tracking import Progress
+from pairuni.console.progress import Progress
 from tqdm import tqdm
 
 HOSTILE = {HOSTILE!r}

@@ -56,7 +56,7 @@ def test_train_writes_a_run(recipe: Path, tmp_path: Path) -> None:
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     assert (out / "final" / "model.safetensors").is_file()
     assert json.loads((out / "summary.json").read_text())["steps"] == 2
-    assert "The pairs" in (out / "report.html").read_text()
+    assert ">Pairs<" in (out / "report.html").read_text()
 
     config = (out / "config.toml").read_bytes()
     assert "already holds a run; add --resume" in fails("train", recipe, "--out", out)

@@ -9,18 +9,19 @@ import time
 from pathlib import Path
 
 from pairuni.config import PairsSettings, RunSettings, load_settings, shipped_recipe, to_toml
+from pairuni.console.progress import Progress, Stages
 from pairuni.digits.annotator import SceneAnnotator
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import clear_partial, write_text
 from pairuni.io.locks import folder_lock
-from pairuni.pairgrpo.trainer import Trainer, load_rewards
+from pairuni.pairgrpo.rollout import Rewards
+from pairuni.pairgrpo.trainer import Trainer
 from pairuni.pairug.build import BuildSummary, build_pairs
 from pairuni.pairug.dataset.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
-from pairuni.training.tracking import Progress, Stages
 
 logger = logging.getLogger("pairuni")
 
@@ -64,7 +65,7 @@ def _run_demo(seed: int, out: Path) -> Path:
 
     before = _evaluate(policy, items, settings, "held-out before")
     before.write(out / "evaluation", "before")
-    trainer = Trainer(settings, policy, pairs, load_rewards(settings.reward), out)
+    trainer = Trainer(settings, policy, pairs, Rewards.from_settings(settings.reward), out)
     if trainer.run(resume=True).interrupted:
         logger.warning("the same command resumes from here")
         raise KeyboardInterrupt

@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Origin = Literal["understanding", "generation"]
 """The corpus (U or G) of a sample."""
 
+Task = Literal["understanding", "generation"]
+"""A task of a unified model: answering questions about images, generating images from prompts."""
+TASKS: tuple[Task, Task] = ("understanding", "generation")
+
 PairKind = Literal["aligned", "retrieved"]
 
 Text = Annotated[str, StringConstraints(min_length=1)]

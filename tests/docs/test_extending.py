@@ -21,7 +21,7 @@ from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import POLICIES, load_policy
 from pairuni.records import Annotation
 from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.training.tracking import MetricsLog
+from pairuni.runs.metrics import MetricsLog
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 FILES = {

@@ -6,9 +6,9 @@ import torch
 from pairuni.pairgrpo.advantages import (
     combined_advantages,
     group_advantages,
-    groups_without_spread,
     pair_weight,
     weighted_sum,
+    zero_variance_groups,
 )
 from reference.pairgrpo_equations import advantage, weight
 
@@ -26,32 +26,32 @@ def test_group_of_two_by_hand() -> None:
 
 
 @pytest.mark.parametrize("guard", [0.0, 1e-4])
-def test_groups_without_spread_are_exactly_zero(guard: float) -> None:
+def test_zero_variance_groups_are_exactly_zero(guard: float) -> None:
     rewards = torch.tensor([[0.1, 0.1, 0.1], [0.1, 0.1, 0.2]], dtype=torch.float64)
     assert rewards[0].mean() != 0.1  # rounding leaves a difference that must not count
     advantages = group_advantages(rewards, guard)
     assert advantages[0].tolist() == [0.0, 0.0, 0.0]
     assert advantages[1].abs().min() > 0.1
-    assert groups_without_spread(rewards).tolist() == [True, False]
+    assert zero_variance_groups(rewards).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("scale", [1.0, -1.0, 1e-6, 21.7, -1e4, 1e20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rewards_that_differ_by_rounding_are_no_spread(scale: float, dtype: torch.dtype) -> None:
+def test_rewards_that_differ_by_rounding_are_equal(scale: float, dtype: torch.dtype) -> None:
     value = torch.tensor(scale, dtype=torch.float32)
     above = torch.nextafter(value, value * 2)
     rewards = torch.stack([torch.stack([value, above, value]), torch.stack([value, value * 1.001, value])])
     rewards = rewards.to(dtype)
     assert rewards[0, 0] != rewards[0, 1]
-    assert groups_without_spread(rewards).tolist() == [True, False]
+    assert zero_variance_groups(rewards).tolist() == [True, False]
     advantages = group_advantages(rewards, 0.0)
     assert advantages[0].tolist() == [0.0, 0.0, 0.0]
     assert advantages[1].abs().max() > 1.0
 
 
-def test_sums_that_differ_by_rounding_are_no_spread() -> None:
+def test_sums_that_differ_by_rounding_are_equal() -> None:
     rewards = torch.tensor([[0.1 + 0.2, 0.3, 0.3], [0.0, 0.0, 0.0], [0.0, 0.0, 1e-9]], dtype=torch.float64)
-    assert groups_without_spread(rewards).tolist() == [True, True, False]
+    assert zero_variance_groups(rewards).tolist() == [True, True, False]
 
 
 def test_one_rollout_is_no_group() -> None:

@@ -6,8 +6,8 @@ import torch
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.pairgrpo.agreement import gradient_agreement, task_gradient
+from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
-from pairuni.pairgrpo.step import micro_batches
 
 
 def test_cosine_of_the_two_gradients(tmp_path: Path) -> None:

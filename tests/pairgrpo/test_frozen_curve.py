@@ -19,7 +19,7 @@ from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import ImageSampling, ImageTrajectory, TextSampling, TextTrajectory
 from pairuni.records import Annotation
-from pairuni.training.tracking import MetricsLog
+from pairuni.runs.metrics import MetricsLog
 from tiny_models import tiny_janus
 
 CURVE = Path(__file__).parents[1] / "reference" / "frozen_curve.json"

@@ -15,7 +15,8 @@ from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.weighted import Term, WeightedReward
-from pairuni.training.tracking import MetricsLog
+from pairuni.runs.folder import RunFolder
+from pairuni.runs.metrics import MetricsLog
 
 
 class GreedyFakePolicy(FakePolicy):
@@ -33,7 +34,7 @@ def held_out(folder: Path, out: Path, rewards: Rewards = REWARDS) -> HeldOutPair
         rollout=ROLLOUT,
         pairs_per_batch=1,
         seed=3,
-        out=out,
+        run=RunFolder(out),
     )
 
 

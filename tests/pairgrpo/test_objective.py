@@ -6,13 +6,13 @@ import torch
 from pairuni.pairgrpo.objective import (
     MAX_LOG_RATIO,
     LossTerms,
-    clip_fractions,
     clipped_surrogate,
+    clipped_tokens,
     importance_ratio,
     k3_kl,
     pairgrpo_loss,
-    reduce_tokens,
     trajectory_coefficients,
+    weighted_token_sum,
 )
 
 MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
@@ -29,11 +29,11 @@ def test_clip_is_asymmetric_and_one_sided() -> None:
     assert loss[0].tolist() == pytest.approx([-1.8, -2.0, -2.5, -4.0])  # capped below at 0.9, never above
 
 
-def test_clip_fractions_count_what_the_gradient_loses() -> None:
+def test_clipped_tokens_lose_their_gradient() -> None:
     ratio = torch.tensor([[0.5, 0.85, 1.4], [0.5, 9.0, 9.0]])
-    low, high = clip_fractions(ratio, torch.tensor([-1.0, 1.0]), MASK, 0.2, 0.3)
+    low, high = clipped_tokens(ratio, torch.tensor([-1.0, 1.0]), MASK, 0.2, 0.3)
     assert (int(low), int(high)) == (1, 0)
-    low, high = clip_fractions(ratio, torch.tensor([1.0, -1.0]), MASK, 0.2, 0.3)
+    low, high = clipped_tokens(ratio, torch.tensor([1.0, -1.0]), MASK, 0.2, 0.3)
     assert (int(low), int(high)) == (1, 1)
 
 
@@ -57,7 +57,8 @@ def test_k3_estimates_the_divergence() -> None:
 )
 def test_reductions_by_hand(mode: str, expected: float) -> None:
     values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 99.0, 99.0]])
-    assert float(reduce_tokens(values, MASK, mode)) == pytest.approx(expected)  # type: ignore[arg-type]
+    coefficients = trajectory_coefficients(MASK.sum(dim=-1), mode)  # type: ignore[arg-type]
+    assert float(weighted_token_sum(values, MASK, coefficients)) == pytest.approx(expected)
 
 
 def test_unknown_reduction_is_named() -> None:

@@ -11,9 +11,11 @@ from torch import Tensor
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.config import PairGRPOSettings
-from pairuni.pairgrpo.rollout import TASKS, Rewards, RolloutBatch, rollout_batch
-from pairuni.pairgrpo.step import FrozenReference, GradientError, micro_batches, update
+from pairuni.pairgrpo.micro_batches import micro_batches
+from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.step import FrozenReference, GradientError, update
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
+from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
 from reference.pairgrpo_equations import Side, literal_adamw, task_objective, weight
 
@@ -195,7 +197,7 @@ def test_micro_batches_hold_what_teaches_within_their_tokens(tmp_path: Path) -> 
     }
     assert 0 < len(teaching) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
     whole = micro_batches(batch, grpo(), TASKS)
-    assert [len(share.advantages) for part in whole for share in part.shares] == [
+    assert [len(rows.advantages) for part in whole for rows in part.tasks] == [
         sum(id(trajectory) in teaching for trajectory in batch.task(task).trajectories) for task in TASKS
     ]
     for budget in (1, 30, 60, 200):
@@ -203,7 +205,7 @@ def test_micro_batches_hold_what_teaches_within_their_tokens(tmp_path: Path) -> 
         assert sorted(id(one) for part in parts for one in part.trajectories) == sorted(teaching)
         for part in parts:
             assert replay_tokens(part.trajectories) <= budget or len(part.trajectories) == 1
-            assert sum(len(share.advantages) for share in part.shares) == len(part.trajectories)
+            assert sum(len(rows.advantages) for rows in part.tasks) == len(part.trajectories)
 
 
 def test_replayed_tokens_count_shared_prompts_once() -> None:

@@ -10,14 +10,15 @@ from transformers import JanusForConditionalGeneration
 
 from pair_batches import grpo, make_pairs, run_settings
 from pairuni.config import RolloutSettings
-from pairuni.pairgrpo.rollout import TASKS, Rewards, rollout_batch
-from pairuni.pairgrpo.step import micro_batches, update
+from pairuni.pairgrpo.micro_batches import micro_batches
+from pairuni.pairgrpo.rollout import Rewards, rollout_batch
+from pairuni.pairgrpo.step import update
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.records import Annotation
+from pairuni.records import TASKS, Annotation
+from pairuni.runs.metrics import MetricsLog
 from pairuni.training.checkpoint import list_checkpoints, load_checkpoint
 from pairuni.training.optimizer import NamedAdamW
-from pairuni.training.tracking import MetricsLog
 from tiny_models import tiny_janus
 
 PARTS = ["language_model", "generation_head"]

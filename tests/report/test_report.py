@@ -10,7 +10,7 @@ from PIL import Image
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
-from pairuni.report.run import read_run
+from pairuni.runs.run import read_run
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 SECTIONS = ["result", "rewards", "categories", "drawings", "answers", "rollouts", "pairs", "settings"]
@@ -202,7 +202,7 @@ def test_items_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     before = json.loads((folder / "evaluation" / "before.json").read_text())
     before["generation"]["items"].reverse()
     (folder / "evaluation" / "before.json").write_text(json.dumps(before))
-    with pytest.raises(ValueError, match="other generation items"):
+    with pytest.raises(ValueError, match="different generation items"):
         write_report(folder)
 
 
@@ -254,7 +254,7 @@ def test_looks_at_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
         (run / "evaluation" / f"step-{step:06d}.json").write_text(a_look(step, step / 100, reply))
         Image.new("RGB", (32, 32), (step, 0, 0)).save(run / f"{step}.png")
     page = Page(write_report(run).read_text(encoding="utf-8"))
-    section = page.words[page.words.index("Held out, while training") :]
+    section = page.words[page.words.index("Held-out evaluation during training") :]
     told = (
         "a two",
         "step 0✗",

@@ -20,8 +20,8 @@ from pairuni.rewards.checked import RewardError
 from pairuni.rewards.judge import JudgeReward
 from pairuni.rewards.service.remote import RemoteReward
 from pairuni.rewards.service.server import RewardServer
+from pairuni.runs.metrics import MetricsLog
 from pairuni.training.checkpoint import list_checkpoints
-from pairuni.training.tracking import MetricsLog
 
 
 def serve(port: int = 0) -> RewardServer:

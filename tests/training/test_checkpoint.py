@@ -20,8 +20,8 @@ from pairuni.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     load_newest,
+    rename_newer,
     save_checkpoint,
-    set_newer_aside,
     write_folder,
 )
 
@@ -154,17 +154,19 @@ def test_the_newest_whole_one_is_taken_and_the_damaged_one_does_not_count(
     assert found is not None
     assert found.step == 2
     assert "step-000003 is damaged" in caplog.text
-    set_newer_aside(tmp_path, 2)
+    rename_newer(tmp_path, 2)
     save_checkpoint(tmp_path, example(4), keep=2)
     assert names(tmp_path) == ["damaged-step-000003", "step-000002", "step-000004"]
     for folder in list_checkpoints(tmp_path):
         flip(folder / "state.json", 5)
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole; the newest: .*step-000004"):
+    with pytest.raises(
+        CheckpointError, match=r"every checkpoint in .* is damaged; the newest: .*step-000004"
+    ):
         load_newest(tmp_path)
     for folder in list_checkpoints(tmp_path):
         (folder / "state.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"no checkpoint in .* is whole; the newest: .*has no state\.json"
+        CheckpointError, match=r"every checkpoint in .* is damaged; the newest: .*has no state\.json"
     ):
         load_newest(tmp_path)
     assert load_newest(tmp_path / "none") is None

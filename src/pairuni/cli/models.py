@@ -59,29 +59,12 @@ def answer(
 
 
 def export(source: Path, out: Path | None, *, base: str | None) -> str:
-    """Make a model folder of a checkpoint, or of a run's newest one; returns what was done, in a sentence."""
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such folder; give a run's folder or one of its checkpoints")
-    from pairuni.runs.models import from_checkpoint, newest_checkpoint
+    """Make a model folder of a checkpoint, or of a run's newest one; a sentence that says so."""
+    from pairuni.runs.models import export_checkpoint
 
     refuse_several(os.environ, "export")
-    checkpoint = source if (source / "state.json").is_file() else newest_checkpoint(source)
-    if checkpoint is None:
-        raise ValueError(f"{source} is no checkpoint and has none in checkpoints/; nothing can be exported")
-    out = out or checkpoint.parent.parent / "exported" / checkpoint.name
-    with target_lock(out, "export"):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out} is there already; give another --out, or remove it")
-        policy = from_checkpoint(checkpoint, device="cpu", dtype=_dtype_of(checkpoint), base=base)
-        policy.save_pretrained(out)
-    return f"{out}: the model of {checkpoint}"
-
-
-def _dtype_of(checkpoint: Path) -> str:
-    from pairuni.runs.run_state import read_run_state
-    from pairuni.training.checkpoint import load_state
-
-    return read_run_state(load_state(checkpoint)[1], checkpoint).dtype
+    folder, checkpoint = export_checkpoint(source, out, base=base)
+    return f"{folder}: the model of {checkpoint}"
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:

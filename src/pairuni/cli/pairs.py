@@ -15,10 +15,10 @@ import typer
 from pairuni.cli.errors import Paused
 from pairuni.config import PairsSettings, load_settings, to_toml
 from pairuni.console.counts import counted
+from pairuni.console.progress import Stages
 from pairuni.console.terminal import visible
 from pairuni.distributed.shares import refuse_several, share_of
 from pairuni.io.locks import folder_lock, target_lock
-from pairuni.training.tracking import Stages
 
 if TYPE_CHECKING:
     from pairuni.pairug.selection.features import Encoder

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pairuni.config import RunSettings
 from pairuni.console.counts import counted
+from pairuni.console.progress import Progress
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
-from pairuni.io.text import read_json
 from pairuni.pairgrpo.held_out import HeldOutPairs
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
-from pairuni.training.tracking import Progress, scores_in_words
-
-logger = logging.getLogger("pairuni")
+from pairuni.runs.evaluations import read_step_evaluations
+from pairuni.runs.folder import RunFolder, step_name
 
 
 def evaluation_in_training(
@@ -44,7 +42,7 @@ def evaluation_in_training(
             rollout=settings.rollout,
             pairs_per_batch=settings.pairgrpo.pairs_per_batch,
             seed=settings.seed,
-            out=out,
+            run=RunFolder(out),
         )
     items = held_out_items(settings.seed, chosen.items)
     _check_same_items(
@@ -60,26 +58,20 @@ def evaluation_in_training(
                 seed=settings.seed,
                 advance=progress.advance,
             )
-        result.write(out / "evaluation", f"step-{step:06d}")
-        logger.info("held-out scenes at step %d: %s", step, scores_in_words(result.scores()))
+        result.write(RunFolder(out).evaluation, step_name(step))
         return result.scores()
 
     return score
 
 
 def _check_same_items(out: Path, questions: Sequence[str], prompts: Sequence[str]) -> None:
-    for path in sorted(out.glob("evaluation/step-*.json")):
-        values = read_json(path)
-        try:
-            earlier_questions = [item["question"] for item in values["understanding"]["items"]]
-            earlier_prompts = [item["prompt"] for item in values["generation"]["items"]]
-        except (KeyError, TypeError):
-            raise ValueError(f"{path}: not an evaluation of a training run") from None
-        step = int(path.stem.removeprefix("step-"))
+    for evaluation in read_step_evaluations(out):
+        earlier_questions = [item.question for item in evaluation.understanding.items]
+        earlier_prompts = [item.prompt for item in evaluation.generation.items]
         if (earlier_questions, earlier_prompts) != (list(questions), list(prompts)):
             raise ValueError(
                 f"{out} was evaluated on {counted(len(earlier_questions), 'question')} and "
-                f"{counted(len(earlier_prompts), 'prompt')} at step {step}, which "
+                f"{counted(len(earlier_prompts), 'prompt')} at step {evaluation.step}, which "
                 f"are not the {len(questions)} and {len(prompts)} that the settings hold out: restore "
                 "evaluation.items, evaluation.pairs and evaluation.task, or train into another folder"
             )

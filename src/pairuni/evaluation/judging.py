@@ -15,10 +15,10 @@ from pairuni.chat.image import sendable
 from pairuni.chat.request import Answer, PlainRequest, RequestFailed, RequestsStopped, Stopping
 from pairuni.chat.responses import why_no_answer
 from pairuni.config import EndpointSettings
+from pairuni.console.progress import Progress
 from pairuni.evaluation.journal import Journal
 from pairuni.io.images import ImageError
 from pairuni.io.threads import thread_map
-from pairuni.training.tracking import Progress
 
 M = TypeVar("M")
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pairuni.console.progress import Progress
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.journal import Journal, read_journal
 from pairuni.io.files import write_text
 from pairuni.io.locks import exclusive_lock
 from pairuni.io.text import read_json
 from pairuni.training.interrupt import StopRequest
-from pairuni.training.tracking import Progress
 
 logger = logging.getLogger("pairuni")
 

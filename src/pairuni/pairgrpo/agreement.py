@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
-from pairuni.pairgrpo.rollout import RolloutBatch, Task
-from pairuni.pairgrpo.step import micro_batches
+from pairuni.pairgrpo.micro_batches import micro_batches
+from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import UnifiedPolicy
+from pairuni.records import Task
 
 
 def task_gradient(

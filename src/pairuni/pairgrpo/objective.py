@@ -2,9 +2,9 @@
 
 Shapes: N trajectories of one task, T tokens, right-padded; mask 1 = real token.
 
-Both tasks are normalised on their own, then weighted: one image has hundreds of tokens and would drown the
-answers under a common token mean. The normalisers (``trajectory_coefficients``) are computed once over the
-whole batch, so that cutting it into micro-batches does not change the gradient.
+Each task is normalised separately and then weighted: under a common token mean, the hundreds of tokens of one image
+would outweigh the answers. The normalisers (``trajectory_coefficients``) are computed over the complete batch, so that
+micro-batches do not change the gradient.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from torch import Tensor
 from pairuni.config import TokenReduction
 
 MAX_LOG_RATIO = 20.0
-"""Largest log-ratio that exp is taken of, as in verl: e^20 is 4.9e8, and even its square fits in float32."""
+"""Limit for log-ratios before exp, as in verl: e^20 is 4.9e8, and even its square fits in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """What the loss of some trajectories of one task is made of.
+    """The inputs of the loss for trajectories of one task.
 
     log_probs, old_log_probs, mask: [N, T]; advantages: [N], pair weight included; coefficients: [N], see
-    ``trajectory_coefficients``; reference_log_probs: [N, T], needed when beta > 0. Only log_probs carries a
-    gradient.
+    ``trajectory_coefficients``; reference_log_probs: [N, T], needed if beta > 0. Only log_probs has a gradient.
     """
 
     log_probs: Tensor
@@ -38,33 +37,33 @@ class LossTerms:
 
 
 def importance_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
-    """[N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs hold.
+    """Eq. 3: [N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs are.
 
-    Finite for any finite log-probs: a log-ratio above MAX_LOG_RATIO counts as that and has no gradient.
+    Finite for any finite log-probs: log-ratios are limited to MAX_LOG_RATIO and have no gradient above it.
     """
     return torch.where(mask.bool(), log_probs - old_log_probs, 0.0).clamp(max=MAX_LOG_RATIO).exp()
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A); ratio [N, T], advantage [N]."""
+    """Eq. 3: min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A); ratio [N, T], advantage [N]."""
     advantage = advantage.unsqueeze(-1)
     clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     return torch.minimum(ratio * advantage, clipped * advantage)
 
 
 def k3_kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
-    """k3 estimate of KL(pi_theta || pi_ref) a token: exp(d) - d - 1 with d = ref - log_probs; [N, T].
+    """Eq. 3: k3 estimate of KL(pi_theta || pi_ref) per token, exp(d) - d - 1 with d = ref - log_probs; [N, T].
 
-    Finite for any finite log-probs: d above MAX_LOG_RATIO counts as that and has no gradient.
+    Finite for any finite log-probs: d is limited to MAX_LOG_RATIO and has no gradient above it.
     """
     difference = (reference_log_probs - log_probs).clamp(max=MAX_LOG_RATIO)
     return difference.exp() - difference - 1.0
 
 
-def clip_fractions(
+def clipped_tokens(
     ratio: Tensor, advantage: Tensor, mask: Tensor, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:
-    """Numbers of tokens (scalars) that the lower and the upper clip keep from the gradient."""
+    """Numbers of tokens (scalars) whose gradient the lower and the upper clip remove."""
     sign = advantage.unsqueeze(-1)
     low = (ratio < 1.0 - clip_low) & (sign < 0) & mask.bool()
     high = (ratio > 1.0 + clip_high) & (sign > 0) & mask.bool()
@@ -72,7 +71,7 @@ def clip_fractions(
 
 
 def trajectory_coefficients(lengths: Tensor, mode: TokenReduction) -> Tensor:
-    """[N] what each token of a trajectory weighs in its task's loss; lengths [N] over the *whole* batch.
+    """Eq. 4: [N] the weight of each token of a trajectory in its task's loss; lengths [N] of the *complete* batch.
 
     "sequence-mean": mean over a trajectory's tokens, then over trajectories, 1 / (N T_i).
     "token-mean": mean over all tokens of the task, 1 / sum T_i.
@@ -90,20 +89,15 @@ def trajectory_coefficients(lengths: Tensor, mode: TokenReduction) -> Tensor:
 
 
 def weighted_token_sum(values: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
-    """Scalar: sum over real tokens of values [N, T] times their trajectory's coefficient [N]."""
+    """Scalar: the sum over real tokens of values [N, T] times the coefficient [N] of their trajectory."""
     kept = torch.where(mask.bool(), values, 0.0)
     return (kept.sum(dim=-1) * coefficients.to(kept)).sum()
 
 
-def reduce_tokens(values: Tensor, mask: Tensor, mode: TokenReduction = "sequence-mean") -> Tensor:
-    """Scalar reduction of per-token values [N, T] of one whole task batch."""
-    return weighted_token_sum(values, mask, trajectory_coefficients(mask.sum(dim=-1), mode))
-
-
 def pairgrpo_loss(terms: LossTerms, *, clip_low: float, clip_high: float, beta: float) -> Tensor:
-    """Scalar: minus (clipped surrogate - beta KL), reduced over the terms' tokens.
+    """Eq. 4: -(clipped surrogate - beta KL), reduced over the tokens to a scalar.
 
-    The loss of a step is the sum of this over both tasks' micro-batches, each times its task's weight.
+    The loss of a step is the sum over the micro-batches of both tasks, weighted by task.
     """
     ratio = importance_ratio(terms.log_probs, terms.old_log_probs, terms.mask)
     objective = clipped_surrogate(ratio, terms.advantages.to(ratio), clip_low, clip_high)

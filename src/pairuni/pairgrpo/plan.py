@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from pairuni.config import RunSettings
-from pairuni.pairgrpo.rollout import TASKS, Rewards
+from pairuni.pairgrpo.rollout import Rewards
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.replay import LOGITS_BUDGET
+from pairuni.records import TASKS
 from pairuni.rewards.reward import models_of
 from pairuni.rewards.weighted import terms_of
 

@@ -1,33 +1,33 @@
-"""What every pair must be for a run to reach its end: texts that the policy takes, images that open."""
+"""Checks before training that every pair can be used: the policy accepts its texts, and its images open."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.config import RolloutSettings
+from pairuni.console.progress import Progress
 from pairuni.io.images import ImageError, decode, read_bytes, read_header
 from pairuni.placeholders import placeholder_fault
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
-from pairuni.training.tracking import Progress
 
 DECODED = 2000
-"""Images that are decoded whole. Of more, so many at even distances are, and all those that seem to be cut off."""
-_LONG = 5000
-"""Images from which on the check shows its progress."""
-_SHOWN = 80
+"""Images that are decoded completely. Of more, about this many are, evenly spaced, and all that seem truncated."""
+_PROGRESS_FROM = 5000
+"""Number of images from which the check shows its progress."""
+_SHOWN_CHARACTERS = 80
 _THREADS = min(16, 4 * (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something of a pair that a run cannot use. field: as in the pair file; index: the pair's place in the run."""
+    """A value that a run cannot use. field: as in the pair file; index: the first pair of the run that has it."""
 
     index: int
     field: str
@@ -35,17 +35,18 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"pair {self.index + 1}, field {self.field}: {self.said}"
+        return f"pair {self.index + 1}, field {self.field}: {self.description}"
 
     @property
-    def said(self) -> str:
-        """What is wrong, in words."""
-        value = self.value if len(self.value) <= _SHOWN else f"{self.value[:_SHOWN]}..."
+    def description(self) -> str:
+        value = self.value
+        if len(value) > _SHOWN_CHARACTERS:
+            value = f"{value[:_SHOWN_CHARACTERS]}..."
         return f"{value!r} {self.reason}"
 
 
 class UnusablePairs(ValueError):
-    """Pairs that would end a run at their step; ``faults`` has all of them."""
+    """``faults`` has everything that the run cannot use."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = faults
@@ -53,69 +54,59 @@ class UnusablePairs(ValueError):
 
 
 def summary(faults: Sequence[str], most: int = 10) -> str:
-    """Faults a line each, the first few of them, and how many more there are."""
+    """The first faults, one per line, and the number of the others."""
     more = len(faults) - most
-    return "\n".join(
-        [*faults[:most], *([f"and {more:,} more" if more > 1 else "and 1 more"] if more > 0 else [])]
-    )
+    return "\n".join([*faults[:most], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def check_pairs(
     policy: UnifiedPolicy, pairs: Sequence[UGPair], rollout: RolloutSettings, image_folder: Path
 ) -> str:
-    """Check every question, prompt and image that a run of these pairs uses; SHA-256 of the images' files.
+    """Check every question, prompt and image that a run with these pairs uses; SHA-256 of the image files.
 
-    Raises UnusablePairs naming pair and field of what the policy does not take or what does not open.
+    Raises UnusablePairs naming pair and field.
     """
-    first: dict[tuple[str, str], int] = {}
+    # by field, each value and the first pair that has it
+    questions: dict[str, int] = {}
+    prompts: dict[str, int] = {}
+    images: dict[str, int] = {}
     for index, pair in enumerate(pairs):
-        side = pair.understand_ann
-        for field, value in (
-            ("understand_ann.question", side.question),
-            ("generate_ann.prompt", pair.generate_ann.prompt),
-            ("understand_ann.image_path", side.image_path),
-        ):
-            first.setdefault((field, value), index)
-
-    def values(field: str) -> list[str]:
-        return [value for name, value in first if name == field]
-
-    asked, drawn = values("understand_ann.question"), values("generate_ann.prompt")
+        questions.setdefault(pair.understand_ann.question, index)
+        prompts.setdefault(pair.generate_ann.prompt, index)
+        images.setdefault(pair.understand_ann.image_path, index)
+    digest, broken = _check_images(image_folder, list(images))
+    question_faults = policy.question_faults(list(questions), rollout.max_new_tokens)
+    found = (
+        ("understand_ann.question", questions, _placeholders(questions) | question_faults),
+        ("generate_ann.prompt", prompts, _placeholders(prompts) | policy.prompt_faults(list(prompts))),
+        ("understand_ann.image_path", images, broken),
+    )
     faults = [
-        *_named(
-            "understand_ann.question", _marks(asked) | policy.question_faults(asked, rollout.max_new_tokens)
-        ),
-        *_named("generate_ann.prompt", _marks(drawn) | policy.prompt_faults(drawn)),
+        Fault(first[value], field, value, reason)
+        for field, first, reasons in found
+        for value, reason in reasons.items()
     ]
-    digest, broken = _check_images(image_folder, values("understand_ann.image_path"))
-    faults += _named("understand_ann.image_path", broken)
     if faults:
-        found = [Fault(first[field, value], field, value, reason) for field, value, reason in faults]
-        raise UnusablePairs(sorted(found, key=lambda fault: (fault.index, fault.field)))
+        raise UnusablePairs(sorted(faults, key=lambda fault: (fault.index, fault.field)))
     return digest
 
 
-def _marks(texts: Sequence[str]) -> dict[str, str]:
-    """What stands for an image in other formats or looks like a special token, by text: to this policy it may be plain
-    text, which is not what the data mean."""
+def _placeholders(texts: Mapping[str, int]) -> dict[str, str]:
+    """Texts with image placeholders or special tokens of other formats, which this policy would read as plain text."""
     return {text: fault for text in texts if (fault := placeholder_fault(text)) is not None}
 
 
-def _named(field: str, faults: dict[str, str]) -> Iterable[tuple[str, str, str]]:
-    return [(field, value, reason) for value, reason in faults.items()]
-
-
 def _check_images(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """A digest of all files by name, and what is wrong with those that do not open."""
-    step = max(1, -(-len(names) // DECODED))
-    jobs = [(folder / name, place % step == 0) for place, name in enumerate(names)]
+    """A digest of all files with their names, and by name why an image does not open."""
+    every = max(1, -(-len(names) // DECODED))
+    jobs = [(folder / name, place % every == 0) for place, name in enumerate(names)]
     digest, faults = hashlib.sha256(), {}
-    with ExitStack() as opened:
-        pool = opened.enter_context(ThreadPoolExecutor(_THREADS))
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
         progress = None
-        if len(names) >= _LONG:
-            progress = opened.enter_context(Progress("checking images", total=len(names), unit="pictures"))
-        for name, (content, fault) in zip(names, pool.map(_look, jobs), strict=True):
+        if len(names) >= _PROGRESS_FROM:
+            progress = stack.enter_context(Progress("checking images", total=len(names), unit="images"))
+        for name, (content, fault) in zip(names, pool.map(_check_image, jobs), strict=True):
             digest.update(f"{name}\0{content}\n".encode("utf-8", errors="surrogatepass"))
             if fault is not None:
                 faults[name] = fault
@@ -124,14 +115,14 @@ def _check_images(folder: Path, names: Sequence[str]) -> tuple[str, dict[str, st
     return digest.hexdigest(), faults
 
 
-def _look(job: tuple[Path, bool]) -> tuple[str, str | None]:
-    """The digest of an image's file, and what is wrong with it; whole: its pixels are decoded, whatever it takes."""
-    path, whole = job
+def _check_image(job: tuple[Path, bool]) -> tuple[str, str | None]:
+    """(digest of the file, why it does not open). job: the path, and whether to decode in any case."""
+    path, always_decode = job
     content = ""
     try:
         data = read_bytes(path)
         content = hashlib.sha256(data).hexdigest()
-        if whole or not _ends(data):
+        if always_decode or not _has_end(data):
             decode(data)
         else:
             read_header(data)
@@ -140,8 +131,8 @@ def _look(job: tuple[Path, bool]) -> tuple[str, str | None]:
     return content, None
 
 
-def _ends(data: bytes) -> bool:
-    """Whether a JPEG or PNG has its end; of other formats, and of what a camera added to, decoding tells."""
+def _has_end(data: bytes) -> bool:
+    """Whether a JPEG or PNG has its end marker. Other formats, and files with trailing data, must be decoded."""
     return (data[:2] == b"\xff\xd8" and data.endswith(b"\xff\xd9")) or (
         data[:8] == b"\x89PNG\r\n\x1a\n" and data[-8:-4] == b"IEND"
     )

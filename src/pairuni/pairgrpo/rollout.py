@@ -6,32 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pairuni.config import PairWeight, RewardNormalisation, RolloutSettings
+from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, RolloutSettings
 from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
-from pairuni.records import Annotation, UGPair
+from pairuni.records import Annotation, Task, UGPair
+from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import scores_by_term, terms_of
 from pairuni.training.seeding import derive_seed
 
-Task = Literal["understanding", "generation"]
-TASKS: tuple[Task, Task] = ("understanding", "generation")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """The reward of each task, which may be a sum of several.
+    """The reward of each task, which may be a weighted sum.
 
-    normalise: the terms of a sum are added up and then normalised within each group (sum), or each is normalised
-    by itself and the advantages are averaged (each). timeout: seconds for a batch; None waits for ever.
+    normalise: how the terms of a sum become advantages, see ``combined_advantages``. timeout: seconds for a batch;
+    None waits without limit.
     """
 
     understanding: TextReward
@@ -39,16 +38,26 @@ class Rewards:
     normalise: RewardNormalisation = "sum"
     timeout: float | None = None
 
+    @classmethod
+    def from_settings(cls, settings: RewardSettings) -> Self:
+        """Raises ValueError listing the known rewards if a name is unknown."""
+        return cls(
+            understanding=text_reward(settings.understanding, settings),
+            generation=image_reward(settings.generation, settings),
+            normalise=settings.normalise,
+            timeout=settings.timeout,
+        )
+
     def task(self, task: Task) -> Reward:
         return self.understanding if task == "understanding" else self.generation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRollouts:
-    """P groups of K trajectories of one task; trajectories and samples are pair-major, P K of them.
+    """P groups of K trajectories of one task; trajectories and samples are in pair-major order, P K of them.
 
-    samples: answers or images; rewards, advantages: [P, K] float64, the pair weight not yet applied.
-    terms: what each reward of a sum gave, by name, [P, K] float64, its weight not applied; one when there is no sum.
+    samples: answers or images; rewards, advantages: [P, K] float64, without the pair weight. terms: scores by each
+    reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum.
     """
 
     trajectories: Sequence[Trajectory]
@@ -66,10 +75,20 @@ class TaskRollouts:
         """[P K] numbers of sampled tokens."""
         return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
 
+    @classmethod
+    def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
+        return cls(
+            trajectories=[trajectory for part in parts for trajectory in part.trajectories],
+            samples=[sample for part in parts for sample in part.samples],
+            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
+            rewards=torch.cat([part.rewards for part in parts]),
+            advantages=torch.cat([part.advantages for part in parts]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutBatch:
-    """All that one step learns from. weights: [P] float64 pair weights w_p."""
+    """Pairs with their rollouts. weights: [P] float64 pair weights w_p."""
 
     pairs: Sequence[UGPair]
     weights: Tensor
@@ -80,36 +99,25 @@ class RolloutBatch:
         return self.understanding if task == "understanding" else self.generation
 
     def weighted_advantages(self, task: Task) -> Tensor:
-        """[P K] w_p A, in the order of the task's trajectories (arXiv:2510.25682, section 2.2)."""
+        """Eq. 2: [P K] w_p A, in the order of the task's trajectories."""
         return (self.weights.unsqueeze(-1) * self.task(task).advantages).flatten()
 
     @classmethod
     def join(cls, batches: Sequence[RolloutBatch]) -> RolloutBatch:
-        """One batch of all the pairs: accumulating gradients over batches is learning from their union."""
-        tasks = {
-            task: TaskRollouts(
-                trajectories=[t for batch in batches for t in batch.task(task).trajectories],
-                samples=[s for batch in batches for s in batch.task(task).samples],
-                terms={
-                    name: torch.cat([batch.task(task).terms[name] for batch in batches])
-                    for name in batches[0].task(task).terms
-                },
-                rewards=torch.cat([batch.task(task).rewards for batch in batches]),
-                advantages=torch.cat([batch.task(task).advantages for batch in batches]),
-            )
-            for task in TASKS
-        }
+        """One batch of all pairs; accumulating gradients over batches equals an update on their union."""
         return cls(
             pairs=[pair for batch in batches for pair in batch.pairs],
             weights=torch.cat([batch.weights for batch in batches]),
-            understanding=tasks["understanding"],
-            generation=tasks["generation"],
+            understanding=TaskRollouts.join([batch.understanding for batch in batches]),
+            generation=TaskRollouts.join([batch.generation for batch in batches]),
         )
 
 
 class Scoring:
-    """Rewards at work: in a thread of their own while an accelerator samples on, at once on a CPU, which the
-    two would have to share. One thread, so that rewards meet their batches in order."""
+    """Runs rewards in a thread while an accelerator continues to sample; on a CPU, which both need, at once.
+
+    There is one thread, so rewards get their batches in order.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._pool = None if device.type == "cpu" else ThreadPoolExecutor(max_workers=1)
@@ -122,7 +130,7 @@ class Scoring:
             self._pool.shutdown(cancel_futures=True)
 
     def submit(self, score: Callable[[], Result]) -> Callable[[], Result]:
-        """Start ``score``; what is returned waits for its result, or raises what it raised."""
+        """Start ``score``; the returned function waits for its result, or raises what it raised."""
         if self._pool is not None:
             return self._pool.submit(score).result
         result = score()
@@ -143,14 +151,14 @@ def begin_rollouts(
 ) -> Callable[[], RolloutBatch]:
     """Sample K_u answers and K_g images for each pair and start scoring them.
 
-    What is returned waits for the rewards and forms the advantages. image_folder: what the pairs' image paths
-    are relative to. Raises ValueError when an image does not open, and, then or later, RewardError when a
-    reward fails.
+    The returned function waits for the rewards and computes the advantages. image_folder: what the pairs' image
+    paths are relative to. Raises ValueError if an image does not open and, now or later, RewardError if a reward
+    fails.
     """
     questions = [pair.understand_ann for pair in pairs]
     prompts = [pair.generate_ann for pair in pairs]
     with torch.no_grad():
-        answers, drawings = policy.sample(
+        answer_groups, image_groups = policy.sample(
             TextSampling(
                 images=[load_pair_image(image_folder / record.image_path) for record in questions],
                 questions=[record.question for record in questions],
@@ -168,14 +176,14 @@ def begin_rollouts(
                 seed=derive_seed(seed, 1),
             ),
         )
-    texts = [trajectory for group in answers for trajectory in group]
-    images = [trajectory for group in drawings for trajectory in group]
-    replies = [text.text for text in texts]
+    answers = [trajectory for group in answer_groups for trajectory in group]
+    images = [trajectory for group in image_groups for trajectory in group]
+    texts = [answer.text for answer in answers]
     understanding = scoring.submit(
-        lambda: _scored(texts, replies, questions, rewards, "understanding", std_eps)
+        lambda: _scored(answers, texts, questions, rewards, "understanding", std_eps)
     )
-    pictures = policy.decode_images(images)
-    generation = scoring.submit(lambda: _scored(images, pictures, prompts, rewards, "generation", std_eps))
+    decoded = policy.decode_images(images)
+    generation = scoring.submit(lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps))
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
@@ -194,30 +202,15 @@ def rollout_batch(
     pairs: Sequence[UGPair],
     rollout: RolloutSettings,
     rewards: Rewards,
-    *,
-    seed: int,
-    image_folder: Path,
-    pair_weight_mode: PairWeight = "sqrt",
-    std_eps: float = 1e-4,
+    **options: Any,
 ) -> RolloutBatch:
-    """``begin_rollouts`` and wait for its rewards."""
+    """``begin_rollouts``, with its keyword arguments, and wait for the rewards."""
     with Scoring(policy.device) as scoring:
-        finish = begin_rollouts(
-            policy,
-            pairs,
-            rollout,
-            rewards,
-            scoring,
-            seed=seed,
-            image_folder=image_folder,
-            pair_weight_mode=pair_weight_mode,
-            std_eps=std_eps,
-        )
-        return finish()
+        return begin_rollouts(policy, pairs, rollout, rewards, scoring, **options)()
 
 
 def load_pair_image(path: Path) -> Image.Image:
-    """The image as RGB, wholly read. Raises ImageError naming a file that is missing or broken."""
+    """The complete image as RGB. Raises ImageError naming a file that is missing or damaged."""
     try:
         return load_image(path)
     except ImageError as error:
@@ -240,12 +233,12 @@ def _scored(
         name: torch.tensor(scores, dtype=torch.float64).view(len(records), -1)
         for name, scores in scores_by_term(reward, repeated, samples, timeout=rewards.timeout).items()
     }
-    given = torch.stack(list(terms.values()))
-    weight = torch.tensor([term.weight for term in terms_of(reward)], dtype=torch.float64)
+    scores = torch.stack(list(terms.values()))
+    weights = torch.tensor([term.weight for term in terms_of(reward)], dtype=torch.float64)
     return TaskRollouts(
         trajectories=trajectories,
         samples=samples,
         terms=terms,
-        rewards=weighted_sum(given, weight),
-        advantages=combined_advantages(given, weight, rewards.normalise, std_eps),
+        rewards=weighted_sum(scores, weights),
+        advantages=combined_advantages(scores, weights, rewards.normalise, std_eps),
     )

@@ -280,20 +280,20 @@ function half(task, role, side, lines) {
   const tag = data.tags[side.tag];
   const head = element("span", { className: "role" }, element("b", { textContent: role }), tag ? ` · ${tag}` : "");
   const words = element("span", { className: "lines" }, ...lines(side));
-  return element("figure", { className: task }, picture(side, task), element("figcaption", {}, head, words));
+  return element("figure", { className: task }, imageOf(side, task), element("figcaption", {}, head, words));
 }
 
-function picture(side, task) {
+function imageOf(side, task) {
   const alt = `${task} side: ${side.prompt}`;
   const image = data.images[side.image];
   if (image === null) {
-    const missing = element("span", { className: "picture missing", textContent: "not found" });
+    const missing = element("span", { className: "image missing", textContent: "not found" });
     missing.setAttribute("role", "img");
     missing.setAttribute("aria-label", `${alt}: not found`);
     return missing;
   }
   const [source, wide, high] = image;
-  const crisp = Math.max(wide, high) <= 96 ? "picture crisp" : "picture";
+  const crisp = Math.max(wide, high) <= 96 ? "image crisp" : "image";
   return element("img", { className: crisp, alt, width: wide, height: high, decoding: "async", src: source });
 }
 
@@ -352,7 +352,7 @@ function whole(task, title, side, main, rest) {
   for (const name of rest) add(`${name}, not trained on here`, side[name], "");
   add("tag", data.tags[side.tag], "");
   add("file", data.paths[side.image], "path");
-  return element("section", { className: task }, element("h3", { textContent: title }), picture(side, task), terms);
+  return element("section", { className: task }, element("h3", { textContent: title }), imageOf(side, task), terms);
 }
 
 function follow() {

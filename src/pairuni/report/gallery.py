@@ -43,7 +43,7 @@ def write_gallery(
     """Write the page of ``pairs``, whose image paths are relative to ``folder``.
 
     out: a name that ends in .html makes one page with its images inside; any other is a folder, which gets
-    gallery.html and gallery-images/. An earlier page stays whole until the new one takes its place.
+    gallery.html and gallery-pictures/. An earlier page stays whole until the new one takes its place.
     most: of more pairs, this many are taken at even distances, and the page says so.
     advance(done, total): called as thumbnails are made.
 
@@ -136,7 +136,7 @@ def _facts(data: dict[str, Any], total: int) -> str:
         ("aligned", f"{shown - len(retrieved):,}"),
         ("retrieved", f"{len(retrieved):,}"),
         ("their mean similarity", f"{sum(retrieved) / len(retrieved):.3f}" if retrieved else None),
-        ("pictures", f"{len(data['paths']):,}"),
+        ("images", f"{len(data['paths']):,}"),
         ("images not found", f"{missing:,}" if missing else None),
     ]
     rows = "".join(

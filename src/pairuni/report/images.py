@@ -1,4 +1,4 @@
-"""Images made small for a page: as data URIs, so that it stands alone, or as files beside it."""
+"""Thumbnails for a page: as data URIs inside it, or as files next to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pairuni.report.markup import escape
 LARGEST = 256
 """Longest side in pixels of an image in a report; larger ones are scaled down."""
 CRISP = 96
-"""Longest side in pixels of images whose pixels are shown as they are: kept without loss."""
+"""Longest side in pixels of images that are kept lossless and shown pixel by pixel."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Thumbnail:
 
 
 def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
-    """``folder/path`` with sides of at most ``largest`` pixels; None when missing, unreadable or outside."""
+    """``folder/path`` with sides of at most ``largest`` pixels; None if missing, unreadable or outside."""
     if not path or path_fault(folder, path) is not None:
         return None
     try:
@@ -49,8 +49,8 @@ def thumbnail(folder: Path, path: str, largest: int) -> Thumbnail | None:
     return Thumbnail(encoded.getvalue(), "png" if small else "jpeg", image.width, image.height)
 
 
-def picture(folder: Path, path: str, alt: str) -> str:
-    """An <img> of ``folder/path``; a placeholder when it is missing, unreadable or outside ``folder``."""
+def image_tag(folder: Path, path: str, alt: str) -> str:
+    """An <img> of ``folder/path``; a placeholder if it is missing, unreadable or outside ``folder``."""
     found = thumbnail(folder, path, LARGEST)
     if found is None:
         return (

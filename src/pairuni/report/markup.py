@@ -1,4 +1,4 @@
-"""How texts and places get into a page: one way to escape, styles and scripts by their hash."""
+"""HTML of a page: escaping, placing by style rules, sections, and a policy that admits scripts by their hash."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ _PLACED = re.compile(r'data-at="([-a-z0-9.:;%]+)"')
 
 
 def escape(value: object) -> str:
-    """A value as text of an element or of a quoted attribute; what UTF-8 cannot hold is shown as an escape."""
+    """A value as text of an element or of a quoted attribute; lone surrogates become escapes."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def content_policy(style: str, script: str, images_from: str) -> str:
-    """A policy under which this style and this script run, and nothing else: neither attributes nor requests."""
+    """A content security policy for this style and this script only: no inline attributes, no requests."""
     return (
         f"default-src 'none'; img-src {images_from}; style-src '{_digest(style)}'; "
         f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 
+def section(name: str, title: str, body: str, note: str) -> str:
+    return (
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
+        f'<p class="note">{escape(note)}</p>{body}</section>'
+    )
+
+
 def placed(**declarations: str) -> str:
-    """An attribute that places an element: ``placed(left="3.00%")``. A policy by hash forbids ``style="..."``."""
+    """An attribute that places an element, ``placed(left="3.00%")``; the policy forbids ``style="..."``."""
     rule = ";".join(f"{name.replace('_', '-')}:{value}" for name, value in declarations.items())
     attribute = f'data-at="{rule}"'
     assert _PLACED.fullmatch(attribute), rule
@@ -32,10 +39,10 @@ def placed(**declarations: str) -> str:
 
 
 def placing_rules(body: str) -> str:
-    """The style sheet of all that is ``placed`` in ``body``."""
+    """The style rules for everything that is ``placed`` in ``body``."""
     return "".join(f'[data-at="{rule}"]{{{rule}}}\n' for rule in sorted(set(_PLACED.findall(body))))
 
 
 def _digest(text: str) -> str:
-    """The name by which a content security policy lets exactly this text run."""
+    """The source expression by which a content security policy admits exactly this text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A run as one page that stands alone: no request leaves it, so it can be mailed or archived."""
+"""A run as one self-contained page: it makes no requests, so it can be mailed or archived."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from importlib.resources import files
 from pathlib import Path
 
 from pairuni.io.files import write_text
-from pairuni.report import sections
+from pairuni.report import data, items, scores, training
 from pairuni.report.markup import content_policy, escape, placing_rules
-from pairuni.report.run import Run, read_run, table
+from pairuni.runs.folder import RunFolder
+from pairuni.runs.run import Run, read_run
 
 SECTIONS = (
-    sections.headline,
-    sections.rewards,
-    sections.held_out,
-    sections.categories,
-    sections.drawings,
-    sections.answers,
-    sections.rollouts,
-    sections.pairs,
-    sections.settings,
+    scores.headline,
+    training.rewards,
+    training.held_out,
+    scores.categories,
+    items.generated_images,
+    items.answers,
+    training.rollouts,
+    data.pairs,
+    data.settings,
 )
 
 
 def write_report(run: Path) -> Path:
-    """Write ``run``/report.html from what the run's folder holds; absent parts are left out. Returns it.
+    """Write report.html from the other files of a run's folder, leaving out what is missing; the page's path.
 
-    Raises FileNotFoundError when there is no such folder, ValueError when a part cannot be read.
+    Raises FileNotFoundError if there is no such folder, ValueError if a part cannot be read.
     """
-    path = run / "report.html"
+    path = RunFolder(run).report
     write_text(path, render(read_run(run)))
     return path
 
@@ -45,7 +46,7 @@ def render(run: Run) -> str:
     style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
     script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
     policy = content_policy(style, script, "data:")
-    name = run.folder.resolve().name
+    name = run.folder.root.resolve().name
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -63,8 +64,8 @@ def _facts(run: Run) -> str:
     config = run.config
     steps = max((row.step for row in run.metrics), default=None)
     facts = [
-        ("model", table(config, "policy").get("model")),
-        ("pairing", table(config, "data").get("pairing")),
+        ("model", run.section("policy").get("model")),
+        ("pairing", run.section("data").get("pairing")),
         ("pairs", f"{len(run.pairs):,}" if run.pairs else None),
         ("steps", steps),
         ("seed", config.get("seed") if run.summary.seed is None else run.summary.seed),

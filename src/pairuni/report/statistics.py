@@ -1,18 +1,21 @@
-"""The few statistics that the report states."""
+"""Statistics and scales of the report's charts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pairuni.intervals import Z95
 
+Item = TypeVar("Item")
+
 _LEAST = 1e-9
-"""Difference, relative to the values, below which an axis has no room for ticks between them."""
+"""Range of an axis, relative to its values, below which ticks cannot be distinguished."""
 
 
 def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> tuple[float, float, float]:
-    """Change of the share of right items and its 95% Wald interval for paired items: change, low, high."""
+    """Change of the share of correct items with its 95% Wald interval for paired items: (change, low, high)."""
     if len(before) != len(after) or not before:
         raise ValueError("a paired difference needs the same items, at least one, before and after")
     count = len(before)
@@ -24,10 +27,10 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> tuple[fl
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
-    """Moving local line fit over ``window`` values (at least 2), clipped to the ends.
+    """Moving local linear fit over ``window`` values (at least 2), truncated at the ends.
 
-    Inside it equals the moving average; at the ends it neither lags behind a trend, as an average over half
-    a window would, nor follows the noise of the last value.
+    Inside, it equals the moving average. At the ends it neither lags behind a trend, as an average over half a window
+    would, nor follows the noise of the last value.
     """
     half = window // 2
     result = []
@@ -35,10 +38,17 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
         start, stop = max(0, index - half), min(len(values), index + half + 1)
         part, centre = values[start:stop], (start + stop - 1) / 2
         mean = sum(part) / len(part)
-        spread = sum((at - centre) ** 2 for at in range(start, stop))
+        width = sum((at - centre) ** 2 for at in range(start, stop))
         tilt = sum((at - centre) * value for at, value in zip(range(start, stop), part, strict=True))
-        result.append(mean + (index - centre) * (tilt / spread if spread else 0.0))
+        result.append(mean + (index - centre) * (tilt / width if width else 0.0))
     return result
+
+
+def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
+    """At most ``most`` items, evenly spaced in the sequence, the first and the last included."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:

@@ -1,1 +1,1 @@
-"""A run's folder and what it holds."""
+"""A run's folder: where its files are, their formats, and reading and writing them."""

@@ -1,4 +1,4 @@
-"""Models out of runs: the folder of a run or of one of its checkpoints, wherever a model is asked for."""
+"""Models of runs: wherever a model is given, the folder of a run or of one of its checkpoints is accepted."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from pathlib import Path
 
 import torch
 
+from pairuni.io.locks import target_lock
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import SHIPPED, load_policy, resolve
-from pairuni.runs.run_state import read_run_state, settings_of
+from pairuni.runs.folder import RunFolder, step_name
+from pairuni.runs.state import read_run_state, settings_of
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
     list_checkpoints,
     load_checkpoint,
     load_newest,
+    load_state,
 )
 from pairuni.training.digests import digest_of_tensors
 
 logger = logging.getLogger("pairuni")
 
-FINAL, CHECKPOINTS = "final", "checkpoints"
-
 
 def load_model(
     name: str | Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True
 ) -> UnifiedPolicy:
-    """As ``load_policy``, and also a run's folder: its final model, else its newest undamaged checkpoint; or the
-    folder of a checkpoint.
+    """Load as ``load_policy`` does, also from the folder of a run or of a checkpoint.
 
-    Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
+    A run gives its final model, or else its newest undamaged checkpoint. Raises ValueError as ``load_policy`` does,
+    CheckpointError for a damaged checkpoint.
     """
     folder = model_folder_of(name)
     if folder is None:
@@ -42,60 +43,89 @@ def load_model(
 
 
 def resolve_model(name: str | Path) -> Path:
-    """The folder that holds the weights, as ``load_model`` finds it."""
+    """The folder with the weights that ``load_model`` loads."""
     return model_folder_of(name) or resolve(name)
 
 
 def model_folder_of(name: str | Path) -> Path | None:
-    """final/ of a run, else the folder of its newest checkpoint, or a checkpoint itself; None for anything else."""
+    """final/ of a run, else its newest checkpoint; a checkpoint itself; None for anything else."""
     folder = Path(name).expanduser()
     if name in SHIPPED or not folder.is_dir() or (folder / "config.json").is_file():
         return None
-    if (folder / FINAL / "config.json").is_file():
-        return folder / FINAL
-    if (folder / "state.json").is_file():
+    final = RunFolder(folder).final
+    if (final / "config.json").is_file():
+        return final
+    if _is_checkpoint(folder):
         return folder
     return newest_checkpoint(folder)
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """The folder of a run's newest undamaged checkpoint; None when the run has no checkpoint.
+    """The folder of a run's newest undamaged checkpoint; None if the run has no checkpoint.
 
-    Raises CheckpointError when all are damaged.
+    Raises CheckpointError if all are damaged.
     """
-    if not list_checkpoints(run / CHECKPOINTS):
+    checkpoints = RunFolder(run).checkpoints
+    if not list_checkpoints(checkpoints):
         return None
-    found = load_newest(run / CHECKPOINTS)
+    found = load_newest(checkpoints)
     assert found is not None
-    return run / CHECKPOINTS / f"step-{found.step:06d}"
+    return checkpoints / step_name(found.step)
 
 
 def from_checkpoint(
     folder: Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True, base: str | None = None
 ) -> UnifiedPolicy:
-    """The model that a run had when it wrote a checkpoint: the model that it began with, and the trained weights.
+    """The model of a checkpoint: the model that its run began with, and the trained weights.
 
-    base: where that model is now, if not where the run found it. Raises CheckpointError for a damaged checkpoint and
-    ValueError when the base is another model, which is found out where it is loaded in the run's own type.
+    base: where that model is, if not where the run found it. Raises CheckpointError for a damaged checkpoint, and
+    ValueError if the base is another model; that is detected only when it is loaded in the run's dtype.
     """
     checkpoint = load_checkpoint(folder)
     state = read_run_state(checkpoint.state, folder)
-    chosen = settings_of(state, folder).policy
+    settings = settings_of(state, folder).policy
+    model = base or settings.model
     try:
-        policy = load_model(base or chosen.model, device=device, dtype=dtype, weights=weights)
+        policy = load_model(model, device=device, dtype=dtype, weights=weights)
     except ValueError as error:
         raise ValueError(f"{folder}: the model that its run began with is needed: {error}") from error
-    logger.info("model: %s with the weights of %s", base or chosen.model, folder)
+    logger.info("model: %s with the weights of %s", model, folder)
     if weights:
         own = str(next(policy.module.parameters()).dtype).removeprefix("torch.")
         if own == state.dtype and digest_of_tensors(policy.module.state_dict()) != state.policy_sha256:
-            raise ValueError(f"{folder}: {base or chosen.model} is not the model that its run began with")
-        _fill(policy, checkpoint, chosen.trainable, getattr(torch, state.dtype))
+            raise ValueError(f"{folder}: {model} is not the model that its run began with")
+        _load_trained(policy, checkpoint, settings.trainable, getattr(torch, state.dtype))
     return policy
 
 
+def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None = None) -> tuple[Path, Path]:
+    """Write the model of a checkpoint, or of a run's newest one, as a model folder; (its folder, the checkpoint).
+
+    out: by default exported/<checkpoint> in the run's folder. Raises ValueError if there is no checkpoint or ``out``
+    is not empty, and as ``from_checkpoint`` does.
+    """
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder; give a run's folder or one of its checkpoints")
+    checkpoint = source if _is_checkpoint(source) else newest_checkpoint(source)
+    if checkpoint is None:
+        raise ValueError(f"{source} is not a checkpoint and has none in checkpoints/")
+    out = out or checkpoint.parent.parent / "exported" / checkpoint.name
+    with target_lock(out, "export"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} already exists; give another --out, or remove it")
+        dtype = read_run_state(load_state(checkpoint)[1], checkpoint).dtype
+        from_checkpoint(checkpoint, device="cpu", dtype=dtype, base=base).save_pretrained(out)
+    return out, checkpoint
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "state.json").is_file()
+
+
 @torch.no_grad()
-def _fill(policy: UnifiedPolicy, checkpoint: Checkpoint, trainable: list[str], dtype: torch.dtype) -> None:
+def _load_trained(
+    policy: UnifiedPolicy, checkpoint: Checkpoint, trainable: list[str], dtype: torch.dtype
+) -> None:
     trained = checkpoint.tensors.get("trained", {})
     parameters = dict(policy.train_only(trainable))
     if set(parameters) != set(trained) or any(
@@ -105,6 +135,6 @@ def _fill(policy: UnifiedPolicy, checkpoint: Checkpoint, trainable: list[str], d
             f"the checkpoint of step {checkpoint.step} is of another model than {policy.name}"
         )
     for name, parameter in parameters.items():
-        # what trains is kept in float32; the model is what the run used: rounded to its own type
+        # checkpoints hold float32 master weights; the run's model had them rounded to its own dtype
         parameter.copy_(trained[name].to(dtype))
     policy.module.requires_grad_(True)

@@ -1,7 +1,7 @@
-"""Checkpoint folders that are either whole or absent: tensors as safetensors, the rest as JSON. No pickles.
+"""Checkpoint folders, written atomically: tensors as safetensors, the rest as JSON. No pickles.
 
-SHA256SUMS, in the form of ``sha256sum``, lists every other file of the folder, so that one changed byte anywhere is
-noticed before anything is used.
+SHA256SUMS, in the format of ``sha256sum``, lists every other file of the folder, so that a single changed byte is
+detected before anything is used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """tensors: groups of named tensors, one safetensors file each; state: what JSON can hold."""
+    """tensors: groups of named tensors, one safetensors file each; state: values that JSON can hold."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """Checkpoints under ``root``, oldest first; whether they are undamaged is found when they are loaded."""
+    """Checkpoints under ``root``, oldest first; damage is detected when they are loaded."""
     found = [p for p in root.glob("step-*") if _FOLDER.fullmatch(p.name) and (p / _STATE).is_file()]
     return sorted(found, key=step_of)
 
@@ -58,9 +58,9 @@ def step_of(folder: Path) -> int:
 
 
 def save_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``root/step-<step>`` whole, then delete all but the newest ``keep`` checkpoints.
+    """Write ``root/step-<step>``, then delete all but the newest ``keep`` checkpoints.
 
-    Raises CheckpointError when the disk is full or refuses; nothing half-written stays behind.
+    Raises CheckpointError if the disk is full or not writable; no incomplete checkpoint remains.
     """
 
     def write(folder: Path) -> None:
@@ -86,9 +86,9 @@ def keep_newest(root: Path, keep: int) -> None:
 
 
 def load_state(folder: Path) -> tuple[int, Mapping[str, Any]]:
-    """Step and state of a checkpoint, without its tensors; only the state's own checksum is compared.
+    """Step and state of a checkpoint, without its tensors; only the checksum of the state is compared.
 
-    Raises CheckpointError naming the file that is damaged.
+    Raises CheckpointError naming the damaged file.
     """
     sums = _read_sums(folder)
     _compare(folder, {name: sums[name] for name in (_STATE,)})
@@ -97,9 +97,9 @@ def load_state(folder: Path) -> tuple[int, Mapping[str, Any]]:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a folder that ``save_checkpoint`` wrote, every file compared with its checksum.
+    """Read a folder that ``save_checkpoint`` wrote and compare every file with its checksum.
 
-    Raises CheckpointError naming the file that is damaged.
+    Raises CheckpointError naming the damaged file.
     """
     sums = _read_sums(folder)
     _compare(folder, sums)
@@ -117,10 +117,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_newest(root: Path, *, use: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
-    """The newest undamaged checkpoint under ``root``; None when there is none at all.
+    """The newest undamaged checkpoint under ``root``; None if there is no checkpoint.
 
-    use: called with it, and may raise CheckpointError too. A damaged one is named in a warning and the one before
-    it is tried. Raises CheckpointError when all are damaged.
+    use: called with it; may raise CheckpointError too. A warning names each damaged checkpoint, and the one before it
+    is tried. Raises CheckpointError if all are damaged.
     """
     faults = []
     for folder in reversed(list_checkpoints(root)):
@@ -130,18 +130,18 @@ def load_newest(root: Path, *, use: Callable[[Checkpoint], None] | None = None) 
                 use(checkpoint)
         except CheckpointError as error:
             faults.append(f"{error}")
-            logger.warning("%s is damaged (%s); the one before it is taken", folder, error)
+            logger.warning("%s is damaged (%s); trying the one before it", folder, error)
             continue
         return checkpoint
     if not faults:
         faults = [f"{folder} has no {_STATE}" for folder in sorted(root.glob("step-*"))[-1:]]
     if faults:
-        raise CheckpointError(f"no checkpoint in {root} is whole; the newest: {faults[0]}")
+        raise CheckpointError(f"every checkpoint in {root} is damaged; the newest: {faults[0]}")
     return None
 
 
-def set_newer_aside(root: Path, step: int) -> None:
-    """Rename checkpoints of later steps, so that a run that resumes at ``step`` neither counts nor keeps them."""
+def rename_newer(root: Path, step: int) -> None:
+    """Rename checkpoints of later steps to damaged-*, so that a run resumed at ``step`` ignores them."""
     for folder in list_checkpoints(root):
         if step_of(folder) > step:
             aside = folder.with_name(f"damaged-{folder.name}")
@@ -152,13 +152,13 @@ def set_newer_aside(root: Path, step: int) -> None:
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Make ``target`` hold what ``write`` puts into the folder it is given; an older one stays until it is whole.
+    """Write a folder atomically: ``write`` fills a temporary one, which then replaces ``target``.
 
-    Raises CheckpointError in one sentence when the disk is full or refuses.
+    Raises CheckpointError if the disk is full or not writable.
     """
     try:
-        with atomic_folder(target) as aside:
-            write(aside)
+        with atomic_folder(target) as partial:
+            write(partial)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_reason(target, error)) from error
 
@@ -169,7 +169,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
         lines = path.read_bytes().decode("ascii").split("\n")
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path} is missing, so that nobody can tell whether the checkpoint is whole; earlier versions wrote none"
+            f"{path} is missing, so the checkpoint cannot be verified; earlier versions did not write it"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
@@ -187,11 +187,11 @@ def _compare(folder: Path, sums: Mapping[str, str]) -> None:
         raise CheckpointError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from error
     for name, wanted in sums.items():
         if found[name] != wanted:
-            raise CheckpointError(f"{folder / name} is not as it was written: its checksum differs")
+            raise CheckpointError(f"{folder / name} is damaged: its checksum differs")
 
 
 def _sums_of(folder: Path, names: list[str]) -> dict[str, str]:
-    """SHA-256 of files, several at a time: hashing takes as long as reading."""
+    """SHA-256 of files, several at once, because hashing takes as long as reading."""
 
     def digest(name: str) -> str:
         with (folder / name).open("rb") as file:
@@ -217,7 +217,7 @@ def _read_state(folder: Path) -> tuple[int, list[str], dict[str, Any]]:
 
 
 def _reason(target: Path, error: OSError | SafetensorError) -> str:
-    # safetensors wraps the operating system's error into text of its own
+    # safetensors puts the operating system's error into its own message
     full = f"os error {errno.ENOSPC}" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
     if full:
         return (

@@ -74,7 +74,7 @@ def test_a_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path, finished
     assert any(not first[name].equal(tensor) for name, tensor in final.items())
     code, said = call("export", run)
     assert code == 1
-    assert "step-000002 is there already" in said
+    assert "step-000002 already exists" in said
 
 
 def test_damage_and_what_holds_no_model(run: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_damage_and_what_holds_no_model(run: Path, tmp_path: Path) -> None:
         load_model(newest.parent)
     empty = tmp_path / "empty"
     empty.mkdir()
-    for folder, words in ((tmp_path / "none", "no such folder"), (empty, "is no checkpoint")):
+    for folder, words in ((tmp_path / "none", "no such folder"), (empty, "is not a checkpoint")):
         code, said = call("export", folder)
         assert code == 1
         assert words in said

@@ -1,0 +1,114 @@
+"""The metrics of a step. Names are TRL's where TRL has one, prefixed with the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pairuni.config import PairGRPOSettings
+from pairuni.pairgrpo.advantages import zero_variance_groups
+from pairuni.pairgrpo.objective import (
+    LossTerms,
+    clipped_tokens,
+    importance_ratio,
+    k3_kl,
+    weighted_token_sum,
+)
+from pairuni.pairgrpo.rollout import TaskRollouts
+from pairuni.policies.policy import Trajectory
+from pairuni.records import TASKS
+
+_AVERAGED = (
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "kl",
+    "completions/mean_length",
+    "clip_ratio/low_mean",
+    "clip_ratio/high_mean",
+    "clip_ratio/region_mean",
+)
+
+
+def reward_metrics(rollouts: TaskRollouts) -> dict[str, float]:
+    """Rewards, the terms of a summed reward, and lengths of one task's rollouts."""
+    lengths = rollouts.lengths.double()
+    metrics = {
+        "reward": float(rollouts.rewards.mean()),
+        "reward_std": float(rollouts.rewards.std(dim=-1).mean()),
+        "frac_reward_zero_std": float(zero_variance_groups(rollouts.rewards).double().mean()),
+        "completions/mean_length": float(lengths.mean()),
+        "completions/min_length": float(lengths.min()),
+        "completions/max_length": float(lengths.max()),
+    }
+    if len(rollouts.terms) > 1:
+        metrics |= {f"reward/{name}": float(scores.mean()) for name, scores in rollouts.terms.items()}
+    # images always have all their tokens: only text can be truncated
+    unfinished = [not t.finished for t in rollouts.trajectories if t.modality == "text"]
+    if unfinished:
+        metrics["completions/clipped_ratio"] = sum(unfinished) / len(unfinished)
+    return metrics
+
+
+def mean_of_tasks(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics without prefix: the plain mean over the tasks that have them."""
+    means = {}
+    for name in _AVERAGED:
+        values = [metrics[f"{task}/{name}"] for task in TASKS if f"{task}/{name}" in metrics]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
+
+
+@dataclass
+class LossStatistics:
+    """Sums over the tokens of a step's updates, kept as tensors so that the host does not wait for the device."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    largest_mismatch: Tensor | None = None
+
+    def add(self, terms: LossTerms, loss: Tensor, settings: PairGRPOSettings) -> None:
+        ratio = importance_ratio(terms.log_probs, terms.old_log_probs, terms.mask)
+        low, high = clipped_tokens(ratio, terms.advantages, terms.mask, settings.clip_low, settings.clip_high)
+        self._add("tokens", terms.mask.sum())
+        self._add("low", low)
+        self._add("high", high)
+        self._add("loss", loss)
+        if terms.reference_log_probs is not None:
+            kl = k3_kl(terms.log_probs, terms.reference_log_probs)
+            self._add("kl", weighted_token_sum(kl, terms.mask, torch.ones_like(terms.coefficients)))
+
+    def add_mismatch(self, trajectories: Sequence[Trajectory], terms: LossTerms) -> None:
+        """|log-prob at sampling - log-prob on replay|: the error of incremental decoding."""
+        sampled = nn.utils.rnn.pad_sequence([t.log_probs for t in trajectories], batch_first=True)
+        difference = (sampled.to(terms.log_probs) - terms.log_probs).abs()
+        difference = torch.where(terms.mask.bool(), difference, 0.0)
+        self._add("mismatch", difference.sum())
+        self._add("replayed", terms.mask.sum())
+        largest, before = difference.max(), self.largest_mismatch
+        self.largest_mismatch = largest if before is None else torch.maximum(before, largest)
+
+    def metrics(self, updates: int) -> dict[str, float]:
+        """Means over tokens and updates; empty if no trajectory of the task was replayed."""
+        if not self.sums or self.largest_mismatch is None:
+            return {}
+        sums = {name: float(value) for name, value in self.sums.items()}
+        low, high = sums["low"] / sums["tokens"], sums["high"] / sums["tokens"]
+        metrics = {
+            "loss": sums["loss"] / updates,
+            "clip_ratio/low_mean": low,
+            "clip_ratio/high_mean": high,
+            "clip_ratio/region_mean": low + high,
+            "sampling/sampling_logp_difference/mean": sums["mismatch"] / sums["replayed"],
+            "sampling/sampling_logp_difference/max": float(self.largest_mismatch),
+        }
+        if "kl" in sums:
+            metrics["kl"] = sums["kl"] / sums["tokens"]
+        return metrics
+
+    def _add(self, name: str, value: Tensor) -> None:
+        value = value.detach().double()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -1,0 +1,79 @@
+"""What a training run needs besides weights: rewards and checked pairs, before anything large is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairuni.config import RunSettings
+from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
+from pairuni.pairgrpo.rollout import Rewards
+from pairuni.pairug.dataset.pairings import load_pairing, sample_held_out
+from pairuni.pairug.dataset.places import find_places
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.records import TASKS, UGPair
+from pairuni.rewards.weighted import check_needs
+from pairuni.runs.models import load_model
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """skeleton: the policy without weights. images_digest: as ``check_pairs`` returns it, for ``pairs``."""
+
+    rewards: Rewards
+    pairs: Sequence[UGPair]
+    held_out: Sequence[UGPair]
+    skeleton: UnifiedPolicy
+    images_digest: str
+
+
+def prepare_run(settings: RunSettings) -> PreparedRun:
+    """Load rewards and pairs, and check everything that can be checked without weights.
+
+    Raises ValueError naming file, line and field of what is wrong.
+    """
+    rewards = Rewards.from_settings(settings.reward)
+    pairs, held_out = _load_pairs(settings, rewards)
+    chosen = settings.policy
+    skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
+    skeleton.train_only(chosen.trainable)
+    digest = _check(skeleton, pairs, settings, settings.data.pairs)
+    if held_out:
+        _check(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
+    return PreparedRun(rewards, pairs, held_out, skeleton, digest)
+
+
+def _load_pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[UGPair]]:
+    """Pairs for training and for evaluation; ValueError if any lacks what a reward needs."""
+    data, evaluation = settings.data, settings.evaluation
+    held_out_file = evaluation.pairs or data.pairs
+    held_out: list[UGPair] = []
+    if evaluation.every and evaluation.task == "pairs":
+        held_out = sample_held_out(held_out_file, evaluation.items, seed=settings.seed)
+    pairs = load_pairing(
+        data.pairs,
+        data.pairing,
+        seed=settings.seed,
+        budget=data.budget,
+        held_out=held_out,
+        held_out_folder=held_out_file.parent,
+        sides=[task for task in TASKS if getattr(settings.pairgrpo, f"{task}_weight") > 0.0],
+        most_excluded=evaluation.most_excluded,
+    )
+    check_needs(rewards.understanding, [pair.understand_ann for pair in [*pairs, *held_out]])
+    check_needs(rewards.generation, [pair.generate_ann for pair in [*pairs, *held_out]])
+    return pairs, held_out
+
+
+def _check(skeleton: UnifiedPolicy, pairs: Sequence[UGPair], settings: RunSettings, file: Path) -> str:
+    """``check_pairs``, with faults located in the pair file."""
+    try:
+        return check_pairs(skeleton, pairs, settings.rollout, file.parent)
+    except UnusablePairs as error:
+        places = find_places(file, {(fault.field, fault.value) for fault in error.faults})
+        faults = [
+            f"{places.get((fault.field, fault.value), f'{file}, field {fault.field}')}: {fault.description}"
+            for fault in error.faults
+        ]
+        raise ValueError(summary(faults)) from None

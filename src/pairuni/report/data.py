@@ -1,0 +1,83 @@
+"""Sections with the pairs and the settings of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pairuni.config import RunSettings, Settings
+from pairuni.records import UGPair
+from pairuni.report.charts import histogram
+from pairuni.report.images import image_tag
+from pairuni.report.markup import escape, section
+from pairuni.report.statistics import evenly_spaced
+from pairuni.runs.run import Run
+
+
+def pairs(run: Run) -> str:
+    if not run.pairs:
+        return ""
+    retrieved = sorted((p for p in run.pairs if p.kind == "retrieved"), key=lambda pair: pair.similarity)
+    aligned = [pair for pair in run.pairs if pair.kind == "aligned"]
+    drawn = (
+        histogram(
+            [pair.similarity for pair in retrieved],
+            title="Similarity of retrieved pairs",
+            width=0.02 if retrieved[-1].similarity - retrieved[0].similarity < 0.3 else 0.05,
+            unit="pairs",
+        )
+        if retrieved
+        else ""
+    )
+    sample = [*evenly_spaced(aligned, 4), *reversed(evenly_spaced(retrieved, 8))]
+    cards = "".join(_pair(run.pairs_folder, pair) for pair in sample)
+    note = (
+        f"{len(run.pairs):,} pairs: {len(aligned):,} aligned (one image on both sides, similarity 1) and "
+        f"{len(retrieved):,} retrieved. Shown: a selection of each, evenly spaced by similarity."
+    )
+    return section("pairs", "Pairs", f'{drawn}<ol class="pairs">{cards}</ol>', note)
+
+
+def settings(run: Run) -> str:
+    if not run.config:
+        return ""
+    top = {key: value for key, value in run.config.items() if not isinstance(value, dict)}
+    tables = [("run", top)] + [(key, value) for key, value in run.config.items() if isinstance(value, dict)]
+    body = "".join(_settings_table(name, values) for name, values in tables if values)
+    return section(
+        "settings", "Settings", f'<div class="settings">{body}</div>', "Resolved settings from config.toml."
+    )
+
+
+def _pair(folder: Path, pair: UGPair) -> str:
+    und, gen = pair.understand_ann, pair.generate_ann
+    return (
+        f'<li class="pair"><p class="tag">{pair.kind} · similarity {pair.similarity:.2f}</p><div class="two">'
+        f"<figure>{image_tag(folder, und.image_path, 'understanding side: ' + und.prompt)}"
+        f"<figcaption><b>question</b> {escape(und.question)} <i>{escape(und.answer)}</i></figcaption></figure>"
+        f"<figure>{image_tag(folder, gen.image_path, 'generation side: ' + gen.prompt)}"
+        f"<figcaption><b>prompt</b> {escape(gen.prompt)}</figcaption></figure></div></li>"
+    )
+
+
+def _settings_table(name: str, values: dict[str, Any]) -> str:
+    described = _descriptions(name)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(_plain(value))}</td>'
+        f"<td>{escape(described.get(key, ''))}</td></tr>"
+        for key, value in values.items()
+    )
+    return f"<table><caption>{escape(name)}</caption><tbody>{rows}</tbody></table>"
+
+
+def _descriptions(section: str) -> dict[str, str]:
+    cls: Any = RunSettings if section == "run" else None
+    if section in RunSettings.model_fields:
+        cls = RunSettings.model_fields[section].annotation
+    if not (isinstance(cls, type) and issubclass(cls, Settings)):
+        return {}
+    return {key: field.description or "" for key, field in cls.model_fields.items()}
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
