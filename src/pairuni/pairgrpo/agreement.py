@@ -1,4 +1,4 @@
-"""Do the two tasks pull the weights the same way? The paper's gradient agreement."""
+"""Gradient agreement: whether the two tasks change the weights in the same direction (arXiv:2510.25682)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gradient_agreement(
 ) -> float:
     """Cosine in [-1, 1] between a step's understanding and generation gradients over all ``parameters``.
 
-    nan when one of them is zero, as it is when none of its groups has spread.
+    nan if one of them is zero, as it is if all its groups have zero variance.
     """
     understanding = task_gradient(policy, batch, parameters, settings, "understanding")
     generation = task_gradient(policy, batch, parameters, settings, "generation")

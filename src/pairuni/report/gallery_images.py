@@ -1,4 +1,4 @@
-"""Thumbnails of a gallery: files named by their content beside the page, or data URIs inside it."""
+"""Thumbnails of a gallery: files named by their content next to the page, or data URIs inside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairuni.report.images import Thumbnail, thumbnail
 LARGEST = 320
 """Longest side in pixels of a gallery's image."""
 AHEAD = 64
-"""Thumbnails in work at a time: what bounds the memory."""
+"""Thumbnails made at a time, which limits memory."""
 
 Source = tuple[str, int, int]
 """What an <img> loads, and its width and height in pixels."""
@@ -24,9 +24,9 @@ Made = TypeVar("Made")
 
 
 def embed_images(folder: Path, paths: Sequence[str], advance: Advance, *, most: int) -> list[Source | None]:
-    """Data URIs of ``folder/paths``, in order; None where an image is not found.
+    """Data URIs of ``folder/paths``, in order; None for an image that is not found.
 
-    Raises ValueError as soon as they are longer than ``most`` characters together.
+    Raises ValueError once they exceed ``most`` characters in total.
     """
 
     def make(path: str) -> Source | None:
@@ -48,7 +48,7 @@ def embed_images(folder: Path, paths: Sequence[str], advance: Advance, *, most: 
 def write_images(folder: Path, paths: Sequence[str], target: Path, advance: Advance) -> list[Source | None]:
     """Thumbnails of ``folder/paths`` as files in ``target``; sources relative to ``target``'s parent.
 
-    A file that is there already is kept: its name tells its content.
+    An existing file is kept, because its name is a digest of its content.
     """
     target.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""Digests of weights: what tells two models apart, and notices a single changed value."""
+"""Digests of weights, which distinguish models down to a single value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _THREADS = 4
 
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, whatever the order and the device."""
+    """SHA-256 of names, dtypes, shapes and values, independent of order and device."""
     with ThreadPoolExecutor(_THREADS) as pool:
         lines = pool.map(_line, tensors.items())
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

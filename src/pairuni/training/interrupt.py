@@ -11,7 +11,7 @@ from typing import Any, Self
 logger = logging.getLogger("pairuni")
 
 GRACE = 20.0
-"""Seconds between SIGTERM or SIGHUP and KeyboardInterrupt: schedulers kill some 30 seconds after SIGTERM."""
+"""Seconds between SIGTERM or SIGHUP and KeyboardInterrupt; schedulers kill about 30 seconds after SIGTERM."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,9 +19,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopRequest:
     """While entered, the first SIGINT, SIGTERM or SIGHUP sets ``requested``; a second raises KeyboardInterrupt.
 
-    SIGTERM and SIGHUP come from machines that send no second one: after ``grace`` seconds KeyboardInterrupt is
-    raised, out of a blocking read too. SIGHUP is ignored where it was ignored before, as under nohup. Python delivers
-    signals to the main thread alone: elsewhere this never fires.
+    SIGTERM and SIGHUP are sent once, by machines: after ``grace`` seconds KeyboardInterrupt is raised, even out of a
+    blocking read. SIGHUP stays ignored if it was, as under nohup. Outside the main thread, which alone receives
+    signals, nothing is ever requested.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
@@ -48,11 +48,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """From here to ``release`` is a short piece of work that must not be cut: KeyboardInterrupt waits."""
+        """Delay KeyboardInterrupt until ``release``, for short work that must not be interrupted."""
         self._held = True
 
     def release(self) -> None:
-        """Raises the KeyboardInterrupt that waited."""
+        """Raise the KeyboardInterrupt that was delayed, if any."""
         self._held = False
         if self._pending:
             self._pending = False
@@ -66,7 +66,7 @@ class StopRequest:
             return
         self.requested = True
         if number == signal.SIGINT:
-            logger.warning("stopping after this step; once more stops at once")
+            logger.warning("stopping after this step; press Ctrl-C again to stop at once")
             return
         logger.warning(
             "%s: stopping after this step, or after the last one if this takes more than %g seconds",
@@ -74,7 +74,7 @@ class StopRequest:
         )
         main = threading.main_thread().ident
         assert main is not None
-        # to the main thread itself: a signal that another thread receives does not end a blocking read
+        # to the main thread: a signal that another thread receives does not end a blocking read
         self._timer = threading.Timer(self._grace, signal.pthread_kill, (main, number))
         self._timer.daemon = True
         self._timer.start()

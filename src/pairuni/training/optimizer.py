@@ -13,10 +13,9 @@ _STATE_KEYS = ("step", "exp_avg", "exp_avg_sq")
 class NamedAdamW:
     """AdamW whose updates are not lost in low precision.
 
-    A bf16 weight keeps 8 bits of mantissa: an update of 1e-6 to a weight of 0.02 rounds to nothing.
-    Parameters that are not float32 or float64 therefore get a float32 master copy that is updated and cast
-    back, and their gradients are summed over micro-batches in float32. Weight decay acts on matrices, not on
-    biases and norms.
+    A bf16 weight has 8 significant bits: an update of 1e-6 to a weight of 0.02 is rounded away. Parameters that are
+    not float32 or float64 therefore have a float32 master copy, which is updated and cast back, and their gradients
+    are summed over micro-batches in float32. Weight decay applies to matrices, not to biases and norms.
     """
 
     def __init__(
@@ -30,9 +29,9 @@ class NamedAdamW:
         if not parameters:
             raise ValueError("no parameter trains; name at least one part of the policy to train")
         self.updates = 0
-        """Updates that were begun; equal counts at two times mean that no weight has moved between them."""
+        """Updates begun so far; while the count does not change, the weights do not either."""
         self.before_update: Callable[[], None] = lambda: None
-        """Called before the weights move."""
+        """Called before the weights change."""
         self.parameters = dict(parameters)
         self.masters: dict[str, Tensor] = {}
         for name, parameter in parameters:
@@ -45,7 +44,7 @@ class NamedAdamW:
             for tensors, decay in ((matrices, weight_decay), (vectors, 0.0))
             if tensors
         ]
-        # one parameter after the other: all at once, a GPU holds a copy of all of them for the time of the step
+        # one parameter at a time: foreach would hold a copy of all of them on the GPU during the step
         self._adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, foreach=False)
 
     def zero_grad(self) -> None:
@@ -66,7 +65,7 @@ class NamedAdamW:
             parameter.grad = None
 
     def gradients(self) -> dict[str, Tensor]:
-        """Gradients by name; parameters that the loss did not reach are left out."""
+        """Gradients by name; parameters without a gradient are left out."""
         return {name: m.grad for name, m in self.masters.items() if m.grad is not None}
 
     def gradient_norm(self) -> Tensor:
@@ -102,7 +101,7 @@ class NamedAdamW:
         }
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        """Restore what ``weights`` and ``state`` returned; ValueError, before anything moves, if they do not fit."""
+        """Restore what ``weights`` and ``state`` returned; ValueError, before anything changes, if they do not fit."""
         self._check(weights, state)
         with torch.no_grad():
             for name, master in self.masters.items():

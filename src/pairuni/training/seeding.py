@@ -1,4 +1,4 @@
-"""Randomness that a resumed run finds again: derived seeds, the order of the data, generator states."""
+"""Reproducible randomness for runs that resume: derived seeds, data order, generator states."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def derive_seed(*parts: int) -> int:
 def shuffled_indices(count: int, *, start: int, number: int, seed: int) -> list[int]:
     """Positions ``start`` to ``start + number`` of an endless stream of epochs over ``count`` items.
 
-    Each epoch is its own permutation of range(count). The stream has no state but ``start``, so a resumed run
-    meets the items that an uninterrupted one would have met.
+    Each epoch is a new permutation of range(count). The stream depends only on ``seed`` and position, so a resumed run
+    gets the same items as an uninterrupted one.
     """
     indices: list[int] = []
     for epoch in range(start // count, (start + number - 1) // count + 1):
@@ -29,7 +29,7 @@ def shuffled_indices(count: int, *, start: int, number: int, seed: int) -> list[
 
 
 def random_state() -> dict[str, Tensor]:
-    """States of torch's global generators, a uint8 tensor a device."""
+    """States of torch's global generators, one uint8 tensor per device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -37,7 +37,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(states: Mapping[str, Tensor]) -> None:
-    """Restore ``random_state``; states of devices that this machine lacks are left out."""
+    """Restore ``random_state``; states of devices that this machine lacks are ignored."""
     torch.set_rng_state(states["cpu"])
     for index in range(torch.cuda.device_count()):
         if f"cuda:{index}" in states:
