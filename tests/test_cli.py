@@ -131,7 +131,7 @@ def test_draw_and_answer(model: Path, tmp_path: Path) -> None:
     assert "cut.png: not an image" in fails("answer", tmp_path / "cut.png", "what?", "--model", model)
     assert "not an image's name" in fails("draw", "a cat", "--model", model, "--out", tmp_path / "cat.txt")
     assert "no folder" in fails("draw", "a cat", "--model", tmp_path / "none", "--out", tmp_path / "x.png")
-    fails("draw", "a cat", "--out", tmp_path / "x.png", "--guidance", "0.5", code=2)
+    fails("draw", "a cat", "--model", "tiny", "--out", tmp_path / "x.png", "--guidance", "0.5", code=2)
 
 
 def test_convert_there_and_back(model: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def serve_reward(
 def draw(
     prompt: Annotated[str, typer.Argument(help="Prompt.")],
     out: Annotated[Path, typer.Option(help="Image file; several images are named NAME-1, NAME-2, ...")],
-    model: Model = "tiny",
+    model: Model,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
     guidance: Guidance = None,
@@ -156,7 +156,7 @@ def draw(
 def answer(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     question: Annotated[str, typer.Argument(help="Question about the image.")],
-    model: Model = "tiny",
+    model: Model,
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum tokens of the answer; by default 512, or what fits.")
     ] = None,
