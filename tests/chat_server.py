@@ -1,4 +1,4 @@
-"""A chat-completions server on this machine that looks at what it is asked, and misbehaves on demand."""
+"""A local chat-completions server that checks requests and simulates faults."""
 
 from __future__ import annotations
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from chat_server import ChatServer
+from pairuni.chat.endpoint import Endpoint
+from pairuni.config import CompletionSettings
+from pairuni.pairug.completion.answer_store import AnswerStore
+from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.records import GenerationSample, UnderstandingSample
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -52,7 +59,7 @@ def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | N
 
 
 def made_samples(folder: Path, count: int) -> list[UnderstandingSample | GenerationSample]:
-    """Noise-free images of one colour each, half of them to understand and half to draw."""
+    """Noise-free images of one colour each, half of them with a question and half with a prompt."""
     folder.mkdir(parents=True, exist_ok=True)
     samples: list[UnderstandingSample | GenerationSample] = []
     for number in range(count):
@@ -66,3 +73,16 @@ def made_samples(folder: Path, count: int) -> list[UnderstandingSample | Generat
         else:
             samples.append(GenerationSample(**values, prompt=f"a plain field with the number n{number}"))
     return samples
+
+
+def complete_at(
+    server: ChatServer, folder: Path, samples: list[Any], max_tries: int = 3, **settings: Any
+) -> CompletionReport:
+    """Complete samples at a server, with quick retries; answers stay in the folder."""
+    chosen = CompletionSettings(**{"model": "seer", "base_url": server.url, "timeout": 5.0, **settings})
+    annotator = ModelAnnotator("endpoint", chosen, Endpoint(chosen, backoff=0.01))
+    store = AnswerStore(folder / "cache" / "answers.jsonl")
+    try:
+        return complete(samples, annotator, max_tries, store=store)
+    finally:
+        store.close()

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from chat_server import Ask, ChatServer
-from completion_samples import made_samples
+from completion_samples import complete_at, made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.request import PlainRequest, Stopping
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete
-from pairuni.pairug.completion.model_annotator import ModelAnnotator
+from pairuni.pairug.completion.completion import CompletionReport
 
 KEY = "sk-proj-0123456789-very-secret"
 
@@ -64,14 +63,7 @@ def store_in(folder: Path) -> AnswerStore:
 
 
 def run(one: RawServer, folder: Path, count: int = 4, **settings: Any) -> CompletionReport:
-    given = {"model": "seer", "base_url": one.url, "timeout": 5.0, "max_retries": 2, **settings}
-    chosen = CompletionSettings(**given)
-    store = store_in(folder)
-    try:
-        annotator = ModelAnnotator("endpoint", chosen, Endpoint(chosen, backoff=0.01))
-        return complete(made_samples(folder, count), annotator, 3, store=store)
-    finally:
-        store.close()
+    return complete_at(one, folder, made_samples(folder, count), **{"max_retries": 2, **settings})
 
 
 def ask(one: RawServer, **settings: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The file of answers: it only grows, whatever is killed, cut, spoilt or full."""
+"""The answer store: append-only, after kills, cut or damaged lines and a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI Batch files: written, stopped, read, gone on; errors, strangers and files that are not whole."""
+"""OpenAI Batch files: rounds, errors, unrelated results, and incomplete files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What completion will cost, and budgets that end it before it costs more."""
+"""Plans of costs, and budgets that are never exceeded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any endpoint, well or badly behaved: what is asked, how often, when, and what comes of it."""
+"""Completion at good and faulty endpoints: requests, retries, rate limits, and the outcomes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,20 @@ import pytest
 from PIL import Image
 
 from chat_server import Ask, ChatServer, good_reply
-from completion_samples import made_samples, real_samples
-from pairuni.chat.endpoint import Endpoint
+from completion_samples import complete_at, made_samples, real_samples
 from pairuni.chat.faults import retry_after
-from pairuni.chat.request import PlainRequest, RequestFailed, RequestsStopped, Stopping
+from pairuni.chat.request import RequestsStopped
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion import scheduling
 from pairuni.pairug.completion.annotator import make_annotator
-from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete
-from pairuni.pairug.completion.model_annotator import ModelAnnotator
+from pairuni.pairug.completion.completion import CompletionReport
 from pairuni.records import UnderstandingSample
 from pairuni.rewards.answers.options import parse_options
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., CompletionReport]:
-    """Complete samples at a server, with quick retries; answers in the same store every time."""
-
-    def completed(
-        server: ChatServer, samples: list[Any], max_tries: int = 3, **settings: Any
-    ) -> CompletionReport:
-        chosen = CompletionSettings(**{"model": "seer", "base_url": server.url, "timeout": 5.0, **settings})
-        annotator = ModelAnnotator("endpoint", chosen, Endpoint(chosen, backoff=0.01))
-        store = AnswerStore(tmp_path / "cache" / "answers.jsonl")
-        try:
-            return complete(samples, annotator, max_tries, store=store)
-        finally:
-            store.close()
-
-    return completed
+    return partial(complete_at, folder=tmp_path)
 
 
 def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):
@@ -57,7 +42,7 @@ def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):
         return kinds[place] if place < len(kinds) and (ask.delivery == 1 or not passing) else None
 
     with ChatServer(misbehave) as server:
-        report = run(server, samples)
+        report = run(server, samples=samples)
     assert len(report.quadruples) + len(report.dropped) == len(samples)
     assert {one.id for one in report.quadruples} | {one.id for one in report.dropped} == {
         s.id for s in samples
@@ -98,7 +83,7 @@ def test_what_is_sent(run, tmp_path, monkeypatch):
     ]
     with ChatServer() as server:
         report = run(
-            server, samples, key_variable="SEER_KEY", verifier="judge", image_side=64, temperature=0.5
+            server, samples=samples, key_variable="SEER_KEY", verifier="judge", image_side=64, temperature=0.5
         )
     assert (len(report.quadruples), report.tries, report.checks) == (2, 2, 2)
     assert Counter(ask.body["model"] for ask in server.asks) == {"seer": 2, "judge": 2}
@@ -122,7 +107,7 @@ def test_what_is_sent(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("fault", ["429", "500", "hang", "drop", "cut envelope", "status 503 busy"])
 def test_what_passes_is_asked_again(run, tmp_path, fault):
     with ChatServer(lambda ask: fault if ask.delivery <= 2 else None) as server:
-        report = run(server, made_samples(tmp_path, 2), timeout=0.4 if fault == "hang" else 5.0)
+        report = run(server, samples=made_samples(tmp_path, 2), timeout=0.4 if fault == "hang" else 5.0)
     assert (len(report.quadruples), report.tries, report.checks) == (2, 2, 2)
     assert {ask.delivery for ask in server.asks} == {1, 2, 3}
 
@@ -140,7 +125,7 @@ def test_what_passes_is_asked_again(run, tmp_path, fault):
 def test_what_does_not_pass_fails_after_bounded_attempts(run, tmp_path, fault, reason):
     with ChatServer(lambda ask: fault) as server:
         report = run(
-            server, made_samples(tmp_path, 1), max_retries=2, timeout=0.2 if fault == "hang" else 5.0
+            server, samples=made_samples(tmp_path, 1), max_retries=2, timeout=0.2 if fault == "hang" else 5.0
         )
     assert len(server.asks) == 3
     assert (report.failed, report.tries) == (1, 0)
@@ -155,7 +140,7 @@ def test_retry_after_holds_all_requests_back(run, tmp_path):
         return "429 0.6" if ask.serial == 0 else None
 
     with ChatServer(misbehave, seconds=0.01) as server:
-        report = run(server, made_samples(tmp_path, 12), concurrency=2)
+        report = run(server, samples=made_samples(tmp_path, 12), concurrency=2)
     assert len(report.quadruples) == 12
     first = began[0]
     early = [moment for moment in began if moment - first < 0.3]
@@ -178,7 +163,7 @@ def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path, concurrency):
             return None
 
     with ChatServer(one_in_20_milliseconds) as server:
-        report = run(server, made_samples(tmp_path, 24), concurrency=concurrency, max_retries=3)
+        report = run(server, samples=made_samples(tmp_path, 24), concurrency=concurrency, max_retries=3)
     assert (len(report.quadruples), report.failed) == (24, 0)
     assert len(server.asks) < 6 * 48
 
@@ -186,7 +171,7 @@ def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path, concurrency):
 def test_a_rest_of_no_seconds_is_not_taken_at_its_word_for_ever(run, tmp_path):
     ends = time.monotonic() + 0.2
     with ChatServer(lambda ask: "429 0" if time.monotonic() < ends else None) as server:
-        report = run(server, made_samples(tmp_path, 2), concurrency=1, max_retries=6)
+        report = run(server, samples=made_samples(tmp_path, 2), concurrency=1, max_retries=6)
     assert (len(report.quadruples), report.failed) == (2, 0)
 
 
@@ -203,7 +188,7 @@ def test_retry_after_in_all_its_forms():
 
 def test_the_limit_of_concurrency_is_used_and_kept(run, tmp_path):
     with ChatServer(seconds=0.05) as server:
-        run(server, made_samples(tmp_path, 20), concurrency=5)
+        run(server, samples=made_samples(tmp_path, 20), concurrency=5)
     assert server.most_at_once == 5
 
 
@@ -211,7 +196,7 @@ def test_a_contradicting_caption_is_written_again_with_the_reason(run, tmp_path)
     samples = made_samples(tmp_path, 2)
     writing = ("caption", "question")
     with ChatServer(lambda ask: "contradict" if ask.task in writing and ask.tries == 0 else None) as server:
-        report = run(server, samples)
+        report = run(server, samples=samples)
     assert (len(report.quadruples), report.retried, report.tries, report.checks) == (2, 2, 4, 4)
     again = next(ask for ask in server.asks if ask.task == "caption" and ask.tries == 1)
     assert (
@@ -225,7 +210,7 @@ def test_a_contradicting_caption_is_written_again_with_the_reason(run, tmp_path)
 
 def test_the_verifier_of_a_question_is_not_told_the_answer(run, tmp_path):
     with ChatServer() as server:
-        run(server, made_samples(tmp_path, 40))
+        run(server, samples=made_samples(tmp_path, 40))
     places = Counter()
     for ask in server.asks:
         if ask.task == "check question":
@@ -242,7 +227,7 @@ def test_the_verifier_of_a_question_is_not_told_the_answer(run, tmp_path):
 )
 def test_what_is_never_said_is_dropped(run, tmp_path, fault, reason):
     with ChatServer(lambda ask: fault) as server:
-        report = run(server, made_samples(tmp_path, 2), max_tries=2)
+        report = run(server, samples=made_samples(tmp_path, 2), max_tries=2)
     assert (report.failed, report.tries, report.checks, len(server.asks)) == (0, 4, 0, 4)
     assert all(one.reason.startswith(f"refused 2 times, at last: {reason}") for one in report.dropped)
 
@@ -252,7 +237,7 @@ def test_a_verdict_that_cannot_be_read_is_asked_for_again(run, tmp_path):
     with ChatServer(
         lambda ask: "cut" if "check" in ask.task and "attempt" not in ask.text else None
     ) as server:
-        report = run(server, samples)
+        report = run(server, samples=samples)
     assert (len(report.quadruples), report.tries, report.checks) == (2, 2, 4)
 
 
@@ -263,76 +248,9 @@ def test_a_reply_that_fails_its_own_check_is_not_verified(run, tmp_path, own_che
         return {**said, own_check: False} if own_check in said else said
 
     with ChatServer(reply=honest) as server:
-        report = run(server, made_samples(tmp_path, 2), max_tries=2)
+        report = run(server, samples=made_samples(tmp_path, 2), max_tries=2)
     assert (len(report.quadruples), report.tries, report.checks) == (1, 3, 1)
     assert "by its own check" in report.dropped[0].reason
-
-
-def old_server(ask: Ask) -> str | None:
-    """Knows neither schemas nor JSON objects nor the new name of the limit."""
-    if "max_completion_tokens" in ask.body:
-        return "status 400 unknown field max_completion_tokens"
-    return "status 422 response_format is not supported" if "response_format" in ask.body else None
-
-
-def in_prose(said: dict[str, Any]) -> str:
-    return f"<think>{{hm}}</think>Certainly!\n```json\n{json.dumps(said, indent=1)}\n```\nAnything else?"
-
-
-def in_lines(said: dict[str, Any]) -> str:
-    return "\n".join(
-        f"**{name.replace('_', ' ').capitalize()}:** {'; '.join(value) if isinstance(value, list) else value}"
-        for name, value in said.items()
-    )
-
-
-@pytest.mark.parametrize("rename", [in_prose, in_lines])
-def test_servers_without_structured_outputs(run, tmp_path, rename):
-    with ChatServer(old_server, rename=rename) as server:
-        report = run(server, made_samples(tmp_path, 12), concurrency=1)
-    assert len(report.quadruples) == 12
-    refused = [ask for ask in server.asks if old_server(ask)]
-    assert len(refused) == 3, "what a server takes is learned once"
-    assert len(server.asks) == 24 + 3
-
-
-def test_json_objects_where_schemas_are_refused(run, tmp_path):
-    def misbehave(ask: Ask) -> str | None:
-        form = ask.body.get("response_format", {}).get("type")
-        return "status 400 json_schema is not supported" if form == "json_schema" else None
-
-    with ChatServer(misbehave) as server:
-        report = run(server, made_samples(tmp_path, 4))
-        assert len(report.quadruples) == 4
-        fixed = run(server, made_samples(tmp_path / "b", 12)[8:], structured="schema")
-    assert fixed.failed == 4
-    assert {ask.body["response_format"]["type"] for ask in server.asks if not misbehave(ask)} == {
-        "json_object"
-    }
-
-
-def test_what_one_model_understands_says_nothing_of_another(run, tmp_path):
-    def misbehave(ask: Ask) -> str | None:
-        form = ask.body.get("response_format", {}).get("type")
-        refused = ask.body["model"] == "judge" and form == "json_schema"
-        return "status 400 response_format json_schema is not supported" if refused else None
-
-    with ChatServer(misbehave) as server:
-        report = run(server, made_samples(tmp_path, 4), verifier="judge", concurrency=1)
-    assert (len(report.quadruples), report.failed) == (4, 0)
-    assert Counter((ask.body["model"], ask.body["response_format"]["type"]) for ask in server.asks) == {
-        ("seer", "json_schema"): 4,
-        ("judge", "json_schema"): 1,
-        ("judge", "json_object"): 4,
-    }
-
-
-def test_a_request_that_wants_no_json_is_not_asked_in_other_formats():
-    with ChatServer(lambda ask: "status 400 too hot") as server:
-        endpoint = Endpoint(CompletionSettings(model="seer", base_url=server.url))
-        with pytest.raises(RequestFailed, match="the endpoint says 400: too hot"):
-            endpoint(PlainRequest(model="seer", content=("Mark it.",), max_tokens=5), Stopping())
-    assert len(server.asks) == 1
 
 
 @pytest.mark.parametrize(
@@ -354,11 +272,11 @@ def test_what_no_request_survives_stops_the_run_and_nothing_is_lost(run, tmp_pat
     samples = made_samples(tmp_path, 30)
     with ChatServer(lambda ask: fault if ask.serial >= 20 else None) as server:
         with pytest.raises(RequestsStopped, match=sentence):
-            run(server, samples, concurrency=4)
+            run(server, samples=samples, concurrency=4)
         assert len(server.asks) <= 24
         server.misbehave = lambda ask: None
         before = len(server.asks)
-        report = run(server, samples)
+        report = run(server, samples=samples)
     assert len(report.quadruples) == 30
     assert len(server.asks) - before == 60 - 20
 
@@ -372,23 +290,23 @@ def test_many_failures_in_a_row_stop_the_run(run, tmp_path, monkeypatch):
             match="5 samples in a row failed, the last because: the endpoint says 413: too large",
         ),
     ):
-        run(server, made_samples(tmp_path, 30), concurrency=1)
+        run(server, samples=made_samples(tmp_path, 30), concurrency=1)
     assert len(server.asks) == 5
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path, run):
     with ChatServer() as server:
         pass
-    report = run(server, made_samples(tmp_path, 2), max_retries=1)
+    report = run(server, samples=made_samples(tmp_path, 2), max_retries=1)
     assert report.failed == 2
     assert "the connection broke" in report.dropped[0].reason
 
 
 def test_same_requests_are_paid_once(run, tmp_path):
     first = made_samples(tmp_path, 2)
-    twins = [one.model_copy(update={"id": f"{one.id}-{number}"}) for one in first for number in range(6)]
+    copies = [one.model_copy(update={"id": f"{one.id}-{number}"}) for one in first for number in range(6)]
     with ChatServer(seconds=0.05) as server:
-        report = run(server, twins, concurrency=12)
+        report = run(server, samples=copies, concurrency=12)
     assert len(report.quadruples) == 12
     written = [ask for ask in server.asks if ask.task in ("caption", "question")]
     assert len(written) == 2
@@ -400,7 +318,7 @@ def test_images_that_cannot_be_used_are_dropped_unasked(run, tmp_path):
     cut = Path(samples[1].image_path)
     cut.write_bytes(cut.read_bytes()[:50])
     with ChatServer() as server:
-        report = run(server, samples)
+        report = run(server, samples=samples)
     reasons = {one.id: one.reason for one in report.dropped}
     assert reasons.keys() == {"s0", "s1"}
     assert report.failed == 0

@@ -1,4 +1,4 @@
-"""Replies read, options lettered, requests told apart, templates that ask for all that is read."""
+"""Replies, lettered options, keys of requests, and prompts that name every field of their reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, and rounds: what is in flight is kept, order does not matter, nothing is asked twice."""
+"""Dialogues in order, in threads and in rounds: the same outcomes, no request twice, Ctrl-C keeps answers."""
 
 from __future__ import annotations
 

@@ -14,13 +14,10 @@ from typing import Any
 import pytest
 
 from chat_server import Ask, ChatServer, good_reply
-from completion_samples import made_samples
-from pairuni.chat.endpoint import Endpoint
+from completion_samples import complete_at, made_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.annotator import make_annotator
-from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete
-from pairuni.pairug.completion.model_annotator import ModelAnnotator
+from pairuni.pairug.completion.completion import CompletionReport
 
 KEY = "sk-proj-0123456789-very-secret"
 
@@ -31,15 +28,8 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def completed(server: ChatServer, folder: Path) -> Any:
-    settings = CompletionSettings(model="seer", base_url=server.url, max_retries=1, timeout=3.0)
-    store = AnswerStore(folder / "cache" / "answers.jsonl")
-    return complete(
-        made_samples(folder, 2),
-        ModelAnnotator("endpoint", settings, Endpoint(settings, backoff=0.01)),
-        2,
-        store=store,
-    )
+def completed(server: ChatServer, folder: Path) -> CompletionReport:
+    return complete_at(server, folder, made_samples(folder, 2), 2, max_retries=1, timeout=3.0)
 
 
 def everything(folder: Path) -> bytes:
