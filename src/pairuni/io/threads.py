@@ -28,7 +28,7 @@ def thread_map(
     numbers = iter(range(len(items)))
     lock = threading.Lock()
     ended: SimpleQueue[tuple[int, Made] | BaseException] = SimpleQueue()
-    done: list[threading.Event] = []
+    running: list[tuple[threading.Thread, threading.Event]] = []
 
     def run(own: threading.Event) -> None:
         try:
@@ -45,15 +45,17 @@ def thread_map(
             own.set()
 
     def wait_for_running() -> None:
-        for one in done if finish_running else ():
-            one.wait()  # Thread.join may take a thread for ended when Ctrl-C interrupts it
+        for thread, own in running if finish_running else ():
+            # not join, which may take a thread for ended when Ctrl-C interrupts it; a thread may not have started
+            while thread.ident is not None and not own.wait(0.2):
+                pass
 
     made: dict[int, Made] = {}
     try:
         for _ in range(min(workers, len(items))):
             own = threading.Event()
-            threading.Thread(target=run, args=(own,), daemon=True).start()
-            done.append(own)
+            running.append((threading.Thread(target=run, args=(own,), daemon=True), own))
+            running[-1][0].start()
         while len(made) < len(items):
             end = ended.get()
             if isinstance(end, BaseException):
