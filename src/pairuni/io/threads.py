@@ -57,7 +57,12 @@ def thread_map(
             running.append((threading.Thread(target=run, args=(own,), daemon=True), own))
             running[-1][0].start()
         while len(made) < len(items):
-            end = ended.get()
+            try:
+                end = ended.get(
+                    timeout=0.2
+                )  # in turns, since a signal that another thread gets does not wake it
+            except Empty:
+                continue
             if isinstance(end, BaseException):
                 wait_for_running()
                 raise end
