@@ -66,7 +66,7 @@ def test_the_whole_way_and_a_stop_on_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patched:
         patched.setattr(
-            "pairuni.pairgrpo.trainer.image_reward", lambda name, settings: StopsAtTheSecondStep()
+            "pairuni.pairgrpo.rollout.image_reward", lambda name, settings: StopsAtTheSecondStep()
         )
         with pytest.raises(KeyboardInterrupt):
             demo.run_demo(3, stopped)

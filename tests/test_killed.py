@@ -13,9 +13,9 @@ import pytest
 
 from kill_events import chosen, run_child
 from pairuni import demo
-from pairuni.cli import evaluation, training
+from pairuni.cli import evaluate, training
 from pairuni.cli import pairs as pairs_commands
-from pairuni.config import PairGRPOSettings, RunSettings
+from pairuni.config import DigitsSettings, PairGRPOSettings, RunSettings
 from pairuni.digits.detectors import evaluation_detector
 from user_folder import UserFolder
 
@@ -103,11 +103,11 @@ def test_pairs_build(tmp_path: Path, most: int | None) -> None:
 
 @pytest.mark.parametrize("most", FEW_OR_ALL)
 def test_eval_digits(tmp_path: Path, most: int | None) -> None:
-    model = {"name": "tiny", "device": "cpu", "dtype": "float32", "seed": 0, "guidance": 2.0}
+    settings = DigitsSettings(model="tiny", device="cpu", dtype="float32", seed=0, guidance=2.0, items=6)
     evaluation_detector()  # fitted once here, inherited by the children
 
     def work(out: Path) -> None:
-        evaluation.digits(model, 6, out)
+        evaluate.digits(settings.model_copy(update={"out": out}))
 
     check(tmp_path, work, work, most)
 

@@ -59,7 +59,9 @@ def test_update_says_how_much_of_the_matrix_rate_it_reaches(no_children):
     assert found["flops"]["repeated"] > found["flops"]["distinct"] > 0
     for row in found["contenders"].values():
         assert row["tokens_per_second"] == pytest.approx(found["tokens"] / row["seconds"])
-        assert 0 < row["matrix_share"] < row["matrix_share_repeated"] < 1
+        for share, flops in (("matrix_share", "distinct"), ("matrix_share_repeated", "repeated")):
+            rate = found["flops"][flops] / row["seconds"]
+            assert row[share] == pytest.approx(rate / found["matrix_flops_per_second"])
 
 
 def test_a_step_is_rollout_and_update(no_children):
