@@ -37,7 +37,9 @@ def write_fake_run(
     """A whole run folder, as the demo leaves it."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = load_settings(RunSettings, None, ["--data.pairs", str(folder / "pairug" / "pairs.jsonl")])
+    settings = load_settings(
+        RunSettings, None, ["--policy.model=tiny", f"--data.pairs={folder / 'pairug' / 'pairs.jsonl'}"]
+    )
     (folder / "config.toml").write_text(to_toml(settings))
     _write_lines(folder / "metrics.jsonl", [_metrics(rng, step, steps) for step in range(1, steps + 1)])
     before, after = _evaluation(folder, rng, items)

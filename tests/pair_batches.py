@@ -71,6 +71,7 @@ def run_settings(**sections: Any) -> RunSettings:
     """A short run on the fake policy; a section given replaces the one here."""
     base = {
         "seed": 3,
+        "policy": {"model": "tiny"},
         "data": {"pairs": "pairs.jsonl"},
         "rollout": ROLLOUT.model_dump(),
         "pairgrpo": {"steps": 6, "pairs_per_batch": 2, "learning_rate": 0.05, "warmup_steps": 2},

@@ -12,7 +12,9 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "run.toml"
-    path.write_text('seed = 3\n[data]\npairs = "a/b.jsonl"\n[pairgrpo]\nlearning-rate = 2e-6\n')
+    path.write_text(
+        'seed = 3\n[policy]\nmodel = "tiny"\n[data]\npairs = "a/b.jsonl"\n[pairgrpo]\nlearning-rate = 2e-6\n'
+    )
     return path
 
 
@@ -32,10 +34,11 @@ def test_the_papers_values_are_the_defaults(recipe: Path) -> None:
     settings = load_settings(RunSettings, recipe)
     assert (settings.seed, settings.data.pairs) == (3, Path("a/b.jsonl"))
     assert settings.pairgrpo.learning_rate == 2e-6  # a key with a hyphen
-    defaults = load_settings(RunSettings, None, ["--data.pairs", "x"])
+    defaults = load_settings(RunSettings, None, ["--policy.model", "m", "--data.pairs", "x"])
     assert (defaults.rollout.understanding, defaults.rollout.guidance) == (8, 5.0)
     assert (defaults.pairgrpo.learning_rate, defaults.pairgrpo.beta) == (1e-6, 0.0)
     assert (defaults.pairgrpo.pairs_per_batch, defaults.pairgrpo.steps) == (2, 1200)
+    assert (defaults.reward.understanding, defaults.reward.generation) == ("accuracy", "hpsv2")
 
 
 @pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "digits"])
@@ -75,7 +78,7 @@ def test_overrides(recipe: Path) -> None:
 
 
 def test_none_undoes_a_recipe(tmp_path: Path) -> None:
-    path = written(tmp_path, '[data]\npairs = "x"\nbudget = 5\n')
+    path = written(tmp_path, 'policy.model = "m"\n[data]\npairs = "x"\nbudget = 5\n')
     assert load_settings(RunSettings, path).data.budget == 5
     assert load_settings(RunSettings, path, ["--data.budget", "none"]).data.budget is None
 
@@ -143,6 +146,11 @@ def test_bad_overrides(recipe: Path, words: list[str], expected: str) -> None:
         ("[data]\npairs = 3\n", "bad.toml: data.pairs is 3, but must be a path"),
         ('policy = "tiny"\n[data]\npairs = "x"\n', "bad.toml: policy is 'tiny', but must be a table"),
         ("seed = 1\n", "data.pairs is required; set it in the recipe or with --data.pairs VALUE"),
+        ("seed = 1\n", "policy.model is required; set it in the recipe or with --policy.model VALUE"),
+        (
+            '[policy]\ndtype = "auto"\n',
+            "policy.model is required; set it in the recipe or with --policy.model VALUE",
+        ),
         (
             '[data]\npairs = "x"\n[policy]\ntrainable = ["a", 2]\n',
             "bad.toml: policy.trainable is 2, but must be a string",
@@ -154,7 +162,9 @@ def test_bad_recipes(tmp_path: Path, text: str, expected: str) -> None:
 
 
 def test_every_mistake_is_told(tmp_path: Path) -> None:
-    said = message(written(tmp_path, 'seed = -1\n[data]\npairs = "x"\n[pairgrpo]\nstep = 3\n'))
+    said = message(
+        written(tmp_path, 'seed = -1\npolicy.model = "m"\n[data]\npairs = "x"\n[pairgrpo]\nstep = 3\n')
+    )
     assert len(said.splitlines()) == 2
 
 

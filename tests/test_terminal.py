@@ -131,7 +131,9 @@ COMMANDS: dict[str, Words] = {
     "train: no TOML": lambda h: ["train", h.write("r.toml", HOSTILE)],
     "train: keys": lambda h: ["train", h.write("r.toml", f"[data]\n{json.dumps(HOSTILE)} = 1\n")],
     "train: values": lambda h: [
-        "train", h.write("r.toml", f"data.pairs = {json.dumps(NAME)}\nreward.generation = {json.dumps(HOSTILE)}\n")
+        "train",
+        h.write("r.toml", f"data.pairs = {json.dumps(NAME)}\nreward.generation = {json.dumps(HOSTILE)}\n"),
+        "--policy.model=tiny",
     ],
     "report: folder": lambda h: ["report", str(h.root / NAME)],
     "report: config": lambda h: ["report", str((h.root, h.write("config.toml", HOSTILE))[0])],
@@ -139,9 +141,9 @@ COMMANDS: dict[str, Words] = {
     "score": lambda h: ["eval", "score", "imgedit", h.write("a.json", HOSTILE), "--data", h.write("b.json", "{}")],
     "score: a task": lambda h: ["eval", "score", HOSTILE, h.write("answers.json", HOSTILE)],
     "compare": lambda h: ["compare", h.write("a.json", json.dumps({"task": HOSTILE}))],
-    "answer: the image": lambda h: ["answer", h.write("x.png", HOSTILE), "q"],
+    "answer: the image": lambda h: ["answer", h.write("x.png", HOSTILE), "q", "--model", "tiny"],
     "answer: the model": lambda h: ["answer", str(h.root / "a.png"), "q", "--model", str(h.root / NAME)],
-    "draw": lambda h: ["draw", HOSTILE, "--out", str(h.root / f"x.{NAME}")],
+    "draw": lambda h: ["draw", HOSTILE, "--model", "tiny", "--out", str(h.root / f"x.{NAME}")],
     "serve-reward": lambda h: ["serve-reward", HOSTILE],
     "serve-reward: a class": lambda h: ["serve-reward", f"{NAME}:Class"],
     "convert a model": lambda h: ["convert", str(h.root), str(h.root / NAME), "--layout", "original"],
@@ -242,7 +244,8 @@ def test_a_reply_is_unchanged_in_a_file_and_escaped_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(models, "answer", lambda *args, **options: HOSTILE)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert CliRunner().invoke(app, ["answer", str(tmp_path / "a.png"), "q"]).stdout == HOSTILE + "\n"
+    words = ["answer", str(tmp_path / "a.png"), "q", "--model", "tiny"]
+    assert CliRunner().invoke(app, words).stdout == HOSTILE + "\n"
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

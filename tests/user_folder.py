@@ -73,7 +73,7 @@ class UserFolder:
         return (
             *("pairs", "build", "--understanding", str(self.raw / "u.jsonl")),
             *("--generation", str(self.raw / "g.jsonl"), "--out", str(self.root / "built")),
-            *("--encoder", f"policy:{self.model}", "--clusters", "1", *words),
+            *("--encoder", f"policy:{self.model}", "--clusters", "1", "--annotator", "scene", *words),
         )
 
     def train(self, *words: str) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ def _use_rows(folder: Path) -> None:
 
 
 def _make_settings(folder: Path) -> None:
-    words = ["--data.pairs", "pairs.jsonl", "--reward.generation", "hpsv2"]
+    words = ["--policy.model", "m", "--data.pairs", "pairs.jsonl", "--reward.generation", "hpsv2"]
     (folder / "run.toml").write_text(to_toml(load_settings(RunSettings, None, words)))
     words = ["--understanding", "u.jsonl", "--generation", "g.jsonl", "--out", "o", "--annotator", "digits"]
     (folder / "build.toml").write_text(to_toml(load_settings(PairsSettings, None, words)))

@@ -36,7 +36,7 @@ SCALARS = (
 SETTINGS = {
     "seed": 11,
     "data": {"pairs": "pairs.jsonl"},
-    "policy": {"trainable": ["language_model", "generation_head"]},
+    "policy": {"model": "random", "trainable": ["language_model", "generation_head"]},
     "rollout": {"understanding": 3, "generation": 3, "guidance": 3.0, "max_new_tokens": 6},
     "pairgrpo": {
         "steps": 20,

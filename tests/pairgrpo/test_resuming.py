@@ -110,7 +110,7 @@ def test_replaced_images_and_other_pairs_are_refused(tmp_path: Path) -> None:
         ({"seed": 4}, "the seed of its checkpoint is 3, not 4"),
         ({"pairgrpo": GRPO | {"pairs_per_batch": 1}}, "2 pairs per step, not 1"),
         ({"pairgrpo": GRPO | {"steps": 3}}, "at step 4, beyond pairgrpo.steps = 3"),
-        ({"policy": {"trainable": ["language_model"]}}, "policy.trainable was"),
+        ({"policy": {"model": "tiny", "trainable": ["language_model"]}}, "policy.trainable was"),
     ],
 )
 def test_settings_of_another_run_are_refused_before_anything_loads(
@@ -131,7 +131,7 @@ def test_every_other_change_is_said_and_written_down_with_its_step(
     out = begun(tmp_path)
     changed = run_settings(
         pairgrpo=GRPO | {"learning_rate": 0.01, "beta": 0.1},
-        reward={"generation": "hpsv2"},
+        reward={"generation": "clip"},
         logging={"samples_every": 1},
     )
     with caplog.at_level("WARNING", logger="pairuni"):
@@ -143,7 +143,7 @@ def test_every_other_change_is_said_and_written_down_with_its_step(
         "pairgrpo.steps": {"from": 4, "to": 6},
         "pairgrpo.learning_rate": {"from": 0.05, "to": 0.01},
         "pairgrpo.beta": {"from": 0.0, "to": 0.1},
-        "reward.generation": {"from": "digits", "to": "hpsv2"},
+        "reward.generation": {"from": "hpsv2", "to": "clip"},
         "logging.samples_every": {"from": 3, "to": 1},
     }
     text = describe_settings(RunFolder(out), changed)

@@ -97,7 +97,7 @@ def test_a_shipped_reward_for_answers_with_a_token_and_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run.toml").write_text(
-        '[data]\npairs = "p.jsonl"\n[reward.remote]\ntoken_variable = "MY_TOKEN"\n'
+        '[policy]\nmodel = "tiny"\n[data]\npairs = "p.jsonl"\n[reward.remote]\ntoken_variable = "MY_TOKEN"\n'
     )
     with command(tmp_path, "accuracy", "--recipe", "run.toml", MY_TOKEN="open-sesame") as (url, _):
         right = Annotation(image_path="a", prompt="p", question="how many?", answer="2")

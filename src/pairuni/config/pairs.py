@@ -47,7 +47,7 @@ class PairsSettings(Settings):
     """Folder that receives pairs.jsonl and its images."""
     bad_records: Literal["stop", "drop"] = "stop"
     """A raw record that cannot be used ends the build before anything is paid, or goes into dropped.jsonl."""
-    annotator: str = Field(default="scene", min_length=1)
+    annotator: str = Field(default="endpoint", min_length=1)
     """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
     completion: CompletionSettings = CompletionSettings()
     encoder: str = Field(default="microsoft/resnet-50", min_length=1)

@@ -107,7 +107,7 @@ class RewardSettings(Settings):
 
     understanding: str = Field(default="accuracy", min_length=1)
     """Reward of answers, such as "accuracy + 0.1 * format" (paper: 1 if the answer equals the truth, else 0)."""
-    generation: str = Field(default="digits", min_length=1)
+    generation: str = Field(default="hpsv2", min_length=1)
     """Reward of images, such as "hpsv2 + 0.5 * clip" (paper: HPSv2)."""
     normalise: RewardNormalisation = "sum"
     """Of a sum: add up, then normalise within each group (sum), or normalise each, then average by weight (each)."""

@@ -20,7 +20,7 @@ LogProbBranchName = Literal["guided", "conditional"]
 class PolicySettings(Settings):
     """The unified model that is trained."""
 
-    model: str = Field(default="tiny", min_length=1)
+    model: str = Field(min_length=1)
     """A shipped name ("tiny"), a folder, or a hub id such as deepseek-community/Janus-Pro-1B."""
     trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
     """Parts that train; vision towers and VQ stay frozen unless named."""
@@ -136,7 +136,7 @@ class RunSettings(Settings):
 
     seed: int = Field(default=0, ge=0)
     """Seeds data order, rollouts and initialisation."""
-    policy: PolicySettings = PolicySettings()
+    policy: PolicySettings
     data: DataSettings
     rollout: RolloutSettings = RolloutSettings()
     reward: RewardSettings = RewardSettings()
