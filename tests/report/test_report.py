@@ -13,7 +13,7 @@ from pairuni.report import write_report
 from pairuni.runs.run import read_run
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
-SECTIONS = ["result", "rewards", "categories", "drawings", "answers", "rollouts", "pairs", "settings"]
+SECTIONS = ["result", "rewards", "categories", "images", "answers", "rollouts", "pairs", "settings"]
 
 
 class Page(HTMLParser):
@@ -109,7 +109,7 @@ def test_curves_hold_every_step(page: Page) -> None:
     assert len(charts) == 2 + 5  # the two rewards and the signals that this run has
     assert len(charts[0]["points"]) == 40
     assert len(charts[2]["points"]) == 39  # the gradient norm of step 7 was not finite
-    assert charts[0]["said"][0][0] == "1"
+    assert charts[0]["labels"][0][0] == "1"
     for attrs in page.of("div"):
         if "data-chart" in attrs:
             assert attrs["tabindex"] == "0"

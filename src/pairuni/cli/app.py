@@ -53,7 +53,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Declares the options of pairuni itself."""
+    """Declare the options of pairuni itself."""
 
 
 @app.command()
@@ -158,7 +158,10 @@ def answer(
     question: Annotated[str, typer.Argument(help="Question about the image.")],
     model: Model,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Maximum tokens of the answer; by default 512, or what fits.")
+        int | None,
+        typer.Option(
+            min=1, help="Maximum tokens of the answer; by default 512, or fewer if the context is full."
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -199,7 +202,7 @@ def export(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Rewrite the report.html of a run, one self-contained page."""
+    """Regenerate report.html of a run, a self-contained page."""
     from pairuni.report import write_report
 
     typer.echo(f"report: {write_report(run)}")

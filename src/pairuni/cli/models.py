@@ -1,4 +1,4 @@
-"""Drawing, answering, converting, evaluating with any checkpoint."""
+"""Commands that use one model: generate images, answer, convert, export."""
 
 from __future__ import annotations
 
@@ -26,40 +26,38 @@ def draw(
     device: str,
     dtype: str,
 ) -> list[Path]:
-    """Draw ``count`` images into ``out``, or into out-1, out-2, ... when there are several."""
+    """Generate ``count`` images and write them to ``out``; several are named out-1, out-2, ..."""
     if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{out}: not an image's name; end it in .png, .jpg or .webp")
+        raise ValueError(f"{out}: not an image file name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
         policy = load_model(model, device=device, dtype=dtype)
-        pictures = policy.generate_images(
-            prompt, count, guidance=guidance, temperature=temperature, seed=seed
-        )
+        images = policy.generate_images(prompt, count, guidance=guidance, temperature=temperature, seed=seed)
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
-        for path, picture in zip(paths, pictures, strict=True):
-            with atomic_write(path) as aside:
-                picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
+        for path, made in zip(paths, images, strict=True):
+            with atomic_write(path) as temporary:
+                made.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
     return paths
 
 
 def answer(
     model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
 ) -> str:
-    """The greedy answer to a question about an image."""
+    """Answer a question about an image with greedy decoding."""
     if not image.exists():
         raise FileNotFoundError(f"{image}: no such image")
-    picture = load_image(image)
+    loaded = load_image(image)
     from pairuni.runs.models import load_model
 
     policy = load_model(model, device=device, dtype=dtype)
-    return policy.answer(picture, question, max_new_tokens=max_new_tokens)
+    return policy.answer(loaded, question, max_new_tokens=max_new_tokens)
 
 
 def export(source: Path, out: Path | None, *, base: str | None) -> str:
-    """Make a model folder of a checkpoint, or of a run's newest one; a sentence that says so."""
+    """Export a checkpoint, or the newest one of a run, as a model folder; returns a message."""
     from pairuni.runs.models import export_checkpoint
 
     refuse_several(os.environ, "export")
@@ -68,7 +66,7 @@ def export(source: Path, out: Path | None, *, base: str | None) -> str:
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:
-    """Convert a Janus checkpoint; returns what was done, in a sentence."""
+    """Convert a Janus checkpoint; returns a message."""
     from pairuni.policies.janus.convert import convert_checkpoint
     from pairuni.policies.registry import resolve
 
@@ -76,12 +74,12 @@ def convert(source: str, target: Path, layout: Literal["transformers", "original
     folder = resolve(source)
     with target_lock(target, "convert"):
         report = convert_checkpoint(folder, target, layout)
-    said = (
+    message = (
         f"{target}: {report.tensors:,} tensors, {report.parameters:,} parameters, "
         f"{report.source_layout} to {report.target_layout} layout"
     )
     if report.unused:
-        said += f"; {len(report.unused)} tensors that the model never reads are kept next to it"
+        message += f"; {len(report.unused)} tensors that the model does not use are kept in a separate file"
     if report.absent:
-        said += "; the source had none of the tensors that the model never reads, so neither has this"
-    return said
+        message += "; tensors that the model does not use are missing in the source and in the result"
+    return message

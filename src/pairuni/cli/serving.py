@@ -36,8 +36,8 @@ def serve(
     token = token_from_environment(settings.remote.token_variable)
     if not (token or unguarded or _is_loopback(host)):
         raise ValueError(
-            f"everyone who can reach {host} could use this reward: set {settings.remote.token_variable} here and "
-            "where runs train, or allow requests without a token by --unguarded"
+            f"anyone who can reach {host} could use this reward: set {settings.remote.token_variable} here and "
+            "on the machines that train, or allow requests without a token with --unguarded"
         )
     with RewardServer(any_reward(name, settings), (host, port), token, limit=settings.timeout) as server:
         typer.echo(f"{name}: {server.url}/score and {server.url}/health; Ctrl-C stops")

@@ -1,4 +1,4 @@
-"""Charts as HTML and SVG. Lines stretch with the page, words do not: axes are HTML, drawn by percentage."""
+"""Charts as HTML and SVG. Lines stretch with the page and text does not: axes are HTML, placed by percentage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pairuni.report.markup import escape, placed
 from pairuni.report.statistics import nice_ticks, smoothed
 
 FEWEST_SMOOTHED = 15
-"""Values of a line; fewer are shown as they are."""
+"""Minimum number of values for smoothing."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Values over steps: one line of a chart. low, high: the range shown, at least that of the values."""
+    """The values of a line chart over steps. low, high: the axis includes these."""
 
     title: str
     steps: Sequence[float]
@@ -27,7 +27,7 @@ class Series:
 
 
 def number(value: float) -> str:
-    """A number as short as it stays honest: 0.613, 12.4, 1,204, 1.2e-06."""
+    """A number in two to four digits: 0.613, 12.4, 1,204, 1.2e-06."""
     if value < 0:
         return "−" + number(-value)
     if value == 0:
@@ -42,7 +42,7 @@ def number(value: float) -> str:
 
 
 def line_chart(series: Series) -> str:
-    """A line over steps, raw and smoothed, whose values can be read by pointer and by arrow keys."""
+    """A raw and a smoothed line over steps; the pointer and the arrow keys read values."""
     window = max(3, len(series.values) // 5) if len(series.values) >= FEWEST_SMOOTHED else 1
     smooth = smoothed(series.values, window)
     low = min([*series.values, *([] if series.low is None else [series.low])])
@@ -50,37 +50,37 @@ def line_chart(series: Series) -> str:
     ticks = nice_ticks(low, high, 2 if series.small else 4)
     first, last = series.steps[0], series.steps[-1]
     points = [
-        [_share(step, first, last), _share(value, ticks[0], ticks[-1]), _share(even, ticks[0], ticks[-1])]
-        for step, value, even in zip(series.steps, series.values, smooth, strict=True)
+        [_share(step, first, last), _share(value, ticks[0], ticks[-1]), _share(trend, ticks[0], ticks[-1])]
+        for step, value, trend in zip(series.steps, series.values, smooth, strict=True)
     ]
-    said = [
-        [number(step), number(value), number(even)]
-        for step, value, even in zip(series.steps, series.values, smooth, strict=True)
+    labels = [
+        [number(step), number(value), number(trend)]
+        for step, value, trend in zip(series.steps, series.values, smooth, strict=True)
     ]
-    raw = " ".join(f"{x:.2f},{100 - y:.2f}" for x, y, _ in points)
-    even = " ".join(f"{x:.2f},{100 - y:.2f}" for x, _, y in points)
+    raw_line = " ".join(f"{x:.2f},{100 - y:.2f}" for x, y, _ in points)
+    smooth_line = " ".join(f"{x:.2f},{100 - y:.2f}" for x, _, y in points)
     lines = (
-        f'<polyline class="raw" points="{raw}"/><polyline class="smooth" points="{even}"/>'
+        f'<polyline class="raw" points="{raw_line}"/><polyline class="smooth" points="{smooth_line}"/>'
         if len(points) > 1
         else ""
     )
     label = (
         f"{series.title} over steps {number(first)} to {number(last)}: "
-        f"smoothed from {said[0][2]} to {said[-1][2]}"
+        f"smoothed from {labels[0][2]} to {labels[-1][2]}"
     )
-    data = escape(json.dumps({"points": points, "said": said}, separators=(",", ":")))
+    data = escape(json.dumps({"points": points, "labels": labels}, separators=(",", ":")))
     plot = (
         f'<div class="plot" role="slider" tabindex="0" aria-label="{escape(label)}" aria-valuemin="0" '
         f'aria-valuemax="{len(points) - 1}" aria-valuenow="{len(points) - 1}" '
-        f'aria-valuetext="step {said[-1][0]}: {said[-1][1]}" data-chart="{data}">'
+        f'aria-valuetext="step {labels[-1][0]}: {labels[-1][1]}" data-chart="{data}">'
         f"{_frame(ticks)}"
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
         f'<span class="cursor" hidden></span><span class="dot" hidden></span></div>'
     )
     axis = _x_axis(nice_steps(first, last, 3 if series.small else 5), first, last)
     readout = (
-        f'<p class="readout" aria-hidden="true">step {said[-1][0]} <b>{said[-1][2]}</b>'
-        f" <span>raw {said[-1][1]}</span></p>"
+        f'<p class="readout" aria-hidden="true">step {labels[-1][0]} <b>{labels[-1][2]}</b>'
+        f" <span>raw {labels[-1][1]}</span></p>"
     )
     size = " small" if series.small else ""
     return (
@@ -124,7 +124,7 @@ def histogram(values: Sequence[float], *, title: str, width: float, unit: str) -
 
 
 def nice_steps(first: float, last: float, about: int) -> list[float]:
-    """Round steps within [first, last]; ``first`` alone when there is none."""
+    """Round steps within [first, last]; only ``first`` if there are none."""
     inside = [tick for tick in nice_ticks(first, last, about) if first <= tick <= last]
     return inside or [first]
 

@@ -19,7 +19,7 @@ def pairs(run: Run) -> str:
         return ""
     retrieved = sorted((p for p in run.pairs if p.kind == "retrieved"), key=lambda pair: pair.similarity)
     aligned = [pair for pair in run.pairs if pair.kind == "aligned"]
-    drawn = (
+    chart = (
         histogram(
             [pair.similarity for pair in retrieved],
             title="Similarity of retrieved pairs",
@@ -35,7 +35,7 @@ def pairs(run: Run) -> str:
         f"{len(run.pairs):,} pairs: {len(aligned):,} aligned (one image on both sides, similarity 1) and "
         f"{len(retrieved):,} retrieved. Shown: a selection of each, evenly spaced by similarity."
     )
-    return section("pairs", "Pairs", f'{drawn}<ol class="pairs">{cards}</ol>', note)
+    return section("pairs", "Pairs", f'{chart}<ol class="pairs">{cards}</ol>', note)
 
 
 def settings(run: Run) -> str:

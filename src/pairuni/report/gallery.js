@@ -1,6 +1,6 @@
 "use strict";
-// Pairs of a PairUG file: filters, a histogram, and a list that holds only the cards near the window.
-// All words of the data reach the page as textContent or attributes, never as markup.
+// Pairs of a PairUG file: filters, a histogram, and a list that holds only the cards near the viewport.
+// Text of the data is inserted as textContent or attributes, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const ALIGNED = "aligned";
@@ -27,7 +27,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-// The words of a pair in which a search looks, made when first searched.
+// The searchable text of a pair, computed at the first search.
 function words(pair) {
   if (pair.found === null) {
     const both = [pair.understanding, pair.generation];
@@ -84,11 +84,11 @@ function filter() {
 
 function drawBars(others, low, high) {
   const counts = new Array(bins).fill(0);
-  let drawn = 0;
+  let inBars = 0;
   for (const pair of others) {
     if (pair.kind === ALIGNED) continue;
     counts[binOf(pair.similarity)] += 1;
-    drawn += 1;
+    inBars += 1;
   }
   const tallest = Math.max(...counts);
   const svg = document.querySelector("#plot svg");
@@ -100,18 +100,18 @@ function drawBars(others, low, high) {
     const middle = start + (index + 0.5) * binWidth;
     bar.classList.toggle("out", middle < low || middle > high);
   });
-  at("tallest").textContent = tallest ? `${spoken(tallest)} a bar` : "";
+  at("tallest").textContent = tallest ? `${spoken(tallest)} pairs` : "";
   const mode = start + counts.indexOf(tallest) * binWidth;
   at("plot").setAttribute(
     "aria-label",
-    drawn
-      ? `Histogram of similarity: ${spoken(drawn)} retrieved pairs, most between ${said(mode)} and ${said(mode + binWidth)}`
+    inBars
+      ? `Histogram of similarity: ${spoken(inBars)} retrieved pairs, most between ${said(mode)} and ${said(mode + binWidth)}`
       : "Histogram of similarity: no retrieved pairs",
   );
-  const aligned = others.length - drawn;
+  const aligned = others.length - inBars;
   at("bars-note").textContent = aligned
-    ? `Bars: ${spoken(drawn)} retrieved pairs. The ${spoken(aligned)} aligned ones, all at 1, are not drawn.`
-    : `Bars: ${spoken(drawn)} retrieved pairs.`;
+    ? `Bars: ${spoken(inBars)} retrieved pairs. The ${spoken(aligned)} aligned pairs, all at 1, are not shown.`
+    : `Bars: ${spoken(inBars)} retrieved pairs.`;
 }
 
 function prepareFilters() {
@@ -170,7 +170,7 @@ function prepareFilters() {
   });
 }
 
-// Where both handles meet, the one that can still move lies on top.
+// Where both handles meet, the one that can still move is on top.
 function raise() {
   at("low").style.zIndex = Number(at("low").value) > (start + 1) / 2 ? 1 : 0;
 }
@@ -192,9 +192,9 @@ let rowHeight = 1;
 
 function layout() {
   const first = firstVisible();
-  const whole = list.clientWidth;
-  columns = Math.max(1, Math.floor((whole + GAP) / (LEAST_CARD + GAP)));
-  width = Math.floor((whole - GAP * (columns - 1)) / columns);
+  const available = list.clientWidth;
+  columns = Math.max(1, Math.floor((available + GAP) / (LEAST_CARD + GAP)));
+  width = Math.floor((available - GAP * (columns - 1)) / columns);
   for (const card of cards.values()) card.remove();
   cards.clear();
   if (shown.length) {
@@ -228,7 +228,7 @@ function render() {
   const from = Math.max(0, Math.floor((above - margin) / rowHeight)) * columns;
   const to = Math.min(shown.length, Math.ceil((above + window.innerHeight + margin) / rowHeight) * columns);
   for (const [position, card] of cards) {
-    // A card that has the focus stays: taking it away would drop the reader to the top of the page.
+    // Keep a card that has the focus: removing it would move the focus to the top of the page.
     if ((position < from || position >= to) && !card.contains(document.activeElement)) {
       card.remove();
       cards.delete(position);
@@ -258,11 +258,11 @@ function card(position) {
     element(
       "div",
       { className: "two" },
-      half("understanding", "asked", pair.understanding, (side) => [
+      half("understanding", pair.understanding, (side) => [
         element("span", { className: "said", textContent: side.question }),
         element("span", { className: "replied", textContent: side.answer }),
       ]),
-      half("generation", "drawn", pair.generation, (side) => [
+      half("generation", pair.generation, (side) => [
         element("span", { className: "said tall", textContent: side.prompt }),
       ]),
     ),
@@ -276,9 +276,9 @@ function card(position) {
   return made;
 }
 
-function half(task, role, side, lines) {
+function half(task, side, lines) {
   const tag = data.tags[side.tag];
-  const head = element("span", { className: "role" }, element("b", { textContent: role }), tag ? ` · ${tag}` : "");
+  const head = element("span", { className: "role" }, element("b", { textContent: task }), tag ? ` · ${tag}` : "");
   const words = element("span", { className: "lines" }, ...lines(side));
   return element("figure", { className: task }, imageOf(side, task), element("figcaption", {}, head, words));
 }
@@ -333,8 +333,8 @@ function show(pair) {
   at("pair-title").textContent = `Pair ${spoken(pair.number)}`;
   at("pair-what").textContent = `${pair.kind}, similarity ${pair.similarity.toFixed(4)}`;
   at("sides").replaceChildren(
-    whole("understanding", "Understanding: asked", pair.understanding, ["question", "answer"], ["prompt"]),
-    whole("generation", "Generation: drawn", pair.generation, ["prompt"], ["question", "answer"]),
+    fullSide("understanding", "Understanding side", pair.understanding, ["question", "answer"], ["prompt"]),
+    fullSide("generation", "Generation side", pair.generation, ["prompt"], ["question", "answer"]),
   );
   const position = shown.indexOf(pair);
   at("before").disabled = position <= 0;
@@ -343,13 +343,13 @@ function show(pair) {
   dialog.scrollTop = 0;
 }
 
-function whole(task, title, side, main, rest) {
+function fullSide(task, title, side, main, rest) {
   const terms = element("dl");
   const add = (name, text, className) => {
     if (text) terms.append(element("dt", { textContent: name }), element("dd", { textContent: text, className }));
   };
   for (const name of main) add(name, side[name], "main");
-  for (const name of rest) add(`${name}, not trained on here`, side[name], "");
+  for (const name of rest) add(`${name} (not used on this side)`, side[name], "");
   add("tag", data.tags[side.tag], "");
   add("file", data.paths[side.image], "path");
   return element("section", { className: task }, element("h3", { textContent: title }), imageOf(side, task), terms);
@@ -386,14 +386,14 @@ window.addEventListener("hashchange", follow);
 
 // ---- Start
 
-let asked = false;
+let renderRequested = false;
 window.addEventListener(
   "scroll",
   () => {
-    if (asked) return;
-    asked = true;
+    if (renderRequested) return;
+    renderRequested = true;
     requestAnimationFrame(() => {
-      asked = false;
+      renderRequested = false;
       render();
     });
   },

@@ -1,4 +1,4 @@
-"""Pairs as a page to look at: search, filters, thousands of pairs; from a file, without a network."""
+"""The gallery: an offline HTML page to search and filter thousands of pairs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pairuni.report.gallery_images import Source, embed_images, write_images
 from pairuni.report.markup import content_policy, escape
 
 MOST = 20_000
-"""Pairs on one page unless asked for more."""
+"""Default maximum number of pairs on a page."""
 MOST_EMBEDDED = 256 * 2**20
-"""Characters of images inside one page; browsers refuse a text of twice this."""
+"""Maximum characters of embedded images; browsers refuse a text of twice this size."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written. shown, total: pairs on the page and pairs given; missing: images not found."""
+    """The written page. shown: pairs on the page. total: pairs given. missing: images not found."""
 
     page: Path
     shown: int
@@ -40,48 +40,48 @@ def write_gallery(
     most: int = MOST,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Gallery:
-    """Write the page of ``pairs``, whose image paths are relative to ``folder``.
+    """Write a gallery of ``pairs``, whose image paths are relative to ``folder``.
 
-    out: a name that ends in .html makes one page with its images inside; any other is a folder, which gets
-    gallery.html and gallery-pictures/. An earlier page stays whole until the new one takes its place.
-    most: of more pairs, this many are taken at even distances, and the page says so.
+    out: a name that ends in .html gives a single page with embedded images; any other name is a folder for
+    gallery.html and gallery-pictures/. An existing page is replaced atomically.
+    most: maximum number of pairs shown. If there are more, evenly spaced ones are chosen, and the page says so.
     advance(done, total): called as thumbnails are made.
 
     Raises ValueError for no pairs, an ``out`` that is the wrong kind of file, or too much to embed.
     """
     if not pairs:
         raise ValueError("there are no pairs to show")
-    alone = out.suffix.lower() in (".html", ".htm")
-    if alone == out.is_dir() and out.exists():
-        kind = "a folder, and a page was asked for" if alone else "a file, and a gallery needs a folder"
+    single = out.suffix.lower() in (".html", ".htm")
+    if single == out.is_dir() and out.exists():
+        kind = "a folder, but the name of a page is needed" if single else "a file, but a folder is needed"
         raise ValueError(f"{out} is {kind}; choose another --out")
-    chosen = _spread(len(pairs), most)
+    chosen = _evenly_spaced_numbers(len(pairs), most)
     data = _data([(number + 1, pairs[number]) for number in chosen])
     paths = data["paths"]
-    page = out if alone else out / "gallery.html"
-    if alone:
+    page = out if single else out / "gallery.html"
+    if single:
         data["images"] = embed_images(folder, paths, advance, most=MOST_EMBEDDED)
         write_text(page, _render(title, data, len(pairs), "data:"))
     else:
-        pictures = out / "gallery-pictures"
-        data["images"] = write_images(folder, paths, pictures, advance)
+        thumbnails = out / "gallery-pictures"
+        data["images"] = write_images(folder, paths, thumbnails, advance)
         write_text(page, _render(title, data, len(pairs), "'self' file:"))
-        _remove_unused(pictures, data["images"])
+        _remove_unused(thumbnails, data["images"])
     return Gallery(page, len(chosen), len(pairs), sum(image is None for image in data["images"]))
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of 0..count-1 at even distances, in order."""
+def _evenly_spaced_numbers(count: int, most: int) -> list[int]:
+    """At most ``most`` of 0..count-1, evenly spaced and in order."""
     if count <= most:
         return list(range(count))
     return [index * count // most for index in range(most)]
 
 
 def _data(numbered: Sequence[tuple[int, UGPair]]) -> dict[str, Any]:
-    """The pairs as tables that name each image, tag and side once.
+    """The pairs as tables that hold each image, tag and side once.
 
-    paths: of images. sides: [image, prompt, question, answer, tag]. pairs: [number in the file,
-    similarity, understanding side, generation side]; images, tags and sides by their place.
+    paths: of images. sides: [image, prompt, question, answer, tag]. pairs: [number in the file, similarity,
+    understanding side, generation side]. Images, tags and sides are referred to by index.
     """
     paths: dict[str, int] = {}
     tags: dict[str, int] = {}
@@ -118,7 +118,7 @@ def _render(title: str, data: dict[str, Any], total: int, images_from: str) -> s
 
 
 def _json(data: dict[str, Any]) -> str:
-    """JSON without a character that HTML could take for markup."""
+    """JSON without characters that HTML could parse as markup."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -131,11 +131,14 @@ def _facts(data: dict[str, Any], total: int) -> str:
     facts = [
         (
             "pairs",
-            f"{shown:,}" if shown == total else f"{shown:,} of the file's {total:,}, at even distances",
+            f"{shown:,}" if shown == total else f"{shown:,} of {total:,} in the file, evenly spaced",
         ),
         ("aligned", f"{shown - len(retrieved):,}"),
         ("retrieved", f"{len(retrieved):,}"),
-        ("their mean similarity", f"{sum(retrieved) / len(retrieved):.3f}" if retrieved else None),
+        (
+            "mean similarity of retrieved pairs",
+            f"{sum(retrieved) / len(retrieved):.3f}" if retrieved else None,
+        ),
         ("images", f"{len(data['paths']):,}"),
         ("images not found", f"{missing:,}" if missing else None),
     ]
@@ -145,9 +148,9 @@ def _facts(data: dict[str, Any], total: int) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def _remove_unused(pictures: Path, images: Sequence[Source | None]) -> None:
+def _remove_unused(folder: Path, images: Sequence[Source | None]) -> None:
     used = {Path(image[0]).name for image in images if image is not None}
-    for path in pictures.iterdir():
+    for path in folder.iterdir():
         ours = re.fullmatch(r"[0-9a-f]{20}\.(png|jpg)|\.[0-9a-f]{20}-\d+\.partial", path.name)
         if ours and path.name not in used:
             path.unlink()

@@ -64,14 +64,14 @@ def _store(made: Thumbnail, target: Path) -> str:
     path = target / f"{digest}.{'png' if made.kind == 'png' else 'jpg'}"
     if path.is_file() and path.stat().st_size == len(made.data):
         return path.name
-    # Aside by thread, as two threads may meet the same content. Not flushed each: that takes minutes for
-    # thousands, and a file that a power cut leaves short is written again by its size.
-    aside = path.with_name(f".{path.stem}-{threading.get_ident()}.partial")
+    # One temporary file per thread, because two threads may write the same content. Files are not flushed one by one,
+    # which would take minutes for thousands; a file truncated by a power cut has the wrong size and is written again.
+    temporary = path.with_name(f".{path.stem}-{threading.get_ident()}.partial")
     try:
-        aside.write_bytes(made.data)
-        os.replace(aside, path)
+        temporary.write_bytes(made.data)
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path.name
 
 

@@ -19,14 +19,14 @@ OUTCOMES = (
     ("Wrong both times", False, False, 6),
 )
 """Heading, correct before, correct after, and the number of items shown."""
-SELECTION = "Large groups show an evenly spaced selection, not a chosen one."
+SELECTION = "Large groups show an evenly spaced selection."
 
 
 def generated_images(run: Run) -> str:
     def card(before: MarkedItem, after: MarkedItem) -> str:
         return (
-            f'<li class="drawing"><p>{escape(after.prompt)}</p><div class="two">'
-            f"{_drawn(run, before, 'before')}{_drawn(run, after, 'after')}</div></li>"
+            f'<li class="image-pair"><p>{escape(after.prompt)}</p><div class="two">'
+            f"{_figure(run, before, 'before')}{_figure(run, after, 'after')}</div></li>"
         )
 
     return _compared(
@@ -35,7 +35,7 @@ def generated_images(run: Run) -> str:
         "Images, before and after",
         "The same held-out prompts, generated before and after training. Below wrong images: what the detector saw.",
         card,
-        "drawings",
+        "images",
     )
 
 
@@ -44,7 +44,7 @@ def answers(run: Run) -> str:
         image = after.image or before.image
         shown = image_tag(run.folder.root, image, "the image of the question") if image else ""
         return (
-            f'<li class="asked">{shown}<div><p>{escape(after.question)}</p><dl>'
+            f'<li class="question">{shown}<div><p>{escape(after.question)}</p><dl>'
             f"<dt>expected</dt><dd>{escape(after.answer)}</dd>"
             f"<dt>before</dt><dd>{_mark(before.correct)} {_reply(before)}</dd>"
             f"<dt>after</dt><dd>{_mark(after.correct)} {_reply(after)}</dd></dl></div></li>"
@@ -77,10 +77,10 @@ def _compared(run: Run, task: Task, title: str, note: str, card: Card, name: str
     return section(name, title, "".join(groups), f"{note} {SELECTION}")
 
 
-def _drawn(run: Run, item: MarkedItem, when: str) -> str:
+def _figure(run: Run, item: MarkedItem, when: str) -> str:
     alt = f"generated {when} training, {'right' if item.correct else 'wrong'}: {item.prompt}"
     shown = image_tag(run.folder.root, item.image, alt)
-    seen = f"<i>seen: {_reply(item)}</i>" if item.reply and not item.correct else ""
+    seen = f"<i>detected: {_reply(item)}</i>" if item.reply and not item.correct else ""
     return f"<figure>{shown}<figcaption>{_mark(item.correct)} {when}{seen}</figcaption></figure>"
 
 

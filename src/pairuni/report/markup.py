@@ -1,4 +1,4 @@
-"""HTML of a page: escaping, placing by style rules, sections, and a policy that admits scripts by their hash."""
+"""HTML helpers: escaping, placement by style rules, sections, and a content security policy with script hashes."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def placing_rules(body: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """The source expression by which a content security policy admits exactly this text."""
+    """The hash source expression of a text for a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -26,7 +26,7 @@ SECTIONS = (
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html from the other files of a run's folder, leaving out what is missing; the page's path.
+    """Write report.html from the other files of a run's folder; sections without data are left out. Returns its path.
 
     Raises FileNotFoundError if there is no such folder, ValueError if a part cannot be read.
     """

@@ -1,6 +1,6 @@
-// Reads values off the line charts, by pointer and by arrow keys.
+// Shows values of the line charts at the pointer or, with the arrow keys, at the selected step.
 for (const plot of document.querySelectorAll("[data-chart]")) {
-  const { points, said } = JSON.parse(plot.dataset.chart);
+  const { points, labels } = JSON.parse(plot.dataset.chart);
   const readout = plot.parentElement.querySelector(".readout");
   const cursor = plot.querySelector(".cursor");
   const dot = plot.querySelector(".dot");
@@ -9,16 +9,16 @@ for (const plot of document.querySelectorAll("[data-chart]")) {
 
   function show(index, visible) {
     at = Math.max(0, Math.min(last, index));
-    const [x, , smooth] = points[at];
-    const [step, raw, even] = said[at];
+    const [x, , y] = points[at];
+    const [step, raw, smooth] = labels[at];
     cursor.hidden = dot.hidden = !visible;
     cursor.style.left = dot.style.left = `${x}%`;
-    dot.style.bottom = `${smooth}%`;
+    dot.style.bottom = `${y}%`;
     readout.firstChild.data = `step ${step} `;
-    readout.querySelector("b").textContent = even;
+    readout.querySelector("b").textContent = smooth;
     readout.querySelector("span").textContent = `raw ${raw}`;
     plot.setAttribute("aria-valuenow", at);
-    plot.setAttribute("aria-valuetext", `step ${step}: smoothed ${even}, raw ${raw}`);
+    plot.setAttribute("aria-valuetext", `step ${step}: smoothed ${smooth}, raw ${raw}`);
   }
 
   function nearest(event) {

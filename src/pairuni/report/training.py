@@ -1,4 +1,4 @@
-"""Sections about the course of the training: curves, evaluations, rollouts."""
+"""Sections about training: reward curves, held-out evaluations, rollouts."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SHOWN_SAMPLES = 6
 
 
 def rewards(run: Run) -> str:
-    drawn = []
+    charts = []
     series = {task: _series(run.metrics, f"{task}/reward") for task in TASKS}
     within = all(0.0 <= value <= 1.0 for _, values in series.values() for value in values)
     for task, (steps, values) in series.items():
         if values:
             limits = (0.0, 1.0) if within else (None, None)
-            drawn.append(
+            charts.append(
                 line_chart(Series(f"{task.capitalize()} reward", steps, values, task, limits[0], limits[1]))
             )
-    if not drawn:
+    if not charts:
         return ""
     small = []
     for key, title in SIGNALS:
@@ -47,7 +47,7 @@ def rewards(run: Run) -> str:
         if values:
             small.append(line_chart(Series(title, steps, values, "signal", low=0.0, small=True)))
     signals = f'<h3>Training metrics</h3><div class="small-charts">{"".join(small)}</div>' if small else ""
-    body = f'<div class="charts">{"".join(drawn)}</div>{signals}'
+    body = f'<div class="charts">{"".join(charts)}</div>{signals}'
     note = (
         "Mean reward of the rollouts of each step, on training pairs. Faint: each step; bold: smoothed. "
         "Point at a curve, or focus it and use the arrow keys, to read values."
@@ -108,7 +108,7 @@ def _series(rows: Sequence[MetricsRow], key: str) -> tuple[list[float], list[flo
 
 
 def _items_by_step(scores: Sequence[tuple[int, StepScores]]) -> list[list[tuple[int, Item]]]:
-    """Some items with images, each at all of these steps at which the evaluation had it in the same place."""
+    """Evenly spaced items with images; for each, the steps whose evaluation has it at the same index."""
     last = scores[-1][1].items
     chosen = evenly_spaced([row for row, item in enumerate(last) if item.image], SHOWN_ITEMS)
     return [
@@ -138,7 +138,7 @@ def _answers_by_step(root: Path, items: Sequence[tuple[int, Item]]) -> str:
         for step, item in items
     )
     return (
-        f'<li class="asked">{image_tag(root, first.image, "the image of the question")}<div>'
+        f'<li class="question">{image_tag(root, first.image, "the image of the question")}<div>'
         f"<p>{escape(first.question)}</p><dl><dt>expected</dt><dd>{escape(first.answer)}</dd>{replies}</dl></div></li>"
     )
 
@@ -151,7 +151,7 @@ def _score(item: Item) -> str:
 
 def _rollout(samples: Path, row: Sample) -> str:
     images = "".join(
-        f"<figure>{image_tag(samples, one.image, 'a rollout of: ' + row.prompt)}"
+        f"<figure>{image_tag(samples, one.image, 'rollout for the prompt: ' + row.prompt)}"
         f"<figcaption>{_reward(one.reward)}</figcaption></figure>"
         for one in row.images
     )
