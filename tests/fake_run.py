@@ -1,4 +1,4 @@
-"""A run's folder as training and the demo leave it, with invented numbers."""
+"""A run folder with the files of training and the demo, filled with invented numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scene(path: Path, rng: random.Random, size: int = 32) -> None:
 def write_fake_run(
     folder: Path, *, steps: int = 150, items: int = 60, pairs: int = 120, seed: int = 0
 ) -> Path:
-    """A whole run folder, as the demo leaves it."""
+    """Write all files of a run."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     settings = load_settings(
@@ -77,13 +77,13 @@ def _metrics(rng: random.Random, step: int, steps: int) -> dict[str, Any]:
 
 
 def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    asked: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
-    drawn: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
+    before: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
+    after: dict[str, list[dict[str, Any]]] = {"understanding": [], "generation": []}
     for index in range(items):
         kind = KINDS["understanding"][index % 5]
         scene(folder / "evaluation" / "scenes" / f"{index}.png", rng)
         truth, other = rng.sample(NUMBERS, 2)
-        for rows, chance in ((asked, 0.5), (drawn, 0.65)):
+        for rows, chance in ((before, 0.5), (after, 0.65)):
             right = rng.random() < chance
             question = f"which digit is top left? <{index}>"
             rows["understanding"].append(
@@ -98,7 +98,7 @@ def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str,
             )
         kind = KINDS["generation"][index % 6]
         prompt = f"a {rng.choice(list(COLOURS))} {truth} left of a {rng.choice(list(COLOURS))} {other}"
-        for name, rows, chance in (("before", asked, 0.4), ("after", drawn, 0.6)):
+        for name, rows, chance in (("before", before, 0.4), ("after", after, 0.6)):
             image = f"{name}/{index}.png"
             scene(folder / "evaluation" / image, rng)
             rows["generation"].append(
@@ -110,7 +110,7 @@ def _evaluation(folder: Path, rng: random.Random, items: int) -> tuple[dict[str,
                     "image": f"evaluation/{image}",
                 }
             )
-    return _scores(asked), _scores(drawn)
+    return _scores(before), _scores(after)
 
 
 def _scores(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -147,18 +147,18 @@ def _pair(folder: Path, rng: random.Random, index: int) -> dict[str, Any]:
 
 
 def _sample(folder: Path, rng: random.Random, step: int, index: int) -> dict[str, Any]:
-    pictures = []
+    images = []
     for rollout in range(8):
         image = f"step-{step:06d}/{index}-{rollout}.png"
         scene(folder / image, rng)
-        pictures.append({"image": image, "reward": rng.choice([0.0, 0.5, 1.0]), "advantage": rng.gauss(0, 1)})
+        images.append({"image": image, "reward": rng.choice([0.0, 0.5, 1.0]), "advantage": rng.gauss(0, 1)})
     return {
         "step": step,
         "similarity": rng.uniform(0.6, 1),
         "pair_weight": 0.9,
         "kind": "retrieved",
         "prompt": "a red seven and a blue two",
-        "pictures": pictures,
+        "pictures": images,
         "image_path": "images/u0.png",
         "question": "how many digits are there?",
         "answer": "two",

@@ -54,7 +54,7 @@ def test_sums_that_differ_by_rounding_are_equal() -> None:
     assert zero_variance_groups(rewards).tolist() == [True, True, False]
 
 
-def test_one_rollout_is_no_group() -> None:
+def test_a_group_needs_two_rollouts() -> None:
     with pytest.raises(ValueError, match="at least 2 rollouts"):
         group_advantages(torch.zeros(3, 1))
 
@@ -78,7 +78,7 @@ TERMS = [
 WEIGHTS = [1.0, -0.25]
 
 
-def test_terms_of_a_sum_are_normalised_after_or_before_adding_up() -> None:
+def test_weighted_terms_normalised_after_or_before_summing() -> None:
     terms = torch.tensor(TERMS, dtype=torch.float64)
     weights = torch.tensor(WEIGHTS, dtype=torch.float64)
     added, averaged = [], []
@@ -101,7 +101,7 @@ def test_terms_of_a_sum_are_normalised_after_or_before_adding_up() -> None:
     )
 
 
-def test_the_scale_of_a_term_does_not_count_when_each_is_normalised() -> None:
+def test_scale_of_a_term_is_irrelevant_if_each_is_normalised() -> None:
     terms = torch.rand(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weights = torch.tensor([1.0, 0.5], dtype=torch.float64)
     scaled = terms * torch.tensor([1.0, 1000.0], dtype=torch.float64)[:, None, None]
@@ -112,7 +112,7 @@ def test_the_scale_of_a_term_does_not_count_when_each_is_normalised() -> None:
 
 
 @pytest.mark.parametrize("normalise", ["sum", "each"])
-def test_one_reward_is_the_papers_case(normalise: str) -> None:
+def test_a_single_reward_gives_group_advantages(normalise: str) -> None:
     rewards = torch.tensor(TERMS[0], dtype=torch.float64)
     alone = combined_advantages(rewards[None], torch.ones(1, dtype=torch.float64), normalise)  # type: ignore[arg-type]
     assert torch.equal(alone, group_advantages(rewards))

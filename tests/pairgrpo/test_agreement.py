@@ -32,7 +32,7 @@ def test_cosine_of_the_two_gradients(tmp_path: Path) -> None:
     assert torch.cat([g.flatten() for g in same]) == pytest.approx(flat["understanding"].float(), rel=1e-4)
 
 
-def test_no_spread_has_no_agreement(tmp_path: Path) -> None:
+def test_zero_variance_groups_give_nan(tmp_path: Path) -> None:
     policy = FakePolicy()
     rewards = Rewards(understanding=Constant(), generation=REWARDS.generation)
     batch = rollout_batch(policy, make_pairs(tmp_path), ROLLOUT, rewards, seed=1, image_folder=tmp_path)

@@ -83,7 +83,7 @@ class RecordingPolicy(JanusPolicy):
 
 
 def training_curve(folder: Path) -> list[dict[str, object]]:
-    """A row a step: the scalars of its metrics and the digests of the tokens of its two batches."""
+    """One row per step: metric scalars and token digests of both batches."""
     model, processor = tiny_janus()
     policy = RecordingPolicy(model.double(), processor)
     policy.digests = []

@@ -124,7 +124,7 @@ def test_extreme_log_ratios_leave_loss_and_gradient_finite(far: float) -> None:
 
 @pytest.mark.parametrize("distance", [0.0, 0.1, 3.0, 19.0])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_ordinary_log_ratios_are_as_the_equation_says(distance: float, sign: float) -> None:
+def test_ordinary_log_ratios_follow_the_equation(distance: float, sign: float) -> None:
     difference = torch.tensor([[sign * distance]], dtype=torch.float64)
     zero = torch.zeros(1, 1, dtype=torch.float64)
     ratio = importance_ratio(difference, zero, torch.ones(1, 1))

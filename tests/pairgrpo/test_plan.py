@@ -1,4 +1,4 @@
-"""The estimate of --dry-run against the memory that a real step takes."""
+"""The memory estimate of --dry-run compared with the memory of a real step."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tiny_models import tiny_janus
 
 
 class Lengths:
-    """A reward of either task that differs from sample to sample."""
+    """A reward for both tasks that differs between samples."""
 
     name = "lengths"
 
@@ -30,7 +30,7 @@ class Lengths:
 
 
 def resident(key: str) -> int:
-    """Bytes of this process: now (VmRSS), or the most so far (VmHWM)."""
+    """Memory of this process in bytes: current (VmRSS) or peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
@@ -53,8 +53,10 @@ def train(settings: RunSettings, folder: Path, **sizes: int) -> tuple[Plan, int]
 
 
 def measure(folder: Path) -> None:
-    """Print the bytes that training adds to weights and program, as measured and as planned."""
-    LOGITS_BUDGET.update(cpu=4 << 20, cuda=4 << 20)  # a fixed cost would hide what grows with the model
+    """Print the bytes that training needs besides the weights, measured and planned."""
+    LOGITS_BUDGET.update(
+        cpu=4 << 20, cuda=4 << 20
+    )  # a large fixed cost would hide the part that grows with the model
     rollout = {"guidance": 3.0, "branch": "guided", "max_new_tokens": 64}
     grpo = {"pairs_per_batch": 2, "learning_rate": 1e-6}
     few, many = (

@@ -1,4 +1,4 @@
-"""What a resume compares, refuses, says and writes down; what is saved whatever a run ends by."""
+"""Resume: checks, refusals, logged changes, and what is saved after each kind of failure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from pairuni.training.checkpoint import CheckpointError, list_checkpoints
 GRPO = {"steps": 6, "pairs_per_batch": 2, "learning_rate": 0.05, "warmup_steps": 2}
 
 
-def begun(folder: Path, steps: int = 4) -> Path:
-    """A run of which the first ``steps`` of 6 are done."""
+def partial_run(folder: Path, steps: int = 4) -> Path:
+    """A run that has done the first ``steps`` of 6."""
     out = folder / "run"
     trainer(folder, out, run_settings(pairgrpo=GRPO | {"steps": steps})).run()
     return out
@@ -66,8 +66,8 @@ POLICIES: dict[str, tuple[Callable[[], FakePolicy], str]] = {
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_another_policy_is_refused_and_nothing_changes(tmp_path: Path, name: str) -> None:
-    out = begun(tmp_path)
+def test_another_policy_is_refused_without_changes(tmp_path: Path, name: str) -> None:
+    out = partial_run(tmp_path)
     before = contents(out)
     make, said = POLICIES[name]
     with pytest.raises(ValueError, match=said):
@@ -75,21 +75,21 @@ def test_another_policy_is_refused_and_nothing_changes(tmp_path: Path, name: str
     assert contents(out) == before
 
 
-def test_another_model_is_named(tmp_path: Path) -> None:
-    out = begun(tmp_path)
+def test_renamed_model(tmp_path: Path) -> None:
+    out = partial_run(tmp_path)
     settings = run_settings(policy={"model": "mine"})
     with pytest.raises(ValueError, match=r"another policy .*\(mine instead of tiny\)"):
         trainer(tmp_path, out, settings, policy=scaled_tower()).run(resume=True)
-    trainer(tmp_path, out, settings).run(resume=True)  # the same one under another name
+    trainer(tmp_path, out, settings).run(resume=True)  # the same model under another name
     assert "before step 5: policy.model = 'tiny'" in describe_settings(RunFolder(out), settings)
 
 
 def test_replaced_images_and_other_pairs_are_refused(tmp_path: Path) -> None:
-    out = begun(tmp_path)
+    out = partial_run(tmp_path)
     before = contents(out)
     pairs = make_pairs(tmp_path)
-    for picture in tmp_path.glob("*.png"):
-        Image.new("RGB", (4, 4), (9, 9, 9)).save(picture)
+    for file in tmp_path.glob("*.png"):
+        Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
 
     def resume(settings: RunSettings, pairs: Any) -> None:
         Trainer(settings, NoisyFakePolicy(), pairs, REWARDS, out, image_folder=tmp_path).run(resume=True)
@@ -113,10 +113,8 @@ def test_replaced_images_and_other_pairs_are_refused(tmp_path: Path) -> None:
         ({"policy": {"model": "tiny", "trainable": ["language_model"]}}, "policy.trainable was"),
     ],
 )
-def test_settings_of_another_run_are_refused_before_anything_loads(
-    tmp_path: Path, sections: dict[str, Any], said: str
-) -> None:
-    out = begun(tmp_path)
+def test_incompatible_settings_are_refused(tmp_path: Path, sections: dict[str, Any], said: str) -> None:
+    out = partial_run(tmp_path)
     before = contents(out)
     with pytest.raises(ValueError, match=said):
         check_settings(RunFolder(out), run_settings(**sections))
@@ -125,10 +123,8 @@ def test_settings_of_another_run_are_refused_before_anything_loads(
     assert contents(out) == before
 
 
-def test_every_other_change_is_said_and_written_down_with_its_step(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = begun(tmp_path)
+def test_other_changes_are_logged_with_their_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = partial_run(tmp_path)
     changed = run_settings(
         pairgrpo=GRPO | {"learning_rate": 0.01, "beta": 0.1},
         reward={"generation": "clip"},
@@ -150,12 +146,12 @@ def test_every_other_change_is_said_and_written_down_with_its_step(
     assert "# before step 5: pairgrpo.beta = 0.0\n" in text
     (tmp_path / "config.toml").write_text(text)
     assert load_settings(RunSettings, tmp_path / "config.toml") == changed
-    trainer(tmp_path, out, run_settings()).run(resume=True)  # nothing is left to do, so nothing changes
+    trainer(tmp_path, out, run_settings()).run(resume=True)  # the run is finished, so nothing changes
     assert len(RunFolder(out).history.read_text().splitlines()) == 1
 
 
-def test_what_was_changed_after_the_checkpoint_is_forgotten_with_its_steps(tmp_path: Path) -> None:
-    out = begun(tmp_path)
+def test_changes_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    out = partial_run(tmp_path)
     RunFolder(out).history.write_text(
         json.dumps({"step": 5, "changed": {"pairgrpo.beta": {"from": 0, "to": 1}}}) + "\n"
     )
@@ -165,8 +161,8 @@ def test_what_was_changed_after_the_checkpoint_is_forgotten_with_its_steps(tmp_p
     assert list(row["changed"]) == ["pairgrpo.steps"]
 
 
-class Ends(NoisyFakePolicy):
-    """Raises at the nth batch of rollouts, or of replays."""
+class FailingPolicy(NoisyFakePolicy):
+    """Raises at the nth batch of rollouts or the nth replay."""
 
     def __init__(self, error: BaseException, *, sample: int = 0, replay: int = 0) -> None:
         super().__init__()
@@ -197,40 +193,38 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["sample", "replay"])
-def test_whatever_is_raised_the_last_whole_step_is_saved(
-    tmp_path: Path, error: BaseException, where: str
-) -> None:
+def test_any_exception_saves_the_last_complete_step(tmp_path: Path, error: BaseException, where: str) -> None:
     settings = run_settings(checkpoint={"every": 0})
-    trainer(tmp_path, tmp_path / "whole", settings).run()
+    trainer(tmp_path, tmp_path / "full", settings).run()
     out = tmp_path / "cut"
     with pytest.raises(type(error)):
-        trainer(tmp_path, out, settings, policy=Ends(error, **{where: 4})).run()
+        trainer(tmp_path, out, settings, policy=FailingPolicy(error, **{where: 4})).run()
     assert saved(out) == ["step-000003"]
     trainer(tmp_path, out, settings).run(resume=True)
-    same_run(tmp_path / "whole", out)
+    same_run(tmp_path / "full", out)
 
 
-def test_a_step_that_has_moved_weights_is_not_saved_as_the_one_before(
+def test_failure_between_two_updates_keeps_the_last_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     twice = {"pairgrpo": GRPO | {"updates_per_step": 2}}
-    trainer(tmp_path, tmp_path / "whole", run_settings(**twice)).run()
+    trainer(tmp_path, tmp_path / "full", run_settings(**twice)).run()
     out = tmp_path / "cut"
-    # two replays a step: the eighth is the second update of step 4
+    # two replays per step: the eighth is the second update of step 4
     with pytest.raises(RuntimeError, match="oom"), caplog.at_level("WARNING", logger="pairuni"):
-        trainer(tmp_path, out, run_settings(**twice), policy=Ends(RuntimeError("oom"), replay=8)).run()
+        trainer(
+            tmp_path, out, run_settings(**twice), policy=FailingPolicy(RuntimeError("oom"), replay=8)
+        ).run()
     assert saved(out) == ["step-000002"]
     assert "step 4 had already changed the weights" in caplog.text
     trainer(tmp_path, out, run_settings(**twice)).run(resume=True)
-    same_run(tmp_path / "whole", out)
+    same_run(tmp_path / "full", out)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples"])
-def test_a_full_disk_while_a_step_is_written_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_full_disk_while_a_step_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     settings = run_settings(checkpoint={"every": 0})
-    trainer(tmp_path, tmp_path / "whole", settings).run()
+    trainer(tmp_path, tmp_path / "full", settings).run()
     out = tmp_path / "cut"
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -256,12 +250,12 @@ def test_a_full_disk_while_a_step_is_written_down(
     assert saved(out) == ["step-000003"]
     trainer(tmp_path, out, settings).run(resume=True)
     if name == "metrics.jsonl":
-        same_run(tmp_path / "whole", out)
+        same_run(tmp_path / "full", out)
     assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path: Path) -> None:
-    trainer(tmp_path, tmp_path / "whole", run_settings(checkpoint={"every": 2, "keep": 1})).run()
+def test_damaged_checkpoint_resumes_from_the_previous_one(tmp_path: Path) -> None:
+    trainer(tmp_path, tmp_path / "full", run_settings(checkpoint={"every": 2, "keep": 1})).run()
     out = tmp_path / "run"
     trainer(tmp_path, out, run_settings(pairgrpo=GRPO | {"steps": 4})).run()
     file = out / "checkpoints" / "step-000004" / "optimizer.safetensors"
@@ -269,13 +263,13 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path: Pat
     data[-1] ^= 1
     file.write_bytes(data)
     trainer(tmp_path, out, run_settings(checkpoint={"every": 2, "keep": 1})).run(resume=True)
-    assert rows(out) == rows(tmp_path / "whole")
+    assert rows(out) == rows(tmp_path / "full")
     assert saved(out) == ["step-000006"]
     assert (out / "checkpoints" / "damaged-step-000004").is_dir()
 
 
-def test_a_kill_between_writing_and_deleting_keeps_no_more_than_asked(tmp_path: Path) -> None:
-    out = begun(tmp_path)
+def test_resume_deletes_checkpoints_above_keep(tmp_path: Path) -> None:
+    out = partial_run(tmp_path)
     assert saved(out) == ["step-000002", "step-000004"]
     done = run_settings(pairgrpo=GRPO | {"steps": 4}, checkpoint={"every": 2, "keep": 1})
     trainer(tmp_path, out, done).run(resume=True)
@@ -290,7 +284,7 @@ def test_unusable_pairs_are_named_before_the_first_step(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path)
     (tmp_path / "1u.png").write_bytes((tmp_path / "1u.png").read_bytes()[:40])
     (tmp_path / "2u.png").unlink()
-    (tmp_path / "4g.png").unlink()  # nobody is asked about it
+    (tmp_path / "4g.png").unlink()  # no question is about this image
     running = Trainer(run_settings(), Picky(), pairs, REWARDS, tmp_path / "run", image_folder=tmp_path)
     with pytest.raises(UnusablePairs) as caught:
         running.run()
@@ -304,8 +298,8 @@ def test_unusable_pairs_are_named_before_the_first_step(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def spoil(folder: Path, rng: random.Random) -> str:
-    """One damage to a run's folder, and what it was."""
+def damage(folder: Path, rng: random.Random) -> str:
+    """Damage one file of a run; returns a description."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = rng.choice(files)
     data = path.read_bytes()
@@ -329,14 +323,14 @@ def spoil(folder: Path, rng: random.Random) -> str:
 @pytest.mark.parametrize(
     "count", [12, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
-def test_a_resume_of_a_damaged_folder_is_right_or_a_sentence(tmp_path: Path, count: int) -> None:
-    trainer(tmp_path, tmp_path / "whole", run_settings()).run()
-    first = begun(tmp_path)
+def test_resume_of_a_damaged_folder_is_exact_or_an_error(tmp_path: Path, count: int) -> None:
+    trainer(tmp_path, tmp_path / "full", run_settings()).run()
+    first = partial_run(tmp_path)
     rng = random.Random(count)
     for number in range(count):
         out = tmp_path / f"{number}"
         shutil.copytree(first, out)
-        what = [spoil(out, rng) for _ in range(rng.randint(1, 2))]
+        what = [damage(out, rng) for _ in range(rng.randint(1, 2))]
         error = None
         try:
             trainer(tmp_path, out, run_settings()).run(resume=True)
@@ -346,5 +340,5 @@ def test_a_resume_of_a_damaged_folder_is_right_or_a_sentence(tmp_path: Path, cou
             assert str(out) in f"{error} {getattr(error, 'filename', '')}", what
         else:
             final = (out / "final" / "model.safetensors").read_bytes()
-            assert final == (tmp_path / "whole" / "final" / "model.safetensors").read_bytes(), what
+            assert final == (tmp_path / "full" / "final" / "model.safetensors").read_bytes(), what
         shutil.rmtree(out)

@@ -40,14 +40,14 @@ def test_groups_keep_the_order_of_their_pairs(tmp_path: Path) -> None:
     assert weighted == pytest.approx([0.8 * value for value in expected])  # sqrt(0.64)
 
 
-def test_an_aligned_pair_weighs_one_whatever_its_similarity_says(tmp_path: Path) -> None:
+def test_aligned_pairs_have_weight_one(tmp_path: Path) -> None:
     aligned, retrieved, *_ = make_pairs(tmp_path)
     pairs = [pair.model_copy(update={"similarity": 0.81}) for pair in (aligned, retrieved)]
     batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
     assert batch.weights.tolist() == pytest.approx([1.0, 0.9])
 
 
-def test_the_seed_decides_the_draw(tmp_path: Path) -> None:
+def test_samples_depend_on_the_seed(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path)
 
     def texts(seed: int) -> list[str]:
@@ -74,9 +74,7 @@ def test_a_failing_reward_names_itself_and_the_record(tmp_path: Path, reward: Br
 
 
 @pytest.mark.parametrize("broken", ["missing", "truncated", "huge"])
-def test_an_image_that_does_not_open_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
+def test_unreadable_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     pairs = make_pairs(tmp_path)
     file = tmp_path / "3u.png"
     if broken == "missing":

@@ -50,7 +50,7 @@ def floats(values: list[list[Tensor]]) -> list[list[float]]:
 def literal(
     policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, old: FakePolicy, ref: FakePolicy
 ) -> Tensor:
-    """Minus the transcribed objective of the whole batch, differentiable in ``policy``."""
+    """Minus the transcribed objective of the complete batch, differentiable in ``policy``."""
     weights = [weight(p.similarity, p.kind == "aligned", settings.pair_weight) for p in batch.pairs]
     total = torch.zeros((), dtype=torch.float64)
     for task, factor in (
@@ -82,12 +82,12 @@ def literal(
 
 
 def moved(policy: FakePolicy, amount: float, seed: int = 0) -> FakePolicy:
-    """A copy whose weights are some way off."""
+    """A copy with random noise added to the weights."""
     other = FakePolicy(next(policy.module.parameters()).dtype)
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for mine, theirs in zip(other.module.parameters(), policy.module.parameters(), strict=True):
-            noise = torch.randn(theirs.shape, generator=draw, dtype=theirs.dtype)
+            noise = torch.randn(theirs.shape, generator=generator, dtype=theirs.dtype)
             mine.copy_(theirs + amount * noise)
     return other
 
@@ -106,8 +106,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_gradient_is_that_of_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
-    """Off-policy by hand: old, current and reference weights all differ, so that ratio, clip and KL act."""
+def test_gradient_matches_the_equations(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Old, current and reference weights all differ, so that ratio, clipping and KL take effect."""
     settings = grpo(micro_batch_tokens=20, **options)
     old = FakePolicy(torch.float64)
     batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_eps=settings.std_eps)
@@ -174,20 +174,20 @@ def test_ratio_is_exactly_one_before_the_first_update(tmp_path: Path) -> None:
         assert ((replay - part.old_log_probs).exp() == 1.0).all()
 
 
-def test_one_forward_a_micro_batch_and_update(tmp_path: Path) -> None:
+def test_one_forward_pass_per_micro_batch_and_update(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
     optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
     policy.replays = 0
     update(policy, batch, optimizer, grpo(micro_batch_tokens=40), step=1, learning_rate=0.05)
-    # old log-probs cost no pass of their own
+    # old log-probs need no separate pass
     assert policy.replays == len(micro_batches(batch, grpo(micro_batch_tokens=40), TASKS)) > 1
 
 
-def test_micro_batches_hold_what_teaches_within_their_tokens(tmp_path: Path) -> None:
+def test_micro_batches_skip_zero_advantages_and_respect_the_token_limit(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
-    teaching = {
+    nonzero = {
         id(trajectory)
         for task in TASKS
         for trajectory, advantage in zip(
@@ -195,26 +195,26 @@ def test_micro_batches_hold_what_teaches_within_their_tokens(tmp_path: Path) -> 
         )
         if advantage != 0
     }
-    assert 0 < len(teaching) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
-    whole = micro_batches(batch, grpo(), TASKS)
-    assert [len(rows.advantages) for part in whole for rows in part.tasks] == [
-        sum(id(trajectory) in teaching for trajectory in batch.task(task).trajectories) for task in TASKS
+    assert 0 < len(nonzero) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
+    full = micro_batches(batch, grpo(), TASKS)
+    assert [len(rows.advantages) for part in full for rows in part.tasks] == [
+        sum(id(trajectory) in nonzero for trajectory in batch.task(task).trajectories) for task in TASKS
     ]
     for budget in (1, 30, 60, 200):
         parts = micro_batches(batch, grpo(micro_batch_tokens=budget), TASKS)
-        assert sorted(id(one) for part in parts for one in part.trajectories) == sorted(teaching)
+        assert sorted(id(one) for part in parts for one in part.trajectories) == sorted(nonzero)
         for part in parts:
             assert replay_tokens(part.trajectories) <= budget or len(part.trajectories) == 1
             assert sum(len(rows.advantages) for rows in part.tasks) == len(part.trajectories)
 
 
 def test_replayed_tokens_count_shared_prompts_once() -> None:
-    prompt, picture = torch.arange(7), torch.zeros(3, 2, 2)
+    prompt, pixels = torch.arange(7), torch.zeros(3, 2, 2)
     text = TextTrajectory(
         tokens=torch.arange(4),
         log_probs=torch.zeros(4),
         prompt_ids=prompt,
-        pixel_values=picture,
+        pixel_values=pixels,
         temperature=1.0,
         finished=True,
         text="",
@@ -229,7 +229,7 @@ def test_replayed_tokens_count_shared_prompts_once() -> None:
     )
     assert replay_tokens([text]) == 7 + 3
     assert replay_tokens([text, text]) == 7 + 2 * 3
-    assert replay_tokens([text, replace(text, pixel_values=picture.clone())]) == 2 * (7 + 3)
+    assert replay_tokens([text, replace(text, pixel_values=pixels.clone())]) == 2 * (7 + 3)
     assert replay_tokens([image, image]) == 2 * (7 + 2 * 4)
     assert replay_tokens([replace(image, branch="conditional"), text]) == 7 + 4 + 7 + 3
 
@@ -252,14 +252,14 @@ def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, reduction: str
     policy = FakePolicy(torch.float64)
     batch = sampled(tmp_path, policy)
     assert len(set(batch.understanding.lengths.tolist())) > 2  # lengths differ, so a wrong normaliser shows
-    whole = gradient(policy, batch, grpo(token_reduction=reduction))
+    full = gradient(policy, batch, grpo(token_reduction=reduction))
     cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch_tokens=size))
-    for name in whole:
-        torch.testing.assert_close(cut[name], whole[name], rtol=1e-12, atol=1e-14)
+    for name in full:
+        torch.testing.assert_close(cut[name], full[name], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("reduction", ["sequence-mean", "token-mean", "sequence-sum"])
-def test_accumulating_batches_is_learning_from_their_union(tmp_path: Path, reduction: str) -> None:
+def test_accumulated_batches_equal_their_union(tmp_path: Path, reduction: str) -> None:
     policy = FakePolicy(torch.float64)
     settings = grpo(token_reduction=reduction)
     pairs = make_pairs(tmp_path)
@@ -290,7 +290,7 @@ def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
     at_start = FakePolicy(torch.float64)
     texts = batch.understanding.trajectories
     torch.testing.assert_close(reference.log_probs(texts), at_start.log_probs(texts).values.detach())
-    assert torch.equal(policy.module.shared.data, current)  # the reference leaves the policy as it was
+    assert torch.equal(policy.module.shared.data, current)  # the reference does not change the policy
 
     d = torch.cat(
         [at_start.log_probs([t]).values[0].detach() - policy.log_probs([t]).values[0].detach() for t in texts]
@@ -301,10 +301,12 @@ def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
     )
     assert metrics["understanding/kl"] == pytest.approx(float((d.exp() - d - 1).mean()))
     assert metrics["kl"] == pytest.approx((metrics["understanding/kl"] + metrics["generation/kl"]) / 2)
-    assert before["shared"] < policy.module.shared < current  # no reward: the KL alone moved it, towards 1
+    assert (
+        before["shared"] < policy.module.shared < current
+    )  # rewards are constant: only the KL term moved it, towards 1
 
 
-def test_metrics_have_the_names_that_dashboards_know(tmp_path: Path) -> None:
+def test_metric_names_and_values(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
     optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
@@ -328,7 +330,7 @@ def test_metrics_have_the_names_that_dashboards_know(tmp_path: Path) -> None:
     )
 
 
-def test_mismatch_of_rollout_and_replay_is_seen(tmp_path: Path) -> None:
+def test_sampling_and_replay_mismatch_is_logged(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
     drifted = moved(policy, 0.1)
@@ -348,7 +350,7 @@ def test_mismatch_of_rollout_and_replay_is_seen(tmp_path: Path) -> None:
     assert metrics[f"{name}/max"] == pytest.approx(float(differences.max()), rel=1e-4)
 
 
-def test_a_task_of_weight_zero_costs_nothing_and_teaches_nothing(tmp_path: Path) -> None:
+def test_task_with_weight_zero_is_not_replayed(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
     before = policy.module.cells.detach().clone()
@@ -367,11 +369,11 @@ def test_gradients_are_clipped_after_their_norm_is_logged(tmp_path: Path) -> Non
     before = policy.module.words.detach().clone()
     metrics = update(policy, batch, optimizer, grpo(max_grad_norm=1e-12), step=1, learning_rate=0.05)
     assert metrics["grad_norm"] > 1e-3
-    # AdamW undoes any common scale but for its eps of 1e-8, beside which a gradient of 1e-12 is nothing
+    # AdamW cancels a common scale, except for its eps of 1e-8, which dominates a gradient of 1e-12
     assert 0 < float((policy.module.words.detach() - before).abs().max()) < 0.05 * 1e-3
 
 
-def test_dead_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_constant_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))
     optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
@@ -391,7 +393,7 @@ class ExplodingPolicy(FakePolicy):
         return TrajectoryLogProbs(values=replay.values * torch.tensor(factors)[:, None], mask=replay.mask)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_any_weight_moves(tmp_path: Path) -> None:
+def test_non_finite_gradient_leaves_the_weights(tmp_path: Path) -> None:
     policy = ExplodingPolicy()
     batch = sampled(tmp_path, policy)
     optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)

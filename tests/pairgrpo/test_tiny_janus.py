@@ -1,4 +1,4 @@
-"""The step and the run on a real, tiny, random model."""
+"""Training steps and a run on a tiny random Janus model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ class Brightness:
     name = "brightness"
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        return [ImageStat.Stat(picture.convert("L")).mean[0] / 255 for picture in samples]
+        return [ImageStat.Stat(image.convert("L")).mean[0] / 255 for image in samples]
 
 
 REWARDS = Rewards(understanding=Letters(), generation=Brightness())
@@ -47,7 +47,7 @@ def janus() -> JanusPolicy:
     return JanusPolicy(model, processor)
 
 
-def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
+def test_ratio_and_micro_batches(tmp_path: Path) -> None:
     policy = janus()
     parameters = policy.train_only(PARTS)
     pairs = make_pairs(tmp_path, (1.0, 0.81, 0.64))
@@ -61,8 +61,8 @@ def test_ratio_mismatch_and_micro_batches(tmp_path: Path) -> None:
             assert part.old_log_probs is not None
             assert torch.equal(again, part.old_log_probs)
         gradients[size] = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for _, p in parameters]
-    for whole, cut in zip(gradients[None], gradients[60], strict=True):
-        torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6 + 1e-4 * float(whole.abs().max()))
+    for full, cut in zip(gradients[None], gradients[60], strict=True):
+        torch.testing.assert_close(cut, full, rtol=1e-4, atol=1e-6 + 1e-4 * float(full.abs().max()))
     assert sum(float(gradient.abs().sum()) for gradient in gradients[60]) > 0.1
 
     optimizer = NamedAdamW(parameters, learning_rate=1e-3)
@@ -96,20 +96,20 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, float])
     def trainer(out: Path) -> Trainer:
         return Trainer(settings, janus(), pairs, REWARDS, out, image_folder=tmp_path)
 
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    trainer(whole).run()
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    trainer(full).run()
     before = {name: p.detach().clone() for name, p in janus().module.named_parameters()}
     trainer(cut).run()
     for folder in list_checkpoints(cut / "checkpoints")[1:]:  # as if killed after the first checkpoint
         (folder / "state.json").unlink()
     trainer(cut).run(resume=True)
 
-    ours, theirs = (load_checkpoint(list_checkpoints(p / "checkpoints")[-1]) for p in (cut, whole))
+    ours, theirs = (load_checkpoint(list_checkpoints(p / "checkpoints")[-1]) for p in (cut, full))
     assert ours.step == theirs.step == 3
     for group in theirs.tensors:
         for name, tensor in theirs.tensors[group].items():
             assert torch.equal(ours.tensors[group][name], tensor), (group, name)
-    rewards = [[row["reward"] for row in MetricsLog(p / "metrics.jsonl").rows()] for p in (cut, whole)]
+    rewards = [[row["reward"] for row in MetricsLog(p / "metrics.jsonl").rows()] for p in (cut, full)]
     assert rewards[0] == rewards[1]
 
     final = JanusForConditionalGeneration.from_pretrained(cut / "final")

@@ -29,7 +29,7 @@ TIMES = {"step_time", "rollout_time", "update_time", "tokens_per_second"}
 
 
 class NoisyFakePolicy(FakePolicy):
-    """Also draws from torch's global generator, as a careless policy might: a resume must restore it."""
+    """Also uses torch's global random generator, which a resume must restore."""
 
     def sample_text(self, request: Any) -> Any:
         return super().sample_text(replace(request, seed=request.seed + int(torch.randint(1000, ()))))
@@ -51,11 +51,11 @@ class Stop:
 
 
 class Killed(BaseException):
-    """The end of a process that saves nothing."""
+    """Stands for kill -9: nothing is saved after it."""
 
 
-class Instead(Stop):
-    """A reward that on its nth call, and ever after, answers as it is told."""
+class Replaced(Stop):
+    """A reward that returns ``act()`` from its nth call on."""
 
     def __call__(self, records: Any, samples: Any) -> list[float]:
         self.calls += 1
@@ -115,10 +115,10 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], k
     settings = run_settings(pairgrpo=changes | options, evaluation={"every": 2})
 
     def evaluate(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
-        return {"draw": float(torch.rand(())), "scale": float(policy.module.shared.detach())}  # type: ignore[arg-type]
+        return {"random": float(torch.rand(())), "scale": float(policy.module.shared.detach())}  # type: ignore[arg-type]
 
-    whole = trainer(tmp_path, tmp_path / "whole", settings, evaluate=evaluate).run()
-    assert (whole.steps, whole.interrupted) == (6, False)
+    full = trainer(tmp_path, tmp_path / "full", settings, evaluate=evaluate).run()
+    assert (full.steps, full.interrupted) == (6, False)
 
     def kill() -> None:
         raise Killed
@@ -134,14 +134,14 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, options: dict[str, Any], k
     torch.manual_seed(99)
     result = trainer(tmp_path, out, settings, evaluate=evaluate).run(resume=True)
     assert result.steps == 6
-    same_run(tmp_path / "whole", out)
+    same_run(tmp_path / "full", out)
     assert [row["step"] for row in rows(out)] == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_and_saves(tmp_path: Path, number: int) -> None:
     settings = run_settings()
-    trainer(tmp_path, tmp_path / "whole", settings).run()
+    trainer(tmp_path, tmp_path / "full", settings).run()
     rewards = Rewards(
         understanding=Stop(3, lambda: os.kill(os.getpid(), number)), generation=REWARDS.generation
     )
@@ -153,24 +153,24 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path: Path, number: int) -> No
     assert list_checkpoints(out / "checkpoints")[-1].name == "step-000003"
     assert not (out / "final").exists()
     assert not trainer(tmp_path, out, settings).run(resume=True).interrupted
-    same_run(tmp_path / "whole", out)
+    same_run(tmp_path / "full", out)
 
 
-def test_two_signals_stop_at_once_with_the_last_whole_step_saved(tmp_path: Path) -> None:
+def test_two_signals_stop_at_once_and_keep_the_last_complete_step(tmp_path: Path) -> None:
     settings = run_settings(checkpoint={"every": 0})
 
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    trainer(tmp_path, tmp_path / "whole", settings).run()
+    trainer(tmp_path, tmp_path / "full", settings).run()
     out = tmp_path / "cut"
     rewards = Rewards(understanding=Stop(4, twice), generation=REWARDS.generation)
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path, out, settings, rewards=rewards).run()
     assert [path.name for path in list_checkpoints(out / "checkpoints")] == ["step-000003"]
     trainer(tmp_path, out, settings).run(resume=True)
-    same_run(tmp_path / "whole", out)
+    same_run(tmp_path / "full", out)
 
 
 def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
@@ -186,25 +186,25 @@ def test_the_fake_policy_learns_both_tasks(tmp_path: Path) -> None:
         assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + gain, task
 
 
-def test_every_epoch_meets_every_pair(tmp_path: Path) -> None:
+def test_every_epoch_uses_every_pair(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    class Listening:
-        name = "listening"
+    class Recording:
+        name = "recording"
 
         def __call__(self, records: Any, samples: Any) -> list[float]:
             seen.append(records[0].question)
             return REWARDS.understanding(records, samples)
 
     settings = run_settings(pairgrpo={"steps": 5, "pairs_per_batch": 1, "batches_per_step": 2})
-    rewards = Rewards(understanding=Listening(), generation=REWARDS.generation)
+    rewards = Rewards(understanding=Recording(), generation=REWARDS.generation)
     trainer(tmp_path, tmp_path / "run", settings, rewards=rewards).run()
     questions = [f"which {index}?" for index in range(5)]
     assert sorted(seen[:5]) == sorted(seen[5:]) == questions
     assert seen[:5] != seen[5:]
 
 
-def test_what_a_run_leaves(tmp_path: Path) -> None:
+def test_files_of_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     tracked: list[tuple[int, float | None]] = []
 
@@ -236,10 +236,10 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert sample["pair_weight"] == pytest.approx(sample["similarity"] ** 0.5)
     assert len(sample["answers"]) == 5
     assert len(sample["pictures"]) == 4
-    for drawn in sample["pictures"]:
-        with Image.open(out / "samples" / drawn["image"]) as picture:
-            red = sum(pixel == (255, 0, 0) for pixel in picture.convert("RGB").getdata()) / 4
-        assert drawn["reward"] == red
+    for generated in sample["pictures"]:
+        with Image.open(out / "samples" / generated["image"]) as image:
+            red = sum(pixel == (255, 0, 0) for pixel in image.convert("RGB").getdata()) / 4
+        assert generated["reward"] == red
     assert sum(answer["advantage"] for answer in sample["answers"]) == pytest.approx(0.0, abs=1e-9)
     assert {"prompt", "question", "answer", "image_path", "kind"} <= set(sample)
 
@@ -252,20 +252,20 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == ["checkpoints", "final", "metrics.jsonl", "samples"]
 
 
-def test_a_finished_run_resumes_to_its_end(tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "run", run_settings()).run()
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     assert trainer(tmp_path, tmp_path / "run", run_settings()).run(resume=True).steps == 6
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
+def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "run", run_settings()).run()
     with pytest.raises(ValueError, match="already holds a run"):
         trainer(tmp_path, tmp_path / "run", run_settings()).run()
 
 
-def test_nothing_to_train_on_or_with(tmp_path: Path) -> None:
+def test_no_pairs_or_no_task(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pairs"):
         Trainer(run_settings(), FakePolicy(), [], REWARDS, tmp_path, image_folder=tmp_path)
     zero = run_settings(pairgrpo={"understanding_weight": 0.0, "generation_weight": 0.0})
@@ -273,7 +273,7 @@ def test_nothing_to_train_on_or_with(tmp_path: Path) -> None:
         trainer(tmp_path, tmp_path / "run", zero)
 
 
-def test_a_reward_that_raises_stops_the_run_and_keeps_what_it_had(tmp_path: Path) -> None:
+def test_failing_reward_stops_and_saves(tmp_path: Path) -> None:
     def fail() -> None:
         raise ConnectionError("reward server is gone")
 
@@ -295,20 +295,18 @@ def test_a_reward_that_raises_stops_the_run_and_keeps_what_it_had(tmp_path: Path
     ],
     ids=["nan", "count", "words", "hangs"],
 )
-def test_a_reward_that_gives_no_scores_stops_the_run_which_then_goes_on(
-    tmp_path: Path, failure: Callable[[], Any], said: str
-) -> None:
-    whole = trainer(tmp_path, tmp_path / "whole", run_settings()).run()
+def test_resume_after_an_invalid_reward(tmp_path: Path, failure: Callable[[], Any], said: str) -> None:
+    full = trainer(tmp_path, tmp_path / "full", run_settings()).run()
     out = tmp_path / "cut"
-    failing = Rewards(understanding=Instead(4, failure), generation=REWARDS.generation, timeout=0.5)
+    failing = Rewards(understanding=Replaced(4, failure), generation=REWARDS.generation, timeout=0.5)
     with pytest.raises(RewardError, match=said):
         trainer(tmp_path, out, run_settings(), rewards=failing).run()
     assert list_checkpoints(out / "checkpoints")[-1].name == "step-000003"
-    assert trainer(tmp_path, out, run_settings()).run(resume=True) == whole
-    same_run(tmp_path / "whole", out)
+    assert trainer(tmp_path, out, run_settings()).run(resume=True) == full
+    same_run(tmp_path / "full", out)
 
 
-def test_a_sum_of_rewards_shows_its_terms(tmp_path: Path) -> None:
+def test_weighted_reward_logs_its_terms(tmp_path: Path) -> None:
     summed = WeightedReward([Term(2.0, REWARDS.understanding), Term(-0.5, Constant())])
     rewards = Rewards(understanding=summed, generation=REWARDS.generation)
     trainer(tmp_path, tmp_path / "run", run_settings(), rewards=rewards).run()
@@ -323,7 +321,7 @@ def test_a_sum_of_rewards_shows_its_terms(tmp_path: Path) -> None:
     for answer in sample["answers"]:
         terms = answer["rewards"]
         assert answer["reward"] == pytest.approx(2 * terms["right-answer"] - 0.5 * terms["constant"])
-    assert all("rewards" not in picture for picture in sample["pictures"])
+    assert all("rewards" not in image for image in sample["pictures"])
 
 
 def test_warm_up_then_constant() -> None:
@@ -333,7 +331,7 @@ def test_warm_up_then_constant() -> None:
     assert learning_rate_at(1, flat) == 1.0
 
 
-def test_the_trainer_knows_no_model_family_and_no_data_set() -> None:
+def test_the_trainer_imports_no_model_family_and_no_data_set() -> None:
     code = (
         "import sys; import pairuni.pairgrpo.trainer, pairuni.pairgrpo.agreement;"
         "print([m for m in sys.modules if m.startswith('pairuni.') and"

@@ -1,4 +1,4 @@
-"""Reports of run folders that are damaged or a stranger's: a page, or one sentence that names the file."""
+"""Reports of damaged or untrusted run folders: a safe page, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -71,43 +71,43 @@ BYTES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_fake_run(tmp_path_factory.mktemp("whole") / "run", steps=3, items=3, pairs=4)
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_fake_run(tmp_path_factory.mktemp("intact") / "run", steps=3, items=3, pairs=4)
     after = json.loads((folder / "evaluation/after.json").read_text())
-    look = {
+    evaluation = {
         task: {"score": 0.5, "items": [{**item, "reward": 0.5} for item in after[task]["items"]]}
         for task in ("understanding", "generation")
     }
-    (folder / "evaluation/step-000002.json").write_text(json.dumps(look))
+    (folder / "evaluation/step-000002.json").write_text(json.dumps(evaluation))
     return folder
 
 
 @pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "run"))
+def run(intact: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(intact, tmp_path / "run"))
 
 
 @pytest.fixture
-def bare(whole: Path, tmp_path: Path) -> Path:
-    """The run without its images, for what is tried many times."""
-    return Path(shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("*.png")))
+def bare(intact: Path, tmp_path: Path) -> Path:
+    """The run without its images, which is faster to copy."""
+    return Path(shutil.copytree(intact, tmp_path / "run", ignore=shutil.ignore_patterns("*.png")))
 
 
-def report_or_sentence(run: Path, name: str) -> None:
-    """A page on which nothing can run, or an error that names the file."""
+def report_or_named_error(run: Path, name: str) -> None:
+    """Assert that the report is a page without active markup or an error that names the file."""
     try:
         page = write_report(run)
     except ValueError as error:
-        said = str(error)
-        assert any(part.rpartition("/")[2] in said for part in (name, "evaluation")), said
-        assert len(said) < 3000
+        message = str(error)
+        assert any(part.rpartition("/")[2] in message for part in (name, "evaluation")), message
+        assert len(message) < 3000
         return
     text = page.read_text(encoding="utf-8")
     assert "<img src=x" not in text
     assert not any(key.startswith("on") for _, attributes in Page(text).tags for key in attributes)
 
 
-def test_the_whole_run_has_a_page(run: Path) -> None:
+def test_the_intact_run_has_a_page(run: Path) -> None:
     assert "held-out" in write_report(run).read_text()
 
 
@@ -116,7 +116,7 @@ def test_the_whole_run_has_a_page(run: Path) -> None:
 def test_damaged_bytes(bare: Path, name: str, damage: str) -> None:
     path = bare / name
     path.write_bytes(BYTES[damage](path.read_bytes(), random.Random(f"{name} {damage}")))
-    report_or_sentence(bare, name)
+    report_or_named_error(bare, name)
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -126,7 +126,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [*([path] if path else []), *(leaf for key, one in inner for leaf in leaves(one, (*path, key)))]
 
 
-def spoiled(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     copy = json.loads(json.dumps(value))
     at = copy
     for key in path[:-1]:
@@ -137,14 +137,14 @@ def spoiled(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @pytest.mark.parametrize("wrong", VALUES)
 @pytest.mark.parametrize("name", FILES[1:])
-def test_wrong_values_at_every_place(bare: Path, name: str, wrong: str) -> None:
+def test_wrong_values_in_every_field(bare: Path, name: str, wrong: str) -> None:
     path = bare / name
     first, *rest = path.read_text().split("\n") if name.endswith(".jsonl") else [path.read_text()]
     good = json.loads(first)
     for place in leaves(good):
-        path.write_text("\n".join([json.dumps(spoiled(good, place, VALUES[wrong])), *rest]))
+        path.write_text("\n".join([json.dumps(replaced(good, place, VALUES[wrong])), *rest]))
         try:
-            report_or_sentence(bare, name)
+            report_or_named_error(bare, name)
         except Exception as error:
             error.add_note(f"{name}: {place} is {wrong}")
             raise
@@ -156,7 +156,7 @@ def test_wrong_values_at_every_place(bare: Path, name: str, wrong: str) -> None:
 )
 def test_settings_of_other_types(bare: Path, key: str, wrong: str) -> None:
     (bare / "config.toml").write_text(f"{key} = {wrong}\n")
-    report_or_sentence(bare, "config.toml")
+    report_or_named_error(bare, "config.toml")
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_settings_of_other_types(bare: Path, key: str, wrong: str) -> None:
 )
 def test_settings_that_are_too_deep_or_long(bare: Path, text: str) -> None:
     (bare / "config.toml").write_text(text)
-    report_or_sentence(bare, "config.toml")
+    report_or_named_error(bare, "config.toml")
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to itself"])
-def test_what_is_no_file(bare: Path, name: str, kind: str) -> None:
+def test_other_file_types(bare: Path, name: str, kind: str) -> None:
     path = bare / name
     path.unlink()
     if kind == "a folder":
@@ -178,19 +178,19 @@ def test_what_is_no_file(bare: Path, name: str, kind: str) -> None:
         os.mkfifo(path)
     else:
         path.symlink_to(path.name)
-    report_or_sentence(bare, name)
+    report_or_named_error(bare, name)
 
 
 @pytest.mark.parametrize(
     "stem", ["step-", "step-x", "step--3", "step-1e5", "step-" + "9" * 200, "step-²", "step- 3"]
 )
-def test_evaluations_with_other_names(bare: Path, stem: str) -> None:
+def test_evaluation_files_with_other_names(bare: Path, stem: str) -> None:
     path = bare / "evaluation" / f"{stem}.json"
     shutil.copy(bare / "evaluation/step-000002.json", path)
-    report_or_sentence(bare, path.name)
+    report_or_named_error(bare, path.name)
 
 
-def test_a_parquet_file_of_other_columns(run: Path) -> None:
+def test_parquet_with_wrong_columns(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "pairug/pairs.jsonl").read_text().split("\n")[:-1]]
     (run / "pairug/pairs.jsonl").unlink()
     path = run / "pairug/pairs.parquet"
@@ -217,7 +217,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_damaged_images_are_missing_from_page_and_gallery(run: Path, kind: str) -> None:
+def test_damaged_images_show_as_missing(run: Path, kind: str) -> None:
     for path in run.glob("**/*.png"):
         path.write_bytes(IMAGES[kind](path.read_bytes()))
     assert "not found" in Page(write_report(run).read_text()).words
@@ -230,18 +230,18 @@ def test_damaged_images_are_missing_from_page_and_gallery(run: Path, kind: str) 
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
-def test_lines_end_at_line_feeds_alone(run: Path, mark: str) -> None:
+def test_only_line_feeds_end_lines(run: Path, mark: str) -> None:
     for name in FILES[1:]:
         text = (run / name).read_text()
         for key in ("prompt", "question", "reply", "text"):
             text = text.replace(f'"{key}": "', f'"{key}": "a{mark}b')
-        if mark < " ":  # JSON holds control characters as escapes alone
+        if mark < " ":  # JSON allows control characters only as escapes
             text = text.replace(mark, f"\\u{ord(mark):04x}")
         (run / name).write_text(text)
     assert "rollouts" in write_report(run).read_text()
 
 
-def test_nothing_of_a_stranger_is_markup(run: Path) -> None:
+def test_untrusted_data_is_never_markup(run: Path) -> None:
     evil = (
         "\"><img src=x onerror='hacked()'></script><script>hacked()</script>"
         '<style>*{display:none}</style> style="x" data-at="left:1%"'

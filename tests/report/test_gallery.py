@@ -28,7 +28,7 @@ def pair(similarity: float, generation: Annotation, understanding: Annotation) -
     return UGPair(similarity=similarity, generate_ann=generation, understand_ann=understanding)
 
 
-def draw(folder: Path, name: str, size: tuple[int, int] = (32, 32), shade: int = 0) -> None:
+def save_image(folder: Path, name: str, size: tuple[int, int] = (32, 32), shade: int = 0) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (shade, 80, 120)).save(path)
@@ -38,8 +38,8 @@ def draw(folder: Path, name: str, size: tuple[int, int] = (32, 32), shade: int =
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "pairug"
     for index in range(6):
-        draw(folder, f"images/{index}.png", shade=40 * index)
-    draw(folder, "images/wide.png", (900, 300))
+        save_image(folder, f"images/{index}.png", shade=40 * index)
+    save_image(folder, "images/wide.png", (900, 300))
     return folder
 
 
@@ -54,8 +54,8 @@ def pairs() -> list[UGPair]:
     ]
 
 
-def held(page: Path) -> dict[str, Any]:
-    """The data in a page, as the browser's parser finds it: up to the first end of a script."""
+def embedded_data(page: Path) -> dict[str, Any]:
+    """The data of a page, parsed up to the first closing script tag, as a browser does."""
     text = page.read_text(encoding="utf-8").split('<script type="application/json" id="data">')[1]
     parsed: dict[str, Any] = json.loads(text.split("</script")[0])
     return parsed
@@ -65,10 +65,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_page_holds_every_pair(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
+def test_the_page_contains_every_pair(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
     made = write_gallery(pairs, data, tmp_path / "out", title="pairs.jsonl")
     assert (made.page, made.shown, made.total, made.missing) == (tmp_path / "out" / "gallery.html", 4, 4, 1)
-    found = held(made.page)
+    found = embedded_data(made.page)
     for number, (one, row) in enumerate(zip(pairs, found["pairs"], strict=True), start=1):
         assert row[:2] == [number, one.similarity]
         for annotation, place in ((one.understand_ann, row[2]), (one.generate_ann, row[3])):
@@ -76,7 +76,9 @@ def test_the_page_holds_every_pair(data: Path, pairs: list[UGPair], tmp_path: Pa
             assert found["paths"][image] == annotation.image_path
             assert [prompt, question, answer] == [annotation.prompt, annotation.question, annotation.answer]
             assert found["tags"][tag] == annotation.tag
-    assert len(found["sides"]) == 6  # the aligned pair's two sides and the last pair's question are one
+    assert (
+        len(found["sides"]) == 6
+    )  # the two sides of the aligned pair and the question side of the last pair are the same
     words = html.unescape(re.sub(r"<[^>]*>", " ", made.page.read_text().split("<noscript>")[0]))
     assert re.search(
         r"aligned\s+1\s+retrieved\s+3\s+mean similarity of retrieved pairs\s+0\.710\s+images\s+6\s", words
@@ -84,11 +86,9 @@ def test_the_page_holds_every_pair(data: Path, pairs: list[UGPair], tmp_path: Pa
     assert re.search(r"images not found\s+1\s", words)
 
 
-def test_images_are_small_files_named_by_their_content(
-    data: Path, pairs: list[UGPair], tmp_path: Path
-) -> None:
+def test_thumbnails_are_named_by_digest(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
     page = write_gallery(pairs, data, tmp_path / "out", title="t").page
-    found = held(page)
+    found = embedded_data(page)
     by_path = dict(zip(found["paths"], found["images"], strict=True))
     assert by_path["images/gone.png"] is None
     for path, image in by_path.items():
@@ -101,10 +101,10 @@ def test_images_are_small_files_named_by_their_content(
     assert len(names(tmp_path / "out" / "gallery-pictures")) == 5
 
 
-def test_a_page_alone_embeds_its_images(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
+def test_a_single_page_embeds_its_images(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
     page = write_gallery(pairs, data, tmp_path / "one" / "page.html", title="t").page
     assert names(tmp_path / "one") == ["page.html"]
-    found = held(page)
+    found = embedded_data(page)
     source = dict(zip(found["paths"], found["images"], strict=True))["images/2.png"][0]
     assert source.startswith("data:image/png;base64,")
     assert base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG")
@@ -118,12 +118,12 @@ def test_markup_in_data_is_text(data: Path, tmp_path: Path) -> None:
     assert text.count("<script") == text.count("</script") == 2
     assert "onerror=alert(1)>" not in text
     assert text.count("<!--") == 0
-    assert [row[1] for row in held(page)["sides"]] == ["prompt of images/2.png", HOSTILE]
-    assert held(page)["tags"] == ["count", HOSTILE]
+    assert [row[1] for row in embedded_data(page)["sides"]] == ["prompt of images/2.png", HOSTILE]
+    assert embedded_data(page)["tags"] == ["count", HOSTILE]
     assert html.unescape(re.findall(r"<h1>(.*?)</h1>", text)[0]) == HOSTILE
 
 
-def test_only_the_page_s_own_script_and_style_may_run(
+def test_policy_admits_only_the_script_and_style_of_the_page(
     data: Path, pairs: list[UGPair], tmp_path: Path
 ) -> None:
     text = write_gallery(pairs, data, tmp_path / "out", title="t").page.read_text(encoding="utf-8")
@@ -137,27 +137,27 @@ def test_only_the_page_s_own_script_and_style_may_run(
     assert not re.search(r'(?:src|href)="', text)
     script = re.findall(r"<script>(.*?)</script>", text, re.S)[0]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(", script)
-    assert set(re.findall(r"https?://[\w.]+", text)) == {"http://www.w3.org"}  # the name of SVG
+    assert set(re.findall(r"https?://[\w.]+", text)) == {"http://www.w3.org"}  # the SVG namespace
 
 
-def test_made_again_it_is_the_same_and_drops_what_it_no_longer_shows(
+def test_rewriting_is_deterministic_and_removes_unused_thumbnails(
     data: Path, pairs: list[UGPair], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     page = write_gallery(pairs, data, out, title="t").page
     first = page.read_bytes()
-    pictures = names(out / "gallery-pictures")
+    thumbnails = names(out / "gallery-pictures")
     (out / "gallery-pictures" / "mine.png").write_bytes(b"mine")
-    (out / "gallery-pictures" / pictures[0]).write_bytes(b"cut")
+    (out / "gallery-pictures" / thumbnails[0]).write_bytes(b"cut")
     assert write_gallery(pairs, data, out, title="t").page.read_bytes() == first
-    assert (out / "gallery-pictures" / pictures[0]).stat().st_size > 3
+    assert (out / "gallery-pictures" / thumbnails[0]).stat().st_size > 3
     write_gallery(pairs[:1], data, out, title="t")
     assert len(names(out / "gallery-pictures")) == 2
     assert (out / "gallery-pictures" / "mine.png").read_bytes() == b"mine"
     assert names(out) == ["gallery-pictures", "gallery.html"]
 
 
-def test_a_failure_leaves_the_old_page_and_its_images(
+def test_a_failure_keeps_the_old_page_and_its_images(
     data: Path, pairs: list[UGPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -174,22 +174,22 @@ def test_a_failure_leaves_the_old_page_and_its_images(
     monkeypatch.setattr(gallery_images.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write_gallery(pairs, data, out, title="t")
-    assert held(page)
+    assert embedded_data(page)
     assert {path: path.read_bytes() for path in before} == before
     assert [path for path in out.rglob("*") if path.name.endswith(".partial")] == []
 
 
-def test_of_too_many_pairs_some_are_shown(data: Path, tmp_path: Path) -> None:
+def test_limited_pairs_are_evenly_spaced(data: Path, tmp_path: Path) -> None:
     many = [pair(0.5 + index / 1000, side("images/1.png"), side("images/2.png")) for index in range(100)]
     made = write_gallery(many, data, tmp_path / "out", title="t", most=7)
     assert (made.shown, made.total) == (7, 100)
-    found = held(made.page)["pairs"]
+    found = embedded_data(made.page)["pairs"]
     assert [row[0] for row in found] == [1, 15, 29, 43, 58, 72, 86]
     assert [row[1] for row in found] == [many[row[0] - 1].similarity for row in found]
     assert "7 of 100" in made.page.read_text()
 
 
-def test_what_cannot_be_made_is_said(
+def test_invalid_input_is_refused(
     data: Path, pairs: list[UGPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="no pairs"):
@@ -215,7 +215,7 @@ def test_the_command(data: Path, pairs: list[UGPair], suffix: str) -> None:
     page = data / "gallery" / "gallery.html"
     assert f"4 of 4 pairs: {page}" in result.stdout
     assert "images not found: 1; pairs check names them" in result.stderr
-    assert len(held(page)["pairs"]) == 4
+    assert len(embedded_data(page)["pairs"]) == 4
     result = CliRunner().invoke(
         app, ["pairs", "gallery", str(file), "--out", str(data / "few.html"), "--most", "2"]
     )

@@ -1,4 +1,4 @@
-"""The gallery driven in a real browser. Needs playwright's client and Chromium: pip install pairuni[browser]."""
+"""The gallery driven in a real browser. Needs playwright and Chromium: pip install pairuni[browser]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TAGS = ["counting", "colour", "text", "scene"]
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 COUNT, NODES = 5000, 900
 SECONDS = 10
-"""Time to interactive allowed; about a second of one core, and this machine may be busy."""
+"""Limit for the time to interactive, which is about a second on an idle core."""
 
 
 def make_pairs(folder: Path) -> list[UGPair]:
@@ -48,9 +48,7 @@ def make_pairs(folder: Path) -> list[UGPair]:
         )
         gen = Annotation(
             image_path=f"{COUNT + index}.png",
-            prompt=HOSTILE
-            if index == 1234
-            else f"a drawing number {index} " + "of many words " * (index % 9),
+            prompt=HOSTILE if index == 1234 else f"an image number {index} " + "of many words " * (index % 9),
             question="What?",
             answer="it",
             tag=rng.choice(TAGS),
@@ -78,22 +76,22 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def page(request: Any, browser: Any, pairs: tuple[Path, list[UGPair]]) -> Iterator[Any]:
-    """A page opened from its file; fails afterwards on any error said and any request for the network."""
+    """The gallery opened from disk; fails at the end on any console error or network request."""
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     said: list[str] = []
-    asked: list[str] = []
+    requested: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(pairs[0].as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
     yield page
     assert said == []
-    assert asked
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert requested
+    assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
     context.close()
 
 
@@ -122,7 +120,7 @@ def first_numbers(page: Any, most: int) -> list[int]:
     return [int(word.removeprefix("Pair ").replace(",", "")) for word in words]
 
 
-def test_it_opens_at_once_and_stays_small(page: Any) -> None:
+def test_it_opens_quickly_and_keeps_few_nodes(page: Any) -> None:
     ready = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd / 1000")
     assert 0 < ready < SECONDS
     assert count(page) == "5,000 pairs"
@@ -146,7 +144,7 @@ def test_it_opens_at_once_and_stays_small(page: Any) -> None:
     assert page.evaluate(f"{images}.every(image => image.naturalWidth === 24)")
 
 
-def test_scrolling_keeps_its_frames(page: Any) -> None:
+def test_scrolling_is_smooth(page: Any) -> None:
     slow = page.evaluate(
         """new Promise(done => {
           const times = []; let last = performance.now(); let at = 0;
@@ -159,7 +157,7 @@ def test_scrolling_keeps_its_frames(page: Any) -> None:
           requestAnimationFrame(frame);
         })"""
     )
-    assert slow < 250  # milliseconds of the frame that is slower than nine in ten
+    assert slow < 250  # milliseconds, the 90th percentile
 
 
 def test_cards_do_not_overlap(page: Any) -> None:
@@ -268,7 +266,7 @@ def test_a_link_to_a_pair(page: Any, pairs: tuple[Path, list[UGPair]]) -> None:
     assert page.is_hidden("dialog")
 
 
-def test_by_keyboard_alone(page: Any) -> None:
+def test_keyboard_navigation(page: Any) -> None:
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.closest('.pair-card') !== null"):
@@ -337,14 +335,14 @@ def test_contrast_and_names(page: Any, scheme: str) -> None:
     assert unnamed == []
 
 
-def test_a_page_alone(browser: Any, pairs: tuple[Path, list[UGPair]], tmp_path: Path) -> None:
+def test_single_page(browser: Any, pairs: tuple[Path, list[UGPair]], tmp_path: Path) -> None:
     folder = pairs[0].parent.parent
-    alone = write_gallery(pairs[1], folder, tmp_path / "alone.html", title="alone", most=200).page
+    single = write_gallery(pairs[1], folder, tmp_path / "single.html", title="single", most=200).page
     page = browser.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(alone.as_uri())
+    page.goto(single.as_uri())
     assert count(page) == "200 pairs"
     until(page, "[...document.querySelectorAll('img')].every(image => image.naturalWidth === 24)")
     assert first_numbers(page, 2) == [1, 26]

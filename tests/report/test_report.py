@@ -17,7 +17,7 @@ SECTIONS = ["result", "rewards", "categories", "images", "answers", "rollouts", 
 
 
 class Page(HTMLParser):
-    """Parses a page, fails on tags that do not nest, and collects what tests ask about."""
+    """Parses a page, fails on tags that do not nest, and collects tags and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -62,13 +62,13 @@ def small_run(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_all_sections_are_there_and_linked(page: Page) -> None:
+def test_all_sections_exist_and_are_linked(page: Page) -> None:
     assert [attrs["id"] for attrs in page.of("section")] == SECTIONS
     assert [attrs["href"] for attrs in page.of("a")] == [f"#{name}" for name in SECTIONS]
     assert len(page.of("h1")) == 1
 
 
-def test_no_request_leaves_the_page(run: Path, page: Page) -> None:
+def test_the_page_makes_no_requests(run: Path, page: Page) -> None:
     text = (run / "report.html").read_text()
     assert not re.search(
         r"(https?:)?//[a-z]",
@@ -84,14 +84,14 @@ def test_no_request_leaves_the_page(run: Path, page: Page) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_images_have_words_and_sizes(page: Page) -> None:
+def test_images_have_alt_texts_and_sizes(page: Page) -> None:
     images = page.of("img")
     assert len(images) > 40
     assert all(attrs["alt"] and attrs["width"] and attrs["height"] for attrs in images)
     assert "not found" not in page.words
 
 
-def test_headline_tells_scores_and_intervals(run: Path, page: Page) -> None:
+def test_headline_shows_scores_and_intervals(run: Path, page: Page) -> None:
     before = json.loads((run / "evaluation" / "before.json").read_text())
     after = json.loads((run / "evaluation" / "after.json").read_text())
     for task in ("understanding", "generation"):
@@ -104,9 +104,9 @@ def test_headline_tells_scores_and_intervals(run: Path, page: Page) -> None:
     assert all("95% interval" in str(label) for label in tracks)
 
 
-def test_curves_hold_every_step(page: Page) -> None:
+def test_curves_contain_every_step(page: Page) -> None:
     charts = [json.loads(str(attrs["data-chart"])) for attrs in page.of("div") if "data-chart" in attrs]
-    assert len(charts) == 2 + 5  # the two rewards and the signals that this run has
+    assert len(charts) == 2 + 5  # two rewards and the metrics in this run
     assert len(charts[0]["points"]) == 40
     assert len(charts[2]["points"]) == 39  # the gradient norm of step 7 was not finite
     assert charts[0]["labels"][0][0] == "1"
@@ -133,13 +133,13 @@ def test_a_training_run_without_evaluation(run: Path, tmp_path: Path) -> None:
     assert [attrs["id"] for attrs in page.of("section")] == ["rewards"]
 
 
-def test_one_step_is_enough(tmp_path: Path) -> None:
+def test_report_of_a_single_step(tmp_path: Path) -> None:
     line = '{"step": 1, "understanding/reward": 0.0, "generation/reward": 0.0}\n'
     page = Page(write_report(small_run(tmp_path / "one", metrics__jsonl=line)).read_text())
     assert [attrs["id"] for attrs in page.of("section")] == ["rewards"]
 
 
-def test_rewards_need_not_be_shares(tmp_path: Path) -> None:
+def test_rewards_outside_0_to_1(tmp_path: Path) -> None:
     lines = "".join(f'{{"step": {n}, "generation/reward": {-3.5 + n}}}\n' for n in range(1, 9))
     page = Page(
         write_report(small_run(tmp_path / "hps", metrics__jsonl=lines + '{"step": 9, "gen')).read_text()
@@ -147,7 +147,7 @@ def test_rewards_need_not_be_shares(tmp_path: Path) -> None:
     assert "−4" in page.words  # the axis reaches below the lowest value, -2.5
 
 
-def test_scores_from_the_summary_alone(tmp_path: Path) -> None:
+def test_scores_from_the_summary_only(tmp_path: Path) -> None:
     summary = {
         "seed": 1,
         "before": {"understanding": 0.4, "generation": 0.25, "understanding_by_kind": {"read": 0.4}},
@@ -163,7 +163,7 @@ def test_scores_from_the_summary_alone(tmp_path: Path) -> None:
     assert "+10.0 points" in page.words
 
 
-def test_a_missing_image_is_said(run: Path, tmp_path: Path) -> None:
+def test_missing_images_show_a_placeholder(run: Path, tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "holes", steps=3, items=6, pairs=4)
     for path in folder.glob("samples/*/*.png"):
         path.write_bytes(path.read_bytes()[:60])
@@ -206,7 +206,7 @@ def test_items_of_another_evaluation_are_refused(tmp_path: Path) -> None:
         write_report(folder)
 
 
-def test_no_run(tmp_path: Path) -> None:
+def test_folders_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such run folder"):
         write_report(tmp_path / "none")
     with pytest.raises(ValueError, match="holds no run"):
@@ -230,32 +230,32 @@ def test_pairs_are_read_from_parquet_too(tmp_path):
         read_run(folder)
 
 
-def a_look(step: int, score: float, reply: str) -> str:
-    asked = {
+def step_evaluation(step: int, score: float, reply: str) -> str:
+    answered = {
         "question": "which <digit>?",
         "answer": "two",
         "reply": reply,
         "reward": score,
         "image": "asked.png",
     }
-    drawn = {"prompt": "a two", "correct": score > 0.5, "image": f"{step}.png"}
+    generated = {"prompt": "a two", "correct": score > 0.5, "image": f"{step}.png"}
     return json.dumps(
         {
-            "understanding": {"score": score, "items": [asked]},
-            "generation": {"score": score, "items": [drawn]},
+            "understanding": {"score": score, "items": [answered]},
+            "generation": {"score": score, "items": [generated]},
         }
     )
 
 
-def test_looks_at_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
+def test_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1, "understanding/reward": 0.5}\n')
     (run / "evaluation").mkdir()
     for step, reply in ((0, "six"), (100, "two"), (20, "nine")):
-        (run / "evaluation" / f"step-{step:06d}.json").write_text(a_look(step, step / 100, reply))
+        (run / "evaluation" / f"step-{step:06d}.json").write_text(step_evaluation(step, step / 100, reply))
         Image.new("RGB", (32, 32), (step, 0, 0)).save(run / f"{step}.png")
     page = Page(write_report(run).read_text(encoding="utf-8"))
     section = page.words[page.words.index("Held-out evaluation during training") :]
-    told = (
+    expected = (
         "a two",
         "step 0✗",
         "step 100✓",
@@ -264,29 +264,29 @@ def test_looks_at_held_out_items_are_shown_by_step(tmp_path: Path) -> None:
         "step 20: 0.2nine",
         "step 100: 1two",
     )
-    places = [section.index(words) for words in told]
+    places = [section.index(words) for words in expected]
     assert places == sorted(places)
     shown = [image["alt"] for image in page.of("img")]
     assert shown == [f"after step {step}: a two" for step in (0, 20, 100)]
 
 
-def test_a_look_at_other_items_is_left_out_of_theirs(tmp_path: Path) -> None:
+def test_items_are_compared_only_with_the_same_items(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1, "understanding/reward": 0.5}\n')
     (run / "evaluation").mkdir()
-    look = json.loads(a_look(9, 1.0, "two"))
+    evaluation = json.loads(step_evaluation(9, 1.0, "two"))
     for step, prompts in ((0, ["a six"]), (3, []), (9, ["a two", "a nine"])):
-        drawn = [{**look["generation"]["items"][0], "prompt": prompt} for prompt in prompts]
-        asked = look["understanding"]["items"] * len(prompts)
-        for task, items in (("generation", drawn), ("understanding", asked)):
-            look[task] = {"score": 1.0, "items": items}
-        (run / "evaluation" / f"step-{step:06d}.json").write_text(json.dumps(look))
-        look = json.loads(a_look(9, 1.0, "two"))
+        generated = [{**evaluation["generation"]["items"][0], "prompt": prompt} for prompt in prompts]
+        answered = evaluation["understanding"]["items"] * len(prompts)
+        for task, items in (("generation", generated), ("understanding", answered)):
+            evaluation[task] = {"score": 1.0, "items": items}
+        (run / "evaluation" / f"step-{step:06d}.json").write_text(json.dumps(evaluation))
+        evaluation = json.loads(step_evaluation(9, 1.0, "two"))
         Image.new("RGB", (32, 32)).save(run / "9.png")
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert [image["alt"] for image in page.of("img")] == ["after step 9: a two", "after step 9: a nine"]
 
 
-def test_a_look_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_evaluations_are_named(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", metrics__jsonl='{"step": 1}\n')
     (run / "evaluation").mkdir()
     (run / "evaluation" / "step-000002.json").write_text('{"understanding": ')

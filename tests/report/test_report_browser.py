@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: its policy lets its own style and script work, and nothing else."""
+"""The report in a real browser: only its own style and script work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list
         browser.close()
 
 
-def test_no_violation_and_nothing_of_the_data_runs(opened: tuple[Any, list[str]]) -> None:
+def test_data_is_never_executed(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
     page.wait_for_timeout(300)
     assert said == []
@@ -49,7 +49,7 @@ def test_no_violation_and_nothing_of_the_data_runs(opened: tuple[Any, list[str]]
     assert page.locator("text=onerror").count() > 0
 
 
-def test_places_are_where_the_numbers_put_them(opened: tuple[Any, list[str]]) -> None:
+def test_elements_are_placed_as_declared(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     for selector, side in (
         (".mark", "left"),
@@ -60,8 +60,8 @@ def test_places_are_where_the_numbers_put_them(opened: tuple[Any, list[str]]) ->
         found = page.evaluate(
             """([selector, side]) => [...document.querySelectorAll(selector)].map((one) => {
                 const box = one.offsetParent.getBoundingClientRect();
-                const whole = side === "bottom" ? box.height : box.width;
-                const wanted = new RegExp(`${side}:([-0-9.]+)%`).exec(one.dataset.at)[1] * whole / 100;
+                const size = side === "bottom" ? box.height : box.width;
+                const wanted = new RegExp(`${side}:([-0-9.]+)%`).exec(one.dataset.at)[1] * size / 100;
                 return [parseFloat(getComputedStyle(one)[side]), wanted];
             })""",
             [selector, side],
@@ -75,7 +75,7 @@ def test_places_are_where_the_numbers_put_them(opened: tuple[Any, list[str]]) ->
     assert len(set(map(round, widths))) > 3
 
 
-def test_curves_can_be_read_by_keys(opened: tuple[Any, list[str]]) -> None:
+def test_curves_can_be_read_with_the_keyboard(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
     plot = page.locator("[data-chart]").first
     plot.focus()

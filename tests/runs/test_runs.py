@@ -1,4 +1,4 @@
-"""Models out of runs: a run's folder and its checkpoints wherever a model is asked for, and as folders of their own."""
+"""Run folders and checkpoints as models: loading, export, evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> UserFolder:
 
 @pytest.fixture
 def run(trained: UserFolder, tmp_path: Path) -> Path:
-    """A copy of a run of two steps, both checkpoints kept, its last part lost."""
+    """A copy of a run of two steps with both checkpoints."""
     out = tmp_path / "run"
     shutil.copytree(trained.root / "run", out)
     return out
@@ -37,25 +37,25 @@ def call(*words: object) -> tuple[int, str]:
     return result.exit_code, result.stdout + result.stderr
 
 
-def test_a_runs_folder_is_its_final_model_else_its_newest_checkpoint(run: Path, tmp_path: Path) -> None:
+def test_a_run_folder_loads_final_or_the_newest_checkpoint(run: Path, tmp_path: Path) -> None:
     assert resolve_model(run) == run / "final"
-    drawn = []
+    images = []
     for number in range(2):
         code, said = call(
             "draw", "a red one", "--out", tmp_path / f"{number}.png", "--model", run, "--device", "cpu"
         )
         assert code == 0, said
-        drawn.append((tmp_path / f"{number}.png").read_bytes())
+        images.append((tmp_path / f"{number}.png").read_bytes())
         shutil.rmtree(run / "final", ignore_errors=True)
     assert "with the weights of" in said
     assert "step-000002" in said
-    assert drawn[0] == drawn[1]
+    assert images[0] == images[1]
     code, said = call("answer", tmp_path / "0.png", "what?", "--model", run / "checkpoints" / "step-000001")
     assert code == 0, said
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path, finished: bool) -> None:
+def test_export(run: Path, tmp_path: Path, finished: bool) -> None:
     final = load_file(run / "final" / "model.safetensors")
     if not finished:
         shutil.rmtree(run / "final")
@@ -77,7 +77,7 @@ def test_a_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path, finished
     assert "step-000002 already exists" in said
 
 
-def test_damage_and_what_holds_no_model(run: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints_and_other_folders(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "final")
     newest = run / "checkpoints" / "step-000002" / "trained.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")
@@ -97,14 +97,12 @@ def test_damage_and_what_holds_no_model(run: Path, tmp_path: Path) -> None:
         load_model(empty)
 
 
-def test_the_model_that_the_run_began_with_is_needed_and_checked(
-    run: Path, trained: UserFolder, tmp_path: Path
-) -> None:
+def test_export_needs_and_checks_the_base_model(run: Path, trained: UserFolder, tmp_path: Path) -> None:
     shutil.rmtree(run / "final")
     moved = tmp_path / "moved"
     shutil.copytree(trained.model, moved)
-    aside = trained.model.with_name("aside")
-    trained.model.rename(aside)
+    hidden = trained.model.with_name("hidden")
+    trained.model.rename(hidden)
     try:
         code, said = call("export", run)
         assert code == 1
@@ -112,7 +110,7 @@ def test_the_model_that_the_run_began_with_is_needed_and_checked(
         code, said = call("export", run, "--base", moved)
         assert code == 0, said
     finally:
-        aside.rename(trained.model)
+        hidden.rename(trained.model)
     weights = load_file(moved / "model.safetensors")
     name = next(name for name in weights if "vision_model" in name and weights[name].any())
     save_file({**weights, name: weights[name] * 1.5}, moved / "model.safetensors", metadata={"format": "pt"})
@@ -122,7 +120,7 @@ def test_the_model_that_the_run_began_with_is_needed_and_checked(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_run_is_evaluated_by_its_folder(run: Path, tmp_path: Path) -> None:
+def test_eval_accepts_a_run_folder(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "final")
     code, said = call("eval", "digits", "--model", run, "--items", "30", "--out", tmp_path / "scores")
     assert code == 0, said
