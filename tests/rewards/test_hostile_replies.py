@@ -32,7 +32,7 @@ PIECES = [
     "I is ", "a.b.", "’", "don't ", "\ufdfa", "①", "Ａ", "红色", "٣", "\ud800", "\0", "<|channel|>",
     " is the answer ", "B is correct ", "so ", "so, ", "a = ", "= ", "left of ", "三只", "是 ", "angle B = 7 ",
 ]  # fmt: skip
-LENGTH = 64_000
+LENGTH = 24_000
 
 
 @pytest.mark.parametrize(("number", "piece"), enumerate(PIECES))
@@ -43,7 +43,7 @@ def test_long_hostile_replies_end(number: int, piece: str) -> None:
         ("{}", "3 {} kg", "A. {}B"), (QUESTIONS * 2)[number % 5 :], strict=False
     ):
         answers_match(question, truth, form.replace("{}", body))
-    assert time.monotonic() - began < 60  # about 1 s on a quiet machine; what was quadratic took minutes
+    assert time.monotonic() - began < 15  # 0.3 s on a quiet machine; quadratic time would be half a minute
 
 
 @pytest.mark.parametrize("piece", ["A. ", "a) ", "A. B. ", "(", "A", "\n", " "])
