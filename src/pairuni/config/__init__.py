@@ -1,4 +1,7 @@
-"""Typed settings by role: run, pairs, evaluation, rewards; TOML recipes and dotted overrides. Imports no torch."""
+"""Typed settings of runs, pairs, evaluations and rewards, loaded from TOML recipes and dotted overrides.
+
+Does not import torch.
+"""
 
 from pairuni.config.base import Inputs, Settings, UserPath, split_list
 from pairuni.config.endpoint import EndpointSettings

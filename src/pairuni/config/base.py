@@ -1,4 +1,4 @@
-"""What all settings share: strict, frozen, unknown keys refused; and the types that they use."""
+"""Base class and shared types of all settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UserPath = Annotated[Path, Field(strict=False)]
 
 
 def _as_inputs(given: Any) -> Any:
-    """One input or several, as strings: a path stands for itself, a string may list several with commas."""
+    """One or several inputs as strings; a string may contain several, separated by commas."""
     if isinstance(given, Path):
         return [str(given)]
     if isinstance(given, str):
@@ -41,5 +41,5 @@ class Settings(BaseModel):
 
 
 def split_list(text: str) -> list[str]:
-    """The parts of a comma-separated list; a comma in quotes after an equals sign separates nothing."""
+    """The parts of a comma-separated list; commas inside a quoted value, as in ``key="a,b"``, do not separate."""
     return [part.strip() for part in re.findall(r"""(?:='[^']*'|="[^"]*"|[^,])+""", text)]

@@ -10,27 +10,27 @@ from pairuni.config.base import Settings
 
 
 class EndpointSettings(Settings):
-    """How a model behind an OpenAI-compatible endpoint is asked."""
+    """How requests are sent to a model behind an OpenAI-compatible endpoint."""
 
     model: str = ""
     """The model's name at the endpoint."""
     base_url: str | None = Field(default=None, min_length=1)
-    """The endpoint, such as http://localhost:8000/v1; none is OPENAI_BASE_URL, else OpenAI's own."""
+    """The endpoint, such as http://localhost:8000/v1; by default OPENAI_BASE_URL, else OpenAI's."""
     key_variable: str = Field(default="OPENAI_API_KEY", min_length=1)
-    """Name of the environment variable that holds the key; the key itself is never a setting."""
+    """Environment variable that holds the API key; the key itself is never a setting."""
     concurrency: int = Field(default=8, ge=1)
-    """Requests in flight at once."""
+    """Number of concurrent requests."""
     structured: Literal["auto", "schema", "object", "text"] = "auto"
-    """How replies are made JSON: by schema, as any JSON object, by the prompt alone; auto takes what works."""
+    """How JSON replies are enforced: schema, any JSON object, or the prompt alone; auto uses what the server supports."""
     temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature; none is the server's own."""
+    """Sampling temperature; by default the server's."""
     max_tokens: int = Field(default=2048, ge=1)
-    """Longest reply, reasoning included."""
+    """Maximum reply length in tokens, including reasoning."""
     image_side: int = Field(default=1024, ge=32)
-    """Longest side of an image as it is sent, in pixels; larger ones are scaled down."""
+    """Maximum side of a sent image in pixels; larger images are scaled down."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds without a byte after which a request counts as lost."""
+    """Seconds without data after which a request is considered lost."""
     deadline: float | None = Field(default=None, gt=0)
-    """Seconds in all after which it does, also while bytes keep coming; none is five times ``timeout``."""
+    """Maximum seconds of a request in total, even if data keeps arriving; by default five times ``timeout``."""
     max_retries: int = Field(default=6, ge=0)
-    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
+    """Maximum number of retries after a lost request, a 429 or a 5xx."""

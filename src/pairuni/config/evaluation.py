@@ -30,9 +30,9 @@ class BenchmarkSettings(EvaluatedModel):
     data: UserPath
     """The benchmark's official files: a folder, or the file itself where there is one."""
     out: UserPath
-    """Folder of the run; the same command resumes it."""
+    """Folder of the run; running the same command again resumes it."""
     limit: int | None = Field(default=None, ge=1)
-    """Number of items to run, drawn evenly from all parts; the result names the subset."""
+    """Number of items to run, sampled evenly from all parts; the result is marked as partial."""
     batch_size: int = Field(default=64, ge=1)
     """Replies or images generated at once."""
 
@@ -43,21 +43,21 @@ class YesNoSettings(BenchmarkSettings):
     images: UserPath | None = None
     """Folder of the benchmark's images; by default ``data``."""
     max_new_tokens: int = Field(default=32, ge=1)
-    """Longest reply in tokens."""
+    """Maximum reply length in tokens."""
 
 
 class MMStarSettings(BenchmarkSettings):
     """MMStar."""
 
     max_new_tokens: int = Field(default=32, ge=1)
-    """Longest reply in tokens."""
+    """Maximum reply length in tokens."""
 
 
 class MMMUSettings(BenchmarkSettings):
     """MMMU validation."""
 
     max_new_tokens: int = Field(default=512, ge=1)
-    """Longest reply in tokens."""
+    """Maximum reply length in tokens."""
 
 
 class TextToImageSettings(BenchmarkSettings):
@@ -75,11 +75,11 @@ class GenEvalSettings(TextToImageSettings):
     """GenEval."""
 
     samples: int = Field(default=4, ge=1)
-    """Images of each prompt."""
+    """Images per prompt."""
     detector: str | None = Field(default=None, min_length=1)
-    """Detector that judges the images, as for eval judge; without one, images are only generated."""
+    """Detector that judges the images, as for eval judge; by default, images are only generated."""
     clip: str = Field(default=_COMPOSITION.clip, min_length=1)
-    """The CLIP that names colours: a folder or hub name."""
+    """CLIP model that classifies colours: a folder or hub name."""
 
 
 class WISESettings(TextToImageSettings):
@@ -88,15 +88,15 @@ class WISESettings(TextToImageSettings):
     protocol: Literal["legacy", "verified"] = "legacy"
     """The paper's protocol, or the authors' newer one."""
     judge: str | None = Field(default=None, min_length=1)
-    """The judge's name at the endpoint, such as gpt-4o; without one, images are only generated."""
+    """The judge's model name at the endpoint, such as gpt-4o; by default, images are only generated."""
     base_url: str | None = Field(default=None, min_length=1)
     """The endpoint, such as http://localhost:8000/v1; by default OpenAI's."""
     judge_prompt: UserPath | None = None
     """WISE's gpt_eval.py or vllm_eval.py, or a text file; by default this package's own prompt."""
     judge_temperature: float = Field(default=0.0, ge=0)
-    """The judge's temperature; the result's protocol names any other than the official 0."""
+    """The judge's sampling temperature; the protocol of the result names a value other than the official 0."""
     concurrency: int = Field(default=8, ge=1)
-    """Requests to the judge in flight at once."""
+    """Number of concurrent requests to the judge."""
 
 
 class DigitsSettings(EvaluatedModel):
@@ -109,7 +109,7 @@ class DigitsSettings(EvaluatedModel):
     seed: int = Field(default=0, ge=0)
     """Seed of the items and of image sampling."""
     out: UserPath | None = None
-    """Folder for every scored item; the same command resumes it."""
+    """Folder for the scored items; running the same command again resumes it."""
 
 
 class GenEvalJudgingSettings(Settings):
@@ -120,11 +120,11 @@ class GenEvalJudgingSettings(Settings):
     images: UserPath
     """Folder of images in the official layout: 00000/samples/0000.png."""
     out: UserPath = Path("results.jsonl")
-    """The official results file; the same command resumes."""
+    """The official results file to write; running the same command again resumes."""
     detector: str = Field(default=_COMPOSITION.detector, min_length=1)
     """A folder or hub name (Mask2Former, DETR or a similar model), digits, or module:Class."""
     clip: str = Field(default=_COMPOSITION.clip, min_length=1)
-    """The CLIP that names colours: a folder or hub name."""
+    """CLIP model that classifies colours: a folder or hub name."""
     batch_size: int = Field(default=_COMPOSITION.batch_size, ge=1)
     """Images per forward pass of the detector."""
     device: str = Field(default="auto", min_length=1)

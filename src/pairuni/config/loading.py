@@ -21,8 +21,8 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
     """Settings from a TOML recipe, then dotted overrides: ``["--pairgrpo.learning-rate", "2e-6"]``.
 
     Keys may be written with hyphens or underscores, an override as two words or as ``--key=value``.
-    Raises FileNotFoundError when the recipe is missing and ValueError, one sentence a mistake, naming the
-    key, the value given and what is allowed.
+    Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
+    key, the value given and the allowed values.
     """
     values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(recipe))
     given = _parse_overrides(cls, overrides)
@@ -50,7 +50,7 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
 
 
 def shipped_recipe(name: str) -> Path:
-    """A recipe of recipes/ by its name without .toml: in the installed package, or in the repository."""
+    """The path of a recipe in recipes/, given its name without .toml, in the installed package or the repository."""
     package = Path(__file__).parents[1]
     installed = package / "recipes" / f"{name}.toml"
     return installed if installed.is_file() else package.parents[1] / "recipes" / f"{name}.toml"
@@ -95,7 +95,7 @@ def _parse_overrides(cls: type[Settings], words: Sequence[str]) -> dict[tuple[st
 
 
 def _parse_value(annotation: Any, text: str) -> Any:
-    """The value that ``text`` stands for in a field of this type; what does not parse stays a string."""
+    """``text`` parsed for a field of this type; text that cannot be parsed is returned as a string."""
     options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     if type(None) in options and text.lower() in {"none", "null"}:
         return None

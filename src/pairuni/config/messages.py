@@ -1,4 +1,4 @@
-"""What is said of a setting that does not exist or has an impossible value."""
+"""Error messages for unknown settings and invalid values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pairuni.config.base import Settings
 
 
 def setting_keys(cls: type[Settings]) -> dict[str, Any]:
-    """Every dotted key of a settings class with its annotation."""
+    """All dotted keys of a settings class, mapped to their annotations."""
     keys: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
         annotation = field.annotation
@@ -49,7 +49,7 @@ _OTHER_NAMES = {
     "delta": "threshold",
     "output_dir": "out",
 }
-"""What others call settings -> the dotted key here, in whichever class has it."""
+"""Names of settings in other projects -> the dotted key here, in whichever class has it."""
 
 
 def unknown_setting(cls: type[Settings], where: str, key: str) -> str:
@@ -78,7 +78,7 @@ def unknown_setting(cls: type[Settings], where: str, key: str) -> str:
 
 
 def _written(key: str, flag: bool) -> str:
-    """A key as in a recipe, or as on the command line."""
+    """A key as written in a recipe, or on the command line."""
     return f"--{key.replace('_', '-')}" if flag else key
 
 

@@ -16,30 +16,30 @@ class HPSv2Settings(Settings):
     """The reward hpsv2: Human Preference Score v2 (arXiv:2306.09341)."""
 
     checkpoint: str = Field(default="xswu/HPSv2", min_length=1)
-    """The original's file (.pt, .safetensors), a transformers CLIP folder, or a hub name."""
+    """The original file (.pt, .safetensors), a transformers CLIP folder, or a hub name."""
     version: Literal["2.0", "2.1"] = "2.1"
-    """Which version the checkpoint is; scores of the two do not compare (paper: not stated)."""
+    """Version of the checkpoint; scores of the two are not comparable (paper: not stated)."""
     tokenizer: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
-    """CLIP's vocabulary: a transformers folder, a hub name or open_clip's bpe_simple_vocab_16e6.txt.gz."""
+    """CLIP's tokenizer: a transformers folder, a hub name or open_clip's bpe_simple_vocab_16e6.txt.gz."""
     device: str = Field(default="auto", min_length=1)
-    """Where it runs: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    """auto, cpu, cuda or cuda:N; auto has the same meaning as for the policy."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights and features; the cosine is in float32 either way."""
+    """Type of weights and features; the cosine is always computed in float32."""
     batch_size: int = Field(default=64, ge=1)
     """Images per forward pass."""
 
 
 class ClipSettings(Settings):
-    """The reward clip: cosine under a CLIP model."""
+    """The reward clip: cosine of image and prompt under a CLIP model."""
 
     model: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
     """A transformers CLIP folder or hub name."""
     processor: str | None = Field(default=None, min_length=1)
-    """Folder or hub name of tokenizer and preprocessing; none is the model's own."""
+    """Folder or hub name of tokenizer and preprocessing; by default the model's."""
     device: str = Field(default="auto", min_length=1)
-    """Where it runs: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    """auto, cpu, cuda or cuda:N; auto has the same meaning as for the policy."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights and features; the cosine is in float32 either way."""
+    """Type of weights and features; the cosine is always computed in float32."""
     batch_size: int = Field(default=64, ge=1)
     """Images per forward pass."""
 
@@ -50,78 +50,78 @@ class PickScoreSettings(ClipSettings):
     model: str = Field(default="yuvalkirstain/PickScore_v1", min_length=1)
     """A transformers CLIP folder or hub name."""
     processor: str | None = Field(default="laion/CLIP-ViT-H-14-laion2B-s32B-b79K", min_length=1)
-    """Folder or hub name of tokenizer and preprocessing; none is the model's own."""
+    """Folder or hub name of tokenizer and preprocessing; by default the model's."""
 
 
 class JudgeSettings(EndpointSettings):
-    """The reward judge: a vision-language model that marks images by a rubric."""
+    """The reward judge: a vision-language model that scores images by a rubric."""
 
     rubric: UserPath | None = None
-    """A text file that says what to judge, with fields of the record such as {prompt}; none is the shipped one."""
+    """Text file with the judging instructions and fields of the record such as {prompt}; by default the shipped one."""
     lowest: float = 0.0
-    """The least score; {lowest} in the rubric."""
+    """The minimum score; {lowest} in the rubric."""
     highest: float = 10.0
-    """The largest score; {highest} in the rubric."""
+    """The maximum score; {highest} in the rubric."""
     max_retries: int = Field(default=3, ge=0)
-    """Times that a request is sent again after a lost one, a 429 or a 5xx."""
+    """Maximum number of retries after a lost request, a 429 or a 5xx."""
 
 
 class RemoteSettings(Settings):
-    """The reward remote: a server that pairuni serve-reward, or anything that speaks as it does, runs."""
+    """The reward remote: a server run by pairuni serve-reward, or one with the same protocol."""
 
     url: str = ""
-    """Where it is, such as http://gpu-2:8100."""
+    """URL of the server, such as http://gpu-2:8100."""
     token_variable: str = Field(default="PAIRUNI_REWARD_TOKEN", min_length=1)
-    """Name of the environment variable that holds the server's token, if it wants one."""
+    """Environment variable that holds the server's token, if it requires one."""
     batch_size: int = Field(default=32, ge=1)
-    """Samples a request."""
+    """Samples per request."""
     concurrency: int = Field(default=2, ge=1)
-    """Requests in flight at once: one is scored while the next is packed and sent."""
+    """Number of concurrent requests; with 2, one is scored while the next is sent."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds without a byte after which a request counts as lost."""
+    """Seconds without data after which a request is considered lost."""
     max_retries: int = Field(default=3, ge=0)
-    """Times that a request is sent again after a lost one or a 5xx."""
+    """Maximum number of retries after a lost request or a 5xx."""
 
 
 class CompositionSettings(Settings):
-    """The reward composition: objects, numbers, colours and positions, by a detector and GenEval's rules."""
+    """The reward composition: objects, counts, colours and positions, by a detector and GenEval's rules."""
 
     detector: str = Field(default="facebook/mask2former-swin-small-coco-instance", min_length=1)
-    """A transformers folder or hub name (Mask2Former, DETR and its kin), digits, or package.module:Class."""
+    """A transformers folder or hub name (Mask2Former, DETR or a similar model), digits, or package.module:Class."""
     clip: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
-    """The CLIP that names colours, a transformers folder or hub name; unused where the detector names them."""
+    """CLIP model that classifies colours, a transformers folder or hub name; unused if the detector does."""
     mode: Literal["graded", "strict"] = "graded"
-    """Share of the asked facts that hold, or GenEval's decision, 0 or 1."""
+    """Share of the required facts that hold (graded), or GenEval's decision, 0 or 1 (strict)."""
     threshold: float = Field(default=0.3, ge=0, lt=1)
-    """Confidence that an object must exceed (GenEval: 0.3)."""
+    """Minimum confidence of an object (GenEval: 0.3)."""
     counting_threshold: float = Field(default=0.9, ge=0, lt=1)
-    """The same for records with the tag counting (GenEval: 0.9)."""
+    """Minimum confidence for records with the tag counting (GenEval: 0.9)."""
     device: str = Field(default="auto", min_length=1)
-    """Where both run: auto, cpu, cuda or cuda:N; auto is what auto means for the policy."""
+    """Device of detector and CLIP: auto, cpu, cuda or cuda:N; auto has the same meaning as for the policy."""
     batch_size: int = Field(default=8, ge=1)
     """Images per forward pass of the detector."""
 
 
 class RewardSettings(Settings):
-    """Rewards, and what the named ones need: a short name, "package.module:Class" of your own, or a weighted sum."""
+    """Rewards and their settings. A reward is a short name, a custom "package.module:Class", or a weighted sum."""
 
     understanding: str = Field(default="accuracy", min_length=1)
-    """Reward of answers, such as "accuracy + 0.1 * format" (paper: 1 if the answer equals the truth, else 0)."""
+    """Reward of answers, such as "accuracy + 0.1 * format" (paper: 1 if the answer is correct, else 0)."""
     generation: str = Field(default="hpsv2", min_length=1)
     """Reward of images, such as "hpsv2 + 0.5 * clip" (paper: HPSv2)."""
     normalise: RewardNormalisation = "sum"
-    """Of a sum: add up, then normalise within each group (sum), or normalise each, then average by weight (each)."""
+    """Advantages of a weighted sum: normalise the sum within each group (sum), or each term, then average (each)."""
     timeout: float | None = Field(default=600.0, gt=0)
-    """Seconds that a reward may take for a batch of rollouts before the run stops; none waits for ever."""
+    """Maximum seconds of a reward for a batch of rollouts, after which the run stops; none disables the limit."""
     hpsv2: HPSv2Settings = HPSv2Settings()
-    """What the reward hpsv2 needs."""
+    """Settings of the reward hpsv2."""
     clip: ClipSettings = ClipSettings()
-    """What the reward clip needs."""
+    """Settings of the reward clip."""
     pickscore: PickScoreSettings = PickScoreSettings()
-    """What the reward pickscore needs."""
+    """Settings of the reward pickscore."""
     judge: JudgeSettings = JudgeSettings()
-    """What the reward judge needs."""
+    """Settings of the reward judge."""
     remote: RemoteSettings = RemoteSettings()
-    """What the reward remote needs."""
+    """Settings of the reward remote."""
     composition: CompositionSettings = CompositionSettings()
-    """What the reward composition needs."""
+    """Settings of the reward composition."""

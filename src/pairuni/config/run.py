@@ -21,43 +21,43 @@ class PolicySettings(Settings):
     """The unified model that is trained."""
 
     model: str = Field(min_length=1)
-    """A shipped name ("tiny"), a folder, or a hub id such as deepseek-community/Janus-Pro-1B."""
+    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B."""
     trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
-    """Parts that train; vision towers and VQ stay frozen unless named."""
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; auto is bfloat16 where the device has it, else float32."""
+    """Compute type; auto is bfloat16 if the device supports it, else float32."""
     device: str = Field(default="auto", min_length=1)
     """auto, cpu, cuda or cuda:N."""
     activation_checkpointing: bool = False
-    """Keep one state a layer in the update and compute the rest again: less memory, a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time for the update."""
 
 
 class DataSettings(Settings):
-    """The pairs, and how the two sides are put together."""
+    """The pairs, and how their two sides are combined."""
 
     pairs: UserPath
     """PairUG file: JSONL or parquet."""
     pairing: Pairing = "pairug"
     """Which pairs to train on; the other values are the paper's ablations."""
     budget: int | None = Field(default=None, ge=1)
-    """Number of pairs to keep, drawn by seed; none keeps all (paper: 16,320)."""
+    """Number of pairs to train on, sampled by seed; by default all (paper: 16,320)."""
 
 
 class RolloutSettings(Settings):
     """How trajectories are sampled."""
 
     understanding: int = Field(default=8, ge=2)
-    """K_u, answers a question (paper: 8 for 1B, 4 for 7B)."""
+    """K_u, answers per question (paper: 8 for 1B, 4 for 7B)."""
     generation: int = Field(default=8, ge=2)
-    """K_g, images a prompt (paper: 8 for 1B, 4 for 7B)."""
+    """K_g, images per prompt (paper: 8 for 1B, 4 for 7B)."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of both tasks (paper: 1.0)."""
     guidance: float = Field(default=5.0, ge=1)
     """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
     branch: LogProbBranchName = "guided"
-    """Image log-probs of the guided logits that sampled, or of the conditional logits (paper: not stated)."""
+    """Image log-probs from the guided logits, which sampled, or from the conditional logits (paper: not stated)."""
     max_new_tokens: int = Field(default=512, ge=1)
-    """Longest answer in tokens (paper: not stated)."""
+    """Maximum answer length in tokens (paper: not stated)."""
 
 
 class PairGRPOSettings(Settings):
@@ -68,9 +68,9 @@ class PairGRPOSettings(Settings):
     pairs_per_batch: int = Field(default=2, ge=1)
     """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
     batches_per_step: int = Field(default=1, ge=1)
-    """Batches of pairs whose gradients are summed into one update (paper: not stated)."""
+    """Gradient accumulation: batches of pairs per update (paper: not stated)."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per forward pass of the update; none takes all at once. Does not change the gradient."""
+    """Tokens per forward pass of the update; by default unlimited. Does not change the gradient."""
     updates_per_step: int = Field(default=1, ge=1)
     """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -80,7 +80,7 @@ class PairGRPOSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay (paper: not stated)."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this global L2 norm (paper: not stated)."""
+    """Global L2 norm to which gradients are clipped (paper: not stated)."""
     pair_weight: PairWeight = "sqrt"
     """w_p of a retrieved pair from its similarity (paper: sqrt; linear and none are ablations)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -90,11 +90,11 @@ class PairGRPOSettings(Settings):
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL to the frozen reference (paper: 0)."""
     token_reduction: TokenReduction = "sequence-mean"
-    """How token losses become one loss (paper: not stated; mean of sequence means is customary)."""
+    """How token losses are reduced to one loss (paper: not stated; the mean of sequence means is customary)."""
     understanding_weight: float = Field(default=1.0, ge=0)
-    """Factor on the understanding loss (paper: 1)."""
+    """Factor of the understanding loss (paper: 1)."""
     generation_weight: float = Field(default=1.0, ge=0)
-    """Factor on the generation loss (paper: 1)."""
+    """Factor of the generation loss (paper: 1)."""
     std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
 
@@ -103,39 +103,39 @@ class EvaluationSettings(Settings):
     """Held-out evaluation during training."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations, whose scores join metrics.jsonl as eval/<task>, the untouched policy's as step 0;
-    0 evaluates never."""
+    """Steps between evaluations, logged in metrics.jsonl as eval/<task>, that of the initial policy as step 0;
+    0 disables them."""
     task: Literal["pairs", "digits"] = "pairs"
-    """What is evaluated on: pairs that are not trained on, by the run's rewards; or scenes of the embedded world."""
+    """Evaluation data: held-out pairs, scored by the run's rewards, or held-out scenes of the digits world."""
     pairs: UserPath | None = None
-    """PairUG file of held-out pairs; none keeps ``items`` pairs of data.pairs out of training."""
+    """PairUG file of held-out pairs; by default, ``items`` pairs of data.pairs are held out."""
     items: int = Field(default=120, ge=1)
-    """Held-out items of each task; with ``pairs``, at most so many of the file."""
+    """Held-out items per task; with ``pairs``, the maximum number taken from the file."""
     most_excluded: float = Field(default=0.5, gt=0, lt=1)
-    """Largest share of the training pairs that may be left out because their image or prompt is held out."""
+    """Maximum share of the training pairs that may be excluded because their image or prompt is held out."""
 
 
 class CheckpointSettings(Settings):
-    """Checkpoints, from which a run resumes."""
+    """Checkpoints, from which a run can resume."""
 
     every: int = Field(default=100, ge=0)
-    """Steps between checkpoints; 0 writes none until the end."""
+    """Steps between checkpoints; 0 writes one only at the end."""
     keep: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Number of most recent checkpoints to keep."""
 
 
 class LoggingSettings(Settings):
-    """What a run writes down besides one line of metrics a step."""
+    """What a run logs besides metrics.jsonl."""
 
     samples_every: int = Field(default=10, ge=0)
-    """Steps between saved images and answers; 0 saves none."""
+    """Steps between saved samples (images and answers); 0 saves none."""
 
 
 class RunSettings(Settings):
-    """Everything that decides a training run."""
+    """All settings of a training run."""
 
     seed: int = Field(default=0, ge=0)
-    """Seeds data order, rollouts and initialisation."""
+    """Seed of data order, rollouts and initialisation."""
     policy: PolicySettings
     data: DataSettings
     rollout: RolloutSettings = RolloutSettings()

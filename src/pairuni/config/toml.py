@@ -1,4 +1,4 @@
-"""Settings written as TOML."""
+"""Writing settings as TOML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pairuni.config.base import Settings
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as TOML, which ``load_settings`` reads back to an equal object; None is left out."""
+    """The settings as TOML, without None; ``load_settings`` reads it back into an equal object."""
     lines: list[str] = []
     _write_table(settings.model_dump(mode="json"), (), lines)
     return "\n".join(lines).strip() + "\n"
