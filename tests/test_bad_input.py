@@ -89,7 +89,7 @@ CASES: list[tuple[Callable[[UserFolder], tuple[str, ...]], str]] = [
     (annotator_before_the_encoder, "sceen"),
     (question_over_the_context, "pairs.jsonl, line 2, field understand_ann.question: 'word word"),
     (broken_image_of_a_run, "pairs.jsonl, line 3, field understand_ann.image_path: '2.png'"),
-    (resume_of_nothing, "run holds no run to resume; leave out --resume"),
+    (resume_of_nothing, "run has no run to resume; leave out --resume"),
     (no_tokenizer, "tokenizer"),
 ]
 

@@ -64,7 +64,7 @@ def test_placeholders_are_removed_at_the_ends_and_named_inside(mark):
 def test_special_tokens_are_named_wherever_they_are(token):
     for text in (f"{token}How many?", f"How many?{token}", f"How {token} many?"):
         assert without_placeholders(text) == text
-        assert f"contains {token}, which looks like a special token" in str(placeholder_fault(text))
+        assert f"contains {token}, which resembles a special token" in str(placeholder_fault(text))
 
 
 @pytest.mark.parametrize("text", PLAIN)

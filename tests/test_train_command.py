@@ -152,7 +152,7 @@ def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_p
             "contains the special token <image_placeholder>",
         ),
         ("generate_ann.prompt", "a <begin_of_image> cat", "contains the special token <begin_of_image>"),
-        ("generate_ann.prompt", "a <|im_end|> cat", "contains <|im_end|>, which looks like a special token"),
+        ("generate_ann.prompt", "a <|im_end|> cat", "contains <|im_end|>, which resembles a special token"),
     ],
 )
 def test_dry_run_and_train_name_texts_that_a_run_cannot_use(

@@ -52,5 +52,5 @@ def placeholder_fault(text: str) -> str | None:
     if found := _IMAGE.search(text):
         return f"contains {found[0]}, which stands for an image in other formats; remove it"
     if found := _SPECIAL.search(text):
-        return f"contains {found[0]}, which looks like a special token of a model; remove it"
+        return f"contains {found[0]}, which resembles a special token of a model; remove it"
     return None

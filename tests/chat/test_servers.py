@@ -46,7 +46,9 @@ def test_a_deployment_with_its_version_in_the_query() -> None:
 )
 def test_a_query_that_may_be_a_key_is_refused_unseen(query: str) -> None:
     value = query.partition("=")[2]
-    with pytest.raises(ValueError, match="must hold no user, password or query that may be a key") as caught:
+    with pytest.raises(
+        ValueError, match="must not contain a user, password or query that may be a key"
+    ) as caught:
         Endpoint(CompletionSettings(model="m", base_url=f"https://host/v1?api-version=1&{query}"))
     assert f"={value}" not in str(caught.value)
 

@@ -54,7 +54,7 @@ def test_a_folder_keeps_to_one_run(tmp_path: Path) -> None:
     with Journal(tmp_path / "records-3.jsonl") as journal:
         journal.add({"x": 1})
     with pytest.raises(
-        ValueError, match=r"holds another run \(model was 'b', is 'c'; limit was None, is 5\)"
+        ValueError, match=r"contains another run \(model was 'b', is 'c'; limit was None, is 5\)"
     ):
         check_settings(tmp_path, {"model": "c", "limit": 5})
     check_settings(tmp_path, {"model": "b", "limit": None})
@@ -63,7 +63,7 @@ def test_a_folder_keeps_to_one_run(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"holds something else, such as metrics\.jsonl; give a new --out"):
+    with pytest.raises(ValueError, match=r"contains other files, such as metrics\.jsonl; give a new --out"):
         check_settings(tmp_path, {"model": "a"})
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 

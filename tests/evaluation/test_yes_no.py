@@ -198,7 +198,9 @@ def test_another_run_is_not_mixed_in(benchmarks: Path, coco_images: Path, tmp_pa
     )
     run_benchmark(benchmark, model_asked_again, tmp_path, Share())
     assert model_asked_again.policy.asked == []
-    with pytest.raises(ValueError, match=r"holds another run .*batch size was 64, is 32.*give a new --out"):
+    with pytest.raises(
+        ValueError, match=r"contains another run .*batch size was 64, is 32.*give a new --out"
+    ):
         run(30, batch_size=32)
     with pytest.raises(ValueError, match="subset was '30 of"):
         run(60)

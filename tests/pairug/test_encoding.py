@@ -122,7 +122,7 @@ def test_the_share_is_torchrun_s():
     assert share_of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Share(5, 8, 1)
     with pytest.raises(ValueError, match="RANK is 2 and WORLD_SIZE 2"):
         share_of({"RANK": "2", "WORLD_SIZE": "2"})
-    with pytest.raises(ValueError, match="must be whole numbers"):
+    with pytest.raises(ValueError, match="must be integers"):
         share_of({"RANK": "first"})
 
 

@@ -119,7 +119,7 @@ def test_what_passes_is_asked_again(run, tmp_path, fault):
         ("500", "no answer in 3 attempts, the last: the endpoint says 500: oh no"),
         ("hang", "no answer in 3 attempts, the last: no answer within 0.2 seconds"),
         ("drop", "no answer in 3 attempts, the last: the connection broke"),
-        ("cut envelope", "no answer in 3 attempts, the last: the answer is no chat completion"),
+        ("cut envelope", "no answer in 3 attempts, the last: the answer is not a chat completion"),
     ],
 )
 def test_what_does_not_pass_fails_after_bounded_attempts(run, tmp_path, fault, reason):

@@ -179,10 +179,10 @@ def test_images_of_one_corpus_alone_go_to_the_nearest_part(tmp_path):
 def test_what_cannot_be_split_is_a_sentence(tmp_path):
     settings = world(tmp_path, count=4)
     budget = settings.model_copy(update={"completion": CompletionSettings(max_calls=3)})
-    with pytest.raises(ValueError, match="a budget holds for one build"):
+    with pytest.raises(ValueError, match="a budget applies to one build"):
         split_raw(budget, small, 2)
     split_raw(settings, small, 1)
     with pytest.raises(ValueError, match="exists already"):
         split_raw(settings, small, 1)
-    with pytest.raises(ValueError, match="holds no parts"):
+    with pytest.raises(ValueError, match="has no parts"):
         join_parts(tmp_path)

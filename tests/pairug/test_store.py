@@ -172,7 +172,7 @@ def test_marks_of_images_and_special_tokens_in_what_a_run_uses_are_found(tmp_pat
     found = [str(problem) for problem in iter_problems(path) if "image_path" not in problem.field]
     where = f"{path}, line 2, field"
     assert found == [
-        f"{where} generate_ann.prompt: contains <|User|>, which looks like a special token of a model; remove it",
+        f"{where} generate_ann.prompt: contains <|User|>, which resembles a special token of a model; remove it",
         f"{where} understand_ann.question: contains <image>, which stands for an image in other formats; remove it",
     ]
     assert len(read_pairs(path)) == 2
@@ -237,9 +237,9 @@ def test_an_empty_or_missing_file_is_a_sentence(tmp_path, suffix):
         pq.write_table(pa.table({"similarity": pa.array([], pa.float64())}), path)
     else:
         path.write_bytes(b"\n")
-    with pytest.raises(ValueError, match="holds no pairs"):
+    with pytest.raises(ValueError, match="contains no pairs"):
         read_pairs(path)
-    assert [str(problem) for problem in iter_problems(path)] == [f"{path}: holds no pairs"]
+    assert [str(problem) for problem in iter_problems(path)] == [f"{path}: contains no pairs"]
 
 
 def test_bad_parquet_is_a_sentence(tmp_path):

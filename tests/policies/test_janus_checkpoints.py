@@ -207,7 +207,7 @@ def not_finite(value, dtype):
         ),
         (
             tensors(lambda found: found.update({"lm_head.weight": torch.zeros(3, 3)})),
-            ["1 tensors are of another shape than config.json says (lm_head.weight)"],
+            ["1 tensors are different in shape from config.json (lm_head.weight)"],
         ),
         (
             tensors(lambda found: found.update({"lm_head.weight": found["lm_head.weight"].int()})),
@@ -216,7 +216,10 @@ def not_finite(value, dtype):
         (keys("config.json", image_token_id=9), ["the image token is 9, but the tokenizer says 5"]),
         (keys("processor_config.json", num_image_tokens=576), ["expects 576 tokens an image", "have 16"]),
         *(
-            (not_finite(value, dtype), ["model.safetensors holds NaN or infinite weights (lm_head.weight)"])
+            (
+                not_finite(value, dtype),
+                ["model.safetensors contains NaN or infinite weights (lm_head.weight)"],
+            )
             for value, dtype in (
                 (float("nan"), torch.float32),
                 (float("inf"), torch.bfloat16),
@@ -242,8 +245,8 @@ def test_damaged_weights_of_the_original_layout_are_refused(tmp_path):
     shard = torch.load(file, weights_only=True)
     shard[names[1]].view(-1)[0] = float("nan")
     torch.save(shard, file)
-    refused(folder, f"{file.name} holds NaN", names[1])
-    with pytest.raises(ValueError, match="holds NaN"):
+    refused(folder, f"{file.name} contains NaN", names[1])
+    with pytest.raises(ValueError, match="contains NaN"):
         convert_checkpoint(folder, tmp_path / "new", "transformers")
     file.unlink()
     refused(folder, file.name)

@@ -209,7 +209,7 @@ def test_items_of_another_evaluation_are_refused(tmp_path: Path) -> None:
 def test_folders_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such run folder"):
         write_report(tmp_path / "none")
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         write_report(small_run(tmp_path / "empty"))
 
 

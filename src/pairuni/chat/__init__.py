@@ -1,1 +1,1 @@
-"""Client for vision-language models behind any OpenAI-compatible endpoint; knows neither pairs nor rewards."""
+"""Client for vision-language models behind any OpenAI-compatible endpoint; independent of pairs and rewards."""

@@ -85,7 +85,7 @@ def check_secrets(settings: EndpointSettings, section: str) -> None:
     secret = any(may_be_secret(one, value) or (key and key in value) for one, value in query)
     if "@" in url or parts.fragment or secret:
         raise ValueError(
-            f"{name} must hold no user, password or query that may be a key; put the key into the "
+            f"{name} must not contain a user, password or query that may be a key; put the key into the "
             f"environment variable {variable}"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one:
@@ -100,7 +100,7 @@ def key_from_environment(settings: EndpointSettings, section: str) -> str:
     if not key:
         if settings.base_url is not None or "OPENAI_BASE_URL" in os.environ:
             return "none"
-        raise ValueError(f"the environment variable {variable} is not set; it must hold the endpoint's key")
+        raise ValueError(f"the environment variable {variable} is not set; set it to the endpoint's key")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError(f"the environment variable {variable} contains characters that no key has")
     return key

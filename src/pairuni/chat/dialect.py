@@ -71,7 +71,7 @@ class Dialect:
         return replace(self, format="object" if self.format == "schema" else "text")
 
     def named_in(self, refusal: Refusal, request: ChatRequest) -> str | None:
-        """What a refusal is about: a parameter that was sent, or "system"; None if it does not say."""
+        """The subject of a refusal: a parameter that was sent, or "system"; None if unknown."""
         sent = self._parameters(request)
         for part in re.split(r"[.\[\]/ ]+", refusal.parameter):
             if part in sent:

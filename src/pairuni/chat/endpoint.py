@@ -40,7 +40,7 @@ _MOST_REDIRECTIONS = 3
 class Endpoint:
     """Sends requests to one endpoint, from many threads. The key comes from the environment and stays in here.
 
-    The key is redacted from all that the server says, errors included. What is learned about the server (its
+    The key is redacted from all that the server says, errors included. What the client learns about the server (its
     address, the parameters it accepts) applies to all later requests and is logged once.
     """
 
@@ -115,7 +115,7 @@ class Endpoint:
             self._pause(tried, attempt, stopping)
 
     def _send(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:
-        """Send to the known address; if nothing answers there, try /v1."""
+        """Send to the known address; if there is no endpoint there, try /v1."""
         address = self._address
         tried = self._send_in_dialect(request, address, stopping)
         other = address.versioned()
@@ -155,7 +155,7 @@ class Endpoint:
             dialect = other
 
     def _learn(self, request: ChatRequest, start: Dialect, dialect: Dialect, unknown: bool) -> None:
-        """Remember the dialect that worked; a request without a schema says nothing about formats."""
+        """Remember the dialect that worked; a request without a schema does not test formats."""
         with self._lock:
             if dialect == start:
                 if unknown and request.schema is not None:

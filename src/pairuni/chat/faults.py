@@ -1,4 +1,4 @@
-"""What a response means: an answer, or a fault and how to proceed after it."""
+"""Classifies a response: an answer, or a fault and how to proceed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ResponseReader:
         except NoAnswer as error:
             return Fault("retry", self._redact(error), spent=(error.prompt_tokens, error.completion_tokens))
         except MalformedResponse as error:
-            return Fault("retry", f"the answer is no chat completion ({self._redact(error)})")
+            return Fault("retry", f"the answer is not a chat completion ({self._redact(error)})")
         return {name: self._redact(said) if isinstance(said, str) else said for name, said in answer.items()}
 
     def redirected(self, status: int, location: str, address: Address) -> Fault:

@@ -64,7 +64,7 @@ class ErrorDetails:
 
 
 def decode_body(data: bytes, content_type: str = "") -> str:
-    """A body as text: by its byte order mark, as UTF-8 whatever the header says, by its header, or as Latin-1."""
+    """A body as text: by its byte order mark, as UTF-8 regardless of the header, by its header, or as Latin-1."""
     for mark, encoding in (
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF16_LE, "utf-16"),
@@ -184,7 +184,7 @@ def error_details(values: Any) -> ErrorDetails:
 
 
 def is_html(text: str) -> bool:
-    """Whether a body is an HTML page, whatever its header says."""
+    """Whether a body is an HTML page, regardless of its header."""
     return _HTML.match(text) is not None
 
 
@@ -294,8 +294,8 @@ def _parts(content: Any) -> tuple[str, str, str]:
                 (part[name] for name in ("text", "refusal", "thinking", "reasoning") if part.get(name)), ""
             )
             said = said if isinstance(said, str) else _parts(said)[0]
-            aside = "think" in kind or "reason" in kind
-            (reasoning if aside else refusal if kind == "refusal" else text).append(said)
+            thinking = "think" in kind or "reason" in kind
+            (reasoning if thinking else refusal if kind == "refusal" else text).append(said)
     return "".join(text), "".join(refusal), "".join(reasoning)
 
 

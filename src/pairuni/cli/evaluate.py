@@ -109,7 +109,7 @@ def imgedit(
 ) -> None:
     """ImgEdit: explains why no model here can run it; eval score scores the judge's replies."""
     raise ValueError(
-        f"{model} cannot edit images, nor can any policy here: Janus generates from text alone; "
+        f"{model} cannot edit images: Janus generates only from text; "
         "pairuni eval score imgedit scores the judge's replies to the edits of another model"
     )
 

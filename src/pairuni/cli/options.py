@@ -1,4 +1,4 @@
-"""Commands whose options are a settings class: names, types, bounds and help are declared there alone."""
+"""Commands whose options are a settings class: names, types, bounds and help are declared only there."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def settings_command(
 def _parameter(
     field: str, info: FieldInfo, spelling: Sequence[str] | None, *, positional: bool, required: bool
 ) -> inspect.Parameter:
-    """A field as typer takes it. required: a field without a default must be on the command line."""
+    """A field as a typer option. required: a field without a default must be on the command line."""
     kind = _plain(info.annotation)
     bounds: dict[str, Any] = {}
     for limit in info.metadata:

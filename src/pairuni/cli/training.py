@@ -37,7 +37,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
                 f"{run.root} already holds a run; add --resume to continue it, or give another --out"
             )
         if resume and not begun:
-            raise ValueError(f"{run.root} holds no run to resume; leave out --resume to start one there")
+            raise ValueError(f"{run.root} has no run to resume; leave out --resume to start one")
         _train(settings, run, resume=resume)
 
 

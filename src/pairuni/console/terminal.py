@@ -85,7 +85,7 @@ def visible_streams() -> Iterator[None]:
     try:
         yield
     finally:
-        # leave a stream alone that a test or a progress bar has installed since
+        # keep a stream that a test or a progress bar has installed in the meantime
         if sys.stdout is after[0]:
             sys.stdout = before[0]
         if sys.stderr is after[1]:

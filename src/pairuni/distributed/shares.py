@@ -21,9 +21,7 @@ def share_of(environment: Mapping[str, str]) -> Share:
         rank, world_size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
         local_rank = int(environment.get("LOCAL_RANK", "0"))
     except ValueError:
-        raise ValueError(
-            "RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers, as torchrun sets them"
-        ) from None
+        raise ValueError("RANK, WORLD_SIZE and LOCAL_RANK must be integers, as torchrun sets them") from None
     if not 0 <= rank < world_size or local_rank < 0:
         raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
     return Share(rank, world_size, local_rank)

@@ -33,7 +33,7 @@ def mmstar_benchmark(settings: MMStarSettings) -> Benchmark:
 
     data: the hub's parquet file, whose questions contain their options, or VLMEvalKit's TSV, which has columns of
     options; or the folder of either. Answers go to ``out``/answers/mmstar.jsonl. Raises FileNotFoundError when there
-    is no table.
+    is not a table.
     """
     path = _table_in(settings.data)
     rows = read_table(path, "index", "question", "image", "answer", "category")

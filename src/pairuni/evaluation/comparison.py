@@ -1,4 +1,4 @@
-"""Results side by side, with the figures that the paper publishes (arXiv:2510.25682)."""
+"""Comparison of results with each other and with the paper's figures (arXiv:2510.25682)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pairuni.evaluation.result import Result
 
 _OFFICIAL = {"official", "official, no random guess", "official rules", "legacy"}
 _MOST_PARTS = 10
-"""Benchmarks with more parts than this show the headline alone."""
+"""Benchmarks with more parts than this show only the headline."""
 
 
 def _parts(names: Sequence[str], overall: float, *values: float) -> dict[str, float]:
@@ -61,8 +61,9 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 def compare(results: Mapping[Path, Result]) -> str:
     """A Markdown table for each benchmark and unit: our results in the order given, then the paper's figures.
 
-    Results of one benchmark under different protocols, judges, detectors or prompts stand in one table, each named. The
-    paper's figures stand only beside a score of the whole benchmark by its official protocol, WISE's legacy one.
+    Results of one benchmark with different protocols, judges, detectors or prompts share a table that names these. The
+    paper's figures appear only next to a score of the complete benchmark with its official protocol (WISE: the legacy
+    one).
     """
     groups: dict[tuple[str, str], dict[Path, Result]] = {}
     for path, result in results.items():
@@ -75,8 +76,8 @@ def compare(results: Mapping[Path, Result]) -> str:
 def _table(name: str, results: Mapping[Path, Result]) -> str:
     first = next(iter(results.values()))
     parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
-    whole = any(result.protocol in _OFFICIAL for result in results.values())
-    published = PUBLISHED.get(first.benchmark, {}) if whole else {}
+    complete = any(result.protocol in _OFFICIAL for result in results.values())
+    published = PUBLISHED.get(first.benchmark, {}) if complete else {}
     rows = [["", "protocol", "by", "score", "95% interval", *parts], ["---"] * (5 + len(parts))]
     for path, result in results.items():
         span = "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)

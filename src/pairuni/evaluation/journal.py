@@ -60,7 +60,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> dict[str, Any]:
-    """The values by key; empty when there is no file. Raises ValueError naming file and line of a bad one."""
+    """The values by key, empty if there is no file. Raises ValueError naming file and line of an invalid one."""
     return _values(path, complete_lines(path)) if path.exists() else {}
 
 

@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged(Generic[M]):
-    """What the judge said, and what that means. left_out: parameters that its server refused to be asked with."""
+    """A reply of the judge and its meaning. left_out: request parameters that its server refused."""
 
     reply: str
     marks: M
@@ -71,11 +71,11 @@ def judge_all(
     read: Callable[[str], M | None],
     store: Path,
 ) -> dict[str, Judged[M]]:
-    """What the judge says of every case; read: a reply's marks, None when it holds none.
+    """The judge's replies for all cases. read: the marks in a reply, or None.
 
     Every reply goes into ``store`` before it is read, under a digest of model, texts, image and number of the try:
-    what is there is never asked for again. A reply that cannot be read is asked for again, ``TRIES`` times in all a
-    run; what is no answer, such as an empty reply, is not stored. Raises RuntimeError, when all others are judged,
+    stored replies are not requested again. A reply that cannot be parsed is requested again, ``TRIES`` times in all
+    per run; invalid replies, such as empty ones, are not stored. Raises RuntimeError, when all others are judged,
     naming how many have no marks and the first of them, and at once when there are too many or the endpoint answers
     nobody.
     """
@@ -133,6 +133,6 @@ def judge_all(
         name, reason = next(iter(faults.items()))
         raise RuntimeError(
             f"{len(faults):,} of {len(cases):,} images have no marks by {settings.model}, the first {name}: "
-            f"{reason}; what was judged is kept, and the same command asks for these again"
+            f"{reason}; finished judgements are kept, and the same command requests these again"
         )
     return {key: one for key, one in zip(cases, found, strict=True) if one is not None}

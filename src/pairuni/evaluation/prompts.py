@@ -14,7 +14,7 @@ _LETTER = "Answer with the option's letter from the given choices directly."
 
 
 def yes_no(question: str) -> str:
-    """A question with the answers yes and no. What VLMEvalKit adds to POPE's is no part of it there either."""
+    """A question with the answers yes and no. It does not contain what VLMEvalKit adds to POPE's, as there."""
     return f"{question}\n{_WORD}"
 
 
@@ -25,7 +25,7 @@ def choice(question: str, options: Mapping[str, str], *, hint: str = "") -> str:
 
 
 def choice_within(question: str) -> str:
-    """A question that holds its options already."""
+    """A question that already contains its options."""
     return f"{question}\n{_LETTER}"
 
 

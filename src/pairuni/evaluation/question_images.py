@@ -1,4 +1,4 @@
-"""Images of questions: files, or the bytes that a data set holds."""
+"""Images of questions: files, or bytes embedded in a data set."""
 
 from __future__ import annotations
 

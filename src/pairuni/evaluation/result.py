@@ -1,4 +1,4 @@
-"""What a benchmark's score is made of, as JSON and as a table."""
+"""Benchmark results: scores and their settings, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def told(self) -> str:
-        """On whom and what the score depends besides the protocol, in words: judge, detector, prompts."""
+        """What the score depends on besides the protocol, as text: judge, detector, prompts."""
         return "; ".join(f"{key} {self.settings[key]}" for key in _DECISIVE if key in self.settings)
 
     def write(self, path: Path) -> None:

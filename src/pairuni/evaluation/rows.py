@@ -1,4 +1,4 @@
-"""The benchmarks' JSON files in and out; what is wrong is named by file and line."""
+"""Reads and writes the JSON files of benchmarks; errors name file and line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IN_WORDS = {str: "text", int: "a whole number", bool: "true or false", list: "a
 def read_rows(path: Path, **needed: Needed) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file, blank lines left out.
 
-    Raises ValueError naming file and line when one is no JSON object, or lacks a key of ``needed`` or has another
+    Raises ValueError naming file and line when one is not a JSON object, lacks a key of ``needed`` or has another
     kind of value there.
     """
     return [checked(row, f"{path}, line {number}", needed) for number, row in json_lines(path)]

@@ -64,7 +64,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if folder.is_dir() and not described.is_file():
         other = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if other:
-            raise ValueError(f"{folder} holds something else, such as {other[0]}; give a new --out")
+            raise ValueError(f"{folder} contains other files, such as {other[0]}; give a new --out")
     with exclusive_lock(run_lock_path(folder)):
         if not described.is_file() or not any(path.stat().st_size for path in _journals(folder)):
             write_text(described, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
@@ -75,7 +75,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         differ = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
         if differ:
             shown = "; ".join(f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}" for name in differ)
-            raise ValueError(f"{folder} holds another run ({shown}); give a new --out")
+            raise ValueError(f"{folder} contains another run ({shown}); give a new --out")
 
 
 def own_journal(folder: Path, share: Share) -> Journal:
@@ -92,7 +92,7 @@ def all_records(folder: Path) -> dict[str, Any]:
 
 
 def wait_for_records(folder: Path, keys: Sequence[str], *, every: float = 1.0) -> dict[str, Any]:
-    """The records of all processes, once every key has one. every: seconds between two looks at the folder."""
+    """The records of all processes, once every key has one. every: seconds between two checks of the folder."""
     logged = False
     while True:
         found = all_records(folder)

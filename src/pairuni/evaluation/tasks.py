@@ -41,9 +41,9 @@ class OfficialFiles:
 
 
 def score_files(task: str, files: OfficialFiles, *, model: str | None = None) -> list[Result]:
-    """The results of one benchmark, every variant that the files allow; model: whose they are, for the record.
+    """The results of one benchmark, every variant that the files allow; model: its name, for the record.
 
-    Raises ValueError for an unknown benchmark, for what is missing, and for files with faults, and OSError for
+    Raises ValueError for an unknown benchmark, for missing or invalid files, and OSError for
     files that cannot be read.
     """
     if task not in TASKS:

@@ -35,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         flush_to_disk(path.parent)
     except OSError as error:
-        reason = f"could not be written ({error.strerror or error}); what was there is intact"
+        reason = f"could not be written ({error.strerror or error}); the old content is intact"
         raise OSError(error.errno, reason, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def atomic_folder(folder: Path, *, keep_all_but: str | None = None) -> Iterator[
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder; it is renamed first, so that a kill leaves nothing that looks complete."""
+    """Remove a folder; it is renamed first, so that a kill leaves no folder that seems complete."""
     doomed = _temporary(folder, DELETING)
     _discard(doomed)
     folder.rename(doomed)

@@ -100,7 +100,7 @@ class TooManyPixels(ImageError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before the pixels are decoded.
+    """The header of an image file, read before the pixels are decoded.
 
     size: width and height of the upright image. mime: MIME type if any other reader decodes the file to the same
     RGB image (8 bits, RGB or grey, opaque, upright, one frame), else None. alpha: pixels may be transparent.

@@ -141,7 +141,7 @@ def _describe(descriptor: int, command: str) -> None:
 
 
 def _holder(descriptor: int, *, wait: bool = False) -> dict[str, Any]:
-    """What the lock file says of its holder, empty if nothing. wait: the holder may be about to write it."""
+    """The holder named in the lock file, empty if there is none. wait: the holder may be about to write it."""
     for _ in range(20 if wait else 1):
         try:
             found = json.loads(os.pread(descriptor, 4096, 0))
@@ -164,7 +164,7 @@ def _named(holder: Mapping[str, Any]) -> str:
 
 
 def _elsewhere(holder: Mapping[str, Any]) -> bool:
-    """Whether another machine wrote it. Containers on one machine share its boot id, whatever their host names."""
+    """Whether another machine wrote it. Containers on one machine share its boot id, even with different host names."""
     if holder.get("boot") and _boot():
         return holder["boot"] != _boot() and holder.get("host") != socket.gethostname()
     return holder.get("host") != socket.gethostname()

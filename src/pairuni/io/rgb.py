@@ -18,7 +18,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TAGS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-"""Keys of ``Image.info`` that may hold an orientation; a TIFF has tags of its own."""
+"""Keys of ``Image.info`` that may hold an orientation; a TIFF has separate tags."""
 
 
 def as_rgb(image: Image.Image, *, drop_alpha: bool = False) -> Image.Image:
@@ -105,7 +105,7 @@ def _from_numbers(image: Image.Image) -> tuple[Image.Image, bool]:
 def _to_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise ValueError("it holds values that are not finite")
+        raise ValueError("it contains values that are not finite")
     if low >= 0 and high <= 1:
         return np.rint(values * 255.0).astype(np.uint8)
     integers = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from pairuni.io.files import read_regular
 
 MOST_BYTES = 8 << 30
-"""Limit for a file that is read at once."""
+"""Size limit for files that are read completely."""
 
 
 def read_text(path: Path) -> str:

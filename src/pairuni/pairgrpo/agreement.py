@@ -21,7 +21,7 @@ def task_gradient(
     settings: PairGRPOSettings,
     task: Task,
 ) -> list[Tensor]:
-    """Gradient of one task's loss on a batch, a float32 tensor a parameter; leaves ``.grad`` alone.
+    """Gradient of one task's loss on a batch, one float32 tensor per parameter; does not change ``.grad``.
 
     beta and the tasks' weights are left out: the agreement is that of the two rewards.
     """

@@ -37,7 +37,7 @@ class LossTerms:
 
 
 def importance_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
-    """Eq. 3: [N, T] pi_theta / pi_old; exactly 1 on padding, whatever the padded log-probs are.
+    """Eq. 3: [N, T] pi_theta / pi_old; exactly 1 on padding, for any padded log-probs.
 
     Finite for any finite log-probs: log-ratios are limited to MAX_LOG_RATIO and have no gradient above it.
     """

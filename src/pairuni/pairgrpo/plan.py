@@ -1,4 +1,4 @@
-"""What a training run takes: parameters, memory, tokens and time per step, estimated without training."""
+"""Estimates for a training run without training: parameters, memory, tokens and time per step."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Plan:
         return kept + max(self.activations, self.rollout_cache)
 
     def fits(self, card: Card, reward_models: int) -> bool:
-        """Whether the card holds the run and ``reward_models`` bytes of rewards' weights."""
+        """Whether the card can hold the run and ``reward_models`` bytes of rewards' weights."""
         return self.peak + reward_models <= USABLE * card.memory
 
     def step_seconds(self, card: Card, dtype: torch.dtype) -> float:

@@ -1,4 +1,4 @@
-"""What a training run needs besides weights: rewards and checked pairs, before anything large is loaded."""
+"""Rewards and checked pairs of a training run, prepared before anything large is loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PreparedRun:
 def prepare_run(settings: RunSettings) -> PreparedRun:
     """Load rewards and pairs, and check everything that can be checked without weights.
 
-    Raises ValueError naming file, line and field of what is wrong.
+    Raises ValueError naming file, line and field of a problem.
     """
     rewards = Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)

@@ -130,7 +130,7 @@ class Scoring:
             self._pool.shutdown(cancel_futures=True)
 
     def submit(self, score: Callable[[], Result]) -> Callable[[], Result]:
-        """Start ``score``; the returned function waits for its result, or raises what it raised."""
+        """Start ``score``; the returned function waits for its result, or raises its exception."""
         if self._pool is not None:
             return self._pool.submit(score).result
         result = score()

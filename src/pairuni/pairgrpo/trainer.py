@@ -78,7 +78,9 @@ class Trainer:
         if not pairs:
             raise ValueError("there are no pairs to train on")
         if grpo.understanding_weight == grpo.generation_weight == 0.0:
-            raise ValueError("understanding_weight and generation_weight are both 0: nothing would train")
+            raise ValueError(
+                "understanding_weight and generation_weight are both 0; set at least one above 0"
+            )
         self._settings = settings
         self._policy = policy
         self._pairs = pairs
@@ -88,7 +90,7 @@ class Trainer:
         self._evaluate = evaluate
         self._tracker = tracker
         self._images_digest = images_digest
-        # what was sampled must be what is replayed: no dropout in either
+        # sampling and replay must agree, so dropout is off in both
         policy.module.eval()
         policy.activation_checkpointing = settings.policy.activation_checkpointing
         parameters = policy.train_only(settings.policy.trainable)
@@ -157,7 +159,7 @@ class Trainer:
             torch.manual_seed(self._settings.seed)
             run.history.unlink(missing_ok=True)
             if resume:
-                logger.info("%s holds no checkpoint yet: training from step 1", run.root)
+                logger.info("%s has no checkpoint yet: training from step 1", run.root)
         else:
             logger.info("resuming after step %d", position.step)
             if position.step < self._settings.pairgrpo.steps:
@@ -269,7 +271,7 @@ class Trainer:
         return {f"eval/{name}": value for name, value in scores.items()}
 
     def _evaluate_if_missing(self) -> None:
-        """Evaluate the policy as the run finds it: untrained, or at a step whose evaluation failed."""
+        """Evaluate the policy before training, or at a step whose evaluation failed."""
         step, rows = self._position.step, self._metrics.rows()
         row = rows[-1] if rows and rows[-1]["step"] == step else {"step": step}
         if any(name.startswith("eval/") for name in row):

@@ -40,12 +40,12 @@ SAMPLES_PER_CLUSTER = 21
 """Default K: the paper's 107 K samples gave 4,971 medoids, one per 21.5 samples."""
 
 _NOT_IN_STATS = {"understanding", "generation", "out", "engine", "workers", "worker_gpus"}
-"""Settings that say where data and work are, not what is made."""
+"""Settings for paths and execution, which do not affect the result."""
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build made: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
+    """The result of a build: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
 
     failed: samples without an answer. tries: answers of the annotator's writing half; checks: of its verifying
     half; retried: samples completed after a refusal. clusters: K of k-means. compared: share of all cosines that the
@@ -222,7 +222,7 @@ def _stats(
     numbers: Mapping[str, Any],
     compared: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """What stats.json says of a build. numbers: statistics of the pairs."""
+    """The content of stats.json. numbers: statistics of the pairs."""
     stats = {
         "build": summary.to_json(),
         "left_out": raw.left_out,
@@ -244,7 +244,7 @@ def _warn(dropped: Sequence[Dropped], path: Path) -> None:
 
 
 def plan_completion(settings: PairsSettings, annotator: ModelAnnotator) -> Plan:
-    """What completing the raw data would still take. Sends no request, writes nothing. Raises ValueError."""
+    """The remaining requests and cost of completing the raw data. Sends and writes nothing. Raises ValueError."""
     path = _answers_of(settings, annotator)
     with tempfile.TemporaryDirectory() as folder:
         raw = read_raw(settings, Path(folder), Path(folder)).with_images()

@@ -31,7 +31,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one line (row of a parquet file). field: empty if it concerns the line itself.
+    """A problem of one line (row of a parquet file). field: empty if it concerns the line itself.
 
     member: the entry of an archive, array or folder, for inputs without line numbers.
     """
@@ -74,7 +74,7 @@ def parse_object(data: bytes, *, finite: bool = False) -> dict[str, Any] | str:
 
 
 def validate(path: Path, number: int, values: dict[str, Any], kind: type[R]) -> R | list[Problem]:
-    """The record made of the ``values`` of one line, or everything that is wrong with them."""
+    """The record made of the ``values`` of one line, or all problems with them."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

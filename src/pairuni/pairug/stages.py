@@ -20,7 +20,7 @@ Advance = Callable[[int], None]
 
 
 class Stages(Protocol):
-    """Who computes these stages. Whoever does, the results are the same."""
+    """Computes these stages, in this process or elsewhere, with the same results."""
 
     @property
     def engine(self) -> Engine:

@@ -28,13 +28,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def optional_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file."""
+    """The object in a JSON file, empty if there is no such file."""
     return read_json(path) if path.is_file() else {}
 
 
 @contextmanager
 def described_by(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises over the content of ``path`` into a ValueError that names the file.
+    """Turn any exception of a library about the content of ``path`` into a ValueError that names the file.
 
     Only for parsers of other libraries, which raise any kind of error on a damaged file.
     """

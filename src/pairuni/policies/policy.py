@@ -1,7 +1,7 @@
 """The interface that the trainer sees: a unified policy and its trajectories.
 
 A trajectory carries everything that replaying it needs. Temperature, guidance and the branch of the log-probs are read
-from the trajectory, never again from settings, so that what was sampled is what is scored.
+from the trajectory, never again from settings, so that sampled and scored trajectories agree.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def load_class(location: str, what: str) -> type[Any]:
 def make_object(location: str, what: str, attributes: Mapping[str, type]) -> Any:
     """A callable object of the class at ``location``, made without arguments.
 
-    attributes: name -> type of what it must have. Raises ValueError naming what is missing, and what ``load_class``
-    raises.
+    attributes: required attributes and their types. Raises ValueError naming a missing one, and the errors of
+    ``load_class``.
     """
     kind = load_class(location, what)
     try:

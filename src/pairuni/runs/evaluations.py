@@ -1,4 +1,4 @@
-"""evaluation/: held-out scores before and after training, and at steps of it."""
+"""evaluation/: held-out scores before, during and after training."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def read_step_evaluations(folder: Path) -> list[StepEvaluation]:
     for path in RunFolder(folder).evaluation.glob("step-*.json"):
         step = path.stem.removeprefix("step-")
         if not (step.isascii() and step.isdecimal() and len(step) < 16):
-            raise ValueError(f"{path}: the name must hold a step, as in step-000100.json")
+            raise ValueError(f"{path}: the name must contain a step, as in step-000100.json")
         evaluations.append(checked(StepEvaluation, {**read_json(path), "step": int(step)}, path))
     return sorted(evaluations, key=lambda evaluation: evaluation.step)

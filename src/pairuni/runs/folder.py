@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """What a resume needs (``training.checkpoint``, ``runs.state``)."""
+        """Checkpoints for a resume (``training.checkpoint``, ``runs.state``)."""
         return self.root / "checkpoints"
 
     @property

@@ -15,7 +15,7 @@ logger = logging.getLogger("pairuni")
 
 
 def settings_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys that both know and whose values differ, with the old and the new value."""
+    """Dotted keys in both settings with different values: key -> (old, new)."""
     before, after = _flat(old), _flat(new)
     return {key: (before[key], after[key]) for key in after if key in before and before[key] != after[key]}
 

@@ -45,11 +45,11 @@ class MetricsLog:
                     file.truncate(end)
                     raise
         except OSError as error:
-            reason = f"the line could not be written ({error.strerror or error}); what was there is intact"
+            reason = f"the line could not be written ({error.strerror or error}); the old content is intact"
             raise OSError(error.errno, reason, str(self.path)) from error
 
     def flush(self) -> None:
-        """Wait until all lines are on disk, so that nothing written later can outlive them."""
+        """Wait until all lines are on disk, so that no later write survives without them."""
         if self.path.exists():
             flush_to_disk(self.path)
 
@@ -74,7 +74,7 @@ class MetricsRow:
     where: str
 
     def value(self, key: str) -> float | None:
-        """A measurement, or None if there is none. Raises ValueError for what is not a finite number."""
+        """A measurement, or None if there is none. Raises ValueError unless it is a finite number."""
         value = self.values.get(key)
         return None if value is None else checked(_Measured, {"value": value}, f"{self.where}: {key}").value
 

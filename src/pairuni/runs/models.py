@@ -1,4 +1,4 @@
-"""Models of runs: wherever a model is given, the folder of a run or of one of its checkpoints is accepted."""
+"""Models of runs: the folder of a run or of a checkpoint is accepted in place of a model."""
 
 from __future__ import annotations
 

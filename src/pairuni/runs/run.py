@@ -67,7 +67,7 @@ def read_run(root: Path) -> Run:
     parts = [folder.config, folder.metrics, folder.summary, *evaluations]
     if not any(path.exists() for path in parts):
         names = ", ".join(str(path.relative_to(root)) for path in parts)
-        raise ValueError(f"{root} holds no run: it has none of {names}")
+        raise ValueError(f"{root} is not a run folder: it has none of {names}")
     config = read_toml(folder.config)
     for name in ("policy", "data"):
         if not isinstance(config.get(name, {}), dict):

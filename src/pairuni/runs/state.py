@@ -1,4 +1,4 @@
-"""What a checkpoint holds about its run besides tensors, and what a resume compares with it."""
+"""The state of a run in a checkpoint, without tensors, and the comparison by a resume."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def digest_of_pairs(pairs: Sequence[UGPair]) -> str:
 
 
 def check_settings(run: RunFolder, settings: RunSettings) -> None:
-    """Compare settings with the newest checkpoint, as far as that needs neither data nor weights.
+    """Compare settings with the newest checkpoint, without loading data or weights.
 
     Raises ValueError as ``check_same_run`` does; a damaged checkpoint is left to the trainer.
     """

@@ -144,11 +144,11 @@ def rename_newer(root: Path, step: int) -> None:
     """Rename checkpoints of later steps to damaged-*, so that a run resumed at ``step`` ignores them."""
     for folder in list_checkpoints(root):
         if step_of(folder) > step:
-            aside = folder.with_name(f"damaged-{folder.name}")
-            if aside.exists():
-                remove_folder(aside)
-            folder.rename(aside)
-            logger.warning("%s is kept as %s", folder.name, aside)
+            damaged = folder.with_name(f"damaged-{folder.name}")
+            if damaged.exists():
+                remove_folder(damaged)
+            folder.rename(damaged)
+            logger.warning("%s is kept as %s", folder.name, damaged)
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:

@@ -129,7 +129,7 @@ class NamedAdamW:
             for key, (found, shape) in wanted.items():
                 if found.shape != shape:
                     raise ValueError(
-                        f"the checkpoint holds {key} with shape {tuple(found.shape)}, the policy with {tuple(shape)}"
+                        f"the checkpoint has {key} with shape {tuple(found.shape)}, the policy with {tuple(shape)}"
                     )
                 if not found.is_floating_point():
-                    raise ValueError(f"the checkpoint holds {key} as {found.dtype}")
+                    raise ValueError(f"the checkpoint has {key} as {found.dtype}")

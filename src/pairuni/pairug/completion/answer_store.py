@@ -87,7 +87,7 @@ class AnswerStore:
             self._charge(prompt_tokens, completion_tokens)
 
     def absorb(self, part: Path) -> None:
-        """Move the answers of another file into this one; nothing happens if it is gone."""
+        """Move the answers of another file into this one, if that file exists."""
         if not part.exists():
             return
         with AnswerStore(part) as other:

@@ -17,7 +17,7 @@ WRITTEN_TOKENS = 300
 
 
 class CompletionPaused(RuntimeError):
-    """Completion stopped on purpose with its work saved; the message says how to continue."""
+    """Completion paused as requested and saved its work; the message says how to resume."""
 
 
 def cost_of(settings: CompletionSettings, prompt_tokens: float, completion_tokens: float) -> float:
@@ -88,7 +88,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """The requests that are still to be sent. least: every reply is good; most: every sample takes all its tries.
+    """The requests that remain. least: every reply is valid; most: every sample needs all its tries.
 
     Repeated requests for verdicts that cannot be read are not counted. Tokens are those of ``least_calls``.
     measured: from answers in the store, else estimated.
@@ -144,7 +144,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a data set has used over all its builds; cost at the prices of the settings, None without prices.
+    """The usage of a data set over all its builds; cost at the prices of the settings, None without prices.
 
     asked_without: parameters that servers refused -> answers given without them. over_limit: answers for which
     servers used more than max_tokens.

@@ -1,4 +1,4 @@
-"""Runs dialogues against whatever answers them: one by one, in threads, or in rounds of requests."""
+"""Runs dialogues: one by one, in threads, or in rounds of requests."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def _place(source: Path, path: Path, data: bytes) -> None:
         if _read(path) != data:
             raise ValueError(f"{path} exists and is another file; choose an empty folder")
         return
-    with atomic_write(path) as aside:
-        aside.write_bytes(data)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _read(path: Path) -> bytes | None:

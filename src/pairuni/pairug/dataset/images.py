@@ -24,7 +24,7 @@ _MEANINGS: dict[Trait, str] = {
 
 
 def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | None:
-    """What is wrong with an image of the data set in ``folder``; None when it decodes.
+    """The problem of an image of the data set in ``folder``, or None if it decodes.
 
     traits: counter to which what its RGB leaves out is added.
     """
@@ -82,12 +82,12 @@ def _place(source: Path, digest: str, root: Path) -> str:
     if not target.exists() or target.stat().st_size != source.stat().st_size:
         # Not synced to disk, which would take longer than the build; a damaged copy is repaired by the next build.
         target.parent.mkdir(exist_ok=True)
-        aside = target.with_name(f".{target.name}.partial")
+        temporary = target.with_name(f".{target.name}.partial")
         try:
-            shutil.copyfile(source, aside)
-            aside.replace(target)
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return target.relative_to(root).as_posix()
 
 

@@ -24,7 +24,7 @@ QUADRUPLES = "quadruples.jsonl"
 R = TypeVar("R", UGPair, Quadruple)
 
 Fault = Callable[[str], str | None]
-"""What is wrong with an image path; None when nothing is."""
+"""Returns the problem of an image path, or None."""
 
 
 def read_pairs(path: Path) -> list[UGPair]:
@@ -36,7 +36,7 @@ def read_pairs(path: Path) -> list[UGPair]:
     """
     pairs = _collect(path, ((number, found) for number, found, _ in _iter_pairs(path)))
     if not pairs:
-        raise ValueError(f"{path} holds no pairs")
+        raise ValueError(f"{path} contains no pairs")
     return pairs
 
 
@@ -74,7 +74,7 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
         else:
             yield from _image_problems(path, number, found, fault_once)
     if not number:
-        yield Problem(path, 0, "", "holds no pairs")
+        yield Problem(path, 0, "", "contains no pairs")
 
 
 def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:
@@ -96,7 +96,7 @@ def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = Non
 
 
 def written_path_fault(folder: Path, image_path: str) -> str | None:
-    """What is wrong with an image path that is to be written in ``folder``; None when nothing is."""
+    """The problem of an image path for writing in ``folder``, or None."""
     return path_fault(folder, image_path) or written_name_fault(image_path)
 
 

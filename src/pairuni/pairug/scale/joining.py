@@ -27,7 +27,7 @@ def join_parts(out: Path) -> int:
     """
     folders = sorted(path for path in (out / PARTS).glob("*") if path.is_dir())
     if not folders:
-        raise ValueError(f"{out / PARTS} holds no parts; pairuni pairs split makes them")
+        raise ValueError(f"{out / PARTS} has no parts; create them with pairuni pairs split")
     for folder in folders:
         if not (folder / PAIRS).is_file():
             raise ValueError(f"{folder} has no pairs yet: pairuni pairs build {folder / RECIPE}")

@@ -32,8 +32,10 @@ class RayEngine:
 
         self._joined = ray.is_initialized()
         if not self._joined:
-            alone: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max(2, self._workers)}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **alone)
+            options: dict[str, Any] = (
+                {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max(2, self._workers)}
+            )
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
         for name in ("ray.data", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
         return self

@@ -53,7 +53,7 @@ def split_raw(
     """
     if settings.completion.max_calls is not None or settings.completion.max_cost is not None:
         raise ValueError(
-            "a budget holds for one build: split without completion.max_calls and max_cost and give each part its own"
+            "a budget applies to one build: split without completion.max_calls and max_cost and set them for each part"
         )
     target = settings.out / PARTS
     if target.exists():
@@ -62,8 +62,8 @@ def split_raw(
     blocks = _Blocks(raw.samples, encoder, settings.batch_size, feature_folder(settings.out))
     blocks.encode(advance)
     centres = _shared(blocks, _centres(blocks, parts, settings.seed))
-    with atomic_folder(target) as aside:
-        writer = _Writer(aside, len(centres), blocks.behaviour)
+    with atomic_folder(target) as temporary:
+        writer = _Writer(temporary, len(centres), blocks.behaviour)
         for number in range(len(blocks)):
             samples, encoded = blocks.samples(number), blocks.features(number)
             own = np.zeros(len(samples), np.int64)
@@ -74,10 +74,10 @@ def split_raw(
         for part, size in enumerate(sizes):
             share = size.total() / len(raw.samples)
             write_text(
-                aside / _name(part) / RECIPE, to_toml(_settings_of(settings, target / _name(part), share))
+                temporary / _name(part) / RECIPE, to_toml(_settings_of(settings, target / _name(part), share))
             )
         write_text(
-            aside / DROPPED,
+            temporary / DROPPED,
             "".join(dump({"id": one.id, "reason": one.reason}) + "\n" for one in raw.dropped),
         )
     return sizes
@@ -135,7 +135,7 @@ def _shared(blocks: _Blocks, centres: NDArray[np.float32]) -> NDArray[np.float32
         if both.all():
             return centres
         if not both.any():
-            raise ValueError("no part holds images of both corpora; use fewer parts")
+            raise ValueError("no part contains images of both corpora; use fewer parts")
         centres = centres[both]
 
 

@@ -76,7 +76,7 @@ def retrieved_pairs(
     """D_ret: the matches of G' with U', in rows of the joint set; see ``match``. The paper's matching is sequential.
 
     Each *image* is used once: when a sample is matched, all samples of its image leave both sets. An image in
-    both corpora that is no medoid is its own nearest neighbour: it makes a pair of similarity 1 with each
+    both corpora that is not a medoid is its own nearest neighbour: it makes a pair of similarity 1 with each
     corpus's annotation on its side.
     """
     g_rows, u_rows = joint.without(aligned)

@@ -32,7 +32,7 @@ class FeatureCache:
                 keys = np.load(listed, allow_pickle=False).astype(str).tolist()
                 rows = np.load(path, mmap_mode="r", allow_pickle=False)
                 if rows.ndim != 2 or len(rows) != len(keys):
-                    raise ValueError(f"it holds {rows.shape} numbers for {len(keys)} keys")
+                    raise ValueError(f"it has {rows.shape} numbers for {len(keys)} keys")
             except (OSError, ValueError, EOFError) as error:
                 reason = f"{path} cannot be read ({error}); remove it and {listed.name} to encode again"
                 raise ValueError(reason) from None
@@ -52,9 +52,9 @@ class FeatureCache:
             self._index(name, keys, rows)
             return
         path = self.folder / f"{name}.npy"
-        with atomic_write(path) as aside, aside.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, rows.astype(np.float32), allow_pickle=False)
-        with atomic_write(path.with_name(name + _KEYS)) as aside, aside.open("wb") as file:
+        with atomic_write(path.with_name(name + _KEYS)) as temporary, temporary.open("wb") as file:
             np.save(file, np.array(keys, dtype=np.bytes_), allow_pickle=False)
         self._index(name, keys, path)
 
@@ -68,7 +68,7 @@ class FeatureCache:
             if gathered is None:
                 gathered = np.empty((len(keys), rows.shape[1]), dtype=np.float32)
             if rows.shape[1] != gathered.shape[1]:
-                raise ValueError(f"shard {name} holds features of another width; remove it to encode again")
+                raise ValueError(f"shard {name} has features of another width; delete it to encode again")
             mine = np.flatnonzero(places[:, 0] == shard)
             gathered[mine] = rows[places[mine, 1]]
         return np.zeros((0, 1), np.float32) if gathered is None else gathered

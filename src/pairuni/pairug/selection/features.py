@@ -23,7 +23,7 @@ Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 
 GRID = 2.0**-26
 """Normalised features are multiples of this. A product of two is one of 2^-52 and sums of them stay below 2,
-so cosines are exact in float64 whatever the order of summation: equal images tie on every machine."""
+so cosines are exact in float64 in any order of summation, and equal images tie on every machine."""
 
 SHARD = 1024
 """Images per block. A block is encoded together and cached as one shard; a killed run loses at most one."""
@@ -37,7 +37,7 @@ Block = tuple[int, Sequence[str | Path]]
 
 @dataclass
 class EncodedFiles:
-    """What is known of image files by number: content digest, why one cannot be used, what its RGB leaves out.
+    """Facts about image files by number: content digest, why one cannot be used, what its RGB leaves out.
 
     encoder: description of the encoder that made the features; empty for custom encoders.
     """

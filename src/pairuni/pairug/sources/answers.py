@@ -1,4 +1,4 @@
-"""The option that an answer names, by letter, text or position; what is ambiguous is refused, not guessed."""
+"""The option that an answer names, by letter, text or position. Ambiguous answers are refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AnswerResolver:
         self._texts: bool | None = None
 
     def resolve(self, fields: Fields) -> tuple[str, str] | str:
-        """(question with lettered options, right letter) of a row with options; a str says why there is none."""
+        """(question with lettered options, right letter) of a row with options, or a str with the reason for none."""
         choices, given = fields.choices, fields.answer
         assert choices is not None
         question, answer = fields.values["question"], fields.values["answer"]
@@ -95,7 +95,7 @@ def interpretations_of(
 
 
 def _with_options(question: str, answer: str, choices: Choices, place: int) -> tuple[str, str] | str:
-    """(question with lettered options in the order of the data, right letter); a str says why there is none.
+    """(question with lettered options in the order of the data, right letter), or a str with the reason for none.
 
     A question that already lists its options is kept; the letter is then the one that it gives to the right option,
     or the answer is kept too.
@@ -147,7 +147,7 @@ def _counted(place: int, choices: Choices) -> int | None:
 
 
 def _by_letter(text: str, choices: Choices) -> int | None:
-    """By letter or label, alone or before the text of the option: B, (B), Option B, B. blue."""
+    """By letter or label, on its own or before the text of the option: B, (B), Option B, B. blue."""
     labels = choices.labels or tuple(LETTERS[: choices.countable])
     if match := _LETTER.fullmatch(text):
         label = match["letter"].upper()

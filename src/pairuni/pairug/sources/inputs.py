@@ -20,7 +20,7 @@ from pairuni.pairug.sources.readers.tables import hub_rows, parquet_rows
 from pairuni.pairug.sources.readers.tars import tar_rows
 
 FIELDS = ("id", "image_path", "question", "answer", "options", "prompt", "tag")
-"""What a column can be named for: the fields of a record, and the options of a question."""
+"""What columns can be assigned to: the fields of a record, and the options of a question."""
 
 OPTIONS = {
     "images": "folder of the images",
@@ -85,7 +85,7 @@ class Part:
 
 
 def parse_input(text: str) -> Input:
-    """Parse an input. Raises ValueError, which says what is allowed."""
+    """Parse an input. Raises ValueError that lists the allowed values."""
     if os.path.exists(text):
         return Input(None, text)
     format, colon, rest = text.partition(":")

@@ -22,7 +22,7 @@ _BOXES = ("<bbox>", "<ref-object>")
 
 _CHATS = ("conversations", "messages", "conversation")
 _TRUTHS = ("solution", "ground_truth")
-"""Ground truth in data for GRPO; it is the answer, whatever reply the chat ends with."""
+"""Ground truth columns in data for GRPO; they take precedence over the last reply of a chat."""
 _ANSWERS = ("completion", "response", "output", "chosen", "answer")
 """Columns of the reply to a chat, in order of preference."""
 _INSTRUCTIONS = (

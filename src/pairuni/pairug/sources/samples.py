@@ -160,7 +160,7 @@ class SampleReader(Generic[Sample]):
     def _checked(
         self, sample: Sample, fields: Fields, place: Path | Problem | None, resolver: AnswerResolver
     ) -> Sample | list[Problem]:
-        """A valid sample with its image file and lettered options, or what is wrong with these or with its id."""
+        """A valid sample with its image file and lettered options, or the problems with these or with its id."""
         row, problems = fields.row, []
         if fields.choices is not None:
             resolved = resolver.resolve(fields)

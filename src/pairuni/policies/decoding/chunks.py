@@ -14,7 +14,7 @@ MEMORY_BUDGET = 8 << 30
 """Bytes of keys and values that rollouts on a CPU may hold; on a GPU the budget is the free memory."""
 
 KEPT_SHARE = 0.1
-"""Of a GPU's memory: a loop that holds more frees it after a rollout, because the update needs it."""
+"""Share of a GPU's memory: a loop that holds more frees it after a rollout, because the update needs it."""
 
 
 def chunks(
@@ -53,7 +53,7 @@ def bytes_needed(request: Request, max_rows: int, layers: LlamaLayers) -> int:
 
 
 def share_budget(needs: Sequence[int], budget: int) -> list[int]:
-    """What each of several requests gets: its need, or an equal part of what smaller needs leave."""
+    """The share of each request: its need, or an equal part of what smaller needs leave."""
     granted = [0] * len(needs)
     order = sorted(range(len(needs)), key=needs.__getitem__)
     for done, place in enumerate(order):

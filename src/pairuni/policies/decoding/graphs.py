@@ -12,7 +12,7 @@ MAX_GRAPHS = 128
 
 
 class CudaGraphs:
-    """One CUDA graph per kind of step; the kind is whatever decides shapes and addresses.
+    """One CUDA graph per kind of step; the kind is everything that determines shapes and addresses.
 
     A step of a new kind first runs eagerly, which warms up the libraries, and is captured the next time.
     """

@@ -34,7 +34,7 @@ Slot = tuple[int, int]
 class DecodeLoop:
     """Decodes requests with one model; keeps its workspaces, and on a GPU its captured steps, from call to call.
 
-    memory_budget: bytes of keys and values; None is what is free. max_rows: rows that one request decodes
+    memory_budget: bytes of keys and values; None is all free memory. max_rows: rows that one request decodes
     together, unconditional ones included. static: count positions on the device, and on a GPU capture the steps;
     None does so on a GPU only.
     """

@@ -1,4 +1,4 @@
-"""What a decode loop is given and what it returns."""
+"""Requests and results of a decode loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling of the next token: temperature, guidance, exact draws. In float32 or finer whatever the weights are."""
+"""Samples the next token: temperature, guidance, exact draws; in float32 or finer for weights of any type."""
 
 from __future__ import annotations
 

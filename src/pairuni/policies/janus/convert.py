@@ -38,7 +38,7 @@ UNUSED_FILE = "original_unused.safetensors"
 class ConversionReport:
     """What a conversion did; tensors and parameters count those of the model.
 
-    unused: original tensors that the model never reads, kept in ``UNUSED_FILE``. absent: whether the original layout
+    unused: original tensors that the model does not use, kept in ``UNUSED_FILE``. absent: whether the original layout
     was written without them, because the source does not have them.
     """
 
@@ -60,7 +60,7 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
         raise ValueError(f"The layout {layout!r} is unknown; choose 'transformers' or 'original'.")
     raw, found = read_config(source)
     if found == layout:
-        raise ValueError(f"{source} already has the {layout} layout; nothing was written.")
+        raise ValueError(f"{source} already has the {layout} layout; no files were written.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder; choose another target.")
     processor = load_processor(source, found)
@@ -145,7 +145,7 @@ def _write_original(folder: Path, checkpoint: _Checkpoint, tensors: dict[str, Te
             "legacy": True,
             "model_max_length": min(tokenizer.model_max_length, config.text_config.max_position_embeddings),
             "tokenizer_class": "LlamaTokenizerFast",
-            # without this the original's tokenizer class would add a token of its own
+            # otherwise the tokenizer class of the original would add another token
             "unk_token": tokenizer.unk_token,
         },
     )

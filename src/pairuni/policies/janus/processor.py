@@ -58,7 +58,7 @@ def load_processor(folder: Path, layout: Layout) -> JanusProcessor:
 
 
 def _setting(settings: Mapping[str, Any], key: str, default: Any, path: Path) -> Any:
-    """A value of the type of its default, which stands in where it is missing. Raises ValueError."""
+    """A value of the type of its default, which is used if it is missing. Raises ValueError."""
     value: Any = settings.get(key)
     if value is None:
         return default
@@ -101,12 +101,12 @@ def _check_image_processor(processor: JanusImageProcessorPil, stated: Mapping[st
         raise ValueError(f"resample is {processor.resample!r}, but must be one of PIL's filters, 0 to 5")
     means, scales = processor.image_mean, [*processor.image_std, processor.rescale_factor]
     if len(means) != 3 or len(scales) != 4:
-        raise ValueError("image_mean and image_std must hold 3 numbers each")
+        raise ValueError("image_mean and image_std must have 3 numbers each")
     for value in (*means, *scales):
         if type(value) not in (int, float) or not 0 <= value < 1e6:
-            raise ValueError(f"image_mean, image_std or rescale_factor holds {value!r}")
+            raise ValueError(f"image_mean, image_std or rescale_factor is {value!r}")
     if not all(scales):
-        raise ValueError("image_std or rescale_factor holds 0")
+        raise ValueError("image_std or rescale_factor contains 0")
     for key in ("do_resize", "do_rescale", "do_pad"):
         if stated.get(key) is False:
             raise ValueError(f"{key} is false, but Janus's images are resized, padded and rescaled")

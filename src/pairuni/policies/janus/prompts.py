@@ -21,7 +21,7 @@ IMAGE_TOKENS = {
 """Names of the image tokens in every Janus release, keyed by the tokenizer attribute that holds them."""
 
 PAD_TOKEN = "<｜▁pad▁｜>"
-"""The padding of unconditional prompts, whatever padding the tokenizer declares."""
+"""The padding of unconditional prompts, independent of the tokenizer's padding token."""
 
 CHAT_TEMPLATE = FORMATS[DEFAULT_FORMAT].template()
 """The format of Janus-Pro, for checkpoints without a template."""

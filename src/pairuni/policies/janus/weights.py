@@ -66,7 +66,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a table of tensors; give the released checkpoint.")
     broken = [name for name, tensor in content.items() if not is_finite(tensor)]
     if broken:
-        raise ValueError(f"{path} holds NaN or infinite weights ({few(broken)}); use an earlier checkpoint.")
+        raise ValueError(
+            f"{path} contains NaN or infinite weights ({few(broken)}); use an earlier checkpoint."
+        )
     return content
 
 
@@ -93,7 +95,7 @@ def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path
         ("missing", [name for name in expected if name not in found]),
         ("unexpected", [name for name in found if name not in expected]),
         (
-            "of another shape than config.json says",
+            "different in shape from config.json",
             [name for name in shared if found[name].shape != expected[name]],
         ),
         ("not floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),

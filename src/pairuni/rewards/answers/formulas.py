@@ -66,11 +66,11 @@ def formulas_in(text: str) -> list[str]:
     found = ["".join(parts).strip() for parts in _DELIMITED.findall(text)]
     if delimited := [one for one in found if is_formula(one)]:
         return delimited
-    whole = text.strip().rstrip(".").strip()
-    if len(whole) > MAX_CHARACTERS:
+    formula = text.strip().rstrip(".").strip()
+    if len(formula) > MAX_CHARACTERS:
         return []
-    joined = re.search(rf"{_OPERATOR}|\b(?:{'|'.join(_FUNCTIONS)})\b", whole)
-    return [whole] if is_formula(whole) and (joined or not re.search(r"[^\W\d_]", whole)) else []
+    joined = re.search(rf"{_OPERATOR}|\b(?:{'|'.join(_FUNCTIONS)})\b", formula)
+    return [formula] if is_formula(formula) and (joined or not re.search(r"[^\W\d_]", formula)) else []
 
 
 class TimeBudget:

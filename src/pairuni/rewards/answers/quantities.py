@@ -24,7 +24,7 @@ _FUNCTION_WORDS = word_set("""
     weighs measures last lasts give gives get me think believe would estimate final then therefore thus hence
     yes well okay sure result each per
 """)
-"""Words that do not tell what is counted or named."""
+"""Words that do not name what is counted."""
 
 _SHORT = {"fig": "figure", "ch": "chapter", "vol": "volume", "pg": "page", "p": "page", "eq": "equation"}
 _LABEL_SIGNS = frozenset({"number", "no", "nr"})

@@ -21,7 +21,7 @@ _NOUN_AFTER_NO = re.compile(
     r"[^\W\d_]",
     re.I,
 )
-"""What follows a "no" that is no answer: "no dog", "no idea"."""
+"""What follows a "no" that is not an answer: "no dog", "no idea"."""
 _UNKNOWN = (
     "idea|clue|way|doubt|answer|opinion|information|info|comment|guess|one|knowledge|access|certainty|evidence|data|"
     "image|picture|photo|problem|matter|question|need|point|more|longer|thanks|worries"

@@ -78,7 +78,7 @@ def key_map(config: CLIPConfig) -> dict[str, tuple[str, ...]]:
 
 
 def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
-    """The model sizes that belong to the weights. Raises ValueError naming what is missing or does not fit."""
+    """The model sizes that belong to the weights. Raises ValueError naming a missing or mismatched tensor."""
     if absent := [name for name in _SIZED if name not in state]:
         raise ValueError(f"it is not a checkpoint of open_clip's CLIP: {_some(absent)} missing")
     shape = {name: tuple(state[name].shape) for name in _SIZED}
@@ -137,7 +137,7 @@ def clip_from_original(state: Mapping[str, Tensor]) -> CLIPModel:
                 )
             weights[name] = part.contiguous()
     model.load_state_dict(weights, assign=True)
-    if not state["logit_scale"].is_meta:  # a buffer that is not in checkpoints, so nothing has filled it
+    if not state["logit_scale"].is_meta:  # a buffer that is not in checkpoints and therefore not filled
         for embeddings in (model.text_model.embeddings, model.vision_model.embeddings):
             embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
     return model

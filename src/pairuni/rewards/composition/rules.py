@@ -22,7 +22,7 @@ MAX_OBJECTS = 16
 THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
 """Confidence that an object must exceed, in general and where objects are counted."""
 _DEAD_ZONE = 0.1
-"""An offset below this share of both objects' sizes is no relative position."""
+"""An offset below this share of both objects' sizes does not count as a relative position."""
 _CLAUSE_KEYS = {"include": {"class", "count", "color", "position"}, "exclude": {"class", "count"}}
 
 
@@ -56,7 +56,7 @@ def _clause_fault(clause: Any, keys: set[str], place: int, labels: frozenset[str
             f"; did you mean {close[0]!r}?" if close else ""
         )
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        return f"has the count {count!r}; it must be a whole number above 0"
+        return f"has the count {count!r}; it must be an integer above 0"
     if clause.get("color", COLOURS[0]) not in COLOURS:
         return f"names the colour {clause['color']!r}; known: {', '.join(COLOURS)}"
     if "position" in clause:
@@ -87,7 +87,7 @@ def confident_objects(
 
 
 def positions(one: Detection, other: Detection) -> set[str]:
-    """Where ``one`` lies relative to ``other``: none, one or two of ``RELATIONS``.
+    """Where ``one`` is relative to ``other``: none, one or two of ``RELATIONS``.
 
     In each direction, the offset of the centres less a tenth of both sizes must be more than half of the length of
     the full offset.

@@ -56,7 +56,7 @@ class Connection(H11Protocol):
         self._watch = self.loop.call_later(min(max(left, 0.05), self.limits.head_seconds), self._check)
 
     def _refuse(self, status: int, message: str) -> None:
-        """Reply where there is no valid request to reply to, and close."""
+        """Reply without a valid request, and close."""
         content = json.dumps({"error": message}).encode()
         headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),

@@ -44,7 +44,7 @@ def folder_rows(folder: Path, *, links: bool = False) -> Rows:
 def _images(
     folder: Path, top: Path, seen: set[tuple[int, int]]
 ) -> Iterator[tuple[Path, list[str]] | Row | Problem]:
-    """(image, names of its texts), and what is left out. seen: identities of the folders that were read."""
+    """(image, names of its texts), and skipped files. seen: identities of the folders that were read."""
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
@@ -98,7 +98,7 @@ def _plain(name: str) -> str:
 
 
 def _columns(image: Path, texts: list[str], inside: Path | None) -> dict[str, object] | str:
-    """The columns from the texts of an image; a str says why there are none. inside: folder for links to stay in."""
+    """The columns from the texts of an image, or a str: why there are none. inside: folder that holds all links."""
     columns: dict[str, object] = {}
     for name in texts:
         found = _text_file(image.with_name(name), inside)

@@ -56,7 +56,7 @@ _COMPRESSED = {
 
 
 def text_columns(suffix: str, data: bytes) -> dict[str, Any] | str:
-    """The columns of a text next to an image: the keys of a .json file, else ``txt``; a str says why there are none."""
+    """The columns of a text next to an image: the keys of a .json file, else ``txt``; or a str with the reason."""
     if suffix == ".json":
         return parse_object(data)
     try:
