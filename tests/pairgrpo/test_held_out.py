@@ -173,13 +173,7 @@ def test_resume_repeats_a_failed_evaluation(tmp_path: Path, failed_at: int) -> N
 
 
 def test_nan_reward_is_named(tmp_path: Path) -> None:
-    class Broken:
-        name = "broken"
-
-        def __call__(self, records: Any, samples: Any) -> list[float]:
-            return [math.nan] * len(samples)
-
-    rewards = Rewards(understanding=REWARDS.understanding, generation=Broken())
-    with pytest.raises(RewardError, match=r"'broken' gave nan for 0a\.png"):
+    rewards = Rewards(understanding=REWARDS.understanding, generation=Sizes(fails=1))
+    with pytest.raises(RewardError, match=r"'sizes' gave nan for 0a\.png"):
         held_out(tmp_path, tmp_path / "run", rewards)(GreedyFakePolicy(), 1)
     assert not (tmp_path / "run").exists()

@@ -273,35 +273,31 @@ def test_no_pairs_or_no_task(tmp_path: Path) -> None:
         trainer(tmp_path, tmp_path / "run", zero)
 
 
-def test_failing_reward_stops_and_saves(tmp_path: Path) -> None:
-    def fail() -> None:
-        raise ConnectionError("reward server is gone")
-
-    rewards = Rewards(understanding=Stop(4, fail), generation=REWARDS.generation)
-    with pytest.raises(RewardError, match="reward server is gone"):
-        trainer(tmp_path, tmp_path / "run", run_settings(), rewards=rewards).run()
-    saved = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
-    assert saved == ["step-000002", "step-000003"]
-    assert len(rows(tmp_path / "run")) == 3
+def disconnect() -> None:
+    raise ConnectionError("reward server is gone")
 
 
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
+        (disconnect, "'stop' failed .*reward server is gone"),
         (lambda: [float("nan")] * 10, r"'stop' gave nan for (sample )?.*\.png"),
         (lambda: [1.0], "'stop' gave 1 scores for 10 samples"),
         (lambda: ["high"] * 10, "'stop' gave 'high', not a number, for"),
         (lambda: time.sleep(30), r"'stop' gave no answer within 0\.5 seconds on .*\.png"),
     ],
-    ids=["nan", "count", "words", "hangs"],
+    ids=["raises", "nan", "count", "words", "hangs"],
 )
-def test_resume_after_an_invalid_reward(tmp_path: Path, failure: Callable[[], Any], said: str) -> None:
+def test_failing_reward_stops_saves_and_resumes(
+    tmp_path: Path, failure: Callable[[], Any], said: str
+) -> None:
     full = trainer(tmp_path, tmp_path / "full", run_settings()).run()
     out = tmp_path / "cut"
     failing = Rewards(understanding=Replaced(4, failure), generation=REWARDS.generation, timeout=0.5)
     with pytest.raises(RewardError, match=said):
         trainer(tmp_path, out, run_settings(), rewards=failing).run()
-    assert list_checkpoints(out / "checkpoints")[-1].name == "step-000003"
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == ["step-000002", "step-000003"]
+    assert len(rows(out)) == 3
     assert trainer(tmp_path, out, run_settings()).run(resume=True) == full
     same_run(tmp_path / "full", out)
 
