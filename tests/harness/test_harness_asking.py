@@ -48,7 +48,7 @@ def test_settings_by_their_usual_names(given, expected):
 )
 def test_settings_that_would_change_the_answer_are_refused(given):
     name = next(name for name in given if name not in ("temperature", "do_sample"))
-    with pytest.raises(ValueError, match=f"asks for {name}={given[name]}.*override it"):
+    with pytest.raises(ValueError, match=f"sets {name}={given[name]}.*override it"):
         AnswerSettings.read(given)
 
 
@@ -80,7 +80,7 @@ def test_several_images():
 def test_images_by_path(tmp_path):
     Image.new("RGB", (5, 6), "green").save(tmp_path / "green.PNG")
     assert one_image([str(tmp_path / "green.PNG")], "error").size == (5, 6)
-    with pytest.raises(ValueError, match=r"film\.mp4', which is no image"):
+    with pytest.raises(ValueError, match=r"film\.mp4', which is not an image"):
         one_image([str(tmp_path / "film.mp4")], "error")
 
 
@@ -112,11 +112,11 @@ class Recording(FakePolicy):
 
 
 def ask(text, opened, **settings):
-    def pictures():
+    def images():
         opened.append(text)
         return [Image.new("RGB", (2, 2))]
 
-    return Question(text=text, pictures=pictures, settings=AnswerSettings(max_new_tokens=5, **settings))
+    return Question(text=text, images=images, settings=AnswerSettings(max_new_tokens=5, **settings))
 
 
 def test_questions_of_equal_settings_share_batches_and_images_wait_for_their_turn():

@@ -141,7 +141,7 @@ def test_choices_are_ranked_by_loss_and_marked_greedy(model, documents):
 
 
 def test_drawings_lie_where_the_reply_says(model, documents, tmp_path):
-    model.mode, model.output_dir, model.pictures, model.batch_size = "draw", tmp_path, 2, 8
+    model.mode, model.output_dir, model.images, model.batch_size = "draw", tmp_path, 2, 8
     prompts = [one.prompt for one in held_out_items(0, 3).generation]
     requests = [
         request(index, prompt, {"max_new_tokens": 4}, visual=lambda _: [])
@@ -161,9 +161,9 @@ def test_drawings_lie_where_the_reply_says(model, documents, tmp_path):
                 assert picture.tobytes() == expected.tobytes()
 
 
-def test_a_image_to_edit_is_refused(model, documents, tmp_path):
+def test_an_image_to_edit_is_refused(model, documents, tmp_path):
     model.mode, model.output_dir = "draw", tmp_path
-    with pytest.raises(ValueError, match="digits gives an image to edit"):
+    with pytest.raises(ValueError, match="digits has an image to edit"):
         model.generate_until(asked(documents[:1]))
 
 

@@ -67,15 +67,15 @@ def test_run_py_finds_the_policy_among_its_models(kit, picture, tmp_path, monkey
 
 
 def test_names_of_vlmevalkits_own_models_are_kept(kit):
-    with pytest.raises(ValueError, match="'Janus-Pro-1B' of its own; choose another"):
+    with pytest.raises(ValueError, match="already has a model 'Janus-Pro-1B'"):
         vlmevalkit.register("Janus-Pro-1B", policy="tiny")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere/run.py", "--policy", "tiny"], "there is no file nowhere/run.py"),
-        ([__file__, "--policy", "tiny", "--model", "x"], "--model is set from --name"),
+        (["nowhere/run.py", "--policy", "tiny"], "nowhere/run.py: no such file"),
+        ([__file__, "--policy", "tiny", "--model", "x"], "--model is set by"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, said, capsys):
@@ -102,9 +102,9 @@ def test_texts_and_images_in_any_order(kit, picture, tmp_path):
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ([{"type": "video", "value": "film.mp4"}], r"film\.mp4', which is no image"),
+        ([{"type": "video", "value": "film.mp4"}], r"film\.mp4', which is not an image"),
         ([{"type": "image", "value": "a.png"}] * 2, "2 images"),
-        ([{"role": "user", "content": []}], "MMDU holds conversations"),
+        ([{"role": "user", "content": []}], "MMDU has conversations"),
     ],
 )
 def test_what_no_policy_can_answer_is_an_error(kit, tmp_path, monkeypatch, message, said):
@@ -115,5 +115,5 @@ def test_what_no_policy_can_answer_is_an_error(kit, tmp_path, monkeypatch, messa
 
 
 def test_conversations_are_refused_before_they_can_be_scored(kit):
-    with pytest.raises(ValueError, match="MMDU holds conversations"):
+    with pytest.raises(ValueError, match="MMDU has conversations"):
         made().chat([{"role": "user", "content": "hello"}], dataset="MMDU")

@@ -21,7 +21,7 @@ class EndpointSettings(Settings):
     concurrency: int = Field(default=8, ge=1)
     """Number of concurrent requests."""
     structured: Literal["auto", "schema", "object", "text"] = "auto"
-    """How JSON replies are enforced: schema, any JSON object, or the prompt alone; auto uses what the server supports."""
+    """How JSON is enforced in replies: schema, any object, or the prompt alone; auto uses what the server supports."""
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature; by default the server's."""
     max_tokens: int = Field(default=2048, ge=1)

@@ -1,4 +1,4 @@
-"""``--model pairuni`` of lmms-eval: its requests answered, scored or drawn by a policy, in batches.
+"""``--model pairuni`` of lmms-eval: a policy answers, scores or generates images for its requests in batches.
 
 lmms-eval loads this module by the name in ``pairuni.harness.lmms_eval_manifest``.
 """
@@ -31,28 +31,28 @@ from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.runs.models import load_model
 
 AUTO_BATCH = 64
-"""``--batch_size auto``; how many of them decode together follows from the memory that is free."""
+"""Value of ``--batch_size auto``; the free memory decides how many of these are decoded together."""
 
 
 class Likelihood(NamedTuple):
-    """A reply to a likelihood request, in a form that lmms-eval 0.7 hands to its own scoring.
+    """A reply to a likelihood request in a form that lmms-eval 0.7 passes on to its scoring.
 
-    It makes a bare pair its repr, but passes on whatever a GenerationResult holds.
+    lmms-eval replaces a plain pair by its repr, but passes on the content of a GenerationResult.
     """
 
     loss: float
     greedy: bool
 
     def strip(self) -> str:
-        """Nothing: what is empty is not cached, and a pair from lmms-eval's cache could not be read again."""
+        """Empty, so that lmms-eval does not cache the reply: it could not read a pair back from its cache."""
         return ""
 
 
 class PairUni(lmms):
-    """A policy by ``--model_args pretrained=FOLDER_OR_HUB_NAME``; further arguments are those of ``__init__``.
+    """A policy from ``--model_args pretrained=FOLDER_OR_HUB_NAME``; further arguments are those of ``__init__``.
 
-    Of the "simple" kind of model: a task's text comes with its images beside it, which all request kinds
-    have. One process has one whole policy; ranks share the requests as lmms-eval deals them out.
+    It is a "simple" model: requests of all kinds have text and images separately. Each process has a complete policy
+    and gets its share of the requests from lmms-eval.
     """
 
     is_simple = True
@@ -71,13 +71,13 @@ class PairUni(lmms):
         output_dir: str = "lmms_eval_pictures",
         guidance: float | None = None,
         temperature: float = 1.0,
-        pictures: int = 1,
+        images: int = 1,
         seed: int = 0,
     ) -> None:
-        """mode "draw" takes each text as a prompt and answers with images: ``guidance`` (the policy's own by
-        default), ``temperature``, ``images`` (of each prompt) and ``output_dir`` are for it alone.
+        """With mode "draw", texts are prompts and replies are generated images; ``guidance`` (by default the policy's),
+        ``temperature``, ``images`` (per prompt) and ``output_dir`` apply only to it.
 
-        max_new_tokens: where a task gives none. several_images: see ``asking.one_image``. seed: of draws.
+        max_new_tokens: for tasks that set none. several_images: see ``asking.one_image``. seed: of sampling.
         Raises ValueError for an unknown choice or policy.
         """
         super().__init__()
@@ -95,18 +95,18 @@ class PairUni(lmms):
         self.max_new_tokens, self.seed = int(max_new_tokens), int(seed)
         self.several_images = check_several_images(several_images)
         self.mode, self.output_dir = mode, Path(output_dir)
-        self.guidance, self.temperature, self.pictures = guidance, float(temperature), int(pictures)
+        self.guidance, self.temperature, self.images = guidance, float(temperature), int(images)
 
     def generate_until(self, requests: list[Any]) -> list[Any]:
         """An answer to each request, or with mode "draw" the JSON ``{"text": "", "images": [path, ...]}`` that
-        lmms-eval's drawing tasks read."""
+        lmms-eval's image generation tasks read."""
         return self._draw(requests) if self.mode == "draw" else self._answer(requests)
 
     def loglikelihood(self, requests: list[Any]) -> list[Any]:
-        """(loss, whether greedy decoding would say the continuation) of each request.
+        """(loss, whether the continuation is the greedy one) of each request.
 
-        loss: mean over tokens of -log pi(token | image, context). lmms-eval's docstring asks for the
-        log-likelihood, but it takes the choice of the smallest number, and its own models give this loss.
+        loss: mean over tokens of -log pi(token | image, context). lmms-eval's docstring specifies the log-likelihood,
+        but its scoring picks the smallest value and its own models return this loss.
         """
         results = []
         for start in self._progress(range(0, len(requests), self.batch_size)):
@@ -135,7 +135,7 @@ class PairUni(lmms):
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
         raise NotImplementedError(
-            "The task asks in several rounds, and the policies answer one question at a time; choose another task."
+            "The task has several rounds, and policies answer single questions; choose another task."
         )
 
     def clean(self) -> None:
@@ -150,7 +150,7 @@ class PairUni(lmms):
             questions.append(
                 Question(
                     text=_text(context),
-                    pictures=partial(self._images, of_task),
+                    images=partial(self._images, of_task),
                     settings=AnswerSettings.read(generation, max_new_tokens=self.max_new_tokens),
                 )
             )
@@ -172,19 +172,19 @@ class PairUni(lmms):
         return results
 
     def _draw(self, requests: Sequence[Any]) -> list[str]:
-        results, drawn = [], Counter[Path]()
+        results, written = [], Counter[Path]()
         guidance = self.policy.default_guidance if self.guidance is None else float(self.guidance)
         for start in self._progress(range(0, len(requests), self.batch_size)):
             batch = requests[start : start + self.batch_size]
             for request in batch:
-                if any(picture is not None for picture in self._images(request.args[2:])):
+                if any(image is not None for image in self._images(request.args[2:])):
                     raise ValueError(
-                        f"The task {request.task_name} gives an image to edit, and the policies draw from text alone."
+                        f"The task {request.task_name} has an image to edit; policies generate images from text alone."
                     )
             groups = self.policy.sample_images(
                 ImageSampling(
                     prompts=[_text(request.args[0]) for request in batch],
-                    rollouts=self.pictures,
+                    rollouts=self.images,
                     temperature=self.temperature,
                     guidance=guidance,
                     seed=self.seed + start,
@@ -192,17 +192,17 @@ class PairUni(lmms):
             )
             for request, group in zip(batch, groups, strict=True):
                 paths, folder = [], self.output_dir / str(request.task_name) / str(request.doc_id)
-                for picture in self.policy.decode_images(group):
-                    path = folder / f"{drawn[folder]}.png"
-                    drawn[folder] += 1
-                    with atomic_write(path) as aside:
-                        picture.save(aside, format="PNG")
+                for image in self.policy.decode_images(group):
+                    path = folder / f"{written[folder]}.png"
+                    written[folder] += 1
+                    with atomic_write(path) as partial_path:
+                        image.save(partial_path, format="PNG")
                     paths.append(str(path))
                 results.append(json.dumps({"text": "", "images": paths}))
         return results
 
     def _images(self, of_task: Sequence[Any]) -> Sequence[Any]:
-        """The images of (doc_to_visual, doc_id, task, split); a request about text alone may lack all four."""
+        """The images of (doc_to_visual, doc_id, task, split); a text-only request may lack all four."""
         if not of_task or of_task[0] is None:
             return []
         return list(of_task[0](self._document(of_task)) or [])
@@ -216,5 +216,5 @@ class PairUni(lmms):
 
 
 def _text(context: str) -> str:
-    """The text without marks of where images would stand; a policy has its image before the text."""
+    """The text without image placeholders; a policy has its image before the text."""
     return context.replace("<image>", "").strip()

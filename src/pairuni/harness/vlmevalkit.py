@@ -1,4 +1,4 @@
-"""VLMEvalKit's ``run.py`` with a policy among its models, which are a table in its code and no entry point.
+"""Run VLMEvalKit's ``run.py`` with a policy in its table of models; VLMEvalKit has no entry point for models.
 
 python -m pairuni.harness.vlmevalkit VLMEvalKit/run.py --policy deepseek-community/Janus-Pro-1B --data MMStar
 """
@@ -18,14 +18,14 @@ from typing import Any
 def register(name: str, **arguments: Any) -> None:
     """Add a policy to VLMEvalKit's table of models; ``arguments`` are those of ``vlmevalkit_model.PairUni``.
 
-    Raises ImportError where VLMEvalKit is not importable, ValueError when it has a model of this name.
+    Raises ImportError if VLMEvalKit is not installed, and ValueError if it already has a model of this name.
     """
     from vlmeval.config import supported_VLM
 
     from pairuni.harness.vlmevalkit_model import PairUni
 
     if name in supported_VLM:
-        raise ValueError(f"VLMEvalKit has a model {name!r} of its own; choose another name.")
+        raise ValueError(f"VLMEvalKit already has a model {name!r}; choose another name.")
     supported_VLM[name] = partial(PairUni, **arguments)
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Register a policy, then run VLMEvalKit's ``run.py`` with all other arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m pairuni.harness.vlmevalkit",
-        description="VLMEvalKit on a policy. All further options, such as --data and --work-dir, are its own.",
+        description="Run VLMEvalKit on a policy. All other options, such as --data and --work-dir, are VLMEvalKit's.",
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="run.py of a VLMEvalKit checkout")
@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--several-images", default="error", choices=["error", "row", "first"])
     own, of_run = parser.parse_known_args(arguments)
     if not own.run.is_file():
-        parser.error(f"there is no file {own.run}; give the run.py of a VLMEvalKit checkout")
+        parser.error(f"{own.run}: no such file; give the run.py of a VLMEvalKit checkout")
     if "--model" in of_run:
-        parser.error("--model is set from --name; name the policy there")
+        parser.error("--model is set by --policy and --name")
     name = own.name or f"pairuni-{Path(own.policy).name}"
     sys.path.insert(0, str(own.run.resolve().parent))
-    # first of all, because run.py divides the GPUs among processes before it loads torch
+    # First, because run.py assigns GPUs to processes before it imports torch.
     run = _module(own.run)
     register(
         name,

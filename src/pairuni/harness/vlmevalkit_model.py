@@ -1,4 +1,4 @@
-"""A policy as a VLMEvalKit model; ``pairuni.harness.vlmevalkit`` makes it known to VLMEvalKit."""
+"""A policy as a VLMEvalKit model, registered by ``pairuni.harness.vlmevalkit``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from pairuni.runs.models import load_model
 
 
 class PairUni(Janus):
-    """Prompts are those of VLMEvalKit's own Janus, from which this inherits; loading and answering are ours.
+    """Inherits the prompts of VLMEvalKit's Janus; loading and generation are pairuni's.
 
-    Like it, a Janus policy is asked without a system prompt; the one that VLMEvalKit's Janus adds for MMVet
-    alone is left out.
+    As there, a Janus policy has no system prompt; the one that VLMEvalKit's Janus adds for MMVet is not used.
     """
 
     def __init__(
@@ -38,22 +37,22 @@ class PairUni(Janus):
             self.policy.processor.use_default_system_prompt = False
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
-        """The greedy answer to texts and images in any order: texts joined, the image before them.
+        """The greedy answer to a message of texts and images: the image, then the joined texts.
 
-        Raises ValueError for a conversation, for a video, and for several images unless told what to do.
+        Raises ValueError for a conversation, for a video, and for several images if ``several_images`` is "error".
         """
         if any("role" in part for part in message):
             raise ValueError(
-                f"{dataset or 'The data set'} holds conversations; policies answer one question."
+                f"{dataset or 'The data set'} has conversations; policies answer single questions."
             )
         question = Question(
             text="".join(part["value"] for part in message if part["type"] == "text").strip(),
-            pictures=lambda: [part["value"] for part in message if part["type"] != "text"],
+            images=lambda: [part["value"] for part in message if part["type"] != "text"],
             settings=self.settings,
         )
         (batch,) = answers(self.policy, [question], batch_size=1, several_images=self.several_images)
         return batch[0][2]
 
     def chat(self, messages: Any, dataset: str | None = None) -> str:
-        """Refused at once; VLMEvalKit's own ``chat`` would answer a failure with a sentence, and score it."""
-        raise ValueError(f"{dataset or 'The data set'} holds conversations; policies answer one question.")
+        """Raises ValueError; VLMEvalKit's ``chat`` would turn a failure into a reply and score it."""
+        raise ValueError(f"{dataset or 'The data set'} has conversations; policies answer single questions.")
