@@ -1,4 +1,4 @@
-"""How sure a score is."""
+"""Confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 
 def wilson_interval(score: float, count: int) -> tuple[float, float]:
-    """95% interval of a proportion ``score`` in [0, 1] seen over ``count`` items (Wilson 1927)."""
+    """95% interval of a proportion ``score`` in [0, 1] of ``count`` items (Wilson 1927)."""
     if count < 1:
         raise ValueError("an interval needs at least one item")
-    spread = Z95**2 / count
-    centre = (score + spread / 2) / (1 + spread)
-    half = Z95 / (1 + spread) * math.sqrt(score * (1 - score) / count + spread / (4 * count))
+    z2 = Z95**2 / count
+    centre = (score + z2 / 2) / (1 + z2)
+    half = Z95 / (1 + z2) * math.sqrt(score * (1 - score) / count + z2 / (4 * count))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -33,10 +33,10 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """95% percentile interval of a statistic of means (Efron and Tibshirani 1993, chapter 13).
 
-    strata: for each part of the benchmark its independent items, a number or k numbers each; items are drawn
-    with replacement within their part, so every part keeps its size. statistic: from the parts' means, arrays
-    [resamples] or [resamples, k], to the scores [resamples]; where it is not a number that resample is left out.
-    None where resamples cannot tell: a part of one item, or no spread at all, as when every item is right.
+    strata: the independent items of each part of the benchmark, one number or k numbers each; items are resampled with
+    replacement within their part, so every part keeps its size. statistic: maps the means of the parts, arrays
+    [resamples] or [resamples, k], to scores [resamples]; NaN scores are ignored. Returns None if resampling gives no
+    interval: a part has one item, or all resamples have the same score, as when every item is correct.
     """
     arrays = [np.asarray(part, dtype=np.float64) for part in strata]
     if not arrays or any(len(part) == 0 for part in arrays):

@@ -1,5 +1,5 @@
-"""The embedded world: images composed of real handwritten digits, in colours, counts and places.
+"""The digits world: images composed of real handwritten digits, in colours, counts and places.
 
-Small enough that a unified model of a few million parameters learns it on two cores, and real enough that
-nothing in the way of the data is faked: images and JSONL on disk, read by the ordinary readers.
+A unified model of a few million parameters learns it on two CPU cores. Its raw data are images and JSONL files that
+the usual readers read.
 """

@@ -1,4 +1,4 @@
-"""Stands where the paper has GPT-o3: completes samples of the digits world from the scene's own description."""
+"""Completes samples of the digits world from their scene descriptions, where the paper uses GPT-o3."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSa
 
 
 class SceneAnnotator:
-    """Reads the ``scene`` key that the world writes beside each image, and verifies as the paper's loop does."""
+    """Reads the ``scene`` key of each record, and verifies quadruples as in the paper's loop."""
 
     multiple_choice = 0.5
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        """Everything that the scene shows, so that every question about it can be answered."""
+        """Everything that the scene shows, so that the caption answers every question about it."""
         return caption(scene_of(sample))
 
     def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
-        """A question about what the prompt names, and another one after a refusal."""
+        """A question about the things that the prompt names; ``feedback`` changes the choice."""
         rng = _rng(sample.id, feedback or "")
-        asked = [question for question in answerable(parse(sample.prompt)) if not _of_nothing(question)]
-        kinds = list(dict.fromkeys(question.kind for question in asked))
+        candidates = [
+            question for question in answerable(parse(sample.prompt)) if not _counts_nothing(question)
+        ]
+        kinds = list(dict.fromkeys(question.kind for question in candidates))
         kind = kinds[rng.integers(len(kinds))]
-        of_kind = [question for question in asked if question.kind == kind]
+        of_kind = [question for question in candidates if question.kind == kind]
         question = put(rng, of_kind[rng.integers(len(of_kind))], bool(rng.random() < self.multiple_choice))
         return question.text, question.answer
 
     def verify(self, quadruple: Quadruple) -> Verdict:
-        """Whether the image shows the caption, and the answer follows from the caption alone."""
+        """Whether the image shows the caption and the answer follows from the caption alone."""
         try:
             request = parse(quadruple.prompt)
         except ValueError as error:
@@ -55,9 +57,9 @@ class SceneAnnotator:
 
 @lru_cache(maxsize=4096)
 def answerable(request: Request) -> tuple[OpenQuestion, ...]:
-    """Questions that have one and the same answer in every scene that fulfils the request.
+    """Questions that have the same answer in every scene that fulfils the request.
 
-    Raises ValueError when no scene does: more things than places, or two things in one.
+    Raises ValueError if no scene does: more things than places, or two things in one place.
     """
     scenes = all_scenes(request)
     if not scenes:
@@ -70,13 +72,13 @@ def answerable(request: Request) -> tuple[OpenQuestion, ...]:
     )
 
 
-def _of_nothing(question: OpenQuestion) -> bool:
-    """Whether a question counts what is not there: the paper asks only of elements that the prompt names."""
+def _counts_nothing(question: OpenQuestion) -> bool:
+    """Whether the answer is zero: the paper asks only about elements that the prompt names."""
     return question.kind == "count" and question.answer == NUMBERS[0]
 
 
 def scene_of(record: Record) -> Scene:
-    """The scene that a record carries. Raises ValueError when it carries none."""
+    """The scene that a record carries. Raises ValueError if it has none."""
     things = (record.model_extra or {}).get("scene")
     if not isinstance(things, list):
         raise ValueError("the record has no scene: the scene annotator reads only data of the digits world")

@@ -1,8 +1,7 @@
-"""Two readers of images: one pays the reward, the other marks the evaluation; no reward grades itself.
+"""Two detectors that read images: one computes the reward, the other scores the evaluation.
 
-They share where to look (the four places) and how to tell a colour, and differ in what decides the digit: the
-scans they learned from, the features, and the family of classifier. docs/digits.md states how many clean
-held-out scenes each reads wholly right, and how to see it.
+They share the four places and the colour measurement, and classify digits with different training scans, features and
+families of classifiers. docs/digits.md states their accuracies on clean held-out scenes, with the code to measure them.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ from pairuni.digits.language import DIGITS
 from pairuni.digits.scans import ScanGroup, Scans, varied_scans
 from pairuni.digits.scenes import CELL, COLOURS, PLACES, SIZE, Scene, Thing
 
-Picture = Image.Image | NDArray[np.uint8]
+ImageLike = Image.Image | NDArray[np.uint8]
 
 _FAINT = 0.2
-"""Ink below this share of full brightness is a ghost of the tokenizer, not a stroke."""
+"""Ink below this share of full brightness is an artefact of the image tokenizer, not a stroke."""
 _SPECK = 6.0
-"""A place whose strokes add up to less ink (in full pixels) than this is empty; no scan has so little."""
+"""A place with less ink (in full pixels) than this is empty; every scan has more."""
 _SPILL = 0.08
-"""Ink of which a larger share lies on the edge of its place runs across places, and is no digit."""
+"""Ink with a larger share than this on the edge of its place extends across places, and is not a digit."""
 _COLOUR_COSINE = 0.96
-"""A colour whose direction is farther than this from every colour of the world is none of them."""
+"""Minimum cosine between a colour and one of the four colours; below it, the colour is unknown."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a detector sees. things: as found, digit or colour None where it is like nothing of the world."""
+    """What a detector finds. things: digit or colour is None if it is unknown."""
 
     things: tuple[Seen, ...]
 
     @property
     def scene(self) -> Scene | None:
-        """The scene, or None when something in the image is unknown."""
+        """The scene, or None if anything in the image is unknown."""
         named = [
             Thing(seen.place, seen.digit, seen.colour)
             for seen in self.things
@@ -56,13 +55,13 @@ class Reading:
 
     @property
     def words(self) -> str:
-        """What was seen, in words, for people."""
+        """The things found, as text for people."""
         return ", ".join(seen.words for seen in self.things) or "nothing"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Ink in one place, and what it was taken for."""
+    """Ink in one place, and how it was classified."""
 
     place: str
     digit: int | None
@@ -77,12 +76,12 @@ class Seen:
 class Detector(ABC):
     """Reads images of the world."""
 
-    def read(self, pictures: Sequence[Picture]) -> list[Reading]:
-        """One reading an image. Raises ValueError when an image is not SIZE by SIZE."""
+    def read(self, images: Sequence[ImageLike]) -> list[Reading]:
+        """One reading per image. Raises ValueError if an image is not SIZE by SIZE."""
         found: list[tuple[int, str, str | None, bool]] = []
         strokes: list[NDArray[np.float32]] = []
-        for index, picture in enumerate(pictures):
-            pixels = _pixels(picture)
+        for index, image in enumerate(images):
+            pixels = _pixels(image)
             for place, (row, column) in PLACES.items():
                 cell = pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
                 ink = cell.max(axis=-1)
@@ -92,21 +91,21 @@ class Detector(ABC):
                     found.append((index, place, _colour(cell, ink), bool(inside)))
                     strokes.append(ink)
         digits = self._digits(np.stack([_square(ink) for ink in strokes])) if strokes else []
-        things: list[list[Seen]] = [[] for _ in pictures]
+        things: list[list[Seen]] = [[] for _ in images]
         for (index, place, colour, inside), digit in zip(found, digits, strict=True):
             things[index].append(Seen(place, digit if inside else None, colour))
         return [Reading(tuple(seen)) for seen in things]
 
     @abstractmethod
     def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
-        """The digit of each [N, CELL, CELL] normalised blob of ink, None where it is like no digit."""
+        """The digit of each [N, CELL, CELL] normalised patch of ink; None if it is unlike all digits."""
 
 
 class RewardDetector(Detector):
-    """A kernel machine (RBF) on pixels, taught the "reward" scans."""
+    """A support vector machine (RBF) on pixels, trained on the "reward" scans."""
 
     def __init__(self) -> None:
-        squares, scans = _taught("reward")
+        squares, scans = _training_squares("reward")
         features = _shrunk(squares)
         self._machine = SVC(C=10.0, gamma="scale").fit(features, scans.digits)
         self._known = _Known(features, scans.ids)
@@ -117,10 +116,10 @@ class RewardDetector(Detector):
 
 
 class EvaluationDetector(Detector):
-    """Nearest neighbours in the discriminant directions of stroke histograms, taught the "evaluation" scans."""
+    """Nearest neighbours in the discriminant space of stroke histograms, trained on the "evaluation" scans."""
 
     def __init__(self) -> None:
-        squares, scans = _taught("evaluation")
+        squares, scans = _training_squares("evaluation")
         features = _directions(squares)
         self._neighbours = make_pipeline(
             LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto"),
@@ -134,9 +133,9 @@ class EvaluationDetector(Detector):
 
 
 class _Known:
-    """Tells ink that is like something taught from ink that is like nothing: by distance to the nearest.
+    """Rejects ink whose nearest training scan is too far away.
 
-    The limit is the distance within which nearly every taught scan has some other scan.
+    The limit is the distance within which nearly every training scan has another scan.
     """
 
     _SHARE = 0.999
@@ -157,25 +156,25 @@ class _Known:
 
 @cache
 def reward_detector() -> RewardDetector:
-    """The detector that pays, fitted once a process."""
+    """The reward detector, fitted once per process."""
     return RewardDetector()
 
 
 @cache
 def evaluation_detector() -> EvaluationDetector:
-    """The detector that marks, fitted once a process."""
+    """The evaluation detector, fitted once per process."""
     return EvaluationDetector()
 
 
-def _taught(group: ScanGroup) -> tuple[NDArray[np.float32], Scans]:
+def _training_squares(group: ScanGroup) -> tuple[NDArray[np.float32], Scans]:
     scans = varied_scans(group, variants=2)
     return np.stack([_square(glyph) for glyph in scans.glyphs]), scans
 
 
-def _pixels(picture: Picture) -> NDArray[np.float32]:
-    pixels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+def _pixels(image: ImageLike) -> NDArray[np.float32]:
+    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
     if pixels.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"a picture of the digits world is {SIZE}x{SIZE} pixels, not {pixels.shape[:2]}")
+        raise ValueError(f"an image of the digits world has {SIZE}x{SIZE} pixels, not {pixels.shape[:2]}")
     return pixels.astype(np.float32) / 255.0
 
 
@@ -202,9 +201,9 @@ def _square(ink: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _shrunk(squares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, 16, 16] -> [N, 65] means of 2 x 2 pixels, of unit length so that thick and thin strokes compare.
+    """[N, 16, 16] -> [N, 65] means of 2 x 2 pixels, of unit length so that thick and thin strokes are comparable.
 
-    The last is the share of ink, which unit length hides, so that a filled block is not like an eight.
+    The last feature is the share of ink, which normalisation removes; it distinguishes a filled block from an eight.
     """
     half = CELL // 2
     means = squares.reshape(len(squares), half, 2, half, 2).mean(axis=(2, 4)).reshape(len(squares), -1)
@@ -224,7 +223,7 @@ def _directions(squares: NDArray[np.float32], grid: int = 5, bins: int = 8) -> N
     histograms = np.empty((len(squares), grid, grid, bins), dtype=np.float32)
     for direction in range(bins):
         weight = (low == direction) * (1 - share) + ((low + 1) % bins == direction) * share
-        # Votes of neighbouring pixels count too, less with distance, so that a small shift changes little.
+        # Blurring makes the histograms robust to small shifts.
         voted = gaussian_filter(size * weight, (0, 1.5, 1.5))
         histograms[..., direction] = voted[:, at][:, :, at]
     return _unit(np.sqrt(histograms.reshape(len(squares), -1)))

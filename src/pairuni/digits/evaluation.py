@@ -1,4 +1,4 @@
-"""The held-out score of a policy on both tasks, marked by the detector that pays no reward."""
+"""The held-out score of a policy on both tasks; images are scored by the evaluation detector."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pairuni.records import Annotation
 from pairuni.rewards.answers.accuracy import AccuracyReward
 
 BATCH = 102
-"""Items at once. The noise of an image depends on its place in the batch, so scores do on this."""
+"""Batch size. The noise of an image depends on its position in the batch, so scores depend on this value."""
 MAX_NEW_TOKENS = 8
 _SHOWN = 60
-"""Items of each task whose images are kept beside the scores."""
+"""Number of items per task whose images are saved."""
 
 
 @dataclass(frozen=True)
 class Marked:
-    """One item: what was asked, what came back, and whether it was right. expected: the true answer."""
+    """One scored item: question or prompt, expected answer, reply, and whether it is correct."""
 
     kind: str
     asked: str
@@ -41,17 +41,17 @@ class Marked:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both tasks' marked items, in the order of the held-out items."""
+    """The scored items of both tasks, in the order of the held-out items."""
 
     understanding: list[Marked]
     generation: list[Marked]
 
     def scores(self) -> dict[str, float]:
-        """Share of items right, by task; kinds are equally many, so it is also the mean over kinds."""
+        """Accuracy by task. Kinds have equally many items, so it is also the mean over kinds."""
         return {"understanding": _score(self.understanding), "generation": _score(self.generation)}
 
     def write(self, folder: Path, name: str) -> None:
-        """Write ``<name>.json`` and the first items' images into ``folder``, inside a run's folder.
+        """Write ``<name>.json`` and the images of the first items to ``folder``, inside a run's folder.
 
         Image paths in the file are relative to ``folder.parent``, the run.
         """
@@ -72,9 +72,9 @@ def evaluate(
     seed: int,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Answer every held-out question greedily and draw every held-out prompt once at temperature 1.
+    """Answer every held-out question greedily and generate one image per held-out prompt at temperature 1.
 
-    advance is called with the number of items done since the last call.
+    advance: called with the number of items done since the last call.
     """
     replies: list[str] = []
     for start in range(0, len(items.understanding), BATCH):
@@ -94,17 +94,17 @@ def evaluate(
     marked: list[Marked] = []
     for start in range(0, len(items.generation), BATCH):
         prompted = items.generation[start : start + BATCH]
-        drawn = policy.sample_images(
+        sampled = policy.sample_images(
             ImageSampling(prompts=[one.prompt for one in prompted], guidance=guidance, seed=seed + start)
         )
-        marked += mark_images(prompted, policy.decode_images([group[0] for group in drawn]))
+        marked += mark_images(prompted, policy.decode_images([group[0] for group in sampled]))
         if advance is not None:
             advance(len(prompted))
     return Evaluation(mark_replies(items.understanding, replies), marked)
 
 
 def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]:
-    """Whether each reply says what the question's answer is."""
+    """Score each reply with the accuracy reward."""
     said = [reply.strip() for reply in replies]
     records = [
         Annotation(image_path="-", prompt="-", question=one.question.text, answer=one.question.answer)
@@ -116,9 +116,9 @@ def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]
     ]
 
 
-def mark_images(prompted: Sequence[Prompted], pictures: Sequence[Image.Image]) -> list[Marked]:
-    """Whether the detector that pays no reward reads in each image what its prompt asks for."""
-    readings = evaluation_detector().read(pictures)
+def mark_images(prompted: Sequence[Prompted], images: Sequence[Image.Image]) -> list[Marked]:
+    """Score each image: correct if the evaluation detector reads exactly what the prompt requires."""
+    readings = evaluation_detector().read(images)
     return [
         Marked(
             one.kind,
@@ -126,9 +126,9 @@ def mark_images(prompted: Sequence[Prompted], pictures: Sequence[Image.Image]) -
             one.prompt,
             reading.words,
             reading.scene is not None and satisfies(reading.scene, one.request),
-            picture,
+            image,
         )
-        for one, picture, reading in zip(prompted, pictures, readings, strict=True)
+        for one, image, reading in zip(prompted, images, readings, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The words of the world: captions and prompts, and the parser that reads them back.
+"""Captions and prompts of the digits world, and their parser.
 
 caption  := phrase (" and " phrase)* | count things
 phrase   := ("a" | "an") [colour] digit [place | relation phrase]
@@ -30,7 +30,7 @@ RELATIONS: dict[str, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """A thing that a prompt asks for; None where the prompt leaves it open."""
+    """A thing that a prompt requires; None means unspecified."""
 
     digit: int
     colour: str | None = None
@@ -39,14 +39,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Request:
-    """What a prompt asks for: exactly these things and no others; the relation is of first to second."""
+    """The content of a prompt: exactly these things; the relation is that of the first to the second."""
 
     wanted: tuple[Wanted, ...]
     relation: str | None = None
 
 
 def phrase(wanted: Wanted) -> str:
-    """One thing in words, as "a red seven top left"."""
+    """One thing in words, such as "a red seven top left"."""
     named = " ".join(filter(None, (wanted.colour, DIGITS[wanted.digit], wanted.place)))
     return f"{'an' if named.startswith('eight') else 'a'} {named}"
 
@@ -62,7 +62,7 @@ def sentence(request: Request) -> str:
 
 
 def caption(scene: Scene) -> str:
-    """Everything that a scene shows, in reading order: what the paper asks of a caption (section 2.1)."""
+    """Everything that a scene shows, in reading order, as the paper requires of a caption (section 2.1)."""
     return sentence(Request(tuple(Wanted(t.digit, t.colour, t.place) for t in scene.things)))
 
 
@@ -75,7 +75,7 @@ _COUNTED = re.compile(rf"(?P<count>two|three|four) (?P<digit>{'|'.join(PLURALS)}
 
 
 def parse(prompt: str) -> Request:
-    """What a prompt asks for. Raises ValueError when the words are not of this world."""
+    """The content of a prompt. Raises ValueError if it does not follow the grammar above."""
     text = prompt.strip().removesuffix(".").lower()
     if match := _COUNTED.fullmatch(text):
         count = NUMBERS.index(match["count"])

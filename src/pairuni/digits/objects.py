@@ -1,4 +1,4 @@
-"""The digits world's reader as a detector of objects: digits by name, each in its place and colour."""
+"""The reward detector of the digits world as an object detector for the reward composition."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pairuni.rewards.composition.detection import Detection
 
 
 class DigitsDetector:
-    """What ``RewardDetector`` reads, each thing a box as large as its place. What is no digit is left out."""
+    """Detections of ``RewardDetector``: one box per digit, as large as its place. Unknown ink is left out."""
 
     name = "digits"
     labels = frozenset(DIGITS)
     names_colours = True
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The digits of each image. Raises ValueError when one is not of the world's size."""
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The digits of each image. Raises ValueError if an image is not SIZE by SIZE."""
         return [
             [_object(seen, DIGITS[seen.digit]) for seen in reading.things if seen.digit is not None]
-            for reading in reward_detector().read(pictures)
+            for reading in reward_detector().read(images)
         ]
 
 

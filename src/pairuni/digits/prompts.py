@@ -1,4 +1,4 @@
-"""Prompts of GenEval's six kinds in the words of this world, and scenes that satisfy a prompt."""
+"""Prompts of GenEval's six kinds for the digits world, and scenes that satisfy them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _random_request(rng: np.random.Generator, kind: PromptKind) -> Request:
 
 
 def scene_for(request: Request, rng: np.random.Generator, split: Split | None) -> Scene:
-    """A scene that shows exactly what is asked, what is left open drawn at random; of ``split`` unless None."""
+    """A random scene that satisfies the request, of ``split`` unless that is None."""
     while True:
         things = [
             _thing(wanted, place, rng)
@@ -54,7 +54,7 @@ def scene_for(request: Request, rng: np.random.Generator, split: Split | None) -
 
 
 def all_scenes(request: Request) -> list[Scene]:
-    """Every scene that shows exactly what is asked, once each."""
+    """Every scene that satisfies the request, once each."""
     colours = [[wanted.colour] if wanted.colour else list(COLOURS) for wanted in request.wanted]
     placings = [
         places
@@ -76,7 +76,7 @@ def _thing(wanted: Wanted, place: str, rng: np.random.Generator) -> Thing:
 
 
 def _places(request: Request, rng: np.random.Generator) -> list[str]:
-    """A place for every wanted thing: those asked for, else any free ones that keep the relation."""
+    """A place for every wanted thing: the one specified, otherwise a free one that satisfies the relation."""
     asked = {w.place for w in request.wanted if w.place}
     while True:
         free = [p for p in rng.permutation(list(PLACES)) if p not in asked]
@@ -86,14 +86,14 @@ def _places(request: Request, rng: np.random.Generator) -> list[str]:
 
 
 def related(relation: str, first: str, second: str) -> bool:
-    """Whether the thing at ``first`` is in the relation to that at ``second``; a diagonal counts as both."""
+    """Whether a thing at ``first`` has this relation to one at ``second``; on a diagonal, two relations hold."""
     (row, column), (other_row, other_column) = PLACES[first], PLACES[second]
     down, right = RELATIONS[relation]
     return down * (row - other_row) + right * (column - other_column) > 0
 
 
 def satisfies(scene: Scene, request: Request) -> bool:
-    """Whether a scene shows exactly what is asked for and nothing else: an image wholly right."""
+    """Whether a scene shows exactly what the request contains and nothing else."""
     return len(scene.things) == len(request.wanted) and _assign(
         list(request.wanted), list(scene.things), [], request
     )
@@ -110,7 +110,7 @@ def _assign(wanted: list[Wanted], things: list[Thing], taken: list[Thing], reque
 
 
 def fits(wanted: Wanted, thing: Thing) -> bool:
-    """Whether a thing is of the digit, colour and place wanted."""
+    """Whether a thing has the wanted digit, colour and place."""
     return replace(wanted, colour=wanted.colour or thing.colour, place=wanted.place or thing.place) == Wanted(
         thing.digit, thing.colour, thing.place
     )

@@ -1,4 +1,4 @@
-"""Understanding questions of five kinds with short open answers or lettered options."""
+"""Questions of five kinds with short open answers or lettered options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Question:
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A question with its open answer and all answers of the same sort, from which wrong options are drawn."""
+    """A question with its open answer and the domain of answers, from which wrong options are sampled."""
 
     kind: QuestionKind
     text: str
@@ -41,7 +41,7 @@ class OpenQuestion:
 
 
 def open_questions(scene: Scene) -> dict[str, OpenQuestion]:
-    """Every question that the scene answers without doubt, by its text."""
+    """Every question that has exactly one answer in the scene, by its text."""
     return {
         text: OpenQuestion(kind, text, answer, tuple(domain))
         for kind in QUESTION_KINDS
@@ -50,9 +50,9 @@ def open_questions(scene: Scene) -> dict[str, OpenQuestion]:
 
 
 def without_options(text: str, answer: str) -> tuple[str, str]:
-    """The open form of a question and its answer: options dropped, the letter replaced by what it stood for.
+    """The open form of a question and its answer: without options, the letter replaced by its option.
 
-    Raises ValueError when the answer is no letter of the options.
+    Raises ValueError if the answer is not the letter of an option.
     """
     if not text.endswith(LETTER_SUFFIX):
         return text, answer
@@ -67,7 +67,7 @@ def without_options(text: str, answer: str) -> tuple[str, str]:
 def random_question(
     rng: np.random.Generator, scene: Scene, kind: QuestionKind, multiple_choice: bool
 ) -> Question | None:
-    """A question of one kind that the scene answers without doubt, or None when the scene has none."""
+    """A question of this kind that has exactly one answer in the scene, or None if there is none."""
     candidates = [OpenQuestion(kind, *asked) for asked in _ask(scene, kind)]
     if not candidates:
         return None
@@ -75,7 +75,7 @@ def random_question(
 
 
 def put(rng: np.random.Generator, question: OpenQuestion, multiple_choice: bool) -> Question:
-    """An open question as it is asked, with lettered options in random order where wanted."""
+    """An open question as text, with lettered options in random order if ``multiple_choice``."""
     if multiple_choice:
         return _with_options(rng, question)
     return Question(question.kind, question.text, question.answer)
@@ -91,7 +91,7 @@ def _with_options(rng: np.random.Generator, question: OpenQuestion) -> Question:
 
 
 def _ask(scene: Scene, kind: QuestionKind) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """All (text, answer, answers of the same sort) of one kind that this scene answers."""
+    """(text, answer, domain of answers) of each question of this kind with exactly one answer in the scene."""
     things = scene.things
     digits, colours = Counter(t.digit for t in things), Counter(t.colour for t in things)
     if kind == "read":

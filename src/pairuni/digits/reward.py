@@ -1,4 +1,4 @@
-"""The generation reward of the digits world: how much of the prompt an image shows."""
+"""The generation reward of the digits world: the share of a prompt's facts that an image shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairuni.records import Annotation
 
 
 class DigitsReward:
-    """Graded score in [0, 1] by the reward detector; 1 only for an image wholly right."""
+    """Graded score in [0, 1] by the reward detector; 1 only for an entirely correct image."""
 
     name = "digits"
     range = (0.0, 1.0)
@@ -23,22 +23,21 @@ class DigitsReward:
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> DigitsReward:
-        """It has no settings."""
+        """The reward; it has no settings."""
         return cls()
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
-        """One score an image. Raises ValueError when a prompt is not of the digits world."""
+        """One score per image. Raises ValueError if a prompt is not of the digits world."""
         requests = [parse(record.prompt) for record in records]
         readings = reward_detector().read(samples)
         return [grade(request, reading.things) for request, reading in zip(requests, readings, strict=True)]
 
 
 def grade(request: Request, things: Sequence[Seen]) -> float:
-    """Share of the asked facts that hold, under the best assignment of things to what was wanted.
+    """Share of the required facts that hold, under the best assignment of things found to wanted things.
 
-    A wanted thing counts a fact for being there in a colour of the world, for its digit, and for its colour and
-    place where asked; a relation is one fact more. A thing too many costs one fact, so that filling the image
-    never pays.
+    Facts of a wanted thing are its presence in one of the four colours, its digit, and its colour and place if
+    specified; a relation is one more fact. Each surplus thing costs one fact, so that filling the image does not pay.
     """
     wanted = request.wanted
     facts = sum(_facts(w) for w in wanted) + (request.relation is not None)

@@ -1,7 +1,7 @@
-"""The 1,797 handwritten digits that scikit-learn ships, and who may see which of them.
+"""The 1,797 handwritten digits that scikit-learn ships, split into groups.
 
-Four groups that never cross: two halves for training (the policy learns from both; the reward detector reads
-the first half only, the evaluation detector the second only), and the held-out scans of every evaluation.
+Held-out scans are only used for evaluation images. The training scans have two disjoint halves: the policy learns from
+both, the reward detector from the first and the evaluation detector from the second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 ScanGroup = Literal["train", "reward", "evaluation", "held-out"]
 
 GLYPH = 13
-"""Height and width in pixels of a scan once enlarged for an image."""
+"""Height and width in pixels of an enlarged scan."""
 
 _SPLIT_SEED = 2510_25682
 _HELD_OUT = 397
@@ -27,14 +27,14 @@ _HELD_OUT = 397
 
 @dataclass(frozen=True)
 class Scans:
-    """One group. glyphs: [N, GLYPH, GLYPH] ink in [0, 1]; digits: [N]; ids: [N] rows of the source."""
+    """One group. glyphs: [N, GLYPH, GLYPH] ink in [0, 1]; digits: [N]; ids: [N] rows of the source data."""
 
     glyphs: NDArray[np.float32]
     digits: NDArray[np.int64]
     ids: NDArray[np.int64]
 
     def of_digit(self, digit: int) -> NDArray[np.int64]:
-        """Positions in this group of all scans of one digit."""
+        """Indices of this group's scans of one digit."""
         return np.flatnonzero(self.digits == digit)
 
 
@@ -67,14 +67,14 @@ def load_scans(group: ScanGroup) -> Scans:
 
 @cache
 def varied_scans(group: ScanGroup, variants: int, seed: int = 0) -> Scans:
-    """A group's scans and ``variants`` copies of each, slightly turned, sheared and stretched."""
+    """A group's scans and ``variants`` copies of each, slightly rotated, sheared and stretched."""
     scans, rng = load_scans(group), np.random.default_rng(seed)
     glyphs = np.concatenate([scans.glyphs, *(_vary(scans.glyphs, rng) for _ in range(variants))])
     return Scans(glyphs, np.tile(scans.digits, variants + 1), np.tile(scans.ids, variants + 1))
 
 
 def _vary(glyphs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """One affine variation of each of [N, H, W] glyphs."""
+    """One random affine transformation of each of [N, H, W] glyphs."""
     centre = (np.asarray(glyphs.shape[1:]) - 1) / 2
     varied = []
     for glyph in glyphs:

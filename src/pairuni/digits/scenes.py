@@ -1,4 +1,4 @@
-"""A scene: up to four coloured digits, each in one of four places; drawn at random and rendered."""
+"""Scenes: up to four coloured digits, each in one of four places; random sampling and rendering."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True, order=True)
 class Thing:
-    """One digit of a scene, as far as words go."""
+    """One digit of a scene."""
 
     place: str
     digit: int
@@ -46,7 +46,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in reading order. Two scenes with equal things are the same scene, whatever scans draw them."""
+    """Things in reading order. Scenes with equal things are equal, whatever scans render them."""
 
     things: tuple[Thing, ...]
 
@@ -67,14 +67,14 @@ class Scene:
 
     @staticmethod
     def of(things: Any) -> Scene:
-        """A scene of these things, put into reading order; at most one thing a place."""
+        """A scene of these things, sorted in reading order; at most one thing per place."""
         ordered = tuple(sorted(things, key=lambda t: PLACES[t.place]))
         assert len({t.place for t in ordered}) == len(ordered)
         return Scene(ordered)
 
 
 def split_of(key: str) -> Split:
-    """Whether a scene or prompt is for training or held out: fixed by its own text, so it never crosses."""
+    """The split of a scene or prompt, decided by a hash of its text."""
     share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32
     return "held-out" if share < _HELD_OUT_SHARE else "train"
 
@@ -87,7 +87,7 @@ def random_things(rng: np.random.Generator, count: int) -> list[Thing]:
 
 
 def random_scene(rng: np.random.Generator, split: Split, counts: tuple[int, ...] = (1, 2, 3, 4)) -> Scene:
-    """A scene of ``split`` whose number of things is drawn from ``counts``."""
+    """A random scene of ``split`` whose number of things is sampled from ``counts``."""
     while True:
         scene = Scene.of(random_things(rng, int(rng.choice(counts))))
         if scene.split == split:
@@ -95,13 +95,13 @@ def random_scene(rng: np.random.Generator, split: Split, counts: tuple[int, ...]
 
 
 def render(scene: Scene, rng: np.random.Generator, scans: Scans | None = None) -> NDArray[np.uint8]:
-    """The image [SIZE, SIZE, 3] of a scene; ``rng`` picks scans, small shifts and brightness.
+    """The image [SIZE, SIZE, 3] of a scene; ``rng`` chooses scans, small shifts and brightness.
 
-    Scans default to those of the scene's own split.
+    By default, the scans are those of the scene's split.
     """
     if scans is None:
         scans = load_scans(scene.split)
-    picture = np.zeros((SIZE, SIZE, 3), dtype=np.float32)
+    image = np.zeros((SIZE, SIZE, 3), dtype=np.float32)
     for thing in scene.things:
         glyph = scans.glyphs[rng.choice(scans.of_digit(thing.digit))]
         row, column = PLACES[thing.place]
@@ -109,10 +109,10 @@ def render(scene: Scene, rng: np.random.Generator, scans: Scans | None = None) -
         left = column * CELL + int(rng.integers(1, CELL - GLYPH))
         brightness = rng.uniform(0.85, 1.0)
         colour = np.asarray(COLOURS[thing.colour], dtype=np.float32) * brightness
-        picture[top : top + GLYPH, left : left + GLYPH] = glyph[..., None] * colour
-    return picture.round().astype(np.uint8)
+        image[top : top + GLYPH, left : left + GLYPH] = glyph[..., None] * colour
+    return image.round().astype(np.uint8)
 
 
 def render_image(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """As ``render``, as a PIL image."""
+    """``render`` as a PIL image."""
     return Image.fromarray(render(scene, rng))

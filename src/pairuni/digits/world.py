@@ -1,4 +1,4 @@
-"""The world on disk: raw understanding and generation data as a user would bring them, and held-out items."""
+"""Raw understanding and generation data of the digits world on disk, and held-out items."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pairuni.digits.scenes import Scene, Split, random_scene, render_image, spli
 from pairuni.io.files import write_text
 
 MULTIPLE_CHOICE = 0.5
-"""Share of questions that come with lettered options."""
+"""Share of questions with lettered options."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Where the raw data lies: two JSONL files with their images beside them."""
+    """Paths of the raw data: two JSONL files, each with its images next to it."""
 
     understanding: Path
     generation: Path
@@ -58,10 +58,10 @@ class HeldOut:
 
 
 def write_world(folder: Path, *, seed: int, understanding: int, generation: int) -> World:
-    """Draw raw training data into ``folder``: images and JSONL for the ordinary readers.
+    """Write random raw training data to ``folder``: images and JSONL for the usual readers.
 
-    understanding, generation: numbers of samples. Every record keeps its scene under the key ``scene``: the
-    demo's annotator reads it where the paper asks a vision-language model to look.
+    understanding, generation: numbers of samples. Every record has its scene under the key ``scene``, which the demo's
+    annotator reads where the paper queries a vision-language model.
     """
     rng = np.random.default_rng([seed, 0])
     world = World(folder / "understanding" / "data.jsonl", folder / "generation" / "data.jsonl")
@@ -71,7 +71,7 @@ def write_world(folder: Path, *, seed: int, understanding: int, generation: int)
 
 
 def held_out_items(seed: int, count: int) -> HeldOut:
-    """``count`` items a task from held-out scenes and prompts, drawn with held-out scans."""
+    """``count`` items per task from held-out scenes and prompts, rendered with held-out scans."""
     rng = np.random.default_rng([seed, 1])
     asked = []
     for row in range(count):
@@ -96,9 +96,9 @@ def _generation_records(rng: np.random.Generator, count: int) -> Iterator[tuple[
 
 
 def _scene_and_question(rng: np.random.Generator, kind: QuestionKind, split: Split) -> tuple[Scene, Question]:
-    """A scene of ``split`` and a question of this kind that it answers.
+    """A scene of ``split`` and a question of this kind about it.
 
-    A training scene's caption becomes a prompt once the data is paired, so it must not be a held-out one.
+    A training scene's caption becomes a prompt in PairUG, so it must not be a held-out prompt.
     """
     counts = (2,) if kind == "add" else (1, 2, 3, 4)
     while True:

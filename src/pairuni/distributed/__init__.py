@@ -1,1 +1,1 @@
-"""Work shared between processes."""
+"""Work shared by several processes."""

@@ -1,4 +1,4 @@
-"""Which part of some work this process does, where several share it."""
+"""This process's share of work that several processes do together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """One of ``world_size`` processes; ``local_rank`` counts those of its machine."""
+    """One of ``world_size`` processes; ``local_rank`` is its index on its machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -16,7 +16,7 @@ class Share:
 
 
 def share_of(environment: Mapping[str, str]) -> Share:
-    """The share that torchrun's RANK, WORLD_SIZE and LOCAL_RANK say; all of it without them. Raises ValueError."""
+    """The share from torchrun's RANK, WORLD_SIZE and LOCAL_RANK; without them, all of the work. Raises ValueError."""
     try:
         rank, world_size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
         local_rank = int(environment.get("LOCAL_RANK", "0"))
@@ -28,7 +28,7 @@ def share_of(environment: Mapping[str, str]) -> Share:
 
 
 def refuse_several(environment: Mapping[str, str], command: str) -> None:
-    """Raise ValueError when torchrun started several processes of a command that is a single one."""
+    """Raise ValueError if torchrun started several processes of a command that runs as one process."""
     share = share_of(environment)
     if share.world_size > 1:
         raise ValueError(
