@@ -135,7 +135,7 @@ def parse_completion(body: Any) -> Answer:
 
 
 def why_no_answer(answer: Answer, elsewhere: Mapping[str, str] | None = None) -> str | None:
-    """Why a completion holds no answer, or None if it does. A refusal is an answer.
+    """The reason why a completion has no answer, or None if it has one. A refusal is an answer.
 
     elsewhere: texts in other fields of the message, by name.
     """

@@ -1,4 +1,4 @@
-"""What every benchmark provides, and how one is run."""
+"""The interface of a benchmark, and the function that runs one."""
 
 from __future__ import annotations
 

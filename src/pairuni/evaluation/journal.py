@@ -1,4 +1,4 @@
-"""Finished work by key, in a file that is only appended to; a resumed run skips what is in it."""
+"""Finished work by key, in an append-only file; a resumed run skips these keys."""
 
 from __future__ import annotations
 

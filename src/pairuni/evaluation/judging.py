@@ -26,10 +26,10 @@ Asks = Callable[[PlainRequest, Stopping], Answer]
 """Who answers; an ``Endpoint`` of the same settings."""
 
 TRIES = 3
-"""Times that a judge is asked until its reply can be read, as in WISE's own scripts."""
+"""Requests to a judge until its reply can be parsed, as in WISE's own scripts."""
 
 MOST_FAULTS = 20
-"""Images without marks after which it is not the images' fault."""
+"""Failed images after which judging stops, because the cause is then unlikely to be the images."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Case:
     name: str
     system: str
     text: str
-    picture: Path
+    image: Path
 
     def encoded(self) -> tuple[str, bytes]:
         """(MIME type, bytes) to send: the file where any reader makes the same image of it, else a PNG of its RGB.
 
         Raises ImageError naming the file.
         """
-        return sendable(self.picture)
+        return sendable(self.image)
 
     @cached_property
     def digest(self) -> str:
         """Of texts and image."""
         content = json.dumps([self.system, self.text]).encode()
-        return hashlib.sha256(content + self.picture.read_bytes()).hexdigest()[:32]
+        return hashlib.sha256(content + self.image.read_bytes()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def judge_all(
                 return Judged(reply, marks, tuple(replies[key].get("unset") or ()))
             number += 1
 
-    with Journal(store) as replies, Progress("judge", total=len(cases), unit="pictures") as progress:
+    with Journal(store) as replies, Progress("judge", total=len(cases), unit="images") as progress:
         try:
             found = thread_map(judged, list(cases.values()), settings.concurrency, stopping)
         except KeyboardInterrupt:

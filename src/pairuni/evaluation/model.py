@@ -65,7 +65,7 @@ class Model:
 
 
 def local_device(device: str, share: Share) -> str:
-    """The device of this process: with several processes, each takes another GPU."""
+    """The device of this process; with several processes, each uses a different GPU."""
     if device not in {"auto", "cuda"} or share.world_size == 1 or not torch.cuda.is_available():
         return device
     return f"cuda:{share.local_rank % torch.cuda.device_count()}"

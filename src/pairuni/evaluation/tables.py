@@ -41,11 +41,11 @@ def _tsv(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
-        pictures = {row["index"]: row["image"] for row in rows if "image" in row}
+        images = {row["index"]: row["image"] for row in rows if "image" in row}
         for row in rows:
             if "image" in row:
                 cell = row["image"]
-                row["image"] = base64.b64decode(pictures[cell] if len(cell) < _SHORTEST_IMAGE else cell)
+                row["image"] = base64.b64decode(images[cell] if len(cell) < _SHORTEST_IMAGE else cell)
     except (csv.Error, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a table of VLMEvalKit ({error!r})") from None
     return rows

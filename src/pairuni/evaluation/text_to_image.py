@@ -62,7 +62,7 @@ class WiseJudge:
 
 
 def geneval_detector(settings: GenEvalSettings, share: Share) -> GenEvalDetector | None:
-    """The detector that the settings name; None when images are only generated."""
+    """The detector named in the settings; None if images are only generated."""
     if settings.detector is None:
         return None
     device = local_device(settings.device, share)

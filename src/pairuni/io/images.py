@@ -236,7 +236,7 @@ def _unreadable(data: bytes) -> str:
 
 @cache
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """The formats that this build of Pillow can read; it raises for the names of others."""
+    """The formats that this build of Pillow can read. Pillow raises for other names."""
     Image.init()
     return tuple(name for name in formats if name in Image.OPEN)
 

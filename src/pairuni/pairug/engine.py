@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Computes blocks, in any order and on any machine."""
 
     def run(self, make: Make[Block, Made], blocks: Sequence[Block]) -> Iterator[tuple[int, Made]]:
-        """(number, result) of every block, as they finish. Raises what a block raised."""
+        """(number, result) of every block, as they finish. Raises the exception of a block."""
         ...
 
 

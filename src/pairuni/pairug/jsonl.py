@@ -65,7 +65,7 @@ def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
 
 
 def parse_object(data: bytes, *, finite: bool = False) -> dict[str, Any] | str:
-    """The JSON object in ``data``, or why it is none. finite: refuse NaN and infinities."""
+    """The JSON object in ``data``, or the reason why it is not one. finite: refuse NaN and infinities."""
     try:
         values = parse_json(data, finite=finite)
     except ValueError as error:

@@ -99,7 +99,7 @@ def from_checkpoint(
 
 
 def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None = None) -> tuple[Path, Path]:
-    """Write the model of a checkpoint, or of a run's newest one, as a model folder; (its folder, the checkpoint).
+    """Write the model of a checkpoint, or of a run's newest one, as a model folder; returns (folder, checkpoint).
 
     out: by default exported/<checkpoint> in the run's folder. Raises ValueError if there is no checkpoint or ``out``
     is not empty, and as ``from_checkpoint`` does.

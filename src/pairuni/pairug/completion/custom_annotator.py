@@ -17,7 +17,7 @@ from pairuni.records import UnderstandingSample, Verdict
 
 
 class CompletionError(RuntimeError):
-    """A custom annotator raised; the message names the sample, ``__cause__`` is what it raised."""
+    """A custom annotator raised; the message names the sample, and ``__cause__`` is its exception."""
 
 
 def complete_with(

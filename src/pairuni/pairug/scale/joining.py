@@ -17,7 +17,7 @@ from pairuni.pairug.scale.splitting import PARTS, RECIPE
 from pairuni.records import Quadruple, UGPair
 
 _SHARES = ("compared", "recall")
-"""Statistics that are shares: the lowest of all parts stands for the data set."""
+"""Statistics that are shares: for the data set, the minimum over its parts."""
 
 
 def join_parts(out: Path) -> int:

@@ -56,7 +56,7 @@ class DistributedStages:
         self._settings, self._make_encoder = settings, make_encoder
 
     def complete(self, samples: Sequence[Sample], store: AnswerStore, advance: Advance) -> list[Outcome]:
-        """The outcome of every sample, in order. ``store`` also receives what a killed run left behind."""
+        """The outcome of every sample, in order. ``store`` also receives the answers that a killed run left."""
         parts = store.path.parent / PARTS
         _absorb(parts, store)
         blocks = Lazily(

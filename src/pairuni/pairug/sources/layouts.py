@@ -149,7 +149,7 @@ def _first(values: Mapping[str, Any], columns: Sequence[str]) -> str | None:
 
 
 def _images(values: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, Any]:
-    """The images inside the messages of a chat, unless a column holds any."""
+    """The images inside the messages of a chat, unless a column has images."""
     inside = [image for turn in turns for image in turn.images]
     return {"images": inside} if inside and not _has_image(values) else {}
 

@@ -118,7 +118,7 @@ def _number(value: float | Decimal) -> str:
 def _digits(value: int) -> str:
     try:
         return str(value)
-    except ValueError:  # Python's limit on digits
+    except ValueError:  # Python limits the digits of an int
         raise Unreadable("is an integer of more than 4,300 digits") from None
 
 

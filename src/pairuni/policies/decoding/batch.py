@@ -159,7 +159,7 @@ class DecodeBatch:
         return False
 
     def _stops(self, tokens: Tensor) -> Tensor:
-        """Where tokens of any shape end a rollout."""
+        """Mask of the tokens, of any shape, that end a rollout."""
         stops = torch.zeros_like(tokens, dtype=torch.bool)
         for stop in self.sampling.stop_ids:
             stops |= tokens == stop

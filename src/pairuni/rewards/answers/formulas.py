@@ -23,7 +23,7 @@ from pairuni.rewards.answers.tokens import word_set
 SECONDS = 3.0
 """A comparison that takes longer counts as unequal; math-verify's own limit is 5."""
 BATCH_SECONDS = 20.0
-"""What a batch may spend on comparisons that never end, restarts excluded; then all formulas are unequal."""
+"""Seconds per batch for comparisons that time out, without restarts; beyond them, all formulas are unequal."""
 MAX_CHARACTERS = 500
 """Length of a formula; longer texts are not formulas."""
 _MIN_SECONDS = 0.5
@@ -126,7 +126,7 @@ class _Comparer:
         atexit.register(self.stop)
 
     def equal(self, truth: str, given: str, *, seconds: float) -> bool | None:
-        """None if there is no answer within the seconds; the process is then started again at once."""
+        """None if there is no answer in time; the process is then restarted."""
         with self._lock:
             into, out = _pipes(self._started())
             try:

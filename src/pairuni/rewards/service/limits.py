@@ -28,4 +28,4 @@ class Limits:
     reply_seconds: float = 300.0
     """For waiting and scoring; the client then gets a 503, and its next attempt joins the request in progress."""
     stop_seconds: float = 30.0
-    """For the requests in flight when the server stops."""
+    """For finishing the requests in flight when the server stops."""

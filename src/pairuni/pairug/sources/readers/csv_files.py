@@ -19,7 +19,7 @@ from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.readers.rows import Row, Rows
 
 _LONGEST = 1 << 26
-"""Characters of one record."""
+"""Maximum characters of one record."""
 _INSIDE = re.compile(r'[^"]*(?:""[^"]*)*')
 _DELIMITERS = ",\t;|"
 _SEP = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.I)
