@@ -80,7 +80,7 @@ class Endpoint:
         """The answer.
 
         Raises RequestFailed when this request gets no answer, RequestsStopped when no request would get one, and
-        whatever an image raises that cannot be sent.
+        the exception of an image that cannot be sent.
         """
         attempts = self._settings.max_retries + 1
         attempt = empty = 0

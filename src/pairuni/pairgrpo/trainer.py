@@ -111,7 +111,7 @@ class Trainer:
         begun: called before the first step, once all checks have passed.
 
         The first Ctrl-C, SIGTERM or SIGHUP lets the step finish, saves a checkpoint and returns with
-        ``interrupted``. Whatever is raised during the run, the state after the last complete step is saved first.
+        ``interrupted``. After any exception, the state after the last complete step is saved first.
 
         Raises ValueError if ``out`` already holds a run and ``resume`` is not set, or holds another run than this
         one; UnusablePairs before the first step; RewardError, GradientError and CheckpointError as they occur.

@@ -89,7 +89,7 @@ def build_pairs(
     build is done) and features by image content. Images that are missing or do not decode are dropped.
 
     encoder or make_encoder: the latter is called once the raw data is known to be usable, before completion starts.
-    stages: computes completion, features and candidates instead of this process, with encoders of its own.
+    stages: computes completion, features and candidates instead of this process, with separate encoders.
     Raises ValueError for raw data that cannot be used, and what completion raises.
     """
     raw = read_raw(settings, settings.out / "images", settings.out / "cache").with_images()

@@ -58,7 +58,7 @@ def read_run(root: Path) -> Run:
     """Read a run's folder; missing parts are empty.
 
     Raises FileNotFoundError if there is no folder, ValueError naming the file if a part cannot be read, or if the
-    folder holds no part of a run.
+    folder is not a run folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such run folder")

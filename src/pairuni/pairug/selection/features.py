@@ -135,7 +135,7 @@ def encode_blocks(
 ) -> EncodedFiles:
     """Encode the images of some blocks into ``rows``.
 
-    A block is cut into batches the same way whatever the cache holds, so a resumed run, or several processes
+    A block is cut into the same batches for any content of the cache, so a resumed run, or several processes
     that each take some of the blocks, produce the features of one uninterrupted process.
     """
     found = EncodedFiles()

@@ -107,7 +107,7 @@ def render(processor: JanusProcessor, text: str, *, with_image: bool) -> str:
     message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
     try:
         return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
-    except Exception as error:  # Jinja templates raise whatever their code does
+    except Exception as error:  # Jinja templates can raise any exception
         raise ValueError(
             f"The chat template of the checkpoint fails ({reason(error)}); restore chat_template.jinja."
         ) from error

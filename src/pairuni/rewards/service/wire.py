@@ -95,7 +95,7 @@ def bounds_from_json(given: Any) -> tuple[float, float]:
 
 
 def shortened(text: str) -> str:
-    """One line of bounded length that keeps both ends: a message has the record at its start, the reason at its end."""
+    """One line of bounded length. Keeps both ends of a message: the record at the start and the reason at the end."""
     text = " ".join(text.split())
     half = _MAX_QUOTE // 2
     return text if len(text) <= _MAX_QUOTE else f"{text[:half]} ... {text[-half:]}"
