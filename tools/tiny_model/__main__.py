@@ -1,4 +1,4 @@
-"""python -m pairuni.digits.base --out DIR: make the shipped tiny model again, from nothing."""
+"""python -m tools.tiny_model --out DIR: pretrain the shipped tiny model from scratch."""
 
 from __future__ import annotations
 

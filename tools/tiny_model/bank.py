@@ -1,4 +1,4 @@
-"""A bank of training images, seen once by the frozen tower and tokenizer, for the language model."""
+"""Training images for the language model, encoded once by the frozen tower and tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairuni.digits.language import Request, caption, parse
 from pairuni.digits.prompts import PROMPT_KINDS, random_request, scene_for
 from pairuni.digits.scans import varied_scans
 from pairuni.digits.scenes import Scene, random_scene
-from tools.tiny_model.data import VARIANTS, pictures
+from tools.tiny_model.data import VARIANTS, pixel_values_of
 from tools.tiny_model.schedule import Report
 from tools.tiny_model.vq import quantise
 
@@ -28,12 +28,12 @@ class Bank:
     codes: Tensor
 
     def with_things(self, most: int) -> np.ndarray:
-        """Positions of the images that show at most so many things."""
+        """Indices of the images with at most ``most`` things."""
         return np.flatnonzero([len(scene.things) <= most for scene in self.scenes])
 
 
-def draw_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[Request]]:
-    """Half of the images for prompts of the six kinds, half for captions of random scenes."""
+def sample_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[Request]]:
+    """Scenes and their requests: half for prompts of the six kinds, half for captions of random scenes."""
     scenes, requests = [], []
     for row in range(size):
         if row % 2:
@@ -50,13 +50,13 @@ def draw_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[
 def fill_bank(
     model: JanusForConditionalGeneration, *, size: int, seed: int, report: Report, batch: int = 250
 ) -> Bank:
-    """Draw ``size`` training images and run the tower and the tokenizer's encoder over them."""
+    """Render ``size`` training images and encode them with the tower and the image tokenizer."""
     rng = np.random.default_rng(seed)
-    scenes, requests = draw_scenes(rng, size)
+    scenes, requests = sample_scenes(rng, size)
     scans = varied_scans("train", VARIANTS)
     features, codes = [], []
     for start in range(0, size, batch):
-        pixel_values = pictures(scenes[start : start + batch], rng, scans)
+        pixel_values = pixel_values_of(scenes[start : start + batch], rng, scans)
         features.append(model.model.vision_model(pixel_values).last_hidden_state)
         codes.append(quantise(model.model.vqmodel, pixel_values)[2].flatten(1))
         report("bank", start, size, {})

@@ -1,4 +1,4 @@
-"""The model card of the tiny model, written from what its making recorded."""
+"""The model card of the tiny model, written from the records of pretraining."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pipeline_tag: any-to-any
 
 # tiny-janus
 
-A unified vision-language model of {parameters:,} parameters: it answers questions about pictures of coloured
-handwritten digits and draws such pictures from prompts. It is a plain `JanusForConditionalGeneration` (Llama
-decoder, SigLIP-style vision tower, VQ picture tokenizer), made to try post-training on two CPU cores. Its
-pretraining stops where both tasks have room to grow. It knows nothing but its world.
+A unified vision-language model of {parameters:,} parameters: it answers questions about images of coloured
+handwritten digits and generates such images from prompts. It is a plain `JanusForConditionalGeneration` (Llama
+decoder, SigLIP-style vision tower, VQ image tokenizer), made for post-training experiments on two CPU cores. Its
+pretraining stops early, so that both tasks can improve. It is trained only on the digits world.
 
     from transformers import AutoProcessor, JanusForConditionalGeneration
 
@@ -30,25 +30,25 @@ pretraining stops where both tasks have room to grow. It knows nothing but its w
 
 ## Data
 
-Pictures of {size}x{size} pixels composed of the 1,797 handwritten digits of scikit-learn (from the UCI "Optical
+Images of {size}x{size} pixels composed of the 1,797 handwritten digits of scikit-learn (from the UCI "Optical
 Recognition of Handwritten Digits" set, CC BY 4.0): 1,400 scans for training, 397 held out. Scenes and prompts
-are split by a hash of their own text, 80% for training. Nothing held out is seen in any stage.
+are split by a hash of their text, 80% for training. No stage uses held-out data.
 
-## Making it again
+## Reproducing it
 
-    python -m pairuni.digits.base --out DIR
+    python -m tools.tiny_model --out DIR
 
 | stage | steps | batch | seed | seconds |
 |---|---|---|---|---|
 {stages}
 
-Seeds fix the data and the start; weights still differ in their last bits between processors and numbers of
+Seeds fix data and initialisation; weights differ in their last bits between processors and numbers of
 threads. Weights are stored in bfloat16.
 
 ## Scores
 
-{count} held-out items a task; answers greedy, pictures sampled at temperature 1 with guidance {guidance:g} and
-marked wholly right or wrong by the evaluation detector. 95% intervals by Wilson.
+{count} held-out items per task; greedy answers, images sampled at temperature 1 with guidance {guidance:g} and
+judged entirely correct or not by the evaluation detector. 95% Wilson intervals.
 
     pairuni eval digits --model tiny --items {count} --guidance {guidance:g}
 
@@ -68,10 +68,10 @@ def write_card(
     size: int,
     guidance: float,
 ) -> None:
-    """Write ``folder/README.md``; ``stages`` is the folder where each stage left its seconds."""
+    """Write ``folder/README.md``; ``stages`` is the folder with the seconds of each stage."""
     rows = [
         ("vision tower", recipe.tower_steps, recipe.tower_batch, recipe.seed, "tower"),
-        ("picture tokenizer", recipe.vq_steps, recipe.vq_batch, recipe.seed, "vq"),
+        ("image tokenizer", recipe.vq_steps, recipe.vq_batch, recipe.seed, "vq"),
         *(
             (
                 f"language model: {stage.name}",

@@ -1,4 +1,4 @@
-"""The shape of the tiny model and its own tokenizer and processor: a small but real Janus."""
+"""Architecture, tokenizer and processor of the tiny model, a small Janus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in which every word of the world is one token; any text can be encoded."""
+    """A byte-level BPE tokenizer with one token for each word of the digits world; it can encode any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,7 +67,7 @@ def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> JanusProcessor:
-    """Images as they are (no resizing), scaled to [-1, 1]; prompts in Janus-Pro's format."""
+    """A processor that scales images to [-1, 1] without resizing, and formats prompts as Janus-Pro does."""
     images = JanusImageProcessorPil(
         size={"height": SIZE, "width": SIZE}, min_size=SIZE, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )

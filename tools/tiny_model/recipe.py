@@ -1,4 +1,4 @@
-"""The whole recipe, stage by stage, each stage's weights kept so that a stopped run goes on where it was."""
+"""The pretraining recipe. The weights of each stage are saved, so that a stopped run resumes at the next stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tools.tiny_model.vq import train_vq
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, seeds included."""
+    """All settings that determine the weights, seeds included."""
 
     seed: int = 0
     tower_steps: int = 1500
@@ -48,7 +48,7 @@ class Recipe:
 
 
 def corpus(seed: int, size: int = 4000) -> Iterator[str]:
-    """Text of every sort that the world holds, for the tokenizer."""
+    """Texts of all kinds in the digits world, to train the tokenizer on."""
     rng = np.random.default_rng(seed)
     for row in range(size):
         scene = random_scene(rng, "train")
@@ -65,10 +65,9 @@ def corpus(seed: int, size: int = 4000) -> Iterator[str]:
 def pretrain(
     out: Path, recipe: Recipe, report: Report
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
-    """Run the recipe; ``out`` ends as a folder that plain ``transformers`` loads.
+    """Run the recipe and write ``out``, a folder that plain ``transformers`` loads.
 
-    Weights after each stage lie beside ``out`` in a folder with ``-stages`` after its name; a stage found
-    there is not run again.
+    The weights of each stage are in ``<out>-stages``; a stage found there is not run again.
     """
     kept = out.with_name(f"{out.name}-stages")
     kept.mkdir(parents=True, exist_ok=True)
@@ -120,7 +119,7 @@ def pretrain(
         )
         _keep(model, language_file, {"seconds": time.monotonic() - start})
     model.load_state_dict(load_file(language_file))
-    # Half the size for the package; trained on, they are float32 again.
+    # bfloat16 halves the size in the package; training converts to float32.
     model.requires_grad_(False).eval().to(torch.bfloat16)
     model.save_pretrained(out)
     processor.save_pretrained(out)
@@ -128,7 +127,7 @@ def pretrain(
 
 
 def _keep(module: torch.nn.Module, path: Path, facts: dict[str, float]) -> None:
-    aside = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, aside)
-    aside.rename(path)
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
+    partial.rename(path)
     path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")

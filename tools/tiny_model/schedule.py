@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called after each step with the stage's name, the step, the number of steps and the step's figures."""
+"""Called after each step with the stage's name, the step, the number of steps and the step's metrics."""
 
 
 def one_cycle(optimizer: Optimizer, steps: int, warmup: float = 0.05, floor: float = 0.02) -> LambdaLR:

@@ -1,7 +1,7 @@
-"""Stage 3: the language model learns both tasks from the bank, from one thing upwards.
+"""Stage 3: the language model learns both tasks on the bank of images, with a curriculum.
 
-Describing whole images comes before questions, and open answers before option letters: questions alone
-leave colours at chance for a long time.
+Captions come before questions, because accuracy on colours stays at chance for long with questions alone. Open answers
+come before option letters.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tools.tiny_model.schedule import Report, one_cycle
 
 DESCRIBE = "describe the picture."
 UNCONDITIONAL = 0.12
-"""Share of drawing examples whose prompt is blanked, so that guidance has an unconditional branch."""
+"""Share of image examples whose prompt is blanked, to train the unconditional branch of guidance."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the curriculum: images of at most ``things`` things.
+    """A stage of the curriculum: images of at most ``things`` things.
 
     describe: share of text examples that describe the image; choose: share of questions with options;
     letter: share of those whose reply adds the option's letter to its words.
@@ -44,16 +44,16 @@ class Stage:
 
 
 def taught_reply(question: Question, letter: bool) -> str:
-    """How the model is taught to reply: the answer in words; where there are options, maybe also its letter.
+    """The target reply: the answer in words; for a question with options, optionally also its letter.
 
-    Letters stay at chance within this recipe: the model names an option well and its letter badly.
+    In this recipe the model learns to name the correct option, but letters stay at chance.
     """
     _, words = without_options(question.text, question.answer)
     return f"{words}. {question.answer}" if letter and words != question.answer else words
 
 
 class Teacher:
-    """Turns scenes into token sequences of the model's own conversation format."""
+    """Converts scenes to token sequences in the model's conversation format."""
 
     def __init__(self, processor: JanusProcessor) -> None:
         self.processor = processor
@@ -62,7 +62,7 @@ class Teacher:
         self.image = self.tokenizer.convert_tokens_to_ids(IMAGE)
 
     def text_example(self, rng: np.random.Generator, scene: Scene, stage: Stage) -> tuple[list[int], int]:
-        """Ids of a question and its answer, and where the answer begins."""
+        """Token ids of a question with its answer, and the position where the answer begins."""
         question, answer = DESCRIBE, caption(scene)
         if rng.random() >= stage.describe:
             asked = None
@@ -76,8 +76,8 @@ class Teacher:
         reply = self.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
         return [*ids, *reply, self.tokenizer.eos_token_id], len(ids)
 
-    def drawing_prompt(self, rng: np.random.Generator, request: Request) -> list[int]:
-        """Ids of a drawing prompt up to begin-of-image; now and then the unconditional one."""
+    def image_prompt(self, rng: np.random.Generator, request: Request) -> list[int]:
+        """Token ids of a prompt up to begin-of-image; sometimes the unconditional prompt."""
         ids = self.tokenizer(self._prompt([{"type": "text", "text": sentence(request)}]) + BOI)["input_ids"]
         if rng.random() < UNCONDITIONAL:
             return [ids[0], *[self.tokenizer.pad_token_id] * (len(ids) - 2), ids[-1]]
@@ -110,18 +110,18 @@ def text_loss(
     return F.cross_entropy(model.lm_head(hidden[answered]).float(), targets[answered])
 
 
-def drawing_loss(model: JanusForConditionalGeneration, prompts: Sequence[list[int]], codes: Tensor) -> Tensor:
+def image_loss(model: JanusForConditionalGeneration, prompts: Sequence[list[int]], codes: Tensor) -> Tensor:
     """Cross-entropy of the codes [N, T] given their prompts."""
     count = codes.shape[1]
     longest = max(len(ids) for ids in prompts)
     ids = torch.zeros(len(prompts), longest + count - 1, dtype=torch.long)
-    drawn = torch.zeros_like(ids, dtype=torch.bool)
+    is_code = torch.zeros_like(ids, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
-        drawn[row, len(prompt) : len(prompt) + count - 1] = True
+        is_code[row, len(prompt) : len(prompt) + count - 1] = True
     embeds = model.get_input_embeddings()(ids)
     written = model.prepare_embeddings_for_image_generation(codes[:, :-1]).to(embeds.dtype)
-    embeds = embeds.masked_scatter(drawn.unsqueeze(-1), written)
+    embeds = embeds.masked_scatter(is_code.unsqueeze(-1), written)
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
     positions = starts[:, None] + torch.arange(count)
@@ -142,9 +142,9 @@ def train_language_model(
     finished: int = 0,
     at_stage_end: Callable[[Stage], None] | None = None,
 ) -> None:
-    """Train everything but the tower and the image tokenizer, in place, from stage ``finished`` on.
+    """Train everything but the tower and the image tokenizer, in place, starting with stage ``finished``.
 
-    One learning-rate schedule spans all stages; a run that goes on at a stage starts its moments anew.
+    One learning-rate schedule covers all stages; a resumed run starts with new optimizer moments.
     """
     rng = np.random.default_rng([seed, finished])
     teacher = Teacher(processor)
@@ -161,13 +161,13 @@ def train_language_model(
     for stage in stages[finished:]:
         rows = bank.with_things(stage.things)
         for _ in range(stage.steps):
-            seen, drawn = rng.choice(rows, size=(2, batch))
+            seen, generated = rng.choice(rows, size=(2, batch))
             examples = [teacher.text_example(rng, bank.scenes[i], stage) for i in seen]
-            prompts = [teacher.drawing_prompt(rng, bank.requests[i]) for i in drawn]
-            # A context a step: autocast keeps the weights it has cast until its context ends.
+            prompts = [teacher.image_prompt(rng, bank.requests[i]) for i in generated]
+            # One context per step: autocast caches cast weights until its context ends.
             with torch.autocast("cpu", torch.bfloat16):
                 answering = text_loss(model, examples, bank.features[seen], teacher.image)
-                drawing = drawing_loss(model, prompts, bank.codes[drawn])
+                drawing = image_loss(model, prompts, bank.codes[generated])
             optimizer.zero_grad()
             (answering + drawing).backward()
             nn.utils.clip_grad_norm_(trained, 1.0)

@@ -1,4 +1,4 @@
-"""Stage 1: the vision tower learns what stands in each of the four places, before any language."""
+"""Stage 1: the vision tower learns to classify digit and colour in each of the four places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pairuni.digits.scans import load_scans
 from pairuni.digits.scenes import COLOURS, PLACES, Scene, random_scene
-from tools.tiny_model.data import pictures, scene_batches
+from tools.tiny_model.data import pixel_values_of, scene_batches
 from tools.tiny_model.schedule import Report, one_cycle
 
 NOTHING = 10
@@ -17,7 +17,7 @@ NOTHING = 10
 
 
 class PlaceReader(nn.Module):
-    """The tower with a throw-away head that reads digit and colour off the patches of each place."""
+    """The tower with a temporary head that classifies digit and colour from the patches of each place."""
 
     def __init__(self, tower: nn.Module, width: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def place_targets(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
 def train_tower(
     tower: nn.Module, width: int, *, steps: int, batch: int, seed: int, report: Report
 ) -> dict[str, float]:
-    """Train the tower in place; returns held-out accuracies (a place, and a whole scene)."""
+    """Train the tower in place; returns held-out accuracies (of things, and of complete scenes)."""
     rng = np.random.default_rng(seed)
     reader = PlaceReader(tower, width)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.05)
@@ -75,7 +75,7 @@ def _held_out_accuracy(reader: PlaceReader, count: int = 500) -> dict[str, float
     rng = np.random.default_rng(99)
     scenes = [random_scene(rng, "held-out") for _ in range(count)]
     digits, colours = place_targets(scenes)
-    digit_logits, colour_logits = reader(pictures(scenes, rng, load_scans("held-out")))
+    digit_logits, colour_logits = reader(pixel_values_of(scenes, rng, load_scans("held-out")))
     right = digit_logits.argmax(-1) == digits
     right &= (colour_logits.argmax(-1) == colours) | (digits == NOTHING)
     filled = digits != NOTHING

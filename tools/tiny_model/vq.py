@@ -1,4 +1,4 @@
-"""Stage 2: the image tokenizer (VQ) learns to write an image as 16 codes and to read it back."""
+"""Stage 2: the image tokenizer (VQ) learns to encode an image as 16 codes and to reconstruct it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.tiny_model.schedule import Report, one_cycle
 
 
 def quantise(vqmodel: JanusVQVAE, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes by cosine, as Janus-Pro's tokenizer was trained: both sides L2-normalised.
+    """Nearest codes by cosine, as in Janus-Pro's tokenizer: both sides L2-normalised.
 
     Returns the continuous unit vectors and their nearest codes, both [N, h, w, d], and the ids [N, h, w].
     """
@@ -30,7 +30,7 @@ def reconstruct(vqmodel: JanusVQVAE, codes: Tensor) -> Tensor:
 
 
 def train_vq(vqmodel: JanusVQVAE, *, steps: int, batch: int, seed: int, report: Report) -> None:
-    """Train the tokenizer in place; its codebook ends with unit rows."""
+    """Train the tokenizer in place; afterwards, the rows of its codebook have unit length."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     embedding = vqmodel.quantize.embedding
@@ -66,7 +66,7 @@ def train_vq(vqmodel: JanusVQVAE, *, steps: int, batch: int, seed: int, report: 
 
 @torch.no_grad()
 def _revive(codebook: Tensor, used: Tensor, latent: Tensor, generator: torch.Generator) -> None:
-    """Codes that nothing was near to are moved onto vectors of the last batch."""
+    """Move unused codes onto vectors of the last batch."""
     dead = torch.nonzero(used == 0).flatten()
     chosen = torch.randint(len(latent), (len(dead),), generator=generator)
     codebook[dead] = latent[chosen]
