@@ -74,7 +74,7 @@ def test_files_are_read_as_written(benchmarks: Path, tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("a.jpg\tIs it?\tYes\n", "line 1: expected image"),
-        ("a.jpg\tIs it?\tYes\tyes\nb.jpg\tIs it?\tNo\tno\n", "line 2: the second question"),
+        ("a.jpg\tIs it?\tYes\tyes\nb.jpg\tIs it?\tNo\tno\n", "line 2: the two questions"),
         ("a.jpg\tIs it?\tYes\tyes\n", "one question instead of two"),
     ],
 )

@@ -106,7 +106,7 @@ FAULTY = {
     "geneval task": ("geneval", "r", {"metadata": '{"tag": "chess", "prompt": "p"}'}, "no task 'chess'"),
     "geneval metadata": ("geneval", "r", {"metadata": {}}, "line 1: metadata must be text"),
     "geneval json": ("geneval", "r", {"metadata": "{"}, "r, 0.png, metadata: is not valid JSON"),
-    "geneval boxes": ("geneval", "r", {"details": '{"cat": [[1]]}'}, "r, 0.png: details must hold lists"),
+    "geneval boxes": ("geneval", "r", {"details": '{"cat": [[1]]}'}, "r, 0.png: details must map"),
     "geneval correct": ("geneval", "r", {"correct": "yes"}, "correct must be true or false"),
     "imgedit list": ("imgedit", "r", [1], "r: expected a JSON object"),
     "imgedit edits": ("imgedit", "data", {"1": 3}, "is not ImgEdit's basic_edit.json"),
@@ -118,7 +118,7 @@ FAULTY = {
         "mmmu",
         "Art/output.json",
         {"all_choices": ["A"], "index2ans": {"A": 5}},
-        "answers and choices must be texts, not 5",
+        "answers and choices must be strings, not 5",
     ),
     "mmmu no option": (
         "mmmu",

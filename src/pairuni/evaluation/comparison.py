@@ -55,7 +55,7 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         "PairUni-7B": _parts(_GENEVAL, 85, 97, 75, 78, 97, 91, 69),
     },
 }
-"""By benchmark and model the overall score, under "", and the parts; the paper does not name its protocols."""
+"""Benchmark -> model -> overall score (under "") and parts; the paper does not name its protocols."""
 
 
 def compare(results: Mapping[Path, Result]) -> str:

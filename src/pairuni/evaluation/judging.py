@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible endpoint: one image a request, replies stored as they arrive."""
+"""A judge behind an OpenAI-compatible endpoint: one image per request; every reply is stored on arrival."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pairuni.io.threads import thread_map
 M = TypeVar("M")
 
 Asks = Callable[[PlainRequest, Stopping], Answer]
-"""Who answers; an ``Endpoint`` of the same settings."""
+"""A function that sends a request, such as an ``Endpoint``."""
 
 TRIES = 3
 """Requests to a judge until its reply can be parsed, as in WISE's own scripts."""
@@ -34,7 +34,7 @@ MOST_FAULTS = 20
 
 @dataclass(frozen=True)
 class Case:
-    """One image to judge, and the texts that go before it."""
+    """One image to judge, and its prompt."""
 
     name: str
     system: str
@@ -42,7 +42,7 @@ class Case:
     image: Path
 
     def encoded(self) -> tuple[str, bytes]:
-        """(MIME type, bytes) to send: the file where any reader makes the same image of it, else a PNG of its RGB.
+        """(MIME type, bytes) to send: the file if every reader decodes it to the same image, else a PNG of its RGB.
 
         Raises ImageError naming the file.
         """
@@ -50,7 +50,7 @@ class Case:
 
     @cached_property
     def digest(self) -> str:
-        """Of texts and image."""
+        """Digest of texts and image."""
         content = json.dumps([self.system, self.text]).encode()
         return hashlib.sha256(content + self.image.read_bytes()).hexdigest()[:32]
 
@@ -98,15 +98,15 @@ def judge_all(
         )
         asked = json.dumps([settings.model, settings.max_tokens, settings.temperature])
         base = f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}-{case.digest}"
-        number = asked_now = 0
+        number = tries = 0
         reply = ""
         while True:
             key = f"{base}-{number}"
             if key not in replies:
-                if asked_now == TRIES:
+                if tries == TRIES:
                     fault(case, f"no marks in {TRIES} replies, the last: {reply[:200]!r}")
                     return None
-                asked_now += 1
+                tries += 1
                 try:
                     answer = endpoint(request, stopping)
                 except (RequestFailed, ImageError) as error:

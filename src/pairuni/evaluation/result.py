@@ -18,7 +18,7 @@ _LONGEST = 100
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file's name: lower case, words joined by hyphens; of a long one its end."""
+    """A text as part of a file name: lower case, words joined by hyphens, the end of a long text."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[-_LONGEST:]
 
 
@@ -26,10 +26,10 @@ def slug(text: str) -> str:
 class Result:
     """One score of one benchmark.
 
-    benchmark: name; protocol: whose rules the score follows, and which variant; score: the headline, in the
-    benchmark's own ``unit``; interval: 95% of the headline, None where the items are too few or too equal to tell;
-    parts: every other score by name; counts: how many items each part has, and how many were left out; settings:
-    prompt set, judge and whatever else the number depends on.
+    benchmark: name. protocol: the scoring rules and their variant. score: the headline, in ``unit``. interval: 95%
+    interval of the headline, None if there are too few or too similar items. parts: all other scores by name. counts:
+    number of items of each part, and of excluded items. settings: prompt set, judge and whatever else the score
+    depends on.
     """
 
     benchmark: str
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def slug(self) -> str:
-        """Benchmark, protocol and who judged as a file's name."""
+        """Benchmark, protocol and judge as a file name."""
         name = re.sub(r" \(.*?\)", "", self.protocol)
         judges = [slug(str(self.settings[key])) for key in ("detector", "judge") if key in self.settings]
         return "-".join([slug(f"{self.benchmark} {name}"), *judges])
@@ -60,7 +60,7 @@ class Result:
         write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     def table(self) -> str:
-        """Lines for people: headline and interval, every part with its number of items, the other counts."""
+        """The result as text: headline and interval, every part with its number of items, the other counts."""
         span = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         lines = [
             f"{self.benchmark} ({self.protocol}): {self.score:.2f}{span} {self.unit}",
@@ -80,7 +80,7 @@ _FORM = TypeAdapter(Result)
 
 
 def read_result(path: Path) -> Result:
-    """Read what ``Result.write`` wrote. Raises ValueError when the file is something else."""
+    """Read a file of ``Result.write``. Raises ValueError if the file is invalid."""
     try:
         return _FORM.validate_json(path.read_bytes())
     except ValidationError as error:
@@ -92,5 +92,5 @@ def read_result(path: Path) -> Result:
 
 
 def part_of(protocol: str, count: int, full: int) -> str:
-    """The protocol, and that it was not followed to its end where ``count`` items are not the ``full`` benchmark."""
+    """The protocol, marked as partial if ``count`` items are not the ``full`` benchmark."""
     return protocol if count == full else f"{protocol}, partial ({count:,} of {full:,})"

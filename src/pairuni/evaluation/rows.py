@@ -33,17 +33,17 @@ def read_list(path: Path, **needed: Needed) -> list[dict[str, Any]]:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON Lines, one object a line."""
+    """Write JSON Lines, one object per line."""
     write_text(path, as_lines(rows))
 
 
 def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    """JSON Lines, one object a line."""
+    """JSON Lines text, one object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def checked(row: Any, where: str, needed: Mapping[str, Needed]) -> dict[str, Any]:
-    """The row, which is an object with these kinds of values. Raises ValueError beginning with ``where``."""
+    """The row, checked to be an object with values of these types. Raises ValueError that begins with ``where``."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object")
     missing = [key for key in needed if key not in row]

@@ -1,4 +1,4 @@
-"""Data sets that are tables with images inside: parquet of the hub, TSV of VLMEvalKit."""
+"""Data sets as tables with embedded images: the hub's parquet, VLMEvalKit's TSV."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from pairuni.io.parquet import read_batches
 
 _SHORTEST_IMAGE = 64
-"""Characters; a shorter cell in a TSV's image column is the index of the row that has the image."""
+"""In characters; a shorter cell in a TSV's image column is the index of the row that has the image."""
 
 
 def read_table(path: Path, *needed: str) -> list[dict[str, Any]]:
     """The rows of a .parquet or .tsv file; images become bytes, cells without an image None.
 
-    Raises ValueError naming the file when it lacks a column of ``needed`` or cannot be read.
+    Raises ValueError naming the file if it lacks a column of ``needed`` or cannot be read.
     """
     rows = _parquet(path) if path.suffix == ".parquet" else _tsv(path)
     missing = [name for name in needed if rows and name not in rows[0]]
@@ -32,7 +32,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _bytes(cell: Any) -> Any:
-    """Images of the hub are {"bytes", "path"}."""
+    """The bytes of the hub's image cells, which are {"bytes", "path"}; other cells unchanged."""
     return cell["bytes"] if isinstance(cell, dict) and "bytes" in cell else cell
 
 
@@ -47,5 +47,5 @@ def _tsv(path: Path) -> list[dict[str, Any]]:
                 cell = row["image"]
                 row["image"] = base64.b64decode(images[cell] if len(cell) < _SHORTEST_IMAGE else cell)
     except (csv.Error, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a table of VLMEvalKit ({error!r})") from None
+        raise ValueError(f"{path}: not a VLMEvalKit table ({error!r})") from None
     return rows

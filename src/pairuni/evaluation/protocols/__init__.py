@@ -1,1 +1,1 @@
-"""Official files and official scores of each benchmark."""
+"""Official file formats and scoring rules of each benchmark."""

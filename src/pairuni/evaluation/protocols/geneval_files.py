@@ -1,4 +1,4 @@
-"""GenEval's files: prompts, the folder of images, the results of each image, and the score of those."""
+"""GenEval's files: prompts, the folder of images and the results of each image; and the score."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Judged:
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """The metadata of every prompt, in order. Raises ValueError naming file and line of a bad one."""
+    """The metadata of every prompt, in order. Raises ValueError naming file and line of an invalid one."""
     rows = read_rows(path, tag=str, include=list, prompt=str)
     for row in rows:
         if row["tag"] not in TASKS:
@@ -42,12 +42,12 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
 
 
 def image_path(folder: Path, prompt: int, sample: int) -> Path:
-    """Where the official script looks for a prompt's image, both counted from 0."""
+    """The official path of an image; prompts and samples are counted from 0."""
     return folder / f"{prompt:05d}" / "samples" / f"{sample:05d}.png"
 
 
 def write_prompt(folder: Path, prompt: int, metadata: Mapping[str, Any]) -> None:
-    """Write the metadata.jsonl beside a prompt's images, if it is not there with this content."""
+    """Write metadata.jsonl next to a prompt's images unless it exists with this content."""
     path = folder / f"{prompt:05d}" / "metadata.jsonl"
     if not path.is_file() or path.read_text(encoding="utf-8") != as_lines([metadata]):
         write_rows(path, [metadata])
@@ -75,7 +75,7 @@ def write_results(path: Path, judged: Sequence[Judged]) -> None:
 
 
 def read_results(path: Path) -> list[Judged]:
-    """The rows of a results.jsonl, ours or the official script's. Raises ValueError naming file and line."""
+    """The rows of a results.jsonl, pairuni's or the official script's. Raises ValueError naming file and line."""
     rows = read_rows(path, filename=str, correct=bool, reason=str, metadata=str, details=str)
     return [_judged(row, f"{path}, {row['filename']}") for row in rows]
 
@@ -91,7 +91,7 @@ def _judged(row: Mapping[str, Any], where: str) -> Judged:
         }
     except (TypeError, LookupError):
         raise ValueError(
-            f"{where}: details must hold lists of four corners and a confidence by class"
+            f"{where}: details must map each class to lists of four corners and a confidence"
         ) from None
     return Judged(row["filename"], metadata, Verdict(row["correct"], row["reason"]), objects)
 
@@ -101,11 +101,11 @@ def _within(row: Mapping[str, Any], key: str, where: str) -> Any:
 
 
 def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = None) -> Result:
-    """Overall score in percent: the mean of the six tasks' shares of right images.
+    """Overall score in percent: the mean of the six tasks' shares of correct images.
 
-    detector: what found objects and named colours, on which the number depends; prompt_set: original or whose
-    rewriting, by default what the prompts look like. The interval draws prompts, whose images are alike. Raises
-    ValueError when a task has none, and for an image that is there twice.
+    detector: what detected objects and colours; the score depends on it. prompt_set: "original" or the name of a
+    rewritten set, by default inferred from the prompts. The interval resamples prompts, because images of one prompt
+    are correlated. Raises ValueError if a task has no images, and for a duplicate image.
     """
     names = Counter(one.filename for one in judged)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -123,8 +123,8 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
     strata = [
         [[float(sum(marks)), float(len(marks))] for marks in found.values()] for found in prompts.values()
     ]
-    pictures = {task: [mark for marks in found.values() for mark in marks] for task, found in prompts.items()}
-    shares = {task: 100 * sum(marks) / len(marks) for task, marks in pictures.items()}
+    images = {task: [mark for marks in found.values() for mark in marks] for task, found in prompts.items()}
+    shares = {task: 100 * sum(marks) / len(marks) for task, marks in images.items()}
     every = [marks for found in prompts.values() for marks in found.values()]
     return Result(
         benchmark="GenEval",
@@ -139,7 +139,7 @@ def score(judged: Sequence[Judged], *, detector: str, prompt_set: str | None = N
             "pictures right": 100 * sum(map(sum, every)) / len(judged),
             "prompts right once": 100 * sum(map(any, every)) / len(every),
         },
-        counts={task: len(marks) for task, marks in pictures.items()}
+        counts={task: len(marks) for task, marks in images.items()}
         | {"pictures right": len(judged), "prompts right once": len(every)},
         settings={"detector": detector, "prompts": prompt_set},
     )

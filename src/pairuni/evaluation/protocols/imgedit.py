@@ -1,4 +1,4 @@
-"""ImgEdit-Bench Basic (arXiv:2505.20275): edited images marked from 1 to 5 by a judge, by the official rules."""
+"""ImgEdit-Bench Basic (arXiv:2505.20275): a judge's scores of edited images, 1 to 5, by the official rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EDITS = 737
 
 
 def mark_in(reply: str) -> float | None:
-    """Mean of a judge's marks, rounded to two places; None when no line is a name, ": " and digits."""
+    """Mean of the scores in a judge's reply, rounded to two places; None if no line is a name, ": " and digits."""
     marks = []
     for line in reply.splitlines():
         parts = line.strip().split(": ")
@@ -32,12 +32,12 @@ def read_edits(path: Path) -> dict[str, dict[str, Any]]:
     """The edits of basic_edit.json by key: id of the source image, prompt and edit_type."""
     edits = checked(read_json(path), str(path), {})
     if not all(isinstance(edit, dict) and edit.get("edit_type") in TYPES for edit in edits.values()):
-        raise ValueError(f"{path} is not ImgEdit's basic_edit.json: an edit has no known edit_type")
+        raise ValueError(f"{path} is not ImgEdit's basic_edit.json: an edit has an unknown edit_type")
     return edits
 
 
 def read_replies(path: Path) -> dict[str, str]:
-    """The judge's raw replies by edit. Raises ValueError naming an edit whose judging failed."""
+    """The judge's raw replies by edit. Raises ValueError naming an edit without a reply."""
     replies = checked(read_json(path), str(path), {})
     failed = [key for key, reply in replies.items() if not isinstance(reply, str)]
     if failed:
@@ -53,8 +53,8 @@ def write_replies(path: Path, replies: Mapping[str, str]) -> None:
 def score(replies: Mapping[str, str], edits: Mapping[str, Mapping[str, Any]], *, judge: str) -> Result:
     """Mean mark over all edits (micro), from 1 to 5; the mean of the types' means (macro) is among the parts.
 
-    The official scripts stop at the types. Replies without a mark are left out, as officially, and counted; the
-    types' means are not rounded here. Raises ValueError for a reply to an unknown edit, or when none has a mark.
+    The official scripts compute no overall score. As there, replies without a mark are ignored; they are counted. The
+    types' means are not rounded. Raises ValueError for a reply to an unknown edit, or if no reply has a mark.
     """
     unknown = [key for key in replies if key not in edits]
     if unknown:

@@ -43,7 +43,7 @@ class Answered:
 
 
 def said(reply: str) -> str:
-    """yes, no or other: the whole reply in lower case, else what its first four characters contain."""
+    """yes, no or other: the first of "yes" and "no" that the first four characters contain, in lower case."""
     start = reply.lower()[:4]
     return next((word for word in ("yes", "no") if word in start), "other")
 
@@ -83,7 +83,7 @@ def read_answers(folder: Path) -> dict[str, list[Answered]]:
 def write_answers(folder: Path, answers: Mapping[str, Sequence[Answered]]) -> None:
     """Write the files that the official script reads.
 
-    A tab or line break within a reply becomes a space: the rules read the first four characters, spaces included.
+    Tabs and line breaks in replies become spaces: the rules read the first four characters, spaces included.
     """
     for category, rows in answers.items():
         lines = ["\t".join([r.image, r.question, r.truth, _BREAK.sub(" ", r.reply)]) for r in rows]
@@ -93,8 +93,8 @@ def write_answers(folder: Path, answers: Mapping[str, Sequence[Answered]]) -> No
 def score(answers: Mapping[str, Sequence[Answered]], *, cognition: bool = False) -> Result:
     """MME-Perception (at most 2000), or MME-Cognition (at most 800).
 
-    A category's score is 100 times accuracy plus 100 times accuracy+, the share of images with both questions
-    right. Raises ValueError naming a missing category.
+    A category's score is 100 times accuracy plus 100 times accuracy+, the share of images with both answers
+    correct. Raises ValueError naming a missing category.
     """
     categories = COGNITION if cognition else PERCEPTION
     missing = [name for name in categories if not answers.get(name)]
@@ -161,9 +161,7 @@ def _read(path: Path) -> list[Answered]:
             raise ValueError(f"{path}, line {number}: expected image, question, truth and reply between tabs")
         rows.append(Answered(*fields))
         if len(rows) % 2 == 0 and rows[-1].image != rows[-2].image:
-            raise ValueError(
-                f"{path}, line {number}: the second question belongs to another image than the first"
-            )
+            raise ValueError(f"{path}, line {number}: the two questions belong to different images")
     if len(rows) % 2:
         raise ValueError(f"{path}: the last image has one question instead of two")
     return rows

@@ -1,6 +1,6 @@
 """MMMU validation (arXiv:2311.16502): 900 questions of 30 subjects, by the official rules.
 
-A model's replies lie in ``<Subject>/output.json``, an array of objects with id, question_type, answer, response
+A model's replies are in ``<Subject>/output.json``, an array of objects with id, question_type, answer, response
 and, for multiple choice, all_choices and index2ans.
 """
 
@@ -44,13 +44,13 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
 SUBJECTS = tuple(sorted(subject for subjects in DOMAINS.values() for subject in subjects))
 QUESTIONS = 900
 _SEED = 42
-"""The official script's, set once before the first subject."""
+"""Seed of the official script, set once before the first subject."""
 
 Outputs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def read_outputs(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Replies by subject. Raises ValueError naming the file when one is damaged, or when there is none."""
+    """Replies by subject. Raises ValueError naming an invalid file, or if there is none."""
     outputs = {
         subject: _read(folder / subject / "output.json")
         for subject in SUBJECTS
@@ -72,7 +72,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
             if not row["all_choices"]:
                 raise ValueError(f"{where}: all_choices is empty")
         if wrong := [one for one in texts if not isinstance(one, str)]:
-            raise ValueError(f"{where}: answers and choices must be texts, not {wrong[0]!r}")
+            raise ValueError(f"{where}: answers and choices must be strings, not {wrong[0]!r}")
     return rows
 
 
@@ -83,11 +83,11 @@ def write_outputs(folder: Path, outputs: Outputs) -> None:
 
 
 def score(outputs: Outputs, *, guess: bool = True) -> Result:
-    """Share of right answers in percent, over all questions, by subject and by domain.
+    """Share of correct answers in percent, over all questions, by subject and by domain.
 
-    guess: as the official script does, a reply that names no choice becomes a random one, by its fixed seed and
-    with the subjects in alphabetical order; False marks it wrong. The counts tell how many replies those were.
-    Raises ValueError for a subject that MMMU has not, and for a question that is there twice.
+    guess: as in the official script, a reply that names no choice is replaced by a random one, with the script's seed
+    and the subjects in alphabetical order; if False, it is wrong. The counts include the number of such replies.
+    Raises ValueError for an unknown subject and for a duplicate question.
     """
     unknown = sorted(set(outputs) - set(SUBJECTS))
     if unknown:

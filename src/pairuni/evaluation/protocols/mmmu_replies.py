@@ -1,4 +1,4 @@
-"""The official reading of MMMU replies: which choice, or which words and numbers, a reply means."""
+"""The official parsing of MMMU replies: the choice, or the words and numbers, in a reply."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NUMBERS = (
 
 
 def choice_in(reply: str, choices: Sequence[str], options: Mapping[str, str]) -> str | None:
-    """The letter that a reply means, the last one where it names several; None when it names none.
+    """The letter that a reply names, the last one if it names several; None if it names none.
 
-    By turns: a letter in brackets, a letter between spaces, and in a reply of more than five words the text of
-    an option. Upper case counts for letters, not for options.
+    In this order: a letter in brackets, a letter between spaces, and in a reply of more than five words the text of
+    an option. Letters are case-sensitive, options are not.
     """
     for mark in _EDGES:
         reply = reply.strip(mark)
@@ -36,14 +36,14 @@ def choice_in(reply: str, choices: Sequence[str], options: Mapping[str, str]) ->
 
 
 def values_in(reply: str) -> set[str | float]:
-    """What an open reply may mean: the tails after words like "is" or "answer", and the numbers in them."""
+    """The candidate values of an open reply: the text after words like "is" or "answer", and the numbers in it."""
     tails = _tails(reply.strip().strip(".").lower())
     texts = [*tails, *(number for tail in tails for form in _NUMBERS for number in form.findall(tail))]
     return {value for text in texts for value in normalised(text)}
 
 
 def normalised(text: str) -> list[str | float]:
-    """A number rounded to two places, or words in lower case; one character only beside a space."""
+    """A number rounded to two places, or lower-case text; a single character needs a space next to it."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]
@@ -53,7 +53,7 @@ def normalised(text: str) -> list[str | float]:
 
 
 def is_right(values: set[str | float], truth: str | Sequence[str]) -> bool:
-    """Whether a true answer's words stand within a value's words, or a number equals a number."""
+    """Whether a value contains a true answer's text, or equals its number."""
     truths = [truth] if isinstance(truth, str) else truth
     wanted = [value for one in truths for value in normalised(one)]
     return any(
@@ -65,9 +65,9 @@ def is_right(values: set[str | float], truth: str | Sequence[str]) -> bool:
 
 
 def _tails(reply: str) -> list[str]:
-    """Of each line the shortest tail after a leading word; the whole reply when no line has one.
+    """The shortest tail after a leading word in each line; the complete reply if no line has one.
 
-    The official script means to cut sentences too, at a capital letter, but after lower-casing there is none.
+    The official script also tries to split sentences at capital letters, but has lower-cased the text before.
     """
     lines = reply.split("\n")
     tails = []
@@ -81,7 +81,7 @@ def _tails(reply: str) -> list[str]:
 
 
 def _shortest(found: Sequence[str]) -> str:
-    """The first shortest; an empty one never holds its place, so that the next takes it, as officially."""
+    """The first of the shortest tails; as in the official script, the next tail replaces an empty one."""
     shortest = ""
     for tail in found:
         if not shortest or len(tail) < len(shortest):

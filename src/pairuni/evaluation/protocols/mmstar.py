@@ -36,7 +36,7 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def is_right(prediction: str, answer: str) -> bool:
     """Whether the reply begins with the answer's letter, bare or after "(", "option " or "the answer is ".
 
-    So "a man" counts as A, as in the official script.
+    As in the official script, "a man" counts as A.
     """
     said = prediction.lower().strip().replace("\n", " ")
     letter = answer.lower().strip()
@@ -44,9 +44,9 @@ def is_right(prediction: str, answer: str) -> bool:
 
 
 def score(rows: Sequence[Mapping[str, Any]]) -> Result:
-    """Share of right answers in percent, over all questions and by category.
+    """Share of correct answers in percent, over all questions and by category.
 
-    Raises ValueError for a category that MMStar has not, and for a question that is there twice.
+    Raises ValueError for an unknown category and for a duplicate question.
     """
     indices = Counter(str(row["index"]) for row in rows if "index" in row)
     if twice := [index for index, count in indices.items() if count > 1]:

@@ -1,4 +1,4 @@
-"""POPE (arXiv:2305.10355): is there such an object in the image? Three splits, by the official rules."""
+"""POPE (arXiv:2305.10355): yes/no questions about objects in images, three splits, by the official rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUESTIONS = 9000
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a split; truth: whether the object is there."""
+    """One question of a split; truth: whether the object is in the image."""
 
     image: str
     text: str
@@ -40,7 +40,7 @@ def write_replies(path: Path, questions: Sequence[Question], replies: Sequence[s
 
 
 def read_replies(path: Path, questions: Sequence[Question]) -> list[str]:
-    """The replies of an answers file. Raises ValueError when they are not those of ``questions``, in order."""
+    """The replies of an answers file. Raises ValueError unless they answer ``questions``, in order."""
     rows = read_rows(path, question=str, answer=str)
     if len(rows) != len(questions):
         raise ValueError(f"{path} has {len(rows)} answers to {len(questions)} questions")
@@ -51,7 +51,7 @@ def read_replies(path: Path, questions: Sequence[Question]) -> list[str]:
 
 
 def says_yes(reply: str) -> bool:
-    """No when "No", "no" or "not" is a word of the first sentence, commas aside; yes whatever else it says."""
+    """False if "No", "no" or "not" is a word of the first sentence, ignoring commas; True for any other reply."""
     words = reply.split(".")[0].replace(",", "").split(" ")
     return not {"No", "no", "not"} & set(words)
 
@@ -59,8 +59,8 @@ def says_yes(reply: str) -> bool:
 def score(splits: Mapping[str, tuple[Sequence[Question], Sequence[str]]]) -> Result:
     """Mean F1 of the splits in percent; accuracy, precision, recall, F1 and yes-rate of each, and their means.
 
-    splits: questions and replies by the split's name. The yes-rate counts what the model said. A precision or
-    recall over nothing, which the official script divides by zero for, is 0. The interval draws images, which the
+    splits: questions and replies by the split's name. The yes-rate is the share of replies that say yes. A precision or
+    recall with a zero denominator, on which the official script fails, is 0. The interval resamples images, which the
     splits share.
     """
     if not splits:
@@ -91,7 +91,7 @@ def score(splits: Mapping[str, tuple[Sequence[Question], Sequence[str]]]) -> Res
 
 
 def _column(truth: bool, yes: bool) -> int:
-    """Of true and false positives, true and false negatives."""
+    """The column of true positives, false positives, true negatives or false negatives."""
     return (0 if truth else 1) if yes else (3 if truth else 2)
 
 

@@ -1,6 +1,6 @@
-"""WISE (arXiv:2503.07265): images that take world knowledge, in six buckets, scored by a judge.
+"""WISE (arXiv:2503.07265): image generation that requires world knowledge, in six buckets, scored by a judge.
 
-Two protocols share prompt ids and nothing else: ``legacy``, that of the paper (three marks from 0 to 2 by GPT-4o),
+Two protocols have only the prompt ids in common: ``legacy``, that of the paper (three marks from 0 to 2 by GPT-4o),
 and ``verified`` (right or wrong, other prompts, other buckets). Their scores cannot be compared.
 """
 
@@ -48,7 +48,7 @@ BUCKETS: Mapping[Protocol, Mapping[str, Bucket]] = {
 }
 PROMPTS = 1000
 JUDGE_TEMPERATURE = 0.0
-"""At which both protocols' judges are asked."""
+"""The judge's temperature in both protocols."""
 MARKS: Mapping[str, float] = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
 """The legacy protocol's marks and their weights."""
 _SAID = re.compile(
@@ -65,10 +65,10 @@ _BARE = re.compile(r"[\s*_]*(\d)(?:\.0+)?(?:\s*/\s*2)?[\s*_.]*")
 
 
 def marks_in(reply: str) -> dict[str, int] | None:
-    """The three marks of a legacy judge's reply: named, else three lines of a number each; else None.
+    """The three marks in a legacy judge's reply: named marks, or three lines with one number each; else None.
 
-    A name is followed by its mark with or without a colon, as the official script takes it, and a mark may be bold,
-    2.0 or 2/2. Unlike there, 20 is not 2, 1.5 is not 1 and 2/5 is not 2: such a reply holds no marks.
+    As in the official script, a name is followed by its mark, with or without a colon. A mark may be bold, 2.0 or 2/2.
+    Unlike there, 20 is not read as 2, 1.5 not as 1 and 2/5 not as 2: such a reply has no marks.
     """
     named = {re.sub(r"[ -]", "_", name.lower()): int(digit) for name, digit in _SAID.findall(reply)}
     if len(named) < len(MARKS):
@@ -80,8 +80,8 @@ def marks_in(reply: str) -> dict[str, int] | None:
 def wiscore(row: Mapping[str, Any], protocol: Protocol) -> float:
     """One prompt's score in [0, 1] from a row of the official scores file.
 
-    Raises ValueError when the row is of the other protocol or a mark is out of range, as the 999 that the
-    official script writes for a judge that failed.
+    Raises ValueError if the row is of the other protocol or a mark is out of range, such as the 999 that the official
+    script writes for a failed request.
     """
     where = f"prompt {row['prompt_id']}"
     other = {"legacy": "score", "verified": "consistency"}[protocol]
@@ -97,7 +97,7 @@ def wiscore(row: Mapping[str, Any], protocol: Protocol) -> float:
 
 
 def read_scores(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Rows of the official scores files, JSON Lines with prompt_id and marks, together."""
+    """The rows of all given official scores files, JSON Lines with prompt_id and marks."""
     return [row for path in paths for row in read_rows(path, prompt_id=int)]
 
 
@@ -115,9 +115,9 @@ def score(
 ) -> Result:
     """Overall WiScore in [0, 1], the weighted mean of the six buckets.
 
-    judge: the model that gave the marks; scores by different judges cannot be compared. prompts: ids of those that
-    were drawn, of every bucket some. Raises ValueError when
-    a prompt is missing, twice there or unknown, or of the other protocol.
+    judge: the model that gave the marks; scores of different judges are not comparable. prompts: ids of the prompts
+    that were run, with some of every bucket. Raises ValueError for a missing, duplicate or unknown prompt, and for a
+    row of the other protocol.
     """
     scores: dict[int, float] = {}
     for row in rows:

@@ -1,8 +1,8 @@
-"""WISE's judge: what it is asked, and what its reply means.
+"""WISE's judge: its prompts, and the parsing of its replies.
 
-The benchmark states no licence, so its judge prompts are not in this package. They are read, never run, from the
-scripts of the official repository, WISE_legacy/gpt_eval.py and vllm_eval.py; without them a prompt of our own is
-asked, and the result's protocol says so.
+The benchmark states no licence, so its judge prompts are not in this package. They are extracted from the scripts of
+the official repository, WISE_legacy/gpt_eval.py and vllm_eval.py, without running them. Otherwise this package's own
+prompt is used, and the protocol of the result says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OFFICIAL: Mapping[str, Protocol] = {"8b3c821e6d008b12": "legacy", "93675fc2752b4
 """Digest of an official judge prompt -> its protocol. The legacy one has been the same in all versions."""
 
 MAX_TOKENS = 2000
-"""Longest reply, as in the legacy protocol; the verified one's is one line by a judge that does not think aloud."""
+"""Maximum reply length, as in the legacy protocol; a verified judge without reasoning replies in one line."""
 
 _FIELD = re.compile(r"\{(Prompt|Explanation)\}")
 _SCORE = re.compile(
@@ -66,7 +66,7 @@ Score: <0 or 1>""",
 
 @dataclass(frozen=True)
 class JudgePrompt:
-    """Texts in which {Prompt} and {Explanation} stand for those of a row."""
+    """System and user text with the placeholders {Prompt} and {Explanation}."""
 
     system: str
     text: str
@@ -76,11 +76,11 @@ class JudgePrompt:
         return hashlib.sha256(f"{self.system}\n{self.text}".encode()).hexdigest()[:16]
 
     def filled(self, row: Mapping[str, Any]) -> str:
-        """The text for a row of the benchmark."""
+        """The user text for a row of the benchmark."""
         return _FIELD.sub(lambda field: str(row[field[1]]), self.text)
 
     def protocol(self, wanted: Protocol) -> str:
-        """What a score by this prompt may be called. Raises ValueError for the other protocol's official prompt."""
+        """The protocol name of a score by this prompt. Raises ValueError for the other protocol's official prompt."""
         whose = OFFICIAL.get(self.digest)
         if whose is not None and whose != wanted:
             raise ValueError(f"this judge prompt is that of WISE's {whose} protocol, not of the {wanted} one")
@@ -91,14 +91,14 @@ class JudgePrompt:
 
 
 def own_prompt(protocol: Protocol) -> JudgePrompt:
-    """The prompt that is asked without the official one."""
+    """This package's own judge prompt."""
     return JudgePrompt(_OWN_SYSTEM, _OWN[protocol])
 
 
 def read_prompt(path: Path) -> JudgePrompt:
-    """A judge prompt: of an official script (.py), which is not run, or a text with {Prompt} and {Explanation}.
+    """A judge prompt from an official script (.py), which is not run, or a text with {Prompt} and {Explanation}.
 
-    Raises ValueError naming the file when it holds none.
+    Raises ValueError naming the file if it has none.
     """
     text = read_text(path)
     prompt = _of_script(text, path) if path.suffix == ".py" else JudgePrompt("", text.strip())
@@ -109,9 +109,9 @@ def read_prompt(path: Path) -> JudgePrompt:
 
 
 def verdict_in(reply: str) -> int | None:
-    """The verdict of a verified judge's reply: a line Score, else one line of 0 or 1; else None.
+    """The verdict in a verified judge's reply: a named score, or a single line of 0 or 1; else None.
 
-    Reasoning in front of it is not read.
+    Reasoning before the answer is ignored.
     """
     said = without_reasoning(reply)
     if named := _SCORE.search(said):
@@ -121,7 +121,7 @@ def verdict_in(reply: str) -> int | None:
 
 
 def _of_script(source: str, path: Path) -> JudgePrompt:
-    """What the function that builds a judge's messages writes, its fields as {Name}."""
+    """The prompt in the function that builds the judge's messages, with its fields as {Name}."""
     try:
         functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
         (body,) = (node.body for node in functions if node.name == _FUNCTION)
@@ -137,7 +137,7 @@ def _of_script(source: str, path: Path) -> JudgePrompt:
 
 
 def _plain(node: ast.expr | None) -> Any:
-    """Literals as they are, and an f-string with its fields, as row["Prompt"], as {Prompt}."""
+    """The value of a literal; fields of an f-string, such as row["Prompt"], become {Prompt}."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.List):
