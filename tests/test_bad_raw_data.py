@@ -159,7 +159,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(raw: Raw, model: Path, *words: str) -> tuple[int, str, Path]:
     out = raw.root / "out"
     given = raw.words(out)
-    chosen = ("--encoder", f"policy:{model}", "--clusters", "1", *words)
+    chosen = ("--encoder", f"policy:{model}", "--annotator", "scene", "--clusters", "1", *words)
     result = CliRunner().invoke(app, ["pairs", "build", *given, *chosen])
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert "Traceback" not in result.stderr
@@ -211,7 +211,7 @@ def test_an_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path
 def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model: Path) -> None:
     raw, out = Raw(tmp_path), tmp_path / "out"
     given = raw.words(out)
-    words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--parts", "1"]
+    words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--annotator", "scene", "--parts", "1"]
     result = CliRunner().invoke(app, words)
     assert (result.exit_code, "1 part, the largest of 4 samples" in result.stdout) == (0, True), result.stderr
     for words in (["build", str(out / "parts" / "000" / "build.toml")], ["join", str(out)]):
