@@ -161,7 +161,7 @@ def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypat
     assert stats["build"]["failed"] == 1
     (failed,) = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
     assert failed["failed"] is True
-    assert "nothing to pay" in run("--dry-run").output
+    assert "nothing to pay" in run("--annotator", "scene", "--dry-run").output
 
 
 def marks(ask: Ask) -> str:
