@@ -69,7 +69,7 @@ def test_weights_of_other_parameters_are_refused() -> None:
     optimizer = NamedAdamW(parameters(torch.float32), learning_rate=1.0)
     with pytest.raises(ValueError, match="other parameters than this run, first of them b"):
         optimizer.load({"w": torch.ones(3, 4), "other": torch.ones(4)}, {})
-    with pytest.raises(ValueError, match=r"holds w with shape \(4, 3\), the policy with \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"has w with shape \(4, 3\), the policy with \(3, 4\)"):
         optimizer.load({"w": torch.ones(4, 3), "b": torch.ones(4)}, {})
 
 
