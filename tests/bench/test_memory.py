@@ -10,6 +10,7 @@ from benchmarks.settings import UpdateBenchSettings
 SETTINGS = UpdateBenchSettings(device="cpu", dtype="float32", answer_tokens=4, vocab_size=40_000)
 
 
+@pytest.mark.slow
 def test_logits_of_every_position_are_seen():
     """16 answers of about 30 positions, float32, logits and log-probs, against those of 4 positions each."""
     ballast = bytearray(1 << 30)

@@ -92,7 +92,7 @@ def stored_at(server: ChatServer, folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("kills", "count"), [(3, 24), pytest.param(20, 100, marks=pytest.mark.slow)], ids=["3", "20"]
+    ("kills", "count"), [(2, 20), pytest.param(20, 100, marks=pytest.mark.slow)], ids=["2", "20"]
 )
 def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count: int) -> None:
     raw_data(tmp_path / "whole", count)
