@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.child import run_module
+from benchmarks.child import alternate_modules
 from benchmarks.hardware import resident
 from benchmarks.settings import SelectionSettings
 from benchmarks.timing import Timing
 from pairuni.config import Clustering, Matching
-from pairuni.console.progress import Progress
 from pairuni.pairug.selection.candidates import Cells
 from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.comparison import matching_numbers
@@ -101,12 +100,13 @@ def select(name: str, settings: SelectionSettings) -> dict[str, Any]:
 
 def measure(settings: SelectionSettings) -> dict[str, Any]:
     """Medians of the contenders, which take turns, and ratios of ours to the reference."""
-    made: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
-    with Progress("pairing", total=settings.repeats * len(made), unit="runs") as progress:
-        for _ in range(settings.repeats):
-            for name, runs in made.items():
-                runs.append(run_module("benchmarks.pairing", name, settings.model_dump_json()))
-                progress.advance(status=f"{name} {sum(runs[-1][stage] for stage in STAGES):.2f} s")
+    made = alternate_modules(
+        "benchmarks.pairing",
+        CONTENDERS,
+        settings.model_dump_json(),
+        settings.repeats,
+        lambda run: sum(run[stage] for stage in STAGES),
+    )
     rows = {}
     for name, runs in made.items():
         timing = Timing(seconds=[sum(run[stage] for stage in STAGES) for run in runs])

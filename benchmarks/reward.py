@@ -20,11 +20,10 @@ from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from benchmarks.child import run_module
+from benchmarks.child import alternate_modules
 from benchmarks.hardware import peak_memory, start_memory, synchronise
 from benchmarks.settings import RewardBenchSettings
 from benchmarks.timing import Timing
-from pairuni.console.progress import Progress
 from pairuni.rewards.clip.preprocessing import tensor_first
 from pairuni.rewards.clip.scorer import ClipScorer
 
@@ -138,12 +137,13 @@ def score(name: str, settings: RewardBenchSettings) -> dict[str, Any]:
 
 def measure(settings: RewardBenchSettings) -> dict[str, Any]:
     """Medians of the contenders, which take turns, and the speed-up over one image at a time."""
-    made: dict[str, list[dict[str, Any]]] = {name: [] for name in ADDS}
-    with Progress("reward", total=settings.repeats * len(made), unit="runs") as progress:
-        for _ in range(settings.repeats):
-            for name, runs in made.items():
-                runs.append(run_module("benchmarks.reward", name, settings.model_dump_json()))
-                progress.advance(status=f"{name} {runs[-1]['seconds']:.2f} s")
+    made = alternate_modules(
+        "benchmarks.reward",
+        ADDS,
+        settings.model_dump_json(),
+        settings.repeats,
+        lambda run: float(run["seconds"]),
+    )
     rows = {}
     for name, runs in made.items():
         timing = Timing(seconds=[run["seconds"] for run in runs])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import pairing, suite
+from benchmarks import child, pairing, suite
 from benchmarks.app import app
 from benchmarks.ladder import markdown
 from benchmarks.pairing import ADDS, CONTENDERS, clustered_features
@@ -27,7 +27,7 @@ def test_features_are_clustered_directions_and_follow_the_seed():
 
 def test_the_command_prints_what_it_measured(monkeypatch):
     monkeypatch.setattr(
-        pairing,
+        child,
         "run_module",
         lambda _, name, words: pairing.select(name, SelectionSettings.model_validate_json(words)),
     )

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import reward, suite
+from benchmarks import child, reward, suite
 from benchmarks.app import app
 from benchmarks.ladder import markdown
 from benchmarks.reward import ADDS, build, contenders, workload
@@ -28,7 +28,7 @@ def test_contenders_do_the_same_work() -> None:
 
 def test_the_command_prints_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        reward,
+        child,
         "run_module",
         lambda _, name, words: reward.score(name, RewardBenchSettings.model_validate_json(words)),
     )
