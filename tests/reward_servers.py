@@ -1,4 +1,4 @@
-"""Reward servers for tests: ours in this process and by its command, and one that misbehaves as it is told."""
+"""Reward servers for tests: ours, in process and as a command, and one with scripted misbehaviour."""
 
 from __future__ import annotations
 

@@ -204,18 +204,8 @@ def test_wise_killed_while_judging_and_resumed_pays_nothing_twice(
     benchmarks: Path, tmp_path: Path, killed: Any, recorded: Any
 ) -> None:
     out = tmp_path / "run"
-    words = [
-        "eval",
-        "wise",
-        "--model",
-        "tiny",
-        "--data",
-        str(benchmarks / "wise_legacy"),
-        "--limit",
-        "60",
-        "--out",
-        str(out),
-    ]
+    words = ["eval", "wise", "--model", "tiny"]
+    words += ["--data", str(benchmarks / "wise_legacy"), "--limit", "60", "--out", str(out)]
     with ChatServer(reply=marks, rename=said, seconds=0.1) as server:
         words += [*SMALL, "--judge", "seer", "--base-url", server.url, "--concurrency", "4"]
         killed(*words).kill_when(lambda: len(server.asks) >= 20)
@@ -375,16 +365,8 @@ def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    words = [
-        "eval",
-        "wise",
-        "--model",
-        "tiny",
-        "--data",
-        str(benchmarks / "wise_legacy"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    words = ["eval", "wise", "--model", "tiny"]
+    words += ["--data", str(benchmarks / "wise_legacy"), "--out", str(tmp_path / "run")]
     ended = CliRunner().invoke(app, [*words, *SMALL, "--judge", "seer"])
     assert ended.exit_code == 1
     assert "OPENAI_API_KEY is not set" in ended.output
@@ -417,18 +399,8 @@ def test_a_judge_s_temperature_is_a_part_of_the_protocol(benchmarks: Path, tmp_p
             )
             assert result.settings["judge temperature"] == "the server's own"
         assert sum("temperature" not in ask.body for ask in server.asks) == 6
-        words = [
-            "eval",
-            "wise",
-            "--model",
-            "tiny",
-            "--data",
-            str(benchmarks / "wise_legacy"),
-            "--limit",
-            "6",
-            "--judge",
-            "seer",
-        ]
+        words = ["eval", "wise", "--model", "tiny"]
+        words += ["--data", str(benchmarks / "wise_legacy"), "--limit", "6", "--judge", "seer"]
         words += [*SMALL, "--base-url", server.url, "--judge-temperature", "1"]
         server.misbehave = lambda ask: None
         ended = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b")])

@@ -143,16 +143,8 @@ def test_a_subset_has_something_of_all_parts_and_no_side() -> None:
 def test_pope_killed_and_resumed_by_two_processes_asks_nothing_twice(
     benchmarks: Path, coco_images: Path, tmp_path: Path, killed: Any, recorded: Any
 ) -> None:
-    words = [
-        "eval",
-        "pope",
-        "--model",
-        "tiny",
-        "--data",
-        str(benchmarks / "pope"),
-        "--images",
-        str(coco_images),
-    ]
+    words = ["eval", "pope", "--model", "tiny"]
+    words += ["--data", str(benchmarks / "pope"), "--images", str(coco_images)]
     words += ["--limit", "150", "--max-new-tokens", "4", "--batch-size", "8", "--device", "cpu"]
     whole = pope_benchmark(
         YesNoSettings(
@@ -218,16 +210,8 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
 
     policy.sample_text = interrupted
     monkeypatch.setattr(model, "load_model", lambda *given, **settings: policy)
-    words = [
-        "eval",
-        "pope",
-        "--model",
-        "tiny",
-        "--data",
-        str(benchmarks / "pope"),
-        "--images",
-        str(coco_images),
-    ]
+    words = ["eval", "pope", "--model", "tiny"]
+    words += ["--data", str(benchmarks / "pope"), "--images", str(coco_images)]
     words += ["--limit", "60", "--batch-size", "10", "--device", "cpu", "--out", str(tmp_path / "run")]
     stopped = CliRunner().invoke(app, words)
     assert stopped.exit_code == 130

@@ -58,9 +58,8 @@ def thread_map(
             running[-1][0].start()
         while len(made) < len(items):
             try:
-                end = ended.get(
-                    timeout=0.2
-                )  # in turns, since a signal that another thread gets does not wake it
+                # a signal delivered to another thread does not interrupt this wait, so wait for short times
+                end = ended.get(timeout=0.2)
             except Empty:
                 continue
             if isinstance(end, BaseException):
