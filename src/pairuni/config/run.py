@@ -17,6 +17,21 @@ TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
 
 
+class LoRASettings(Settings):
+    """Low-rank adapters on the language model, which then train instead of its weights (extra ``lora``)."""
+
+    rank: int = Field(default=32, ge=1)
+    """Rank of each adapter."""
+    alpha: float = Field(default=64.0, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    targets: list[str] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+    )
+    """Linear layers of each decoder layer that get an adapter."""
+    adapter: UserPath | None = None
+    """Folder of an adapter to continue from, such as a run's final/; its rank, alpha and targets must be these."""
+
+
 class PolicySettings(Settings):
     """The unified model that is trained."""
 
@@ -30,6 +45,8 @@ class PolicySettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time for the update."""
+    lora: LoRASettings | None = None
+    """Train adapters of the language model; by default its weights train. Other parts in ``trainable`` train fully."""
 
 
 class DataSettings(Settings):
@@ -66,11 +83,11 @@ class PairGRPOSettings(Settings):
     steps: int = Field(default=1200, ge=1)
     """Number of rollout-and-update steps (paper: at most 1200)."""
     pairs_per_batch: int = Field(default=2, ge=1)
-    """Pairs per device and accumulation step (paper: 2; 16 over 8 GPUs)."""
+    """Pairs sampled together, over all processes (paper: 2 per device, 16 over 8 GPUs)."""
     batches_per_step: int = Field(default=1, ge=1)
-    """Gradient accumulation: batches of pairs per update (paper: not stated)."""
+    """Gradient accumulation: batches of pairs per update, over all processes (paper: not stated)."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per forward pass of the update; by default unlimited. Does not change the gradient."""
+    """Tokens per forward pass of the update on each device; by default unlimited. Does not change the gradient."""
     updates_per_step: int = Field(default=1, ge=1)
     """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -122,6 +139,22 @@ class CheckpointSettings(Settings):
     """Steps between checkpoints; 0 writes one only at the end."""
     keep: int = Field(default=2, ge=1)
     """Number of most recent checkpoints to keep."""
+    keep_best: int = Field(default=0, ge=0)
+    """Number of further checkpoints to keep, those with the best mean held-out score."""
+
+
+class DistributedSettings(Settings):
+    """How a run started by torchrun uses its processes; without effect in a single process."""
+
+    strategy: Literal["auto", "replicate", "shard"] = "auto"
+    """replicate: the whole training state on each device. shard: weights, gradients and optimizer split over devices
+    (FSDP2). auto: replicate where it fits in a device's memory."""
+    reshard_after_forward: bool = True
+    """With shard: free a layer's gathered weights after its forward pass; false keeps them until the backward pass."""
+    shard_size: int | None = Field(default=None, ge=1)
+    """With shard: number of processes that hold one copy of the state; by default all. A divisor of their number."""
+    timeout: float = Field(default=1800.0, gt=0)
+    """Seconds that processes wait for each other before the run ends, naming those that did not come."""
 
 
 class LoggingSettings(Settings):
@@ -144,3 +177,4 @@ class RunSettings(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     logging: LoggingSettings = LoggingSettings()
+    distributed: DistributedSettings = DistributedSettings()
