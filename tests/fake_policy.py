@@ -73,7 +73,9 @@ class FakePolicy(UnifiedPolicy):
             prompt = torch.tensor(list(question.encode()))
             group = []
             for rollout in range(request.rollouts):
-                draw = torch.Generator().manual_seed(request.seed + 1000 * index + rollout)
+                draw = torch.Generator().manual_seed(
+                    request.seed + 1000 * (request.first_prompt + index) + rollout
+                )
                 tokens, log_probs = self._sample(
                     "text", prompt, request.temperature, 1.0, request.max_new_tokens, draw
                 )
@@ -97,7 +99,9 @@ class FakePolicy(UnifiedPolicy):
             prompt = torch.tensor(list(text.encode()))
             group = []
             for rollout in range(request.rollouts):
-                draw = torch.Generator().manual_seed(request.seed + 1000 * index + rollout)
+                draw = torch.Generator().manual_seed(
+                    request.seed + 1000 * (request.first_prompt + index) + rollout
+                )
                 tokens, log_probs = self._sample(
                     "image", prompt, request.temperature, request.guidance, IMAGE_TOKENS, draw
                 )

@@ -90,6 +90,27 @@ def test_seeds_decide(policy, images):
     assert first[2] != first[3]
 
 
+def test_a_part_of_a_request_has_the_samples_of_the_whole(policy, images, prompts):
+    questions = ["what?", "how many digits are there?", "which colour"]
+
+    def sample(part, first):
+        texts = TextSampling(
+            images=images[part],
+            questions=questions[part],
+            rollouts=2,
+            max_new_tokens=8,
+            seed=3,
+            first_prompt=first,
+        )
+        generated = ImageSampling(prompts=prompts[part], rollouts=2, guidance=5.0, seed=3, first_prompt=first)
+        answers, made = policy.sample(texts, generated)
+        return [[one.tokens.tolist() for one in group] for group in (*answers, *made)]
+
+    complete = sample(slice(3), 0)
+    part = sample(slice(1, 3), 1)
+    assert part == [*complete[1:3], *complete[4:6]]
+
+
 def test_trajectories_carry_what_replay_needs(policy, images):
     text = policy.sample_text(
         TextSampling(images=images[:1], questions=["what?"], temperature=0.5, max_new_tokens=6)

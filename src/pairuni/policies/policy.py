@@ -83,7 +83,8 @@ def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
 class TextSampling:
     """A request for ``rollouts`` answers to each (image, question); an image may be None for a text-only question.
 
-    temperature 0 is greedy decoding.
+    temperature 0 is greedy decoding. first_prompt: index of the first prompt for the noise, for a request that is a
+    part of a larger one.
     """
 
     images: Sequence[Image.Image | None]
@@ -92,11 +93,15 @@ class TextSampling:
     temperature: float = 1.0
     max_new_tokens: int
     seed: int = 0
+    first_prompt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSampling:
-    """A request for ``rollouts`` images of each prompt; for guidance and branch see ``ImageTrajectory``."""
+    """A request for ``rollouts`` images of each prompt.
+
+    For guidance and branch see ``ImageTrajectory``, for first_prompt ``TextSampling``.
+    """
 
     prompts: Sequence[str]
     rollouts: int = 1
@@ -104,6 +109,7 @@ class ImageSampling:
     guidance: float
     branch: LogProbBranch = "guided"
     seed: int = 0
+    first_prompt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +140,8 @@ class UnifiedPolicy(ABC):
     def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
         """One list of trajectories per question, in order.
 
-        A trajectory depends on the seed and on its place in the request, not on how rows were batched.
+        A trajectory depends on the seed, on the index of its prompt (``first_prompt`` included) and of its rollout,
+        not on how rows were batched.
         """
 
     @abstractmethod

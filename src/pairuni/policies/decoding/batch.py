@@ -51,8 +51,10 @@ class DecodeBatch:
                 capacity=round_up(max(self.sampling.steps - 1, 1), self.device),
             )
         )
+        first, steps = request.first_prompt, self.sampling.steps
         noise = [
-            uniform_noise(request.seed, request.stream, *owner, self.sampling.steps) for owner in self.owners
+            uniform_noise(request.seed, request.stream, first + prompt, rollout, steps)
+            for prompt, rollout in self.owners
         ]
         self.noise.copy_(torch.stack(noise))
         self.lengths.copy_(lengths.repeat(self.sampling.branches))

@@ -27,7 +27,8 @@ class Request:
 
     embed: token ids [N] -> input embeddings [N, H].
     lengths: token counts of the prompts. prompts: indices -> their embeddings; called chunk by chunk, so that only
-    the prompts being decoded are in memory. stream: separates the noise of requests that share a seed.
+    the prompts being decoded are in memory. stream: separates the noise of requests that share a seed. first_prompt:
+    added to the indices of the prompts in their noise.
     """
 
     head: Head
@@ -37,6 +38,7 @@ class Request:
     sampling: SamplingParams
     seed: int
     stream: int = 0
+    first_prompt: int = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:

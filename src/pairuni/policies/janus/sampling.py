@@ -48,6 +48,7 @@ class TextRollouts:
                 stop_ids=policy.stop_ids,
             ),
             seed=sampling.seed,
+            first_prompt=sampling.first_prompt,
             stream=TEXT_STREAM,
         )
 
@@ -104,6 +105,7 @@ class ImageRollouts:
                 branch=sampling.branch,
             ),
             seed=sampling.seed,
+            first_prompt=sampling.first_prompt,
             stream=IMAGE_STREAM,
         )
 
