@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pairuni.config import MMMUSettings, MMStarSettings
+from pairuni.config import MMMUSettings, MMStarSettings, ScoreSettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import run_benchmark
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
 from pairuni.evaluation.model import Model
 from pairuni.evaluation.protocols import mmmu, mmstar
-from pairuni.evaluation.tasks import OfficialFiles, score_files
+from pairuni.evaluation.tasks import score_files
 from pairuni.policies.policy import TextSampling
 
 END = "\nAnswer with the option's letter from the given choices directly."
@@ -72,7 +72,9 @@ def test_mmstar_of_the_hub(tmp_path: Path) -> None:
     assert result.counts["cut at the limit"] == 1
     assert result.settings["decoding"] == "greedy"
     assert "options as in the question" in result.settings["prompts"]
-    (again,) = score_files("mmstar", OfficialFiles(paths=[tmp_path / "run" / "answers" / "mmstar.jsonl"]))
+    (again,) = score_files(
+        ScoreSettings(task="mmstar", paths=[tmp_path / "run" / "answers" / "mmstar.jsonl"])
+    )
     assert again.parts == result.parts
 
 
@@ -137,7 +139,7 @@ def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     written = json.loads((answers / "Art" / "output.json").read_text())
     assert written[0]["index2ans"] == {"A": "one", "B": "two's", "C": "<image 2>"}
     assert written[1]["answer"] == ["2", "two"]
-    again = score_files("mmmu", OfficialFiles(paths=[answers]))
+    again = score_files(ScoreSettings(task="mmmu", paths=[answers]))
     assert [one.parts for one in again] == [official.parts, strict.parts]
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from chat_server import Ask, ChatServer
 from pairuni.chat.endpoint import Endpoint
 from pairuni.cli.app import app
-from pairuni.config import EndpointSettings, GenEvalSettings, WISESettings
+from pairuni.config import EndpointSettings, GenEvalSettings, ScoreSettings, WISESettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
 from pairuni.evaluation.model import Model
@@ -23,7 +23,7 @@ from pairuni.evaluation.protocols.geneval_files import TASKS, Judged, read_resul
 from pairuni.evaluation.protocols.geneval_judging import read_folder
 from pairuni.evaluation.protocols.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
 from pairuni.evaluation.result import slug
-from pairuni.evaluation.tasks import OfficialFiles, score_files
+from pairuni.evaluation.tasks import score_files
 from pairuni.evaluation.text_to_image import GenEvalDetector, WiseJudge, geneval_benchmark, wise_benchmark
 from pairuni.rewards.composition.rules import Verdict
 from tiny_detectors import clip, mask2former
@@ -169,7 +169,9 @@ def test_geneval_by_a_detector_of_transformers(benchmarks: Path, tmp_path: Path)
     result = json.loads((out / f"geneval-official-rules-partial-{judged}.json").read_text())
     assert str(detector) in result["settings"]["detector"]
     assert len(list((out / "judged").glob("records-*.jsonl"))) == 1
-    (again,) = score_files("geneval", OfficialFiles(paths=[out / f"results-{judged}.jsonl"], judge="any"))
+    (again,) = score_files(
+        ScoreSettings(task="geneval", paths=[out / f"results-{judged}.jsonl"], judge="any")
+    )
     assert again.parts == result["parts"]
 
 
@@ -245,7 +247,7 @@ def test_the_whole_of_wise_scores_as_its_official_files_do(benchmarks: Path, tmp
         assert all(picture(ask).size == (32, 32) for ask in server.asks[:5])
     assert result.protocol == "legacy, pairuni judge prompt"
     files = sorted((tmp_path / "judged" / "seer").glob("*_scores_results.jsonl"))
-    (again,) = score_files("wise", OfficialFiles(paths=files, judge="seer", protocol="legacy"))
+    (again,) = score_files(ScoreSettings(task="wise", paths=files, judge="seer", protocol="legacy"))
     assert again.parts == result.parts
     assert (
         len(json.loads((tmp_path / "judged" / "seer" / "natural_science_full_results.json").read_text()))

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pairuni.cli.app import app
+from pairuni.config import ScoreSettings
 from pairuni.evaluation.comparison import PUBLISHED, compare
 from pairuni.evaluation.protocols.geneval_files import TASKS as GENEVAL
 from pairuni.evaluation.protocols.geneval_files import Judged, write_results
@@ -15,7 +16,7 @@ from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.pope import Question, read_questions, write_replies
 from pairuni.evaluation.protocols.wise import BUCKETS
 from pairuni.evaluation.result import Result, read_result
-from pairuni.evaluation.tasks import OfficialFiles, score_files
+from pairuni.evaluation.tasks import score_files
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 
@@ -56,7 +57,7 @@ def test_pope_takes_its_questions_from_data(tmp_path: Path) -> None:
     shown = run("eval", "score", "pope", tmp_path / "replies", "--data", tmp_path)
     assert "POPE (official, partial (2 of 9,000)): 100.00 % F1, mean of popular" in shown
     with pytest.raises(ValueError, match="--data is needed"):
-        score_files("pope", OfficialFiles(paths=[tmp_path]))
+        score_files(ScoreSettings(task="pope", paths=[tmp_path]))
 
 
 def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
@@ -76,10 +77,11 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"1": "A: 4"}')
     star = [{"answer": "A", "category": name, "prediction": "A"} for name in CATEGORIES]
     given = {
-        "geneval": OfficialFiles(paths=[tmp_path / "results.jsonl"], judge="a"),
-        "imgedit": OfficialFiles(paths=[tmp_path / "result.json"], data=edits, judge="a"),
-        "mmstar": OfficialFiles(paths=[lines(tmp_path / "star", star)]),
-        "wise": OfficialFiles(
+        "geneval": ScoreSettings(task="geneval", paths=[tmp_path / "results.jsonl"], judge="a"),
+        "imgedit": ScoreSettings(task="imgedit", paths=[tmp_path / "result.json"], data=edits, judge="a"),
+        "mmstar": ScoreSettings(task="mmstar", paths=[lines(tmp_path / "star", star)]),
+        "wise": ScoreSettings(
+            task="wise",
             paths=[
                 lines(tmp_path / "w1", [{"prompt_id": i, **marks} for i in range(1, 600)]),
                 lines(tmp_path / "w2", [{"prompt_id": i, **marks} for i in range(600, 1001)]),
@@ -89,15 +91,15 @@ def test_what_was_judged_names_its_judge(tmp_path: Path) -> None:
         ),
     }
     for task, expected in {"geneval": 100.0, "imgedit": 4.0, "mmstar": 100.0, "wise": 0.85}.items():
-        (result,) = score_files(task, given[task], model="m")
+        (result,) = score_files(given[task].model_copy(update={"model": "m"}))
         assert result.score == pytest.approx(expected)
         assert result.settings["model"] == "m"
         if task != "mmstar":
             assert "a" in result.settings.values()
             with pytest.raises(ValueError, match="--judge is needed"):
-                score_files(task, replace(given[task], judge=None))
+                score_files(given[task].model_copy(update={"judge": None}))
     with pytest.raises(ValueError, match="--protocol is needed: legacy or verified"):
-        score_files("wise", OfficialFiles(paths=given["wise"].paths, judge="a"))
+        score_files(ScoreSettings(task="wise", paths=given["wise"].paths, judge="a"))
 
 
 GOOD = '{"tag": "counting", "prompt": "p"}'
@@ -156,7 +158,7 @@ def test_faulty_official_files_are_named(tmp_path: Path, case: str) -> None:
         given = tmp_path / "replies"
         given.write_text('{"1": "A: 4"}')
     with pytest.raises(ValueError) as caught:
-        score_files(task, OfficialFiles(paths=[given], data=data, judge="a", protocol="legacy"))
+        score_files(ScoreSettings(task=task, paths=[given], data=data, judge="a", protocol="legacy"))
     assert reason in str(caught.value)
     assert str(tmp_path) in str(caught.value) or case == "mmmu twice"
 

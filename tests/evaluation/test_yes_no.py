@@ -10,13 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pairuni.cli.app import app
-from pairuni.config import YesNoSettings
+from pairuni.config import ScoreSettings, YesNoSettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation import model
 from pairuni.evaluation.benchmark import balanced_subset, run_benchmark
 from pairuni.evaluation.model import Model
 from pairuni.evaluation.protocols import mme, pope
-from pairuni.evaluation.tasks import OfficialFiles, score_files
+from pairuni.evaluation.tasks import score_files
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
 from pairuni.policies.policy import TextSampling
 
@@ -72,7 +72,7 @@ def test_pope_asks_each_question_once_with_the_prompt_of_janus(
     (result,) = benchmark.finish(records)
     assert result.score == 100
     assert result.counts == dict.fromkeys(pope.SPLITS, 3000)
-    again = score_files("pope", OfficialFiles(paths=[tmp_path / "answers"], data=benchmarks / "pope"))
+    again = score_files(ScoreSettings(task="pope", paths=[tmp_path / "answers"], data=benchmarks / "pope"))
     assert again[0].parts == result.parts
 
 
@@ -97,7 +97,7 @@ def test_mme_writes_the_files_that_it_is_scored_by(
     assert results[0].protocol == "official, partial (200 of 2,114)"
     assert "140 of 1,187 pictures" in results[0].settings["subset"]
     assert set(results[0].counts.values()) == {20, 0}
-    written = score_files("mme", OfficialFiles(paths=[tmp_path / "run" / "answers"]))
+    written = score_files(ScoreSettings(task="mme", paths=[tmp_path / "run" / "answers"]))
     assert [one.parts for one in written] == [one.parts for one in results]
     assert 0 < results[0].score < 2000
 

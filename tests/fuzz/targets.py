@@ -18,7 +18,7 @@ from PIL import Image
 
 from fake_run import write_fake_run
 from pairuni.chat.replies import Reply, Unusable, read_reply
-from pairuni.config import PairsSettings, RunSettings, load_settings, to_toml
+from pairuni.config import PairsSettings, RunSettings, ScoreSettings, load_settings, to_toml
 from pairuni.evaluation.journal import read_journal
 from pairuni.evaluation.protocols import wise
 from pairuni.evaluation.protocols.geneval_files import TASKS as GENEVAL
@@ -27,7 +27,7 @@ from pairuni.evaluation.protocols.mme import PERCEPTION
 from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.wise import marks_in
 from pairuni.evaluation.result import read_result
-from pairuni.evaluation.tasks import OfficialFiles, score_files
+from pairuni.evaluation.tasks import score_files
 from pairuni.io.images import load_image
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
@@ -312,25 +312,25 @@ def _make_official(folder: Path) -> None:
     _lines(folder / "wise.jsonl", [{"prompt_id": number, **marks} for number in range(1, 1001)])
     (folder / "edits.json").write_text('{"1": {"edit_type": "add"}}')
     (folder / "marks.json").write_text('{"1": "A: 4\\nB: 5"}')
-    (result,) = score_files("mmstar", OfficialFiles(paths=[folder / "star.jsonl"]))
+    (result,) = score_files(ScoreSettings(task="mmstar", paths=[folder / "star.jsonl"]))
     result.write(folder / "result.json")
     _lines(folder / "journal.jsonl", [{"key": "a", "value": {"reply": "yes"}}, {"key": "b", "value": "no"}])
 
 
 def _use_official(folder: Path) -> None:
-    given = {
-        "pope": OfficialFiles(paths=[folder / "pope" / "said"], data=folder / "pope" / "data"),
-        "mme": OfficialFiles(paths=[folder / "mme"]),
-        "mmmu": OfficialFiles(paths=[folder / "mmmu"]),
-        "mmstar": OfficialFiles(paths=[folder / "star.jsonl"]),
-        "geneval": OfficialFiles(paths=[folder / "geneval.jsonl"], judge="a"),
-        "imgedit": OfficialFiles(paths=[folder / "marks.json"], data=folder / "edits.json", judge="a"),
-    }
+    given = [
+        ScoreSettings(task="pope", paths=[folder / "pope" / "said"], data=folder / "pope" / "data"),
+        ScoreSettings(task="mme", paths=[folder / "mme"]),
+        ScoreSettings(task="mmmu", paths=[folder / "mmmu"]),
+        ScoreSettings(task="mmstar", paths=[folder / "star.jsonl"]),
+        ScoreSettings(task="geneval", paths=[folder / "geneval.jsonl"], judge="a"),
+        ScoreSettings(task="imgedit", paths=[folder / "marks.json"], data=folder / "edits.json", judge="a"),
+    ]
     faults = []
     wise.read_scores([folder / "wise.jsonl"])
-    for task, files in given.items():
+    for settings in given:
         try:
-            assert score_files(task, files)
+            assert score_files(settings)
         except SENTENCES as error:
             faults.append(str(error))
     read_result(folder / "result.json")

@@ -12,8 +12,9 @@ import typer
 from pairuni import __version__
 from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
-from pairuni.cli.options import SETTINGS_AS_OPTIONS
+from pairuni.cli.options import SETTINGS_AS_OPTIONS, settings_command
 from pairuni.cli.pair_commands import app as pairs_app
+from pairuni.config import AnswerSettings, DrawSettings
 from pairuni.console.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -26,19 +27,6 @@ app = typer.Typer(
 )
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
-
-Model = Annotated[
-    str, typer.Option(help="tiny, a hub name, or the folder of a model, a run or a checkpoint.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        min=1.0, help="Classifier-free guidance; 1 turns it off. By default the checkpoint's value, else 5."
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 
 
 def _version(wanted: bool) -> None:
@@ -58,7 +46,7 @@ def root(
 
 @app.command()
 def demo(
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
 ) -> None:
     """Run the full pipeline on real handwritten digits: data, pairs, training, report. Minutes on two cores."""
@@ -123,53 +111,21 @@ def serve_reward(
     serve(name, ctx.args, recipe=recipe, host=host, port=port, unguarded=unguarded)
 
 
-@app.command()
-def draw(
-    prompt: Annotated[str, typer.Argument(help="Prompt.")],
-    out: Annotated[Path, typer.Option(help="Image file; several images are named NAME-1, NAME-2, ...")],
-    model: Model,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of images.")] = 1,
-    seed: Seed = 0,
-    guidance: Guidance = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, DrawSettings, recipe=False, arguments=("prompt",), flags={"count": ("-n", "--count")})
+def draw(settings: DrawSettings) -> None:
     """Generate images from a prompt."""
     from pairuni.cli.models import draw as run
 
-    for path in run(
-        model,
-        prompt,
-        out,
-        count=count,
-        seed=seed,
-        guidance=guidance,
-        temperature=temperature,
-        device=device,
-        dtype=dtype,
-    ):
+    for path in run(settings):
         typer.echo(path)
 
 
-@app.command()
-def answer(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
-    question: Annotated[str, typer.Argument(help="Question about the image.")],
-    model: Model,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Maximum tokens of the answer; by default 512, or fewer if the context is full."
-        ),
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
+@settings_command(app, AnswerSettings, recipe=False, arguments=("image", "question"))
+def answer(settings: AnswerSettings) -> None:
     """Answer a question about an image with greedy decoding."""
     from pairuni.cli.models import answer as run
 
-    print_reply(run(model, image, question, max_new_tokens=max_new_tokens, device=device, dtype=dtype))
+    print_reply(run(settings))
 
 
 @app.command()

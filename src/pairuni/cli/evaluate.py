@@ -18,6 +18,7 @@ from pairuni.config import (
     GenEvalSettings,
     MMMUSettings,
     MMStarSettings,
+    ScoreSettings,
     WISESettings,
     YesNoSettings,
 )
@@ -114,31 +115,18 @@ def imgedit(
     )
 
 
-@app.command()
-def score(
-    task: Annotated[str, typer.Argument(help="mme, pope, mmmu, mmstar, geneval, wise or imgedit.")],
-    paths: Annotated[list[Path], typer.Argument(help="The benchmark's official files, or their folder.")],
-    data: Annotated[
-        Path | None, typer.Option(help="POPE's folder of questions; ImgEdit's basic_edit.json.")
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option(help="What judged: a model (WISE, ImgEdit) or a detector (GenEval).")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="WISE: legacy or verified.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that made the files, for the record.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results as JSON.")] = None,
-) -> None:
+@settings_command(app, ScoreSettings, recipe=False, arguments=("task", "paths"))
+def score(settings: ScoreSettings) -> None:
     """Score the official files of a public benchmark by its official rules."""
-    from pairuni.evaluation.tasks import OfficialFiles, score_files
+    from pairuni.evaluation.tasks import score_files
 
-    files = OfficialFiles(paths=paths, data=data, judge=judge, protocol=protocol)
-    results = score_files(task, files, model=model)
+    results = score_files(settings)
     for result in results:
         typer.echo(result.table())
-    if out is not None:
-        with folder_lock(out, "eval score"):
+    if settings.out is not None:
+        with folder_lock(settings.out, "eval score"):
             for result in results:
-                path = out / f"{result.slug}.json"
+                path = settings.out / f"{result.slug}.json"
                 result.write(path)
                 typer.echo(f"result: {path}")
 

@@ -8,25 +8,16 @@ from typing import Literal
 
 from PIL import Image
 
+from pairuni.config import AnswerSettings, DrawSettings
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import atomic_write
 from pairuni.io.images import load_image
 from pairuni.io.locks import target_lock
 
 
-def draw(
-    model: str,
-    prompt: str,
-    out: Path,
-    *,
-    count: int,
-    seed: int,
-    guidance: float | None,
-    temperature: float,
-    device: str,
-    dtype: str,
-) -> list[Path]:
-    """Generate ``count`` images and write them to ``out``; several are named out-1, out-2, ..."""
+def draw(settings: DrawSettings) -> list[Path]:
+    """Generate images of a prompt and write them to ``out``; several are named out-1, out-2, ..."""
+    out, count = settings.out, settings.count
     if out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{out}: not an image file name; end it in .png, .jpg or .webp")
     if not out.parent.is_dir():
@@ -34,8 +25,14 @@ def draw(
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
-        policy = load_model(model, device=device, dtype=dtype)
-        images = policy.generate_images(prompt, count, guidance=guidance, temperature=temperature, seed=seed)
+        policy = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+        images = policy.generate_images(
+            settings.prompt,
+            count,
+            guidance=settings.guidance,
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
         for path, made in zip(paths, images, strict=True):
             with atomic_write(path) as temporary:
@@ -43,17 +40,15 @@ def draw(
     return paths
 
 
-def answer(
-    model: str, image: Path, question: str, *, max_new_tokens: int | None, device: str, dtype: str
-) -> str:
+def answer(settings: AnswerSettings) -> str:
     """Answer a question about an image with greedy decoding."""
-    if not image.exists():
-        raise FileNotFoundError(f"{image}: no such image")
-    loaded = load_image(image)
+    if not settings.image.exists():
+        raise FileNotFoundError(f"{settings.image}: no such image")
+    image = load_image(settings.image)
     from pairuni.runs.models import load_model
 
-    policy = load_model(model, device=device, dtype=dtype)
-    return policy.answer(loaded, question, max_new_tokens=max_new_tokens)
+    policy = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    return policy.answer(image, settings.question, max_new_tokens=settings.max_new_tokens)
 
 
 def export(source: Path, out: Path | None, *, base: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from pairuni.config import Settings, load_settings
+from pairuni.config.toml import toml_value
 
 Run = Callable[..., None]
 
@@ -49,9 +49,16 @@ def settings_command(
             one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for one in list(inspect.signature(run, eval_str=True).parameters.values())[1:]
         ]
+        fields = [*arguments, *(field for field in settings.model_fields if field not in arguments)]
         declared = [
-            _parameter(field, info, spellings.get(field), positional=field in arguments, required=not recipe)
-            for field, info in settings.model_fields.items()
+            _parameter(
+                field,
+                settings.model_fields[field],
+                spellings.get(field),
+                positional=field in arguments,
+                required=not recipe,
+            )
+            for field in fields
         ]
 
         def command(context: typer.Context, **values: Any) -> None:
@@ -106,10 +113,13 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _plain(annotation: Any) -> Any:
     """The annotation without pydantic's metadata, which typer cannot read inside a union."""
-    if typing.get_origin(annotation) is Annotated:
-        return _plain(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
-        return typing.Union[tuple(_plain(one) for one in typing.get_args(annotation))]  # noqa: UP007
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _plain(inner[0])
+    if origin is list:
+        return list[_plain(inner[0])]  # type: ignore[misc]
+    if origin in {typing.Union, types.UnionType}:
+        return typing.Union[tuple(_plain(one) for one in inner)]  # noqa: UP007
     return annotation
 
 
@@ -119,4 +129,6 @@ def _was_given(context: typer.Context, field: str) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, list | bool) else str(value)
+    if isinstance(value, list):
+        return toml_value([str(one) if isinstance(one, Path) else one for one in value])
+    return toml_value(value) if isinstance(value, bool) else str(value)

@@ -11,11 +11,13 @@ from pairuni.config.evaluation import (
     GenEvalSettings,
     MMMUSettings,
     MMStarSettings,
+    ScoreSettings,
     WISESettings,
     YesNoSettings,
 )
 from pairuni.config.loading import load_settings, shipped_recipe
 from pairuni.config.messages import setting_keys
+from pairuni.config.models import AnswerSettings, DrawSettings
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings
 from pairuni.config.rewards import (
     ClipSettings,
@@ -46,6 +48,7 @@ from pairuni.config.run import (
 from pairuni.config.toml import to_toml
 
 __all__ = [
+    "AnswerSettings",
     "CheckpointSettings",
     "ClipSettings",
     "Clustering",
@@ -54,6 +57,7 @@ __all__ = [
     "DataSettings",
     "DigitsSettings",
     "DistributedSettings",
+    "DrawSettings",
     "EndpointSettings",
     "EvaluationSettings",
     "GenEvalJudgingSettings",
@@ -78,6 +82,7 @@ __all__ = [
     "RewardSettings",
     "RolloutSettings",
     "RunSettings",
+    "ScoreSettings",
     "Settings",
     "TokenReduction",
     "UserPath",

@@ -8,23 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from pairuni.config.base import Settings, UserPath
+from pairuni.config.models import ModelSettings
 from pairuni.config.rewards import CompositionSettings
 
 _COMPOSITION = CompositionSettings()
 
 
-class EvaluatedModel(Settings):
-    """The model that is evaluated."""
-
-    model: str = Field(min_length=1)
-    """A shipped name ("tiny"), the folder of a model, a run or a checkpoint, or a hub name."""
-    device: str = Field(default="auto", min_length=1)
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = Field(default="auto", min_length=1)
-    """auto, float32 or bfloat16."""
-
-
-class BenchmarkSettings(EvaluatedModel):
+class BenchmarkSettings(ModelSettings):
     """What all public benchmarks need."""
 
     data: UserPath
@@ -99,7 +89,7 @@ class WISESettings(TextToImageSettings):
     """Number of concurrent requests to the judge."""
 
 
-class DigitsSettings(EvaluatedModel):
+class DigitsSettings(ModelSettings):
     """The held-out scenes of the digits world."""
 
     items: int = Field(default=510, ge=1)
@@ -129,3 +119,22 @@ class GenEvalJudgingSettings(Settings):
     """Images per forward pass of the detector."""
     device: str = Field(default="auto", min_length=1)
     """auto, cpu, cuda or cuda:N."""
+
+
+class ScoreSettings(Settings):
+    """Official files of a benchmark, to be scored by its official rules."""
+
+    task: str
+    """mme, pope, mmmu, mmstar, geneval, wise or imgedit."""
+    paths: list[UserPath]
+    """The benchmark's official files, or their folder."""
+    data: UserPath | None = None
+    """POPE's folder of questions; ImgEdit's basic_edit.json."""
+    judge: str | None = None
+    """What judged: a model (WISE, ImgEdit) or a detector (GenEval)."""
+    protocol: str | None = None
+    """WISE: legacy or verified."""
+    model: str | None = None
+    """The model that made the files, for the record."""
+    out: UserPath | None = None
+    """Folder for the results as JSON."""

@@ -22,14 +22,15 @@ def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[st
         lines += ["", f"[{'.'.join(path)}]"]
     for key, value in table.items():
         if key not in tables and value is not None:
-            lines.append(f"{key} = {_toml_value(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     for key, value in tables.items():
         _write_table(value, (*path, key), lines)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A string, number, truth value or list as TOML."""
     if isinstance(value, list):
-        return f"[{', '.join(_toml_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
