@@ -2,22 +2,18 @@ import base64
 import json
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as arrow
 import pytest
+from benchmark_runs import Echo, model_of, run_alone
 from PIL import Image
 from pyarrow import parquet
 
 from pairuni.config import MMMUSettings, MMStarSettings, ScoreSettings
-from pairuni.distributed.shares import Share
-from pairuni.evaluation.benchmark import run_benchmark
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
-from pairuni.evaluation.model import Model
 from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.tasks import score_files
-from pairuni.policies.policy import TextSampling
 
 END = "\nAnswer with the option's letter from the given choices directly."
 
@@ -32,21 +28,8 @@ def picture(size: tuple[int, int] = (8, 8)) -> dict[str, Any]:
     return {"bytes": png(size), "path": None}
 
 
-class Says:
-    """Answers B to everything; keeps what it saw."""
-
-    def __init__(self) -> None:
-        self.sizes: list[tuple[int, int]] = []
-
-    def sample_text(self, request: TextSampling) -> Any:
-        self.sizes += [image.size for image in request.images if image is not None]
-        return [[SimpleNamespace(text="B", finished="cut" not in question)] for question in request.questions]
-
-
-def says_b() -> Model:
-    model = Model(name="tiny", device="cpu")
-    model.__dict__["policy"] = Says()
-    return model
+def says_b() -> Echo:
+    return Echo(lambda question: "B")
 
 
 def stars() -> list[dict[str, Any]]:
@@ -67,7 +50,7 @@ def test_mmstar_of_the_hub(tmp_path: Path) -> None:
     parquet.write_table(arrow.Table.from_pylist(stars()), tmp_path / "mmstar.parquet")
     benchmark = mmstar_benchmark(MMStarSettings(model="tiny", data=tmp_path, out=tmp_path / "run"))
     assert benchmark.questions[0].question == f"Which?\nOptions: A: one, B: two{END}"
-    (result,) = run_benchmark(benchmark, says_b(), tmp_path / "run", Share())
+    (result,) = run_alone(benchmark, tmp_path / "run", model_of(says_b()))
     assert result.score == 50
     assert result.counts["cut at the limit"] == 1
     assert result.settings["decoding"] == "greedy"
@@ -130,9 +113,9 @@ def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     options = "A. one\nB. two's\nC. <image 2>\n"
     assert first.question == f"What is in <image 1> and <image 2>?\n{options}{END}"
     assert second.question == "How many?\nAnswer the question directly."
-    model = says_b()
-    official, strict = run_benchmark(benchmark, model, tmp_path / "run", Share())
-    assert set(model.policy.sizes) == {(70, 20), (8, 8)}
+    policy = says_b()
+    official, strict = run_alone(benchmark, tmp_path / "run", model_of(policy))
+    assert {image.size for image, _ in policy.asked} == {(70, 20), (8, 8)}
     assert official.score == strict.score == 50
     assert official.counts["several pictures side by side in one"] == 30
     answers = tmp_path / "run" / "answers"

@@ -1,43 +1,28 @@
+import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from benchmark_runs import Echo, Killed, evaluate, model_of, recorded, run_alone, tiny
 from PIL import Image
-from typer.testing import CliRunner
 
-from pairuni.cli.app import app
 from pairuni.config import ScoreSettings, YesNoSettings
-from pairuni.distributed.shares import Share
-from pairuni.evaluation import model
-from pairuni.evaluation.benchmark import balanced_subset, run_benchmark
-from pairuni.evaluation.model import Model
+from pairuni.evaluation.benchmark import Benchmark, balanced_subset
 from pairuni.evaluation.protocols import mme, pope
 from pairuni.evaluation.tasks import score_files
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
 from pairuni.policies.policy import TextSampling
 
 
-class Echo:
-    """Answers from a table of what is asked; keeps what it was asked."""
-
-    def __init__(self, reply: Callable[[str], str]) -> None:
-        self.reply, self.asked = reply, []
-
-    def sample_text(self, request: TextSampling) -> Any:
-        assert request.temperature == 0.0
-        assert all(image is not None and image.mode == "RGB" for image in request.images)
-        self.asked += zip(request.images, request.questions, strict=True)
-        return [[SimpleNamespace(text=self.reply(question), finished=True)] for question in request.questions]
+@pytest.fixture
+def data(benchmarks: Path) -> Path:
+    return benchmarks / "pope"
 
 
-def echo_model(reply: Callable[[str], str], **settings: Any) -> Model:
-    model = Model(name="tiny", device="cpu", **settings)
-    model.__dict__["policy"] = Echo(reply)
-    return model
+def pope_of(data: Path, images: Path, out: Path, **settings: Any) -> Benchmark:
+    return pope_benchmark(YesNoSettings(model="tiny", data=data, out=out, images=images, **settings))
 
 
 @pytest.fixture
@@ -50,17 +35,15 @@ def mme_images(benchmarks: Path, tmp_path: Path) -> Path:
 
 
 def test_pope_asks_each_question_once_with_the_prompt_of_janus(
-    benchmarks: Path, coco_images: Path, tmp_path: Path
+    data: Path, coco_images: Path, tmp_path: Path
 ) -> None:
-    benchmark = pope_benchmark(
-        YesNoSettings(model="tiny", data=benchmarks / "pope", out=tmp_path, images=coco_images)
-    )
+    benchmark = pope_of(data, coco_images, tmp_path)
     assert len(benchmark.questions) == 5127
     assert benchmark.subset is None
     truths = {
         f"{q.text}|{q.image}": q.truth
         for split in pope.SPLITS
-        for q in pope.read_questions(benchmarks / "pope" / f"coco_pope_{split}.json")
+        for q in pope.read_questions(data / f"coco_pope_{split}.json")
     }
     suffix = "\nAnswer the question using a single word or phrase."
     by_key = {ask.key: ask for ask in benchmark.questions}
@@ -72,7 +55,7 @@ def test_pope_asks_each_question_once_with_the_prompt_of_janus(
     (result,) = benchmark.finish(records)
     assert result.score == 100
     assert result.counts == dict.fromkeys(pope.SPLITS, 3000)
-    again = score_files(ScoreSettings(task="pope", paths=[tmp_path / "answers"], data=benchmarks / "pope"))
+    again = score_files(ScoreSettings(task="pope", paths=[tmp_path / "answers"], data=data))
     assert again[0].parts == result.parts
 
 
@@ -81,23 +64,18 @@ def test_mme_writes_the_files_that_it_is_scored_by(
 ) -> None:
     lavin = mme.read_answers(benchmarks / "mme" / "LaVIN")
     by_question = {row.question: row.reply for rows in lavin.values() for row in rows}
+    out = tmp_path / "run"
     benchmark = mme_benchmark(
-        YesNoSettings(
-            model="tiny",
-            data=benchmarks / "mme" / "LaVIN",
-            out=tmp_path / "run",
-            images=mme_images,
-            limit=140,
-        )
+        YesNoSettings(model="tiny", data=benchmarks / "mme" / "LaVIN", out=out, images=mme_images, limit=140)
     )
     assert len(benchmark.questions) == 280
-    model = echo_model(lambda asked: by_question[asked.partition("\n")[0]], batch_size=50)
-    results = run_benchmark(benchmark, model, tmp_path / "run", Share())
+    policy = Echo(lambda asked: by_question[asked.partition("\n")[0]])
+    results = run_alone(benchmark, out, model_of(policy, batch_size=50))
     assert [result.benchmark for result in results] == ["MME-Perception", "MME-Cognition"]
     assert results[0].protocol == "official, partial (200 of 2,114)"
     assert "140 of 1,187 pictures" in results[0].settings["subset"]
     assert set(results[0].counts.values()) == {20, 0}
-    written = score_files(ScoreSettings(task="mme", paths=[tmp_path / "run" / "answers"]))
+    written = score_files(ScoreSettings(task="mme", paths=[out / "answers"]))
     assert [one.parts for one in written] == [one.parts for one in results]
     assert 0 < results[0].score < 2000
 
@@ -121,11 +99,11 @@ def test_mme_of_the_release_is_the_mme_of_the_tool(tmp_path: Path) -> None:
         mme.read_questions(tmp_path)
 
 
-def test_missing_files_are_named_with_their_source(benchmarks: Path, tmp_path: Path) -> None:
+def test_missing_files_are_named_with_their_source(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"coco_pope_random\.json: no such file; .*github"):
         pope_benchmark(YesNoSettings(model="tiny", data=tmp_path, out=tmp_path))
     with pytest.raises(FileNotFoundError, match=r"500 of 500 are missing\); give COCO val2014"):
-        pope_benchmark(YesNoSettings(model="tiny", data=benchmarks / "pope", out=tmp_path, images=tmp_path))
+        pope_of(data, tmp_path, tmp_path)
 
 
 def test_a_subset_has_something_of_all_parts_and_no_side() -> None:
@@ -140,83 +118,66 @@ def test_a_subset_has_something_of_all_parts_and_no_side() -> None:
         balanced_subset(groups, 1, "items")
 
 
-def test_pope_killed_and_resumed_by_two_processes_asks_nothing_twice(
-    benchmarks: Path, coco_images: Path, tmp_path: Path, killed: Any, recorded: Any
+def test_a_killed_run_resumes_in_two_processes_and_asks_nothing_twice(
+    data: Path, coco_images: Path, tmp_path: Path
 ) -> None:
-    words = ["eval", "pope", "--model", "tiny"]
-    words += ["--data", str(benchmarks / "pope"), "--images", str(coco_images)]
-    words += ["--limit", "150", "--max-new-tokens", "4", "--batch-size", "8", "--device", "cpu"]
-    whole = pope_benchmark(
-        YesNoSettings(
-            model="tiny",
-            data=benchmarks / "pope",
-            out=tmp_path / "whole",
-            images=coco_images,
-            limit=150,
-            max_new_tokens=4,
-        )
-    )
-    out = tmp_path / "run"
-    killed(*words, "--out", str(out)).kill_when(lambda: len(recorded(out)) >= 8)
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    words = ("pope", "--model", "tiny", "--data", data, "--images", coco_images, "--out", out)
+    words += ("--limit", 60, "--max-new-tokens", 4, "--batch-size", 8, "--device", "cpu")
+    benchmark = pope_of(data, coco_images, whole, limit=60, max_new_tokens=4)
+    Killed(tmp_path, *words).kill_when(lambda: len(recorded(out)) >= 8)
     before, kept = recorded(out), (out / "records-0.jsonl").read_bytes()
-    assert 8 <= len(before) < len(whole.questions)
-    said = killed(*words, "--out", str(out), world_size=2).finish()
+    assert 8 <= len(before) < len(benchmark.questions)
+    said = Killed(tmp_path, *words, world_size=2).finish()
     after = recorded(out)
-    assert len(after) == len(set(after)) == len(whole.questions)
+    assert len(after) == len(set(after)) == len(benchmark.questions)
     assert set(before) < set(after)
     assert (out / "records-0.jsonl").read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])
     assert (out / "records-1.jsonl").stat().st_size > 0
-    (result,) = run_benchmark(
-        whole, Model(name="tiny", device="cpu", batch_size=8), tmp_path / "whole", Share()
-    )
+    (result,) = run_alone(benchmark, whole, tiny(batch_size=8))
     assert said == f"{result.table()}\nresults: {out}\n"
     for name in ("pope-official-partial.json", "table.txt", "answers/coco_pope_popular.json"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_another_run_is_not_mixed_in(benchmarks: Path, coco_images: Path, tmp_path: Path) -> None:
-    def run(limit: int, **settings: Any) -> None:
-        benchmark = pope_benchmark(
-            YesNoSettings(
-                model="tiny", data=benchmarks / "pope", out=tmp_path, images=coco_images, limit=limit
-            )
-        )
-        run_benchmark(benchmark, echo_model(lambda asked: "yes", **settings), tmp_path, Share())
+def test_a_folder_keeps_to_one_run(data: Path, coco_images: Path, tmp_path: Path) -> None:
+    def run(policy: Echo, limit: int = 30, **settings: Any) -> None:
+        run_alone(pope_of(data, coco_images, tmp_path, limit=limit), tmp_path, model_of(policy, **settings))
 
-    run(30)
-    model_asked_again = echo_model(lambda asked: "no")
-    benchmark = pope_benchmark(
-        YesNoSettings(model="tiny", data=benchmarks / "pope", out=tmp_path, images=coco_images, limit=30)
-    )
-    run_benchmark(benchmark, model_asked_again, tmp_path, Share())
-    assert model_asked_again.policy.asked == []
+    run(Echo(lambda asked: "yes"))
+    again = Echo(lambda asked: "no")
+    run(again)
+    assert again.asked == []
     with pytest.raises(
         ValueError, match=r"contains another run .*batch size was 64, is 32.*give a new --out"
     ):
-        run(30, batch_size=32)
+        run(again, batch_size=32)
     with pytest.raises(ValueError, match="subset was '30 of"):
-        run(60)
+        run(again, limit=60)
 
 
-def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
-    benchmarks: Path, coco_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Any
+def test_a_recipe_interrupted_and_resumed_by_the_recipe_that_the_run_wrote(
+    data: Path, coco_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = Echo(lambda asked: "yes")
+    policy, out = Echo(lambda asked: "yes"), tmp_path / "run"
 
     def interrupted(request: TextSampling) -> Any:
         if len(policy.asked) == 10:
             os.kill(os.getpid(), signal.SIGINT)
         return Echo.sample_text(policy, request)
 
-    policy.sample_text = interrupted
-    monkeypatch.setattr(model, "load_model", lambda *given, **settings: policy)
-    words = ["eval", "pope", "--model", "tiny"]
-    words += ["--data", str(benchmarks / "pope"), "--images", str(coco_images)]
-    words += ["--limit", "60", "--batch-size", "10", "--device", "cpu", "--out", str(tmp_path / "run")]
-    stopped = CliRunner().invoke(app, words)
-    assert stopped.exit_code == 130
-    assert f"finished items are in {tmp_path / 'run'}, the same command resumes" in stopped.output
-    assert len(recorded(tmp_path / "run")) == 20
-    ended = CliRunner().invoke(app, words)
-    assert ended.exit_code == 0, ended.output
-    assert len(policy.asked) == len(recorded(tmp_path / "run")) == 60
+    policy.sample_text = interrupted  # type: ignore[method-assign]
+    monkeypatch.setattr("pairuni.evaluation.model.load_model", lambda *given, **settings: policy)
+    recipe = tmp_path / "pope.toml"
+    recipe.write_text(
+        f'model = "tiny"\ndevice = "cpu"\ndata = "{data}"\nimages = "{coco_images}"\n'
+        f'out = "{out}"\nlimit = 600\nbatch-size = 10\n'
+    )
+    said = evaluate("pope", recipe, "--limit", 60, code=130)  # an option overrides the recipe
+    assert f"finished items are in {out}, the same command resumes" in said
+    assert len(recorded(out)) == 20
+    assert f"results: {out}" in evaluate("pope", out / "config.toml")
+    assert len(policy.asked) == len(recorded(out)) == 60
+    assert json.loads((out / "run.json").read_text())["batch size"] == 10
+    recipe.write_text("limt = 60\n")
+    assert f"{recipe}: limt" in evaluate("pope", recipe, code=1)
