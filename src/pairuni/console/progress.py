@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ class Progress:
 
     with Progress("train", total=100) as progress: ... progress.advance(status="reward 0.61")
 
-    began: monotonic time at which the work began, if that was before the block is entered.
+    began: monotonic time at which the work began, if that was before the block is entered. quiet: show nothing.
     """
 
     def __init__(
@@ -34,13 +35,15 @@ class Progress:
         every_seconds: float = 15.0,
         console: RichConsole | None = None,
         began: float | None = None,
+        quiet: bool = False,
     ) -> None:
         self._description = visible(description, one_line=True)
         self._total = total
         self._start = self.done = start
         self._unit = unit
         self._every = every_seconds
-        self._console: RichConsole = console or Console(stderr=True)
+        hidden = Console(file=io.StringIO(), quiet=True) if quiet else None
+        self._console: RichConsole = hidden or console or Console(stderr=True)
         self._began = began
         self._bar: RichProgress | None = None
         self._streams = ExitStack()

@@ -14,6 +14,10 @@ class Share:
     world_size: int = 1
     local_rank: int = 0
 
+    def of(self, count: int) -> range:
+        """This process's places among ``count``: consecutive, and numbers that differ by at most one."""
+        return range(self.rank * count // self.world_size, (self.rank + 1) * count // self.world_size)
+
 
 def share_of(environment: Mapping[str, str]) -> Share:
     """The share from torchrun's RANK, WORLD_SIZE and LOCAL_RANK; without them, all of the work. Raises ValueError."""
@@ -25,6 +29,17 @@ def share_of(environment: Mapping[str, str]) -> Share:
     if not 0 <= rank < world_size or local_rank < 0:
         raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: the rank must be from 0 to one less")
     return Share(rank, world_size, local_rank)
+
+
+def cut(places: range, size: int) -> list[range]:
+    """Consecutive places, cut wherever a batch of ``size`` places begins."""
+    parts = []
+    start = places.start
+    while start < places.stop:
+        stop = min(places.stop, (start // size + 1) * size)
+        parts.append(range(start, stop))
+        start = stop
+    return parts
 
 
 def refuse_several(environment: Mapping[str, str], command: str) -> None:

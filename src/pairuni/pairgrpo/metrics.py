@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
+from pairuni.distributed.world import World, added
 from pairuni.pairgrpo.advantages import zero_variance_groups
 from pairuni.pairgrpo.objective import (
     LossTerms,
@@ -17,7 +18,7 @@ from pairuni.pairgrpo.objective import (
     k3_kl,
     weighted_token_sum,
 )
-from pairuni.pairgrpo.rollout import TaskRollouts
+from pairuni.pairgrpo.rollout import TaskNumbers
 from pairuni.policies.policy import Trajectory
 from pairuni.records import TASKS
 
@@ -33,23 +34,21 @@ _AVERAGED = (
 )
 
 
-def reward_metrics(rollouts: TaskRollouts) -> dict[str, float]:
+def reward_metrics(numbers: TaskNumbers) -> dict[str, float]:
     """Rewards, the terms of a summed reward, and lengths of one task's rollouts."""
-    lengths = rollouts.lengths.double()
+    lengths = numbers.lengths.double()
     metrics = {
-        "reward": float(rollouts.rewards.mean()),
-        "reward_std": float(rollouts.rewards.std(dim=-1).mean()),
-        "frac_reward_zero_std": float(zero_variance_groups(rollouts.rewards).double().mean()),
+        "reward": float(numbers.rewards.mean()),
+        "reward_std": float(numbers.rewards.std(dim=-1).mean()),
+        "frac_reward_zero_std": float(zero_variance_groups(numbers.rewards).double().mean()),
         "completions/mean_length": float(lengths.mean()),
         "completions/min_length": float(lengths.min()),
         "completions/max_length": float(lengths.max()),
     }
-    if len(rollouts.terms) > 1:
-        metrics |= {f"reward/{name}": float(scores.mean()) for name, scores in rollouts.terms.items()}
-    # images always have all their tokens: only text can be truncated
-    unfinished = [not t.finished for t in rollouts.trajectories if t.modality == "text"]
-    if unfinished:
-        metrics["completions/clipped_ratio"] = sum(unfinished) / len(unfinished)
+    if len(numbers.terms) > 1:
+        metrics |= {f"reward/{name}": float(scores.mean()) for name, scores in numbers.terms.items()}
+    if numbers.unfinished:
+        metrics["completions/clipped_ratio"] = sum(numbers.unfinished) / len(numbers.unfinished)
     return metrics
 
 
@@ -91,11 +90,17 @@ class LossStatistics:
         largest, before = difference.max(), self.largest_mismatch
         self.largest_mismatch = largest if before is None else torch.maximum(before, largest)
 
-    def metrics(self, updates: int) -> dict[str, float]:
-        """Means over tokens and updates; empty if no trajectory of the task was replayed."""
-        if not self.sums or self.largest_mismatch is None:
+    def metrics(self, updates: int, world: World) -> dict[str, float]:
+        """Means over the tokens and updates of all ranks; empty if no trajectory of the task was replayed.
+
+        An exchange.
+        """
+        largest = -1.0 if self.largest_mismatch is None else float(self.largest_mismatch)
+        own = {name: float(value) for name, value in self.sums.items()}
+        rows = world.gather((own, largest))
+        sums = added(row for row, _ in rows)
+        if not sums:
             return {}
-        sums = {name: float(value) for name, value in self.sums.items()}
         low, high = sums["low"] / sums["tokens"], sums["high"] / sums["tokens"]
         metrics = {
             "loss": sums["loss"] / updates,
@@ -103,7 +108,7 @@ class LossStatistics:
             "clip_ratio/high_mean": high,
             "clip_ratio/region_mean": low + high,
             "sampling/sampling_logp_difference/mean": sums["mismatch"] / sums["replayed"],
-            "sampling/sampling_logp_difference/max": float(self.largest_mismatch),
+            "sampling/sampling_logp_difference/max": max(largest for _, largest in rows),
         }
         if "kl" in sums:
             metrics["kl"] = sums["kl"] / sums["tokens"]

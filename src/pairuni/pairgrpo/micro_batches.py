@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pairuni.config import PairGRPOSettings
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.metrics import LossStatistics
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
-from pairuni.pairgrpo.rollout import RolloutBatch
+from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
 from pairuni.policies.policy import Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.records import Task
 
@@ -21,13 +22,17 @@ _Row = tuple[Task, int]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRows:
-    """The rows of a micro-batch that belong to one task; advantages and coefficients [N], pair weights included."""
+    """The rows of a micro-batch that belong to one task; advantages and coefficients [N], pair weights included.
+
+    filler: the rows have coefficient 0 and are replayed only because another rank replays this task now.
+    """
 
     task: Task
     rows: slice
     advantages: Tensor
     coefficients: Tensor
     weight: float
+    filler: bool = False
 
 
 @dataclass(kw_only=True)
@@ -73,7 +78,7 @@ class MicroBatch:
                 terms, clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.beta
             )
             total = total + part.weight * loss
-            if statistics is not None:
+            if statistics is not None and not part.filler:
                 with torch.no_grad():
                     statistics[part.task].add(terms, loss, settings)
                     if first_replay:
@@ -85,16 +90,29 @@ def task_weights(settings: PairGRPOSettings) -> dict[Task, float]:
     return {"understanding": settings.understanding_weight, "generation": settings.generation_weight}
 
 
-def micro_batches(batch: RolloutBatch, settings: PairGRPOSettings, tasks: Sequence[Task]) -> list[MicroBatch]:
+def micro_batches(
+    batch: RolloutBatch,
+    settings: PairGRPOSettings,
+    tasks: Sequence[Task],
+    *,
+    numbers: StepNumbers | None = None,
+    equal: World | None = None,
+) -> list[MicroBatch]:
     """Split the tasks' trajectories into micro-batches; the normalisers are those of the complete batch.
 
     The groups of a pair stay together, as do the trajectories of a group, which share their prompt, unless that
     exceeds ``micro_batch_tokens``. Without a KL term, a trajectory of advantage 0 has no gradient and is left out.
+    numbers: those of all ranks, of which ``batch`` is a part. equal: all ranks of this world get as many
+    micro-batches, each with the same tasks, by further rows of coefficient 0; an exchange.
     """
+    numbers = numbers or StepNumbers.gather(batch, World())
     advantages = {task: batch.weighted_advantages(task) for task in tasks}
-    coefficients = {
-        task: trajectory_coefficients(batch.task(task).lengths, settings.token_reduction) for task in tasks
-    }
+    coefficients = {}
+    for task in tasks:
+        first = numbers.first_pair * batch.task(task).group_size
+        own = slice(first, first + len(batch.task(task).trajectories))
+        lengths = numbers.task(task).lengths
+        coefficients[task] = trajectory_coefficients(lengths, settings.token_reduction)[own]
     weights = task_weights(settings)
     groups: list[list[_Row]] = []
     for pair in range(len(batch.pairs)):
@@ -102,26 +120,49 @@ def micro_batches(batch: RolloutBatch, settings: PairGRPOSettings, tasks: Sequen
             size = batch.task(task).group_size
             rows = range(pair * size, (pair + 1) * size)
             groups.append([(task, row) for row in rows if settings.beta > 0.0 or advantages[task][row] != 0])
+    parts = _pack(groups, batch, settings.micro_batch_tokens)
+    replayed = [{task for task, _ in part} for part in parts]
+    everywhere = replayed if equal is None else _union(equal.gather(replayed))
     result = []
-    for part in _pack(groups, batch, settings.micro_batch_tokens):
+    for index, wanted in enumerate(everywhere):
+        part = parts[index] if index < len(parts) else []
         trajectories: list[Trajectory] = []
         task_rows: list[TaskRows] = []
         for task in tasks:
+            if task not in wanted:
+                continue
+            start = len(trajectories)
+            own_advantages, own_coefficients = advantages[task], coefficients[task]
             chosen = [row for owner, row in part if owner == task]
-            if chosen:
-                start = len(trajectories)
-                trajectories += [batch.task(task).trajectories[row] for row in chosen]
-                task_rows.append(
-                    TaskRows(
-                        task=task,
-                        rows=slice(start, len(trajectories)),
-                        advantages=advantages[task][chosen],
-                        coefficients=coefficients[task][chosen],
-                        weight=weights[task],
-                    )
+            if filler := not chosen:
+                chosen = [_shortest(batch, task)]
+                own_advantages = own_coefficients = torch.zeros_like(coefficients[task])
+            trajectories += [batch.task(task).trajectories[row] for row in chosen]
+            task_rows.append(
+                TaskRows(
+                    task=task,
+                    rows=slice(start, len(trajectories)),
+                    advantages=own_advantages[chosen],
+                    coefficients=own_coefficients[chosen],
+                    weight=weights[task],
+                    filler=filler,
                 )
+            )
         result.append(MicroBatch(trajectories=trajectories, tasks=task_rows))
     return result
+
+
+def _union(ranks: Sequence[Sequence[set[Task]]]) -> list[set[Task]]:
+    """For each micro-batch of any rank, the tasks that some rank replays in it."""
+    union: list[set[Task]] = [set() for _ in range(max(map(len, ranks)))]
+    for rank in ranks:
+        for tasks, replayed in zip(union, rank, strict=False):
+            tasks |= replayed
+    return union
+
+
+def _shortest(batch: RolloutBatch, task: Task) -> int:
+    return int(batch.task(task).lengths.argmin())
 
 
 def _pack(groups: Sequence[Sequence[_Row]], batch: RolloutBatch, budget: int | None) -> list[list[_Row]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, RolloutSettings
+from pairuni.distributed.world import World
 from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
@@ -75,6 +76,13 @@ class TaskRollouts:
         """[P K] numbers of sampled tokens."""
         return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
 
+    @property
+    def numbers(self) -> TaskNumbers:
+        # images always have all their tokens: only text can be truncated
+        cut = [not one.finished for one in self.trajectories if one.modality == "text"]
+        prompts = sum(len(one.prompt_ids) for one in self.trajectories)
+        return TaskNumbers(self.terms, self.rewards, self.advantages, self.lengths, cut, prompts)
+
     @classmethod
     def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
         return cls(
@@ -113,6 +121,60 @@ class RolloutBatch:
         )
 
 
+@dataclass(frozen=True)
+class TaskNumbers:
+    """What the objective and the metrics need of one task's rollouts besides the trajectories.
+
+    terms, rewards, advantages: [P, K], lengths: [P K], as in ``TaskRollouts``. unfinished: for each answer, whether
+    it was cut off; empty for images. prompt_tokens: of all trajectories.
+    """
+
+    terms: Mapping[str, Tensor]
+    rewards: Tensor
+    advantages: Tensor
+    lengths: Tensor
+    unfinished: Sequence[bool]
+    prompt_tokens: int
+
+    @classmethod
+    def join(cls, parts: Sequence[TaskNumbers]) -> TaskNumbers:
+        return cls(
+            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
+            rewards=torch.cat([part.rewards for part in parts]),
+            advantages=torch.cat([part.advantages for part in parts]),
+            lengths=torch.cat([part.lengths for part in parts]),
+            unfinished=[one for part in parts for one in part.unfinished],
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """The numbers of a step's rollouts on all ranks, in the order of the step's pairs.
+
+    weights: [P] pair weights. first_pair: place of this rank's first pair among them.
+    """
+
+    weights: Tensor
+    understanding: TaskNumbers
+    generation: TaskNumbers
+    first_pair: int = 0
+
+    def task(self, task: Task) -> TaskNumbers:
+        return self.understanding if task == "understanding" else self.generation
+
+    @classmethod
+    def gather(cls, batch: RolloutBatch, world: World) -> StepNumbers:
+        """Those of each rank's ``batch``. An exchange."""
+        parts = world.gather((batch.weights, batch.understanding.numbers, batch.generation.numbers))
+        return cls(
+            weights=torch.cat([weights for weights, _, _ in parts]),
+            understanding=TaskNumbers.join([understanding for _, understanding, _ in parts]),
+            generation=TaskNumbers.join([generation for _, _, generation in parts]),
+            first_pair=sum(len(weights) for weights, _, _ in parts[: world.rank]),
+        )
+
+
 class Scoring:
     """Runs rewards in a thread while an accelerator continues to sample; on a CPU, which both need, at once.
 
@@ -146,14 +208,15 @@ def begin_rollouts(
     *,
     seed: int,
     image_folder: Path,
+    first_prompt: int = 0,
     pair_weight_mode: PairWeight = "sqrt",
     std_eps: float = 1e-4,
 ) -> Callable[[], RolloutBatch]:
     """Sample K_u answers and K_g images for each pair and start scoring them.
 
     The returned function waits for the rewards and computes the advantages. image_folder: what the pairs' image
-    paths are relative to. Raises ValueError if an image does not open and, now or later, RewardError if a reward
-    fails.
+    paths are relative to. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
+    Raises ValueError if an image does not open and, now or later, RewardError if a reward fails.
     """
     questions = [pair.understand_ann for pair in pairs]
     prompts = [pair.generate_ann for pair in pairs]
@@ -166,6 +229,7 @@ def begin_rollouts(
                 temperature=rollout.temperature,
                 max_new_tokens=rollout.max_new_tokens,
                 seed=derive_seed(seed, 0),
+                first_prompt=first_prompt,
             ),
             ImageSampling(
                 prompts=[record.prompt for record in prompts],
@@ -174,6 +238,7 @@ def begin_rollouts(
                 guidance=rollout.guidance,
                 branch=rollout.branch,
                 seed=derive_seed(seed, 1),
+                first_prompt=first_prompt,
             ),
         )
     answers = [trajectory for group in answer_groups for trajectory in group]

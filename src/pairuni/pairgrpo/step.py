@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
+from pairuni.distributed.strategy import Replicate, Strategy
+from pairuni.distributed.watch import named_ranks
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
-from pairuni.pairgrpo.rollout import RolloutBatch
+from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
 from pairuni.policies.policy import Trajectory, UnifiedPolicy
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
@@ -63,17 +66,30 @@ def update(
     step: int,
     learning_rate: float,
     reference: FrozenReference | None = None,
+    strategy: Strategy | None = None,
+    numbers: StepNumbers | None = None,
 ) -> dict[str, float]:
     """Update the policy ``updates_per_step`` times on one batch of rollouts; the step's metrics.
 
-    reference: needed if beta > 0. Raises GradientError, before the weights change, if the gradient is not finite.
+    reference: needed if beta > 0. strategy: of several processes, each with its own ``batch``; gradients and metrics
+    are those of all. numbers: as ``StepNumbers.gather`` gives them, if they are known already. Raises GradientError,
+    before the weights change, if the gradient is not finite.
     """
-    if not any(bool(batch.task(task).advantages.any()) for task in TASKS):
+    strategy = strategy or Replicate(World())
+    world = strategy.world
+    numbers = numbers or StepNumbers.gather(batch, world)
+    if not any(bool(numbers.task(task).advantages.any()) for task in TASKS):
         logger.warning(
             "step %d: every advantage of both tasks is zero: within each group all rewards are equal", step
         )
     weights = task_weights(settings)
-    parts = micro_batches(batch, settings, [task for task in TASKS if weights[task] > 0.0])
+    parts = micro_batches(
+        batch,
+        settings,
+        [task for task in TASKS if weights[task] > 0.0],
+        numbers=numbers,
+        equal=world if strategy.equal_micro_batches else None,
+    )
     if settings.beta > 0.0:
         assert reference is not None, "beta > 0 needs a frozen reference"
         for part in parts:
@@ -85,14 +101,15 @@ def update(
         for part in parts:
             part.loss(policy, settings, statistics).backward()
             optimizer.collect_gradients()
-        norms.append(_clip_gradients(optimizer, settings.max_grad_norm, step))
+        strategy.collect(optimizer)
+        norms.append(_clip_gradients(optimizer, strategy, settings.max_grad_norm, step))
         optimizer.step(learning_rate)
     optimizer.zero_grad()
     metrics = {
         f"{task}/{name}": value
         for task in TASKS
         for name, value in (
-            reward_metrics(batch.task(task)) | statistics[task].metrics(settings.updates_per_step)
+            reward_metrics(numbers.task(task)) | statistics[task].metrics(settings.updates_per_step, world)
         ).items()
     }
     return {
@@ -101,18 +118,20 @@ def update(
         "loss": sum(weights[task] * metrics.get(f"{task}/loss", 0.0) for task in TASKS),
         "grad_norm": sum(norms) / len(norms),
         "learning_rate": learning_rate,
-        "pair_weight": float(batch.weights.mean()),
+        "pair_weight": float(numbers.weights.mean()),
     }
 
 
-def _clip_gradients(optimizer: NamedAdamW, max_norm: float, step: int) -> float:
+def _clip_gradients(optimizer: NamedAdamW, strategy: Strategy, max_norm: float, step: int) -> float:
     """The gradient's L2 norm before clipping."""
-    total = optimizer.gradient_norm()
+    total = strategy.gradient_norm(optimizer)
     norm = float(total)
     if not math.isfinite(norm):
+        ranks = strategy.ranks_not_finite() if strategy.world.several else []
+        where = f" on {named_ranks(ranks)}" if ranks else ""
         bad = [name for name, gradient in optimizer.gradients().items() if not gradient.isfinite().all()]
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-        raise GradientError(f"step {step}: the gradient is not finite (norm {norm}), first in {shown}")
+        raise GradientError(f"step {step}: the gradient is not finite{where} (norm {norm}), first in {shown}")
     if norm == 0.0:
         logger.warning("step %d: the gradient is exactly zero: this step does not change the weights", step)
     optimizer.clip_gradients(max_norm, total)

@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pairuni.config import PairGRPOSettings, RunSettings
+from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
+from pairuni.distributed.shares import cut
+from pairuni.distributed.strategy import Replicate, Strategy
+from pairuni.distributed.world import World
 from pairuni.io.files import clear_partial
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
 from pairuni.pairgrpo.preflight import check_pairs
-from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, begin_rollouts
+from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, StepNumbers, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import FrozenReference, update
 from pairuni.policies.policy import UnifiedPolicy
@@ -56,9 +61,11 @@ class Trainer:
     default the folder of the settings' pair file. evaluate(policy, step): called every ``evaluation.every`` steps,
     and at step 0 for the untrained policy; its scores join the step's metrics as ``eval/<name>``. An evaluation that
     failed is repeated when the run resumes. images_digest: what ``check_pairs`` returned for these pairs; if None,
-    they are checked when the run begins.
+    they are checked when the run begins. strategy: of a run of several processes, each of which makes a trainer with
+    the same arguments; they share out the pairs of each step, and rank 0 writes the files. ``evaluate`` is called on
+    all ranks and must return the same scores there.
 
-    Raises ValueError for settings that do not fit the policy or the pairs.
+    Raises ValueError for settings that do not fit the policy, the pairs or the number of processes.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Trainer:
         evaluate: Evaluate | None = None,
         tracker: Tracker | None = None,
         images_digest: str | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         grpo = settings.pairgrpo
         if not pairs:
@@ -81,7 +89,14 @@ class Trainer:
             raise ValueError(
                 "understanding_weight and generation_weight are both 0; set at least one above 0"
             )
+        self._strategy = strategy or Replicate(World())
+        self._world = self._strategy.world
         self._settings = settings
+        if self._world.world_size > self.pairs_per_update:
+            raise ValueError(
+                f"{self._world.world_size} processes cannot share {counted(self.pairs_per_update, 'pair')} per step; "
+                "start fewer processes, or raise pairgrpo.pairs_per_batch, which counts those of all processes"
+            )
         self._policy = policy
         self._pairs = pairs
         self._rewards = rewards
@@ -117,59 +132,92 @@ class Trainer:
         one; UnusablePairs before the first step; RewardError, GradientError and CheckpointError as they occur.
         Earlier checkpoints stay valid.
         """
+        world = self._world
         checkpoints = self._begin(resume)
         if begun is not None:
-            begun()
+            world.on_main(begun)
         position, steps = self._position, self._settings.pairgrpo.steps
         self._evaluate_if_missing()
-        with StopRequest() as stop, Progress("training", total=steps, start=position.step) as progress:
+        progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)
+        with StopRequest() as stop, progress:
             self._optimizer.before_update = stop.hold
             try:
-                while position.step < steps and not stop.requested:
+                while position.step < steps and not world.any(stop.requested):
                     row = self._train_step(stop)
                     progress.advance(status=_status(row))
                     if self._due(self._settings.checkpoint.every):
-                        checkpoints.save(position)
+                        self._save(checkpoints)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
-                checkpoints.save_after(error, position)
+                world.failed(error)
+                if world.is_main:
+                    checkpoints.save_after(error, position)
                 raise
             if position.step < steps:
-                checkpoints.save(position)
+                self._save(checkpoints)
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)
                 return RunResult(position.step, interrupted=True)
-        checkpoints.save(position)
-        write_folder(self._run.final, self._policy.save_pretrained)
+        self._save(checkpoints)
+        world.on_main(lambda: write_folder(self._run.final, self._policy.save_pretrained))
         return RunResult(position.step, interrupted=False)
+
+    def _save(self, checkpoints: RunCheckpoints) -> None:
+        self._world.enter(f"step {self._position.step}, checkpoint")
+        self._world.on_main(lambda: checkpoints.save(self._position))
 
     def _begin(self, resume: bool) -> RunCheckpoints:
         """Restore the newest checkpoint, if any, and remove from the folder what later steps left there."""
-        run, position = self._run, self._position
-        if not resume and (run.metrics.exists() or list_checkpoints(run.checkpoints)):
-            raise ValueError(f"{run.root} already holds a run; resume it or choose another folder")
+        run, position, world = self._run, self._position, self._world
+        world.on_main(lambda: self._refuse_existing(resume))
         identity = self._identity()
+        self._check_same(identity.model_dump(mode="json"))
         checkpoints = RunCheckpoints(run, self._optimizer, identity, keep=self._settings.checkpoint.keep)
         saved = checkpoints.load(position)
+        self._check_same({"the checkpoint's step": position.step})
         # nothing in the folder has changed before this point
+        world.on_main(lambda: self._tidy(checkpoints, saved, identity, resume))
+        if saved is None:
+            torch.manual_seed(self._settings.seed)
+        position.random = random_state()
+        position.updates = self._optimizer.updates
+        return checkpoints
+
+    def _refuse_existing(self, resume: bool) -> None:
+        run = self._run
+        if not resume and (run.metrics.exists() or list_checkpoints(run.checkpoints)):
+            raise ValueError(f"{run.root} already holds a run; resume it or choose another folder")
+
+    def _tidy(
+        self, checkpoints: RunCheckpoints, saved: RunState | None, identity: RunState, resume: bool
+    ) -> None:
+        """Remove what later steps left in the folder, and record settings that change now."""
+        run, position = self._run, self._position
         for folder in (run.root, run.checkpoints, run.samples, run.evaluation):
             clear_partial(folder)
         checkpoints.tidy()
         self._metrics.rewind(position.step or -1)  # a run without a checkpoint evaluates step 0 again
         MetricsLog(run.samples_log).rewind(position.step)
         if saved is None:
-            torch.manual_seed(self._settings.seed)
             run.history.unlink(missing_ok=True)
             if resume:
                 logger.info("%s has no checkpoint yet: training from step 1", run.root)
-        else:
-            logger.info("resuming after step %d", position.step)
-            if position.step < self._settings.pairgrpo.steps:
-                record_changes(run, position.step, saved.settings, identity.settings)
-            rows = self._metrics.rows()
-            if saved.unlogged is not None and (not rows or rows[-1]["step"] < position.step):
-                self._metrics.append(saved.unlogged)
-        position.random = random_state()
-        position.updates = self._optimizer.updates
-        return checkpoints
+            return
+        logger.info("resuming after step %d", position.step)
+        if position.step < self._settings.pairgrpo.steps:
+            record_changes(run, position.step, saved.settings, identity.settings)
+        rows = self._metrics.rows()
+        if saved.unlogged is not None and (not rows or rows[-1]["step"] < position.step):
+            self._metrics.append(saved.unlogged)
+
+    def _check_same(self, own: Mapping[str, Any]) -> None:
+        """Raise ValueError unless all ranks have the same values; an exchange."""
+        first, *others = self._world.gather(own)
+        for rank, other in enumerate(others, start=1):
+            odd = [name for name in first if first[name] != other[name]]
+            if odd:
+                raise ValueError(
+                    f"rank {rank} differs from rank 0 in {odd[0]}: all processes must run the same command on the "
+                    f"same files, and all machines must see {self._run.root} and the pairs"
+                )
 
     def _identity(self) -> RunState:
         """What distinguishes this run from others. Raises UnusablePairs."""
@@ -191,10 +239,13 @@ class Trainer:
     def _train_step(self, stop: StopRequest) -> dict[str, float]:
         settings, position = self._settings, self._position
         began = time.perf_counter()
+        self._world.enter(f"step {position.step + 1}, rollout")
         batch = self._rollouts(position.step + 1)
+        numbers = StepNumbers.gather(batch, self._world)
         sampled = time.perf_counter()
-        new_tokens = sum(int(batch.task(task).lengths.sum()) for task in TASKS)
-        prompt_tokens = sum(len(t.prompt_ids) for task in TASKS for t in batch.task(task).trajectories)
+        new_tokens = sum(int(numbers.task(task).lengths.sum()) for task in TASKS)
+        prompt_tokens = sum(numbers.task(task).prompt_tokens for task in TASKS)
+        self._world.enter(f"step {position.step + 1}, update")
         try:
             metrics = update(
                 self._policy,
@@ -204,6 +255,8 @@ class Trainer:
                 step=position.step + 1,
                 learning_rate=learning_rate_at(position.step + 1, settings.pairgrpo),
                 reference=self._reference,
+                strategy=self._strategy,
+                numbers=numbers,
             )
             position.random = random_state()
             position.num_tokens += new_tokens + prompt_tokens
@@ -224,7 +277,7 @@ class Trainer:
         }
         position.unlogged = row
         try:
-            if self._due(settings.logging.samples_every):
+            if self._world.is_main and self._due(settings.logging.samples_every):
                 save_samples(self._run, batch, step=position.step)
             row |= self._evaluate_if_due()
         finally:
@@ -242,17 +295,18 @@ class Trainer:
         )
         with Scoring(self._policy.device) as scoring:
             begun = []
-            for index in range(grpo.batches_per_step):
-                chosen = order[index * grpo.pairs_per_batch : (index + 1) * grpo.pairs_per_batch]
+            for places in cut(self._world.share.of(self.pairs_per_update), grpo.pairs_per_batch):
+                index, first = divmod(places.start, grpo.pairs_per_batch)
                 begun.append(
                     begin_rollouts(
                         self._policy,
-                        [self._pairs[position] for position in chosen],
+                        [self._pairs[order[place]] for place in places],
                         settings.rollout,
                         self._rewards,
                         scoring,
                         seed=derive_seed(settings.seed, step, index),
                         image_folder=self._image_folder,
+                        first_prompt=first,
                         pair_weight_mode=grpo.pair_weight,
                         std_eps=grpo.std_eps,
                     )
@@ -264,6 +318,7 @@ class Trainer:
         if self._evaluate is None or not self._due(self._settings.evaluation.every):
             return {}
         step = self._position.step
+        self._world.enter(f"step {step}, held-out evaluation")
         scores = self._evaluate(self._policy, step)
         set_random_state(self._position.random)  # an evaluation must not change the training
         words = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
@@ -272,18 +327,26 @@ class Trainer:
 
     def _evaluate_if_missing(self) -> None:
         """Evaluate the policy before training, or at a step whose evaluation failed."""
-        step, rows = self._position.step, self._metrics.rows()
-        row = rows[-1] if rows and rows[-1]["step"] == step else {"step": step}
-        if any(name.startswith("eval/") for name in row):
+        step = self._position.step
+        row = self._world.on_main(self._unevaluated_row)
+        if row is None:
             return
         if scores := self._evaluate_if_due():
-            self._metrics.rewind(step - 1)
+            if self._world.is_main:
+                self._metrics.rewind(step - 1)
             self._log(row | scores)
 
+    def _unevaluated_row(self) -> dict[str, float] | None:
+        """The metrics of the last step; None if they have held-out scores."""
+        step, rows = self._position.step, self._metrics.rows()
+        row: dict[str, float] = rows[-1] if rows and rows[-1]["step"] == step else {"step": step}
+        return None if any(name.startswith("eval/") for name in row) else row
+
     def _log(self, row: Mapping[str, float]) -> None:
-        self._metrics.append(row)
+        if self._world.is_main:
+            self._metrics.append(row)
         self._position.unlogged = None
-        if self._tracker is not None:
+        if self._world.is_main and self._tracker is not None:
             self._tracker.log(row, self._position.step)
 
     def _due(self, every: int) -> bool:
