@@ -19,10 +19,14 @@ _DEFAULT_THREADS = torch.get_num_threads()
 def resolve_device(name: str) -> torch.device:
     """The device of this name; "auto" is CUDA where torch finds it, else the CPU.
 
-    Raises ValueError for a name that torch does not know. Whether the device exists is left to ``check_device``.
+    Of several processes that torchrun started, each gets the GPU of its LOCAL_RANK for "auto" and "cuda". Raises
+    ValueError for a name that torch does not know. Whether the device exists is left to ``check_device``.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and os.environ.get("WORLD_SIZE", "1") != "1":
+        # with its index, because other threads of the process begin with GPU 0
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     try:
         return torch.device(name)
     except RuntimeError as error:

@@ -65,6 +65,11 @@ class World:
     def several(self) -> bool:
         return self.share.world_size > 1
 
+    @property
+    def waited(self) -> float:
+        """Seconds that this rank has spent in exchanges."""
+        return 0.0 if self._link is None else self._link.waited
+
     def enter(self, phase: str) -> None:
         """Note what this rank is doing, such as "step 12, rollout"; others see it when they miss this rank."""
         if self._link is not None:
@@ -121,6 +126,7 @@ class _Link:
     def __init__(self, share: Share, timeout: float) -> None:
         limit = timedelta(seconds=timeout + _MARGIN)
         self.share = share
+        self.waited = 0.0
         self._timeout = timeout
         cuda = torch.cuda.is_available()
         if cuda:
@@ -178,6 +184,7 @@ class _Link:
                     raise LostRanks(self.watch.missing(self._timeout))
             time.sleep(pause)
             pause = min(1.5 * pause, 0.002)
+        self.waited += time.monotonic() - began
         try:
             work.wait()
         except RuntimeError as error:
@@ -200,7 +207,8 @@ def joined(timeout: float) -> Iterator[World]:
     """The world of the processes that torchrun started, connected until the block ends; else that of one process.
 
     timeout: seconds that ranks wait for each other. An exception that leaves the block ends all ranks: the others
-    learn of it at their next exchange. Raises ValueError for a wrong environment.
+    learn of it at their next exchange, and stay until rank 0 has left the block. Raises ValueError for a wrong
+    environment.
     """
     share = share_of(os.environ)
     if share.world_size == 1:

@@ -10,6 +10,7 @@ from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.held_out import HeldOutPairs
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.policies.policy import UnifiedPolicy
@@ -19,14 +20,19 @@ from pairuni.runs.folder import RunFolder, step_name
 
 
 def evaluation_in_training(
-    settings: RunSettings, held_out: Sequence[UGPair], rewards: Rewards, out: Path
+    settings: RunSettings,
+    held_out: Sequence[UGPair],
+    rewards: Rewards,
+    out: Path,
+    world: World | None = None,
 ) -> Callable[[UnifiedPolicy, int], Mapping[str, float]] | None:
     """The function that scores a policy after a step; None when the run never evaluates.
 
     held_out: the pairs of the task "pairs", which are not trained on. out: the run's folder, which keeps the images.
+    world: its ranks share out held-out pairs; scenes of the digits world are left to rank 0.
     Raises ValueError when ``out`` holds evaluations on other items, whose scores would not be comparable.
     """
-    chosen = settings.evaluation
+    chosen, world = settings.evaluation, world or World()
     if chosen.every == 0:
         return None
     if chosen.task == "pairs":
@@ -43,6 +49,7 @@ def evaluation_in_training(
             pairs_per_batch=settings.pairgrpo.pairs_per_batch,
             seed=settings.seed,
             run=RunFolder(out),
+            world=world,
         )
     items = held_out_items(settings.seed, chosen.items)
     _check_same_items(
@@ -61,7 +68,7 @@ def evaluation_in_training(
         result.write(RunFolder(out).evaluation, step_name(step))
         return result.scores()
 
-    return score
+    return lambda policy, step: world.on_main(lambda: score(policy, step))
 
 
 def _check_same_items(out: Path, questions: Sequence[str], prompts: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from PIL import Image
 
 from pairuni.config import RolloutSettings
 from pairuni.console.progress import Progress
+from pairuni.distributed.shares import cut
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.rollout import Rewards, load_pair_image
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.records import TASKS, Annotation, Task, UGPair
@@ -35,7 +37,8 @@ class HeldOutPairs:
 
     image_folder: what the pairs' image paths are relative to. pairs_per_batch: as in training, so that rewards get
     as many samples at once and their time limit means the same. Images are sampled with the same noise each time,
-    so that only the policy makes evaluations differ.
+    so that only the policy makes evaluations differ. world: its ranks share out the pairs, rank 0 writes the files,
+    and all return the same scores.
     """
 
     pairs: Sequence[UGPair]
@@ -45,31 +48,38 @@ class HeldOutPairs:
     pairs_per_batch: int
     seed: int
     run: RunFolder
+    world: World = field(default_factory=World)
 
     def __call__(self, policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
         """Mean reward of each task; items and images go to ``evaluation/`` in the run's folder.
 
         Raises ValueError when an image does not open, RewardError when a reward fails.
         """
+        own = self.world.share.of(len(self.pairs))
         answers: list[str] = []
         images: list[Image.Image] = []
-        total = len(self.pairs)
-        with Progress(f"held-out pairs at step {step}", total=total, unit="pairs") as progress:
-            for start in range(0, total, _BATCH):
-                new_answers, new_images = self._sample(policy, start)
+        progress = Progress(
+            f"held-out pairs at step {step}", total=len(own), unit="pairs", quiet=not self.world.is_main
+        )
+        with progress:
+            for places in cut(own, _BATCH):
+                new_answers, new_images = self._sample(policy, places)
                 answers += new_answers
                 images += new_images
                 progress.advance(len(new_answers))
+        pairs = [self.pairs[place] for place in own]
         terms: dict[Task, Terms] = {
-            "understanding": self._scores(
-                "understanding", [pair.understand_ann for pair in self.pairs], answers
-            ),
-            "generation": self._scores("generation", [pair.generate_ann for pair in self.pairs], images),
+            "understanding": self._scores("understanding", [pair.understand_ann for pair in pairs], answers),
+            "generation": self._scores("generation", [pair.generate_ann for pair in pairs], images),
         }
-        return self._write(step, answers, images, terms)
+        shown = images[: max(0, SHOWN - own.start)]
+        return self._collect(step, answers, shown, terms)
 
-    def _sample(self, policy: UnifiedPolicy, start: int) -> tuple[list[str], list[Image.Image]]:
-        pairs = self.pairs[start : start + _BATCH]
+    def _sample(self, policy: UnifiedPolicy, places: range) -> tuple[list[str], list[Image.Image]]:
+        """Answers and images of the pairs at ``places``, which belong to one batch."""
+        pairs = self.pairs[places.start : places.stop]
+        first = places.start % _BATCH
+        start = places.start - first
         questions = [pair.understand_ann for pair in pairs]
         answers, image_groups = policy.sample(
             TextSampling(
@@ -78,6 +88,7 @@ class HeldOutPairs:
                 temperature=0.0,
                 max_new_tokens=self.rollout.max_new_tokens,
                 seed=derive_seed(self.seed, start, 0),
+                first_prompt=first,
             ),
             ImageSampling(
                 prompts=[pair.generate_ann.prompt for pair in pairs],
@@ -85,6 +96,7 @@ class HeldOutPairs:
                 guidance=self.rollout.guidance,
                 branch=self.rollout.branch,
                 seed=derive_seed(self.seed, start, 1),
+                first_prompt=first,
             ),
         )
         images = policy.decode_images([group[0] for group in image_groups])
@@ -102,14 +114,34 @@ class HeldOutPairs:
                 terms.setdefault(name, []).extend(scores)
         return terms
 
+    def _collect(
+        self, step: int, answers: list[str], images: list[Image.Image], terms: Mapping[Task, Terms]
+    ) -> dict[str, float]:
+        """Gather what the ranks sampled; rank 0 writes it. The mean reward of each task."""
+        parts = self.world.gather((answers, images, terms))
+        all_terms: dict[Task, Terms] = {
+            task: _joined([terms[task] for _, _, terms in parts]) for task in TASKS
+        }
+        rewards = {task: total_scores(self.rewards.task(task), all_terms[task]) for task in TASKS}
+
+        def write() -> None:
+            all_answers = [answer for answers, _, _ in parts for answer in answers]
+            self._write(
+                step, all_answers, [one for _, images, _ in parts for one in images], all_terms, rewards
+            )
+
+        self.world.on_main(write)
+        return {task: statistics.fmean(rewards[task]) for task in TASKS}
+
     def _write(
         self,
         step: int,
         answers: Sequence[str],
         images: Sequence[Image.Image],
         terms: Mapping[Task, Terms],
-    ) -> dict[str, float]:
-        """Write items and images; the mean reward of each task."""
+        rewards: Mapping[Task, Sequence[float]],
+    ) -> None:
+        """Write items and the images of the first ones."""
         items: dict[Task, list[dict[str, Any]]] = {
             "understanding": [
                 {
@@ -121,7 +153,6 @@ class HeldOutPairs:
             ],
             "generation": [{"prompt": pair.generate_ann.prompt} for pair in self.pairs],
         }
-        rewards = {task: total_scores(self.rewards.task(task), terms[task]) for task in TASKS}
         for task in TASKS:
             for index, item in enumerate(items[task]):
                 item["reward"] = rewards[task][index]
@@ -135,10 +166,21 @@ class HeldOutPairs:
             save_png(images[index], sampled_image)
             for task, path in (("understanding", question_image), ("generation", sampled_image)):
                 items[task][index]["image"] = path.relative_to(self.run.root).as_posix()
-        means: dict[str, float] = {task: statistics.fmean(rewards[task]) for task in TASKS}
         write_step_evaluation(
             self.run,
             step,
-            {task: {"score": means[task], "count": len(self.pairs), "items": items[task]} for task in TASKS},
+            {
+                task: {
+                    "score": statistics.fmean(rewards[task]),
+                    "count": len(self.pairs),
+                    "items": items[task],
+                }
+                for task in TASKS
+            },
         )
-        return means
+
+
+def _joined(parts: Sequence[Terms]) -> Terms:
+    """The terms of all ranks; a rank without pairs has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: [score for part in parts for score in part.get(name, ())] for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -182,6 +183,8 @@ class Scoring:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+        """How long rewards have run."""
         self._pool = None if device.type == "cpu" else ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> Self:
@@ -194,9 +197,16 @@ class Scoring:
     def submit(self, score: Callable[[], Result]) -> Callable[[], Result]:
         """Start ``score``; the returned function waits for its result, or raises its exception."""
         if self._pool is not None:
-            return self._pool.submit(score).result
-        result = score()
+            return self._pool.submit(self._timed, score).result
+        result = self._timed(score)
         return lambda: result
+
+    def _timed(self, score: Callable[[], Result]) -> Result:
+        began = time.perf_counter()
+        try:
+            return score()
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def begin_rollouts(

@@ -18,6 +18,7 @@ from pairuni.distributed.shares import cut
 from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.world import World
 from pairuni.io.files import clear_partial
+from pairuni.pairgrpo.alarms import Alarms
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
 from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, StepNumbers, begin_rollouts
@@ -114,6 +115,9 @@ class Trainer:
         )
         self._reference = FrozenReference(policy, parameters) if grpo.beta > 0.0 else None
         self._metrics = MetricsLog(self._run.metrics)
+        weights = sum(parameter.numel() for _, parameter in parameters)
+        # float32 weights and both moments
+        self._alarms = Alarms(self._run.root, checkpoint_bytes=12 * weights)
         self._position = Position()
 
     @property
@@ -139,7 +143,7 @@ class Trainer:
         position, steps = self._position, self._settings.pairgrpo.steps
         self._evaluate_if_missing()
         progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)
-        with StopRequest() as stop, progress:
+        with StopRequest(launched=world.several) as stop, progress:
             self._optimizer.before_update = stop.hold
             try:
                 while position.step < steps and not world.any(stop.requested):
@@ -207,6 +211,7 @@ class Trainer:
         rows = self._metrics.rows()
         if saved.unlogged is not None and (not rows or rows[-1]["step"] < position.step):
             self._metrics.append(saved.unlogged)
+        self._alarms.remember(self._metrics.rows())
 
     def _check_same(self, own: Mapping[str, Any]) -> None:
         """Raise ValueError unless all ranks have the same values; an exchange."""
@@ -238,14 +243,16 @@ class Trainer:
 
     def _train_step(self, stop: StopRequest) -> dict[str, float]:
         settings, position = self._settings, self._position
+        world = self._world
         began = time.perf_counter()
-        self._world.enter(f"step {position.step + 1}, rollout")
-        batch = self._rollouts(position.step + 1)
-        numbers = StepNumbers.gather(batch, self._world)
-        sampled = time.perf_counter()
+        world.enter(f"step {position.step + 1}, rollout")
+        batch, scoring_seconds = self._rollouts(position.step + 1)
+        own = {"rollout": time.perf_counter() - began, "rewards": scoring_seconds}
+        numbers = StepNumbers.gather(batch, world)
+        sampled, waited = time.perf_counter(), world.waited
         new_tokens = sum(int(numbers.task(task).lengths.sum()) for task in TASKS)
         prompt_tokens = sum(numbers.task(task).prompt_tokens for task in TASKS)
-        self._world.enter(f"step {position.step + 1}, update")
+        world.enter(f"step {position.step + 1}, update")
         try:
             metrics = update(
                 self._policy,
@@ -265,6 +272,7 @@ class Trainer:
         finally:
             stop.release()
         ended = time.perf_counter()
+        own["update"] = ended - sampled - (world.waited - waited)
         row: dict[str, float] = {
             "step": position.step,
             "epoch": position.step * self.pairs_per_update / len(self._pairs),
@@ -277,14 +285,18 @@ class Trainer:
         }
         position.unlogged = row
         try:
-            if self._world.is_main and self._due(settings.logging.samples_every):
+            if world.is_main and self._due(settings.logging.samples_every):
                 save_samples(self._run, batch, step=position.step)
             row |= self._evaluate_if_due()
         finally:
             self._log(row)
+        seconds = world.gather(own)
+        if world.is_main:
+            self._alarms.after_step(row, seconds)
         return row
 
-    def _rollouts(self, step: int) -> RolloutBatch:
+    def _rollouts(self, step: int) -> tuple[RolloutBatch, float]:
+        """This rank's rollouts of a step, and the seconds that their rewards took."""
         settings = self._settings
         grpo = settings.pairgrpo
         order = shuffled_indices(
@@ -311,7 +323,7 @@ class Trainer:
                         std_eps=grpo.std_eps,
                     )
                 )
-            return RolloutBatch.join([finish() for finish in begun])
+            return RolloutBatch.join([finish() for finish in begun]), scoring.seconds
 
     def _evaluate_if_due(self) -> dict[str, float]:
         """Scores of the current policy; none if no evaluation is due."""

@@ -20,12 +20,14 @@ class StopRequest:
     """While entered, the first SIGINT, SIGTERM or SIGHUP sets ``requested``; a second raises KeyboardInterrupt.
 
     SIGTERM and SIGHUP are sent once, by machines: after ``grace`` seconds KeyboardInterrupt is raised, even out of a
-    blocking read. SIGHUP stays ignored if it was, as under nohup. Outside the main thread, which alone receives
-    signals, nothing is ever requested.
+    blocking read. launched: so is SIGINT, by a launcher such as torchrun, which passes Ctrl-C on. SIGHUP stays
+    ignored if it was, as under nohup. Outside the main thread, which alone receives signals, nothing is ever
+    requested.
     """
 
-    def __init__(self, grace: float = GRACE) -> None:
+    def __init__(self, grace: float = GRACE, *, launched: bool = False) -> None:
         self.requested = False
+        self._launched = launched
         self._grace = grace
         self._timer: threading.Timer | None = None
         self._held = self._pending = False
@@ -65,7 +67,7 @@ class StopRequest:
             self._pending = True
             return
         self.requested = True
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and not self._launched:
             logger.warning("stopping after this step; press Ctrl-C again to stop at once")
             return
         logger.warning(
