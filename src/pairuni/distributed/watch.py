@@ -44,6 +44,8 @@ class Watch:
         """Exchanges that this rank has come to."""
         self.patient = False
         """Whether the current wait has no time limit, because rank 0 does something of unknown length."""
+        self.speaks = share.rank == 0
+        """Whether this rank tells the user why the run failed; known after ``leave``."""
         self._store, self._share = store, share
         self._beats: dist.Store = store.clone()  # type: ignore[attr-defined]
         # a connection of its own: a store serves one request at a time
@@ -133,14 +135,15 @@ class Watch:
         try:
             if self._share.rank == 0:
                 self._store.set("left", "1")
-            elif not orderly:
-                self._wait_for_main()
+            elif not orderly and not self._main_has_left():
+                self.speaks = self._store.add("told", 1) == 1
         except RuntimeError:
-            logger.debug("the rendezvous store is gone")
+            self.speaks = True  # the store is gone, and rank 0 may be
         self._stop.set()
         self._thread.join(timeout=2 * BEAT)
 
-    def _wait_for_main(self) -> None:
+    def _main_has_left(self) -> bool:
+        """Wait until rank 0 has saved the run and left; false if it gives no sign of life."""
         deadline = time.monotonic() + _SAVING
         beat, heard = None, time.monotonic()
         while time.monotonic() < deadline and not self._store.check(["left"]):
@@ -148,8 +151,14 @@ class Watch:
             if now != beat:
                 beat, heard = now, time.monotonic()
             if time.monotonic() - heard > _SILENCE:
-                return
+                return False
             time.sleep(BEAT / 4)
+        left = self._store.check(["left"])
+        if left:
+            time.sleep(
+                2 * BEAT
+            )  # torchrun stops rank 0 when this process ends: it is about to print the error
+        return left
 
     def _live(self) -> None:
         beat, since = 0, None

@@ -114,6 +114,11 @@ class World:
             for tensor, values in zip(bucket, sums, strict=True):
                 tensor.copy_(values.view_as(tensor))
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this rank tells the user why the run failed: rank 0, or one that outlives it."""
+        return self.is_main or (self._link is not None and self._link.watch.speaks)
+
     def failed(self, error: BaseException) -> None:
         """Tell the other ranks that this one ends with ``error``, unless it ends because of one of them."""
         if self._link is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.config import RunSettings
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairug.dataset.pairings import load_pairing, sample_held_out
@@ -28,19 +29,25 @@ class PreparedRun:
     images_digest: str
 
 
-def prepare_run(settings: RunSettings) -> PreparedRun:
+def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRun:
     """Load rewards and pairs, and check everything that can be checked without weights.
 
-    Raises ValueError naming file, line and field of a problem.
+    world: of its ranks, rank 0 checks questions, prompts and images for all. Raises ValueError naming file, line and
+    field of a problem.
     """
     rewards = Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)
     chosen = settings.policy
     skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
     skeleton.train_only(chosen.trainable)
-    digest = _check(skeleton, pairs, settings, settings.data.pairs)
-    if held_out:
-        _check(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
+
+    def check() -> str:
+        digest = _check(skeleton, pairs, settings, settings.data.pairs)
+        if held_out:
+            _check(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
+        return digest
+
+    digest = (world or World()).on_main(check)
     return PreparedRun(rewards, pairs, held_out, skeleton, digest)
 
 

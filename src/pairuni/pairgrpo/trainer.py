@@ -127,7 +127,7 @@ class Trainer:
     def run(self, *, resume: bool = False, begun: Callable[[], None] | None = None) -> RunResult:
         """Train to the last step and write final/; with ``resume``, continue from the newest checkpoint.
 
-        begun: called before the first step, once all checks have passed.
+        begun: called before the first step, on each rank, once all checks have passed.
 
         The first Ctrl-C, SIGTERM or SIGHUP lets the step finish, saves a checkpoint and returns with
         ``interrupted``. After any exception, the state after the last complete step is saved first.
@@ -139,7 +139,8 @@ class Trainer:
         world = self._world
         checkpoints = self._begin(resume)
         if begun is not None:
-            world.on_main(begun)
+            begun()
+            world.barrier()
         position, steps = self._position, self._settings.pairgrpo.steps
         self._evaluate_if_missing()
         progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)

@@ -47,6 +47,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def logs(self) -> Path:
+        """rank-N.log of each process, if torchrun started several."""
+        return self.root / "logs"
+
+    @property
     def final(self) -> Path:
         """The trained model; plain ``transformers`` loads it."""
         return self.root / "final"
