@@ -32,12 +32,21 @@ PIECES = [
     "I is ", "a.b.", "’", "don't ", "\ufdfa", "①", "Ａ", "红色", "٣", "\ud800", "\0", "<|channel|>",
     " is the answer ", "B is correct ", "so ", "so, ", "a = ", "= ", "left of ", "三只", "是 ", "angle B = 7 ",
 ]  # fmt: skip
-LENGTH = 24_000
+LENGTHS = [
+    pytest.param(number, length, id=f"{piece!r}-{length}", marks=[pytest.mark.slow] if is_slow else [])
+    for number, piece in enumerate(PIECES)
+    for length, is_slow in ((4_000, False), (24_000, number % 8 > 0))
+]
+"""Every piece in short texts, where exponential time shows, and some in long ones, where quadratic time shows."""
 
 
-@pytest.mark.parametrize(("number", "piece"), enumerate(PIECES))
-def test_long_hostile_replies_end(number: int, piece: str) -> None:
-    body = piece * (LENGTH // len(piece.encode(errors="surrogatepass")))
+def repeated(piece: str, length: int) -> str:
+    return piece * (length // len(piece.encode(errors="surrogatepass")))
+
+
+@pytest.mark.parametrize(("number", "length"), LENGTHS)
+def test_long_hostile_replies_end(number: int, length: int) -> None:
+    body = repeated(PIECES[number], length)
     began = time.monotonic()
     for form, (question, truth) in zip(
         ("{}", "3 {} kg", "A. {}B"), (QUESTIONS * 2)[number % 5 :], strict=False
@@ -49,7 +58,7 @@ def test_long_hostile_replies_end(number: int, piece: str) -> None:
 @pytest.mark.parametrize("piece", ["A. ", "a) ", "A. B. ", "(", "A", "\n", " "])
 def test_long_hostile_questions_end(piece: str) -> None:
     began = time.monotonic()
-    parse_options(piece * (LENGTH // len(piece)))
+    parse_options(repeated(piece, 24_000))
     assert time.monotonic() - began < 30
 
 
@@ -58,7 +67,7 @@ REPLIES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(REPLIES, st.one_of(st.sampled_from([truth for _, truth in QUESTIONS]), REPLIES))
 def test_no_reply_and_no_truth_raises(reply: str, truth: str) -> None:
     compare = formulas._comparer.equal
@@ -70,14 +79,14 @@ def test_no_reply_and_no_truth_raises(reply: str, truth: str) -> None:
         formulas._comparer.equal = compare  # type: ignore[method-assign]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(REPLIES)
 def test_a_truth_is_its_own_answer(truth: str) -> None:
     if final_answer(truth):
         assert answers_match("How many?", truth, truth)
 
 
-@pytest.mark.parametrize("digits", [401, 4_300, 4_301, 50_000])
+@pytest.mark.parametrize("digits", [401, 4_300, 4_301, 20_000])
 def test_numbers_of_any_length_are_compared_or_wrong(digits: int) -> None:
     long = "7" * digits
     for reply in (
@@ -98,8 +107,8 @@ def test_numbers_of_any_length_are_compared_or_wrong(digits: int) -> None:
 
 def test_a_batch_of_formulas_that_never_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers_match("What is it?", "x+1", "$1+x$")
-    monkeypatch.setattr(formulas, "SECONDS", 0.5)
-    monkeypatch.setattr(formulas, "BATCH_SECONDS", 2.0)
+    monkeypatch.setattr(formulas, "SECONDS", 0.25)
+    monkeypatch.setattr(formulas, "BATCH_SECONDS", 1.0)
     asked: list[str] = []
     compare = formulas._comparer.equal
 
