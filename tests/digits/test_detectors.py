@@ -40,7 +40,7 @@ def cells(fill: Callable[[NDArray[np.uint8], NDArray[np.int64]], None], rng: np.
 @DETECTORS
 def test_reads_clean_held_out_scenes(detector: Made) -> None:
     rng = np.random.default_rng(1)
-    scenes = [random_scene(rng, "held-out") for _ in range(2000)]
+    scenes = [random_scene(rng, "held-out") for _ in range(600)]
     readings = detector().read([render(scene, rng) for scene in scenes])
     right = np.mean([reading.scene == scene for reading, scene in zip(readings, scenes, strict=True)])
     # docs/digits.md states the accuracies over 3,000 other scenes.
@@ -94,7 +94,7 @@ def test_what_is_no_digit_is_unknown(detector: Made) -> None:
 @DETECTORS
 def test_blur_noise_and_ghosts_change_little(detector: Made) -> None:
     rng = np.random.default_rng(6)
-    scenes = [random_scene(rng, "held-out") for _ in range(400)]
+    scenes = [random_scene(rng, "held-out") for _ in range(200)]
     clean = [render(scene, rng) for scene in scenes]
     spoiled = {
         "blur": [gaussian_filter(p.astype(np.float32), (0.5, 0.5, 0)) for p in clean],
@@ -112,7 +112,7 @@ def test_blur_noise_and_ghosts_change_little(detector: Made) -> None:
 @DETECTORS
 def test_digits_across_places_are_unknown(detector: Made) -> None:
     rng = np.random.default_rng(7)
-    pictures = [render(random_scene(rng, "held-out"), rng) for _ in range(300)]
+    pictures = [render(random_scene(rng, "held-out"), rng) for _ in range(100)]
     for by in ((0, CELL // 2), (CELL // 2, 0), (CELL // 2, CELL // 2)):
         readings = detector().read([np.roll(picture, by, (0, 1)) for picture in pictures])
         known = np.mean([seen.digit is not None for reading in readings for seen in reading.things])

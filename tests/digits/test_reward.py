@@ -53,7 +53,7 @@ def spoiled(rng: np.random.Generator, request: Request) -> list[Seen]:
 def test_grades_equal_the_oracle_and_stay_between_zero_and_one() -> None:
     rng = np.random.default_rng(0)
     grades = []
-    for row in range(2500):
+    for row in range(1000):
         request = a_request(rng, row)
         things = spoiled(rng, request)
         grades.append(grade(request, things))
@@ -66,7 +66,7 @@ def test_grades_equal_the_oracle_and_stay_between_zero_and_one() -> None:
 def test_one_only_for_a_image_wholly_right() -> None:
     rng = np.random.default_rng(1)
     both = {True: 0, False: 0}
-    for row in range(2000):
+    for row in range(1000):
         request = a_request(rng, row)
         right = scene_for(request, rng, None)
         assert grade(request, seen_of(right)) == 1.0
@@ -85,7 +85,7 @@ def test_one_only_for_a_image_wholly_right() -> None:
 def test_fixing_a_fact_never_lowers_the_grade() -> None:
     rng = np.random.default_rng(2)
     raised = 0
-    for row in range(1500):
+    for row in range(700):
         request = a_request(rng, row)
         things = spoiled(rng, request)
         before, chosen = literal_grade(request, things)
@@ -101,7 +101,7 @@ def test_fixing_a_fact_never_lowers_the_grade() -> None:
                 after = grade(request, [*things[:index], fixed, *things[index + 1 :]])
                 assert after >= before - 1e-12
                 raised += after > before
-    assert raised > 300
+    assert raised > 150
 
 
 def test_a_thing_too_many_costs() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pairuni.rewards.answers import formulas
 from pairuni.rewards.answers.accuracy import answers_match
 
 PAGE = (Path(__file__).parents[2] / "docs" / "answers.md").read_text(encoding="utf-8")
@@ -22,7 +23,11 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("question", "truth", "reply", "result"), EXAMPLES)
-def test_examples(question: str, truth: str, reply: str, result: str) -> None:
+def test_examples(
+    question: str, truth: str, reply: str, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "^{9^" in reply:  # its comparison never ends
+        monkeypatch.setattr(formulas, "SECONDS", 0.5)
     assert answers_match(question, truth, reply) is (result == "right")
 
 

@@ -1,5 +1,6 @@
 """The lmms-eval plug-in: on a stand-in of its model class, and, where it is installed, on lmms-eval itself."""
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -19,17 +20,22 @@ from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
 from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.runs.models import load_model
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = importlib.util.find_spec("lmms_eval") is not None
 MODULE = "pairuni.harness.lmms_eval_model"
+
+loaded_once = functools.cache(load_model)
 
 
 @pytest.fixture
 def plugin(monkeypatch):
     """The module that lmms-eval loads."""
     stand_ins.put(monkeypatch, {} if INSTALLED else stand_ins.lmms_eval_modules(), loaded_anew=MODULE)
-    return importlib.import_module(MODULE)
+    module = importlib.import_module(MODULE)
+    monkeypatch.setattr(module, "load_model", loaded_once)
+    return module
 
 
 @pytest.fixture(scope="module")

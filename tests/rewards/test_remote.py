@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from commands import fails
 from pairuni.config import RemoteSettings, RewardSettings
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
@@ -109,24 +108,13 @@ def test_a_shipped_reward_for_answers_with_a_token_and_a_recipe(
         assert image_reward("0.5 * remote", settings)([right], ["2"]) == [0.5]
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    def error(*words: str) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-m", "pairuni", "serve-reward", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == 1
-        return ran.stderr
-
-    assert "no reward is called 'nothing'; known: accuracy" in error("nothing")
+def test_the_command_says_what_is_wrong() -> None:
+    assert "no reward is called 'nothing'; known: accuracy" in fails("serve-reward", "nothing")
     with RewardServer(Red(), ("127.0.0.1", 0)) as taken:
-        assert "in use" in error("accuracy", "--port", str(taken.server_port))
-        assert "set PAIRUNI_REWARD_TOKEN" in error("accuracy", "--host", "0.0.0.0")
-    assert "--reward.hpsv2.chekpoint is not a setting" in error("hpsv2", "--reward.hpsv2.chekpoint", "x")
+        assert "in use" in fails("serve-reward", "accuracy", "--port", taken.server_port)
+    assert "set PAIRUNI_REWARD_TOKEN" in fails("serve-reward", "accuracy", "--host", "0.0.0.0")
+    said = fails("serve-reward", "hpsv2", "--reward.hpsv2.chekpoint", "x")
+    assert "--reward.hpsv2.chekpoint is not a setting" in said
 
 
 def test_a_repeated_request_joins_the_one_in_progress() -> None:

@@ -13,6 +13,7 @@ from pairuni.chat.replies import Reply, Unusable, read_reply
 from pairuni.evaluation.protocols.wise_judge import verdict_in
 from pairuni.pairug.completion.options import chosen_option
 from pairuni.pairug.completion.prompts import CaptionVerdict
+from pairuni.rewards.answers import formulas
 from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.judge import Mark
 
@@ -76,8 +77,18 @@ ROWS = read_table()
     ROWS,
     ids=[f"{row[0]}-{row[2][:20]}-{row[3][:40]}" for row in ROWS],
 )
-def test_replies(reader: str, question: str, truth: str, reply: str, right: str, reason: str) -> None:
+def test_replies(
+    reader: str,
+    question: str,
+    truth: str,
+    reply: str,
+    right: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert right in ("right", "wrong")
+    if "^{9^" in reply:  # its comparison never ends
+        monkeypatch.setattr(formulas, "SECONDS", 0.5)
     assert READERS[reader](question, truth, reply) is (right == "right"), reason
 
 

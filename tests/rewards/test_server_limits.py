@@ -153,7 +153,7 @@ class Waiting:
 '''
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_finishes_requests_in_flight(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "mine.py").write_text(WAITING)
     with command(tmp_path, "mine:Waiting") as (url, process), ThreadPoolExecutor(1) as pool:
