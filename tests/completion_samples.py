@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from PIL import Image
 from chat_server import ChatServer
 from pairuni.chat.endpoint import Endpoint
 from pairuni.config import CompletionSettings
+from pairuni.pairug.completion.annotator import Annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.completion import CompletionReport, outcomes_of, report_of
+from pairuni.pairug.completion.dialogue import Sample
 from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.records import GenerationSample, UnderstandingSample
+from source_data import lines
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
-def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | None:
+def real_samples(count: int) -> list[Sample] | None:
     """PuzzleVQA and NLVR to understand, COCO captions and PuzzleVQA captions to draw; None without the data."""
     if not DATA.is_dir():
         return None
@@ -28,7 +32,7 @@ def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | N
         for folder, file in (("puzzlevqa", "color_grid.jsonl"), ("nlvr_dev", "dev.jsonl"))
     )
     photos = [json.loads(line) for line in (DATA / "coco_by" / "photos.jsonl").read_text().splitlines()]
-    samples: list[UnderstandingSample | GenerationSample] = []
+    samples: list[Sample] = []
     for number in range(count // 4):
         puzzle, scene, photo = puzzles[number], scenes[number], photos[number % len(photos)]
         place = str(DATA / "puzzlevqa" / puzzle["image"])
@@ -58,10 +62,10 @@ def real_samples(count: int) -> list[UnderstandingSample | GenerationSample] | N
     return samples
 
 
-def made_samples(folder: Path, count: int) -> list[UnderstandingSample | GenerationSample]:
+def made_samples(folder: Path, count: int) -> list[Sample]:
     """Noise-free images of one colour each, half of them with a question and half with a prompt."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples: list[UnderstandingSample | GenerationSample] = []
+    samples: list[Sample] = []
     for number in range(count):
         path = folder / f"{number}.png"
         Image.new("RGB", (24, 16), (7 * number % 256, 99, 30)).save(path)
@@ -73,6 +77,27 @@ def made_samples(folder: Path, count: int) -> list[UnderstandingSample | Generat
         else:
             samples.append(GenerationSample(**values, prompt=f"a plain field with the number n{number}"))
     return samples
+
+
+def corpora(folder: Path, count: int) -> list[str]:
+    """``made_samples`` as files, and the options of the build that reads them."""
+    rows: dict[str, list[dict[str, Any]]] = {"u": [], "g": []}
+    for sample in made_samples(folder / "raw", count):
+        row = {**sample.model_dump(), "image_path": Path(sample.image_path).name}
+        rows["u" if "question" in row else "g"].append(row)
+    u, g = (lines(folder / "raw" / f"{name}.jsonl", *found) for name, found in rows.items())
+    return [f"--understanding={u}", f"--generation={g}", f"--out={folder / 'out'}"]
+
+
+def complete(
+    samples: Sequence[Sample],
+    annotator: Annotator | ModelAnnotator,
+    max_tries: int,
+    *,
+    store: AnswerStore,
+) -> CompletionReport:
+    """Complete samples as a build does, without its files."""
+    return report_of(samples, outcomes_of(samples, annotator, max_tries, store=store), seed=0)
 
 
 def complete_at(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from completion_samples import complete
 from pairuni.digits.annotator import SceneAnnotator, answerable
 from pairuni.digits.language import NUMBERS, caption, parse
 from pairuni.digits.prompts import scene_for
@@ -14,7 +15,6 @@ from pairuni.digits.questions import LETTER_SUFFIX, without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import World, write_world
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete
 from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample
 from reference.digits_world import COLOURS, PLURALS, WORDS, literal_answer

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from chat_server import Ask, ChatServer, good_reply
-from completion_samples import made_samples
+from completion_samples import complete, made_samples
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion import batch
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.completion import CompletionReport
 from pairuni.pairug.completion.costs import CompletionPaused
 
 

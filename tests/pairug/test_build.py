@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +16,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from colour_world import Template, build, files_of, rows_of, small, world, write_rows
+from kill_events import run_child
 from pairuni.cli import pairs as commands
 from pairuni.config import PairsSettings
 from pairuni.pairug.completion.custom_annotator import CompletionError
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, read_quadruples
+from pairuni.pairug.selection import features as stage
 from pairuni.pairug.selection.features import encode_features
 from pairuni.records import GenerationSample, UnderstandingSample
 from reference.algorithm1 import algorithm1
@@ -47,8 +46,8 @@ def test_the_stages_make_a_complete_and_valid_data_set(built):
     stats = json.loads((out / "stats.json").read_text())
     assert stats["build"] == summary.to_json()
     assert sum(stats["aligned_origins"].values()) == 5
-    for stage in ("completion", "features"):
-        assert sum(done for name, done, total in built.progress if name == stage and total == 80) == 80
+    for name in ("completion", "features"):
+        assert sum(done for told, done, total in built.progress if (told, total) == (name, 80)) == 80
 
     used = [{p.generate_ann.image_path, p.understand_ann.image_path} for p in pairs]
     assert sum(map(len, used)) == len(set().union(*used))
@@ -213,35 +212,22 @@ def test_a_build_that_failed_resumes_without_requesting_answers_again(tmp_path):
     assert not (settings.out / "cache" / "completion.jsonl").exists()
 
 
-def test_a_build_killed_while_encoding_ends_as_one_that_was_not(tmp_path):
-    whole = world(tmp_path / "whole")
+def test_a_build_killed_while_encoding_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SHARD", 8)
+    whole, settings = world(tmp_path / "whole"), world(tmp_path / "killed")
     build(whole)
-    settings = world(tmp_path / "killed")
-    script = f"""
-        import os, signal, sys
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        from pathlib import Path
-        import pairuni.pairug.selection.features as stage
-        import colour_world
-        stage.SHARD = 8
-        def dying(images, batches=[]):
-            batches.append(0)
-            if len(batches) == 6:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return colour_world.small(images)
-        folder = Path({str(tmp_path / "killed")!r})
-        settings = colour_world.PairsSettings(understanding=folder / "u/data.jsonl",
-            generation=folder / "g/data.jsonl", out=folder / "pairug", batch_size=8, clusters=5)
-        colour_world.build(settings, encoder=dying)
-    """
-    died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr
     batches = []
 
     def counting(images: Sequence[Image.Image]) -> np.ndarray:
         batches.append(len(images))
         return small(images)
 
+    def dying(images: Sequence[Image.Image]) -> np.ndarray:
+        if len(batches) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return counting(images)
+
+    assert run_child(lambda: build(settings, encoder=dying)) is None
     build(settings, encoder=counting)
     assert batches == [1] + [8] * 6
     for name in ("pairs.jsonl", "quadruples.jsonl", "stats.json"):

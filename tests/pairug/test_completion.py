@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from completion_samples import complete as complete_into
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
 from pairuni.pairug.completion.completion import CompletionReport
-from pairuni.pairug.completion.completion import complete as complete_into
 from pairuni.pairug.completion.custom_annotator import CompletionError
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 

@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from chat_server import Ask, ChatServer
-from completion_samples import made_samples
+from colour_world import small
+from completion_samples import complete, corpora, made_samples
 from pairuni.cli.app import app
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import CompletionReport, complete
+from pairuni.pairug.completion.completion import CompletionReport
 from pairuni.pairug.completion.costs import CompletionPaused, Plan
 from pairuni.pairug.completion.model_annotator import ModelAnnotator
 
@@ -106,25 +106,6 @@ def test_a_budget_of_money_holds_whatever_comes_back(tmp_path):
         report = completed(tmp_path, settings_at(server, **PRICES, max_cost=1.0, max_tokens=longest))
     assert len(report.quadruples) == 10
     assert len(server.asks) == 20
-
-
-def corpora(folder: Path, count: int) -> list[str]:
-    rows: dict[str, list[str]] = {"u": [], "g": []}
-    for sample in made_samples(folder / "raw", count):
-        row = {**sample.model_dump(), "image_path": Path(sample.image_path).name}
-        rows["u" if "question" in row else "g"].append(json.dumps(row) + "\n")
-    for name, lines in rows.items():
-        (folder / "raw" / f"{name}.jsonl").write_text("".join(lines))
-    files = {
-        "--understanding": folder / "raw/u.jsonl",
-        "--generation": folder / "raw/g.jsonl",
-        "--out": folder / "out",
-    }
-    return [word for name, path in files.items() for word in (name, str(path))]
-
-
-def small(images: Any) -> np.ndarray:
-    return np.stack([np.asarray(image.resize((2, 2)), np.float32).reshape(-1) for image in images])
 
 
 def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypatch):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+from typer.testing import CliRunner
 
+from colour_world import world
+from kill_events import Child
+from pairuni.cli.app import app
 from pairuni.cli.pairs import build
 from pairuni.config import PairsSettings
 from pairuni.distributed.shares import Share, share_of
@@ -22,44 +25,22 @@ from pairuni.pairug.scale.encoding import encode_raw
 from pairuni.pairug.selection import encoders
 from pairuni.pairug.selection import features as stage
 from pairuni.pairug.selection.features import blocks_of
-from pairuni.records import Verdict
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
-class Ready:
-    """Completes every sample with the same words."""
-
-    def caption(self, sample, feedback):
-        return "a noise"
-
-    def question(self, sample, feedback):
-        return "What is it?", "noise"
-
-    def verify(self, quadruple):
-        return Verdict(ok=True)
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stage, "SHARD", 8)
 
 
 def raw(folder: Path, count: int = 30) -> PairsSettings:
-    """Noise on both sides; the third image of U is cut off, one of G is a copy."""
-    rng = np.random.default_rng(0)
-    for side, extra in (("u", {"question": "What?", "answer": "noise"}), ("g", {"prompt": "noise"})):
-        (folder / side).mkdir(parents=True)
-        lines = []
-        for number in range(count):
-            path = folder / side / f"{number}.png"
-            Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(path)
-            lines.append(json.dumps({"id": f"{side}{number}", "image_path": path.name, **extra}))
-        (folder / side / "data.jsonl").write_text("\n".join(lines) + "\n")
-    cut = folder / "u" / "2.png"
+    """Images of both sides; the third of U is cut off, one of G is a copy."""
+    settings = world(folder, count)
+    cut = folder / "u" / "images" / "2.png"
     cut.write_bytes(cut.read_bytes()[:60])
-    (folder / "g" / "5.png").write_bytes((folder / "g" / "4.png").read_bytes())
-    return PairsSettings(
-        understanding=[str(folder / "u" / "data.jsonl")],
-        generation=[str(folder / "g" / "data.jsonl")],
-        out=folder / "pairug",
-        batch_size=4,
-    )
+    (folder / "g" / "images" / "5.png").write_bytes((folder / "g" / "images" / "4.png").read_bytes())
+    return settings
 
 
 @pytest.fixture(scope="module")
@@ -71,28 +52,25 @@ def tiny(tmp_path_factory):
     return folder
 
 
+def encoded(rank: int, words: list[str]) -> tuple[int, str]:
+    """Exit code and output of the command, as torchrun starts it."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    result = CliRunner().invoke(app, ["pairs", "encode", *words])
+    return result.exit_code, result.stdout
+
+
 def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypatch):
     settings = raw(tmp_path)
     words = ["--understanding", settings.understanding[0], "--generation", settings.generation[0]]
     words += ["--out", str(settings.out), "--encoder", str(tiny), "--batch-size", "4", "--clusters", "3"]
-    words += ["--annotator", f"{__name__}:Ready", "--threshold", "0"]
-    script = (
-        "import pairuni.pairug.selection.features as f; f.SHARD = 8; from pairuni.cli.app import main; main()"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, "pairs", "encode", *words],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert "process 1 of 2: 31 of 32 images encoded; 1 cannot be encoded, the first: " in said[0]
-    assert "2.png cannot be decoded" in said[0]
-    assert "process 2 of 2: 28 of 28 images encoded\n" in said[1]
+    words += ["--annotator", "colour_world:Template", "--threshold", "0"]
+    with get_context("fork").Pool(2) as processes:
+        (code, first), (other_code, second) = processes.starmap(encoded, [(0, words), (1, words)], 1)
+    assert (code, other_code) == (0, 0), first + second
+    assert "process 1 of 2: 31 of 32 images encoded; 1 cannot be encoded, the first: " in first
+    assert "2.png cannot be decoded" in first
+    assert "process 2 of 2: 28 of 28 images encoded\n" in second
 
     called = []
     forward = encoders.TransformersEncoder.__call__
@@ -101,7 +79,6 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
         "__call__",
         lambda self, images: called.append(1) or forward(self, images),
     )
-    monkeypatch.setattr(stage, "SHARD", 8)
     pairs = build(None, words)
     assert called == [1], "the image that tells encoders apart, and no other"
     stats = json.loads((pairs.parent / "stats.json").read_text())
@@ -111,8 +88,7 @@ def test_two_processes_encode_what_the_build_then_finds(tmp_path, tiny, monkeypa
 
 
 @pytest.mark.parametrize("images", [0, 1, 8, 9, 61])
-def test_blocks_cover_all_images_once(monkeypatch, images):
-    monkeypatch.setattr(stage, "SHARD", 8)
+def test_blocks_cover_all_images_once(images):
     numbers = [block * 8 + place for block, paths in blocks_of(["x"] * images) for place in range(len(paths))]
     assert numbers == list(range(images))
 
@@ -126,12 +102,10 @@ def test_the_share_is_torchrun_s():
         share_of({"RANK": "first"})
 
 
-def test_progress_ends_at_the_share_s_total(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "SHARD", 8)
+def test_progress_ends_at_the_share_s_total(tmp_path):
     told = []
-    settings = raw(tmp_path, count=10)
     encoded = encode_raw(
-        settings,
+        raw(tmp_path, count=10),
         lambda images: np.ones((len(images), 3), np.float32),
         Share(1, 2),
         lambda done, total: told.append((done, total)),
@@ -142,19 +116,21 @@ def test_progress_ends_at_the_share_s_total(tmp_path, monkeypatch):
 
 
 def test_one_at_a_time(tmp_path):
-    script = f"""
-import sys
-from pathlib import Path
-from pairuni.io.locks import exclusive_lock
-print("waits", flush=True)
-with exclusive_lock(Path({str(tmp_path / "lock")!r})):
-    print((Path({str(tmp_path)!r}) / "done").exists(), flush=True)
-"""
+    def until(name: str) -> None:
+        while not (tmp_path / name).exists():
+            time.sleep(0.01)
+
+    def second() -> None:
+        until("held")
+        (tmp_path / "waits").touch()
+        with exclusive_lock(tmp_path / "lock"):
+            assert (tmp_path / "done").exists()
+
+    other = Child(second)  # before the lock is taken, which it would inherit
     with exclusive_lock(tmp_path / "lock"):
-        other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        assert other.stdout is not None
-        assert other.stdout.readline() == "waits\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(timeout=0.3)
+        (tmp_path / "held").touch()
+        until("waits")
+        time.sleep(0.3)
+        assert other.runs(), "it does not wait for the lock"
         (tmp_path / "done").touch()
-    assert other.communicate(timeout=60)[0] == "True\n"
+    other.ended()

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chat_server import Ask, ChatServer
+from colour_world import small, write_rows
 from completion_samples import made_samples, real_samples
+from kill_events import Child, run_child
+from pairuni.chat.endpoint import Endpoint
+from pairuni.config import CompletionSettings, PairsSettings
+from pairuni.pairug.build import build_pairs
+from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.records import UnderstandingSample
 
 CONCURRENCY = 6
-SCRIPT = """
-    import sys
-    from pathlib import Path
-    import numpy as np
-    from pairuni.config import CompletionSettings, PairsSettings
-    from pairuni.pairug.build import build_pairs
-    from pairuni.pairug.completion.annotator import make_annotator
-
-    def small(images):
-        return np.stack([np.asarray(image.resize((4, 4)), np.float32).reshape(-1) / 255 for image in images]) - 0.3
-
-    folder, url = Path(sys.argv[1]), sys.argv[2]
-    settings = PairsSettings(
-        understanding=folder / "u.jsonl", generation=folder / "g.jsonl", out=folder / "out", annotator="endpoint",
-        completion=CompletionSettings(model="seer", base_url=url, concurrency={concurrency}, timeout=3.0),
-        clusters=5,
-    )
-    build_pairs(settings, encoder=small, annotator=make_annotator("endpoint", settings.completion))
-"""
 RESULTS = ("pairs.jsonl", "quadruples.jsonl", "dropped.jsonl", "stats.json")
 
 
@@ -57,30 +39,29 @@ def faults(ask: Ask) -> str | None:
 
 
 def raw_data(folder: Path, count: int) -> None:
-    """Raw files beside links to the images: real ones where they are present."""
+    """Raw files beside their images: real ones where they are present."""
     folder.mkdir(parents=True)
-    samples = real_samples(count) or made_samples(folder / "made", count)
-    rows: dict[str, list[dict[str, Any]]] = {"u": [], "g": []}
-    for sample in samples:
+    rows: dict[str, list[dict]] = {"u": [], "g": []}
+    for sample in real_samples(count) or made_samples(folder / "made", count):
         image = folder / f"{sample.id}{Path(sample.image_path).suffix}"
         image.write_bytes(Path(sample.image_path).read_bytes())
         corpus = "u" if isinstance(sample, UnderstandingSample) else "g"
         rows[corpus].append({**sample.model_dump(), "image_path": image.name})
     for corpus, found in rows.items():
-        (folder / f"{corpus}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+        write_rows(folder / f"{corpus}.jsonl", found)
 
 
-def start(folder: Path, url: str) -> subprocess.Popen[str]:
-    script = textwrap.dedent(SCRIPT).format(concurrency=CONCURRENCY)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
-    command = [sys.executable, "-c", script, str(folder), url]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(folder: Path, url: str) -> None:
-    running = start(folder, url)
-    _, errors = running.communicate(timeout=120)
-    assert running.returncode == 0, errors
+def build(folder: Path, url: str) -> None:
+    settings = PairsSettings(
+        understanding=folder / "u.jsonl",
+        generation=folder / "g.jsonl",
+        out=folder / "out",
+        annotator="endpoint",
+        completion=CompletionSettings(model="seer", base_url=url, concurrency=CONCURRENCY, timeout=2.0),
+        clusters=5,
+    )
+    ask = Endpoint(settings.completion, backoff=0.01)
+    build_pairs(settings, encoder=small, annotator=ModelAnnotator("endpoint", settings.completion, ask))
 
 
 def stored_at(server: ChatServer, folder: Path) -> dict[str, int]:
@@ -94,27 +75,29 @@ def stored_at(server: ChatServer, folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("kills", "count"), [(2, 20), pytest.param(20, 100, marks=pytest.mark.slow)], ids=["2", "20"]
 )
-def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count: int) -> None:
+def test_killed_and_resumed_is_as_never_killed(
+    tmp_path: Path, kills: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     raw_data(tmp_path / "whole", count)
     raw_data(tmp_path / "killed", count)
     with ChatServer(faults, seconds=0.02) as server:
-        finish(tmp_path / "whole", server.url)
+        run_child(partial(build, tmp_path / "whole", server.url))
         needed, first_url = len(server.asks), server.url
     rng = random.Random(kills)
     in_flight: set[str] = set()
     with ChatServer(faults, seconds=0.02) as server:
         folder = tmp_path / "killed"
         for _ in range(kills):
-            running = start(folder, server.url)
+            running = Child(partial(build, folder, server.url))
             wanted = len(server.asks) + rng.randint(1, max(2, needed // kills))
-            while len(server.asks) < wanted and running.poll() is None:
+            while len(server.asks) < wanted and running.runs():
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.05)
             running.kill()
-            running.communicate()
-            assert running.returncode == -signal.SIGKILL, "the build ended before it was killed"
+            assert running.ended() is None, "the build ended before it was killed"
             in_flight |= {ask.digest for ask in server.asks} - set(stored_at(server, folder))
-        finish(folder, server.url)
+        run_child(partial(build, folder, server.url))
     stored = stored_at(server, folder)
     for ask in server.asks:
         assert ask.serial <= stored.get(ask.digest, ask.serial), "asked again after its answer was stored"
@@ -130,10 +113,10 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count
         whole = whole.replace(b"/whole/", b"/killed/").replace(first_url.encode(), server.url.encode())
         assert whole == resumed, name
     stats = json.loads((tmp_path / "killed" / "out" / "stats.json").read_text())
-    build = stats["build"]
+    counts = stats["build"]
     assert stats["completion"]["answers"] == len(stored)
     assert stats["completion"]["prompt_tokens"] == 1000 * len(stored)
-    assert build["samples"] == build["quadruples"] + build["dropped"] + build["failed"] == count
-    assert build["quadruples"] > count / 2
-    assert build["retried"] > 0
-    assert build["dropped"] + build["failed"] > 0 or count < 50
+    assert counts["samples"] == counts["quadruples"] + counts["dropped"] + counts["failed"] == count
+    assert counts["quadruples"] > count / 2
+    assert counts["retried"] > 0
+    assert counts["dropped"] + counts["failed"] > 0 or count < 50

@@ -9,14 +9,13 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from completion_samples import made_samples
+from completion_samples import complete, made_samples
 from pairuni.chat.reasoning import without_reasoning
 from pairuni.chat.request import RequestsStopped
 from pairuni.config import CompletionSettings
 from pairuni.io.images import ImageError
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.completion.completion import complete
 from pairuni.pairug.completion.local_model import LocalModel, messages_of
 from pairuni.pairug.completion.model_tasks import task_of
 from pairuni.pairug.completion.requests import RequestImage

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +12,10 @@ from typing import Any
 import pytest
 
 from chat_server import Ask, ChatServer, good_reply
-from completion_samples import complete_at, made_samples
+from completion_samples import complete_at, corpora, made_samples
+from kill_events import run_child
+from pairuni.chat.request import RequestsStopped
+from pairuni.cli.app import main
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.completion import CompletionReport
@@ -101,44 +102,27 @@ def test_the_key_of_a_file_s_end_is_taken_without_its_line_end(tmp_path, monkeyp
 
 
 def test_the_command_with_all_logging_and_a_traceback(tmp_path):
-    corpora: dict[str, list[str]] = {"u": [], "g": []}
-    for sample in made_samples(tmp_path / "raw", 8):
-        row = {**sample.model_dump(), "image_path": Path(sample.image_path).name}
-        corpora["u" if "question" in row else "g"].append(json.dumps(row) + "\n")
-    for name, lines in corpora.items():
-        (tmp_path / "raw" / f"{name}.jsonl").write_text("".join(lines))
-    words = ["pairs", "build", "--traceback", "--annotator", "endpoint", "--encoder", "policy:tiny"]
+    words = ["pairs", "build", *corpora(tmp_path, 8), "--traceback", "--annotator", "endpoint"]
+    words += ["--encoder", "policy:tiny", "--completion.timeout", "0.3", "--completion.max-retries", "0"]
+
+    def command() -> None:
+        with (tmp_path / "said").open("w") as said:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+        logging.basicConfig(level=0, force=True)
+        sys.argv = ["pairuni", *words, "--completion.model", "seer", "--completion.base-url", server.url]
+        try:
+            main()
+        except RequestsStopped:
+            sys.excepthook(*sys.exc_info())
+
     with ChatServer(lambda ask: f"status 401 {KEY}?" if ask.serial > 2 else None) as server:
-        words += [
-            *(
-                "--understanding",
-                str(tmp_path / "raw" / "u.jsonl"),
-                "--generation",
-                str(tmp_path / "raw/g.jsonl"),
-            ),
-            *(
-                "--out",
-                str(tmp_path / "out"),
-                "--completion.model",
-                "seer",
-                "--completion.base-url",
-                server.url,
-            ),
-            *("--completion.timeout", "0.3", "--completion.max-retries", "0"),
-        ]
-        start = "import logging; logging.basicConfig(level=0); from pairuni.cli.app import main; main()"
-        environment = {**os.environ, "OPENAI_LOG": "debug", "OMP_NUM_THREADS": "1"}
-        ran = subprocess.run(
-            [sys.executable, "-c", start, *words],
-            capture_output=True,
-            env=environment,
-            check=False,
-            timeout=120,
-        )
+        run_child(command)
         assert server.asks
-    assert ran.returncode == 1
-    assert b"Traceback" in ran.stderr
-    assert b"says 401: ***?" in ran.stderr
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" in said
+    assert "DEBUG" in said
+    assert "says 401: ***?" in said
     assert (tmp_path / "out" / "cache" / "answers.jsonl").read_bytes()
-    assert KEY.encode() not in ran.stdout + ran.stderr
     assert KEY.encode() not in everything(tmp_path)

@@ -6,12 +6,11 @@ import errno
 import io
 import json
 import os
+import resource
 import signal
 import struct
-import subprocess
-import sys
-import textwrap
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from kill_events import run_child
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
 
@@ -307,28 +307,26 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path, suffix, 
 def test_a_process_that_dies_while_writing_leaves_the_earlier_file(tmp_path, how):
     path = tmp_path / "pairs.jsonl"
     write_pairs(path, [pair()])
-    script = f"""
-        import os, resource, signal
-        from pathlib import Path
-        from pairuni.pairug.dataset.store import read_pairs, write_pairs
-        path = Path({str(path)!r})
-        one = read_pairs(path)[0]
-        def many():
-            for number in range(100_000):
-                if {how == "killed"} and number == 5_000:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield one
-        if {how != "killed"}:
+
+    def many() -> Iterator[UGPair]:
+        for _ in range(2_000):
+            yield pair()
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def write() -> None:
+        if how == "out of room":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         write_pairs(path, many())
-    """
-    died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
-    assert died.returncode == (-signal.SIGKILL if how == "killed" else 1)
-    assert read_pairs(path) == [pair()]
-    if how == "out of room":
-        assert "could not be written (File too large)" in died.stderr
+
+    if how == "killed":
+        assert run_child(write) is None
+    else:
+        with pytest.raises(AssertionError, match=r"could not be written \(File too large\)"):
+            run_child(write)
         assert os.listdir(tmp_path) == [path.name]
+    assert read_pairs(path) == [pair()]
     write_pairs(path, [pair(), pair()])
     assert os.listdir(tmp_path) == [path.name]
 

@@ -50,26 +50,6 @@ class CompletionReport:
         return sum(one.failed for one in self.dropped)
 
 
-def complete(
-    samples: Sequence[Sample],
-    annotator: Annotator | ModelAnnotator,
-    max_tries: int,
-    *,
-    seed: int = 0,
-    advance: Callable[[], None] | None = None,
-    store: AnswerStore,
-    scratch: Path | None = None,
-) -> CompletionReport:
-    """Complete every sample; the report is in the samples' order. No request is sent whose answer is in ``store``.
-
-    An empty half counts as refused. Questions of a model get their letters here, balanced over the data set by
-    ``seed``. Raises CompletionError when a custom annotator raises; RequestsStopped or CompletionPaused, with all
-    answers kept, when a model's endpoint or budget allows no more or a batch is to be submitted.
-    """
-    outcomes = outcomes_of(samples, annotator, max_tries, advance=advance, store=store)
-    return report_of(samples, outcomes, seed, scratch)
-
-
 def outcomes_of(
     samples: Sequence[Sample],
     annotator: Annotator | ModelAnnotator,
@@ -78,7 +58,11 @@ def outcomes_of(
     advance: Callable[[], None] | None = None,
     store: AnswerStore,
 ) -> list[Outcome]:
-    """The outcome of each sample, in order; options have no letters yet. Raises as ``complete`` does."""
+    """The outcome of each sample, in order; options have no letters yet. A request with a stored answer is not sent.
+
+    Raises CompletionError when a custom annotator raises; RequestsStopped or CompletionPaused, with all answers kept,
+    when a model's endpoint or budget allows no more or a batch is to be submitted.
+    """
     outcomes: dict[int, Outcome] = {}
 
     def ended(number: int, outcome: Outcome) -> None:
