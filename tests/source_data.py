@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,17 @@ def encoded(format: str = "PNG", number: int = 1, side: int = 16) -> bytes:
 
 def png(number: int = 1) -> bytes:
     return encoded(number=number, side=4)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_that_claims(width: int, height: int, rows: bytes = b"", bits: int = 8) -> bytes:
+    """An RGB PNG whose header may promise more than its rows hold."""
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks.items())
 
 
 def lines(path: Path, *rows: object) -> Path:

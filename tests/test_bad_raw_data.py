@@ -10,13 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import ChatServer
 from pairuni.cli.app import app
 from pairuni.console.counts import counted
-from source_data import archive, encoded, lines
+from source_data import archive, encoded, lines, png_that_claims
 from tiny_models import save_tiny_janus
 
 SCENE = [{"place": "top left", "digit": 1, "colour": "red"}]
@@ -50,11 +49,11 @@ class Raw:
 
 
 def huge_image(raw: Raw) -> None:
-    Image.new("1", (20_000, 20_000)).save(raw.root / "1.png")
+    (raw.root / "1.png").write_bytes(png_that_claims(20_000, 20_000))
 
 
 def long_image(raw: Raw) -> None:
-    Image.new("1", (20_000, 5_000)).save(raw.root / "1.png")
+    (raw.root / "1.png").write_bytes(png_that_claims(20_000, 5_000))
 
 
 def empty_cell(raw: Raw) -> None:

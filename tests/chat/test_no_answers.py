@@ -76,24 +76,22 @@ def sends(body: dict[str, Any]) -> Says:
 def test_what_is_no_answer_is_named_never_stored_and_asked_again(form: str, tmp_path: Path) -> None:
     body, reason = NO_ANSWERS[form]
     with server(sends(body)) as one:
-        first = run(one, tmp_path)
-        assert (len(first.quadruples), first.failed, first.tries) == (0, 4, 0)
+        first = run(one, tmp_path, count=2)
+        assert (len(first.quadruples), first.failed, first.tries) == (0, 2, 0)
         for dropped in first.dropped:
             with pytest.raises(RequestFailed, match=reason):
                 raise RequestFailed(dropped.reason)
         assert "answer" not in (tmp_path / "cache" / "answers.jsonl").read_text()
         one.says = None
-        again = run(one, tmp_path)
-    assert (len(again.quadruples), again.failed) == (4, 0)
+        again = run(one, tmp_path, count=2)
+    assert (len(again.quadruples), again.failed) == (2, 0)
 
 
-@pytest.mark.parametrize("form", ["reasoning_content", "the limit", "nothing", "no choices"])
-def test_a_run_of_them_stops_the_build_and_the_same_command_asks_again(form: str, tmp_path: Path) -> None:
-    body, reason = NO_ANSWERS[form]
+def test_a_run_of_them_stops_the_build_and_the_same_command_asks_again(tmp_path: Path) -> None:
+    body, reason = NO_ANSWERS["reasoning_content"]
     with server(sends(body)) as one:
-        with pytest.raises(
-            RequestsStopped, match=f"10 requests in a row got no answer, the last because .*{reason}"
-        ):
+        told = f"10 requests in a row got no answer, the last because .*{reason}"
+        with pytest.raises(RequestsStopped, match=told):
             run(one, tmp_path, count=40, concurrency=2)
         assert len(one.asks) <= 3 * (FailureStreak.most + 2)
         one.says = None

@@ -115,10 +115,10 @@ def test_nothing_in_front_of_the_last_closing_mark_becomes_the_answer(noise: str
     assert isinstance(without_reasoning(noise), str)
 
 
-@pytest.mark.parametrize("piece", [*PIECES, "<think " + "x" * 60, "< think", "<think>a", "<|end|> ", " \n"])
-def test_time_grows_with_the_length_alone(piece: str) -> None:
-    reply = piece * (200_000 // len(piece))
-    began = time.monotonic()
-    without_reasoning(reply)
-    without_reasoning(reply + "x")
-    assert time.monotonic() - began < 20
+def test_time_grows_with_the_length_alone() -> None:
+    for piece in [*PIECES, "<think " + "x" * 60, "< think", "<think>a", "<|end|> ", " \n"]:
+        reply = piece * (40_000 // len(piece))
+        began = time.monotonic()
+        without_reasoning(reply)
+        without_reasoning(reply + "x")
+        assert time.monotonic() - began < 20, piece

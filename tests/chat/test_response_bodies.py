@@ -12,6 +12,7 @@ import pytest
 
 from chat_server import Ask
 from pairuni.chat.request import RequestFailed
+from pairuni.chat.responses import decode_body, parse_completion, parse_response
 from raw_server import GOOD, RawServer, ask, caption, completion, server
 
 
@@ -50,13 +51,16 @@ STREAMS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("form", STREAMS)
-@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
-def test_streams_that_nobody_asked_for(form: str, kind: str) -> None:
-    with server(
-        lambda _, said: (200, STREAMS[form](said).encode(), {"Content-Type": kind}), reply=caption
-    ) as one:
-        answer = ask(one)
+def test_streams_that_nobody_asked_for(form: str) -> None:
+    answer = parse_response(STREAMS[form](GOOD))
     assert (answer["text"], answer["finish"]) == (GOOD, "stop")
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+def test_a_stream_is_one_answer_whatever_its_header(kind: str) -> None:
+    headers = {"Content-Type": kind}
+    with server(lambda _, said: (200, STREAMS["pieces"](said).encode(), headers), reply=caption) as one:
+        assert ask(one)["text"] == GOOD
     assert len(one.asks) == 1
 
 
@@ -86,29 +90,23 @@ def test_a_stream_that_breaks_off_is_no_answer() -> None:
     ],
 )
 def test_content_in_parts(content: Any, text: str) -> None:
-    with server(lambda *_: completion(content)) as one:
-        assert ask(one)["text"] == text
+    assert parse_completion(completion(content))["text"] == text
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=ISO-8859-1", "text/html", "text/plain", ""])
-def test_bytes_in_whatever_wrapping(kind: str) -> None:
-    body = json.dumps(completion("größe – 红"), ensure_ascii=False)
-    forms: list[tuple[bytes, dict[str, str]]] = [
-        (body.encode(), {}),
-        (b"\xef\xbb\xbf" + body.encode(), {}),
-        (body.encode("utf-16"), {}),
-        (gzip.compress(body.encode()), {"Content-Encoding": "gzip"}),
-        (gzip.compress(body.encode()), {}),
-        (body.encode(), {"Content-Encoding": "gzip"}),
-    ]
-    for data, headers in forms:
-        with server(
-            lambda *_, given=(data, headers): (200, given[0], {"Content-Type": kind, **given[1]})
-        ) as one:
-            assert ask(one)["text"] == "größe – 红"
-    latin = json.dumps(completion("größe"), ensure_ascii=False).encode("latin-1")
-    with server(lambda *_: (200, latin, {"Content-Type": kind})) as one:
-        assert ask(one)["text"] == "größe"
+def test_bytes_in_any_encoding(kind: str) -> None:
+    text = "größe – 红"
+    for data in (text.encode(), b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16")):
+        assert decode_body(data, kind) == text
+    assert decode_body("größe".encode("latin-1"), kind) == "größe"
+
+
+def test_compressed_bodies_whatever_their_header() -> None:
+    body = json.dumps(completion("größe")).encode()
+    packed, says_so = gzip.compress(body), {"Content-Encoding": "gzip"}
+    forms = iter([(200, packed, says_so), (200, packed, {}), (200, body, says_so)])
+    with server(lambda *_: next(forms)) as one:
+        assert [ask(one)["text"] for _ in range(3)] == ["größe"] * 3
 
 
 def test_compression_that_is_broken_or_a_bomb_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +159,11 @@ def test_bytes_that_never_end_end_a_request(form: dict[str, Any]) -> None:
     one = Dripping()
     for name, value in form.items():
         setattr(one, name, value)
-    with (
-        one,
-        pytest.raises(
-            RequestFailed, match=r"no complete answer within 0\.5 seconds, though bytes keep coming"
-        ),
-    ):
-        ask(one, timeout=0.4, deadline=0.5, max_retries=0)
+    told = r"no complete answer within 0\.3 seconds, though bytes keep coming"
+    with one, pytest.raises(RequestFailed, match=told):
+        ask(one, timeout=0.4, deadline=0.3, max_retries=0)
+
+
+def test_the_deadline_follows_from_the_timeout() -> None:
     with Dripping() as one, pytest.raises(RequestFailed, match="no complete answer within 1 seconds"):
         ask(one, timeout=0.2, max_retries=0)

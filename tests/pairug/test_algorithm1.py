@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pairuni.pairug.selection import matching
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
 from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.features import l2_normalise
@@ -72,13 +73,17 @@ def both(
     return pairs, [(g, u, round(similarity, 6)) for g, u, similarity in expected]
 
 
-def test_ten_thousand_rows_pair_for_pair() -> None:
-    data, features = quadruples(5000, 5000), random_features(10_000, seed=1)
-    pairs, expected = both(data, features, clusters=300, threshold=0.7, max_matches=1, seed=0)
+@pytest.mark.parametrize("count", [2_400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_rows_pair_for_pair(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_COLUMNS", 500)
+    data, features = quadruples(count // 2, count // 2), random_features(count, seed=1)
+    clusters = 3 * count // 100
+    pairs, expected = both(data, features, clusters=clusters, threshold=0.7, max_matches=1, seed=0)
     assert rows(pairs) == expected
     kinds = Counter(pair.kind for pair in pairs)
-    assert kinds["aligned"] == 300
-    assert 1000 < kinds["retrieved"] < 4700, "the threshold must leave some unpaired, or it is not tried"
+    assert kinds["aligned"] == clusters
+    most = (count - 2 * clusters) // 2
+    assert most / 5 < kinds["retrieved"] < most, "the threshold must leave some unpaired, or it is not tried"
     used = [side.image_path for pair in pairs for side in (pair.generate_ann, pair.understand_ann)]
     assert len(set(used)) == 2 * kinds["retrieved"] + kinds["aligned"]
 

@@ -148,8 +148,7 @@ def test_retry_after_holds_all_requests_back(run, tmp_path):
     assert any(moment - first > 0.55 for moment in began)
 
 
-@pytest.mark.parametrize("concurrency", [4, 16])
-def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path, concurrency):
+def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path):
     lock = threading.Lock()
     next_one = time.monotonic()
 
@@ -163,9 +162,9 @@ def test_a_limited_rate_costs_time_and_no_sample(run, tmp_path, concurrency):
             return None
 
     with ChatServer(one_in_20_milliseconds) as server:
-        report = run(server, samples=made_samples(tmp_path, 24), concurrency=concurrency, max_retries=3)
-    assert (len(report.quadruples), report.failed) == (24, 0)
-    assert len(server.asks) < 6 * 48
+        report = run(server, samples=made_samples(tmp_path, 16), concurrency=16, max_retries=3)
+    assert (len(report.quadruples), report.failed) == (16, 0)
+    assert len(server.asks) < 6 * 32
 
 
 def test_a_rest_of_no_seconds_is_not_taken_at_its_word_for_ever(run, tmp_path):
@@ -269,16 +268,16 @@ def test_a_reply_that_fails_its_own_check_is_not_verified(run, tmp_path, own_che
     ],
 )
 def test_what_no_request_survives_stops_the_run_and_nothing_is_lost(run, tmp_path, fault, sentence):
-    samples = made_samples(tmp_path, 30)
-    with ChatServer(lambda ask: fault if ask.serial >= 20 else None) as server:
+    samples = made_samples(tmp_path, 10)
+    with ChatServer(lambda ask: fault if ask.serial >= 8 else None) as server:
         with pytest.raises(RequestsStopped, match=sentence):
             run(server, samples=samples, concurrency=4)
-        assert len(server.asks) <= 24
+        assert len(server.asks) <= 12
         server.misbehave = lambda ask: None
         before = len(server.asks)
         report = run(server, samples=samples)
-    assert len(report.quadruples) == 30
-    assert len(server.asks) - before == 60 - 20
+    assert len(report.quadruples) == 10
+    assert len(server.asks) - before == 20 - 8
 
 
 def test_many_failures_in_a_row_stop_the_run(run, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from pairuni.pairug.completion.prompts import CaptionReply, CaptionVerdict, Ques
 from pairuni.pairug.completion.requests import RequestImage
 from pairuni.records import GenerationSample, UnderstandingSample
 from pairuni.rewards.answers.options import parse_options
+from source_data import png_that_claims
 
 VERDICT = {
     "answer_from_caption": "two",
@@ -254,7 +255,7 @@ def test_images_are_measured_by_their_header_and_refused_by_name(tmp_path):
         image_of(tmp_path, "none.png")
     with pytest.raises(ImageError, match="is missing"):
         RequestImage.of(tmp_path / "gone.png", 64)
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "vast.png")
+    (tmp_path / "vast.png").write_bytes(png_that_claims(20_000, 20_000))
     with pytest.raises(ImageError, match="absurdly large"):
         image_of(tmp_path, "vast.png")
     Image.new("L", (20, 10)).save(tmp_path / "grey.bmp")

@@ -139,12 +139,12 @@ def test_a_record_without_end_is_bounded(tmp_path, monkeypatch):
 )
 def test_hostile_quotes_take_linear_time(tmp_path, line):
     began = time.monotonic()
-    rows, problems = read(tmp_path / "x.csv", "image,caption\n" + f"{line}\n" * 20_000)
+    rows, problems = read(tmp_path / "x.csv", "image,caption\n" + f"{line}\n" * 5_000)
     assert len(rows) + len(problems) > 0
     assert time.monotonic() - began < 30
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\0"))] * 3), min_size=1),
     st.sampled_from(["\n", "\r\n"]),
@@ -163,7 +163,7 @@ def test_what_python_writes_with_all_quotes_is_read_as_written(tmp_path_factory,
     assert [cells for _, cells in rows] == [{n: c for n, c in row.items() if c} for row in expected]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text('ab,\t"\n\r', max_size=60), st.sampled_from(["csv", "tsv"]))
 def test_every_line_is_in_a_row_or_a_problem(tmp_path_factory, text, suffix):
     rows, problems = read(tmp_path_factory.mktemp("any") / f"x.{suffix}", "h,i\n" + text)

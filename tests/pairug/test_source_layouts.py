@@ -266,7 +266,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=6),
     st.sampled_from([UnderstandingSample, GenerationSample]),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import resource
 import signal
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from kill_events import run_child
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
+from source_data import encoded, png, png_that_claims
 
 SIDE = {"image_path": "a.png", "prompt": "a cat", "question": "what?", "answer": "A", "tag": "t"}
 PAIR = {"similarity": 0.5, "generate_ann": SIDE, "understand_ann": {**SIDE, "image_path": "b.png"}}
@@ -37,27 +34,6 @@ def write_lines(path: Path, *lines: object) -> Path:
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     path.write_bytes(b"\n".join(texts) + b"\n")
     return path
-
-
-def png(size: tuple[int, int] = (8, 8)) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise(size, 50).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG whose header promises more than its few bytes hold."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -81,7 +57,7 @@ pairs_of_anything = st.builds(
 
 
 @SUFFIXES
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(pairs=st.lists(pairs_of_anything, min_size=1, max_size=4))
 def test_what_is_written_is_read_back_unknown_keys_included(tmp_path_factory, suffix, pairs):
     path = tmp_path_factory.mktemp("pairs") / f"pairs.{suffix}"
@@ -189,7 +165,7 @@ def test_every_kind_of_bad_image_is_found(tmp_path):
     folder.mkdir()
     contents = {
         "good.png": png(),
-        "cut.png": png((64, 64))[:900],
+        "cut.png": encoded(side=64)[:900],
         "text.png": b"not an image",
         "empty.png": b"",
         "large.png": png_that_claims(20_000, 5_000),
