@@ -13,7 +13,7 @@ from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.config import PairGRPOSettings
 from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, rollout_batch
-from pairuni.pairgrpo.step import FrozenReference, GradientError, update
+from pairuni.pairgrpo.step import GradientError, update
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
@@ -148,7 +148,7 @@ def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str,
         settings,
         step=1,
         learning_rate=0.05,
-        reference=FrozenReference(policy, parameters) if settings.beta else None,
+        reference=policy.reference() if settings.beta else None,
     )
     moments: dict[str, dict[str, Tensor]] = {name: {} for name, _ in parameters}
     trained = [(n, p) for n, p in literal_policy.module.named_parameters() if n in moments]
@@ -281,7 +281,7 @@ def test_accumulated_batches_equal_their_union(tmp_path: Path, reduction: str) -
 def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
     policy = FakePolicy(torch.float64)
     parameters = policy.train_only(PARTS)
-    reference = FrozenReference(policy, parameters)
+    reference = policy.reference()
     before = {name: parameter.detach().clone() for name, parameter in parameters}
     with torch.no_grad():
         policy.module.shared += 0.5

@@ -47,15 +47,15 @@ def request(policy, prompts, sampling, *, seed=0, head=None) -> Request:
     def embedded(chosen):
         return [
             Prompt(
-                conditional=policy.inputs.embed_prompt(ids[index]),
-                unconditional=policy.inputs.embed_prompt(policy.prompts.unconditional(ids[index])),
+                conditional=policy.inference.inputs.embed_prompt(ids[index]),
+                unconditional=policy.inference.inputs.embed_prompt(policy.prompts.unconditional(ids[index])),
             )
             for index in chosen
         ]
 
     return Request(
-        head=head or policy.image_head,
-        embed=policy.inputs.embed_codes,
+        head=head or policy.inference.image_head,
+        embed=policy.inference.inputs.embed_codes,
         lengths=[len(row) for row in ids],
         prompts=embedded,
         sampling=sampling,
@@ -74,7 +74,7 @@ def decode_prompts(policy, prompts, sampling, *, seed=0, head=None, **settings):
 
 def head_of(policy, *, scale: float, favoured: int | None = None) -> Head:
     """The policy's head with smaller logits, and a bias of 2 for one token."""
-    own = policy.image_head
+    own = policy.inference.image_head
     project = copy.deepcopy(own.project).requires_grad_(False)
     project.weight.mul_(scale)
     project.bias.mul_(scale)
@@ -279,8 +279,8 @@ def test_chunks_cover_everything_once_within_the_budget(policy):
     layers = LlamaLayers(policy.module.model.language_model)
     sampling = SamplingParams(rollouts=5, steps=33, temperature=1.0, guidance=2.0)
     job = Request(
-        head=policy.text_head,
-        embed=policy.inputs.embed_text,
+        head=policy.inference.text_head,
+        embed=policy.inference.inputs.embed_text,
         lengths=[30, 4, 17, 60, 5, 8, 9],
         prompts=list,
         sampling=sampling,

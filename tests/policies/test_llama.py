@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pairuni.policies.llama import LlamaLayers, join_parameters
+from pairuni.policies.llama import LlamaLayers, adjacent_rows, place_for_decoding
 from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
 from tiny_models import tiny_llama
@@ -40,24 +40,28 @@ def test_inference_sees_new_weights():
     assert not torch.allclose(before, after)
 
 
-def test_joined_parameters_are_one_tensor_and_stay_parameters():
-    parts = [torch.nn.Parameter(torch.randn(rows, 3)) for rows in (2, 4, 1)]
-    values = [part.detach().clone() for part in parts]
-    joined = join_parameters(parts)
-    assert torch.equal(joined, torch.cat(values))
+def test_projections_are_placed_next_to_each_other_and_stay_parameters():
+    model = tiny_llama(2).to(torch.bfloat16)
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    attention = model.layers[0].self_attn
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    place_for_decoding(model)
+    joined = adjacent_rows([part.weight for part in parts])
+    assert torch.equal(joined, torch.cat([part.weight for part in parts]))
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
-        parts[1].add_(1.0)
-    assert torch.equal(joined[2:6], values[1] + 1.0)
-    again = join_parameters(parts)
-    assert again.data_ptr() == joined.data_ptr()
-    parts[1].data = parts[1].data.clone()  # what moving a model to another device does
-    moved = join_parameters(parts)
-    assert moved.data_ptr() != joined.data_ptr()
-    assert torch.equal(moved, torch.cat([part.detach() for part in parts]))
+        parts[1].weight.add_(1.0)
+    rows = len(parts[0].weight)
+    assert torch.equal(joined[rows : rows + len(parts[1].weight)], parts[1].weight)
+    places = [parameter.data_ptr() for parameter in model.parameters()]
+    place_for_decoding(model)
+    assert places == [parameter.data_ptr() for parameter in model.parameters()]
+    parts[1].weight.data = parts[1].weight.data.clone()  # what moving a model to another device does
+    assert adjacent_rows([part.weight for part in parts]) is None
 
 
 def test_a_policy_with_joined_weights_trains_and_saves(tmp_path):
-    """Weights are joined by the first rollout: in bfloat16 on a CPU, in any dtype on a GPU."""
+    """Weights are joined on loading: in bfloat16 on a CPU, in any dtype on a GPU."""
     policy = load_policy("tiny", device="cpu", dtype="bfloat16")
     before = {name: weight.clone() for name, weight in policy.module.state_dict().items()}
     trajectories = policy.sample_images(ImageSampling(prompts=["a red seven"], rollouts=2, guidance=2.0))[0]

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
-from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
 from pairuni.distributed.strategy import Replicate, Strategy
@@ -17,7 +12,7 @@ from pairuni.distributed.world import World
 from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
 from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
-from pairuni.policies.policy import Trajectory, UnifiedPolicy
+from pairuni.policies.policy import ReferencePolicy, UnifiedPolicy
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
 
@@ -28,35 +23,6 @@ class GradientError(RuntimeError):
     """The gradient of a step is not finite; the message names the step and the first parameters."""
 
 
-class FrozenReference:
-    """The policy as it was at construction: a copy of the trainable weights, swapped in when needed.
-
-    Frozen weights are shared with the policy.
-    """
-
-    def __init__(self, policy: UnifiedPolicy, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
-        self._policy = policy
-        self._parameters = [parameter for _, parameter in parameters]
-        self._weights = [parameter.detach().clone() for parameter in self._parameters]
-
-    @torch.no_grad()
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        """[N, T] log-probs of the reference policy, without gradient."""
-        with self._swapped_in():
-            return self._policy.log_probs(trajectories).values
-
-    @contextmanager
-    def _swapped_in(self) -> Iterator[None]:
-        current = [parameter.data for parameter in self._parameters]
-        try:
-            for parameter, weights in zip(self._parameters, self._weights, strict=True):
-                parameter.data = weights
-            yield
-        finally:
-            for parameter, weights in zip(self._parameters, current, strict=True):
-                parameter.data = weights
-
-
 def update(
     policy: UnifiedPolicy,
     batch: RolloutBatch,
@@ -65,7 +31,7 @@ def update(
     *,
     step: int,
     learning_rate: float,
-    reference: FrozenReference | None = None,
+    reference: ReferencePolicy | None = None,
     strategy: Strategy | None = None,
     numbers: StepNumbers | None = None,
 ) -> dict[str, float]:
@@ -105,6 +71,7 @@ def update(
         norms.append(_clip_gradients(optimizer, strategy, settings.max_grad_norm, step))
         optimizer.step(learning_rate)
     optimizer.zero_grad()
+    policy.refresh_inference()
     metrics = {
         f"{task}/{name}": value
         for task in TASKS

@@ -23,7 +23,7 @@ from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
 from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, StepNumbers, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
-from pairuni.pairgrpo.step import FrozenReference, update
+from pairuni.pairgrpo.step import update
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, UGPair
 from pairuni.runs.folder import RunFolder
@@ -113,7 +113,7 @@ class Trainer:
         self._optimizer = NamedAdamW(
             parameters, learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
         )
-        self._reference = FrozenReference(policy, parameters) if grpo.beta > 0.0 else None
+        self._reference = policy.reference() if grpo.beta > 0.0 else None
         self._metrics = MetricsLog(self._run.metrics)
         weights = sum(parameter.numel() for _, parameter in parameters)
         # float32 weights and both moments

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -22,9 +23,15 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 Forward = Callable[[Tensor, Tensor, Attend], Tensor]
 """(embeddings [N, H], rotary [2, N, D], attention) -> states [N, H]."""
 
+PACKED_FORWARD = "packed_forward"
+"""The method of a decoder layer that computes it on packed tokens; registered with FSDP2 as a forward method."""
+
 
 class LlamaLayers:
     """The decoder layers and the final norm of a ``LlamaModel``, with the model's own weights.
+
+    Each decoder layer gets the method ``packed_forward``, through which ``forward`` calls it: hooks on that method,
+    such as those of FSDP2, see everything that trains.
 
     Raises ValueError for a model that is not a Llama.
     """
@@ -41,7 +48,9 @@ class LlamaLayers:
         self.kv_heads: int = config.num_key_value_heads
         self.head_dim: int = config.head_dim
         self.scale: float = self.head_dim**-0.5
-        self.eps: float = config.rms_norm_eps
+        for layer in model.layers:
+            if not hasattr(layer, PACKED_FORWARD):
+                setattr(layer, PACKED_FORWARD, MethodType(_packed_forward, layer))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,16 +84,15 @@ class LlamaLayers:
         """
         hidden = embeds
         for index, layer in enumerate(self.model.layers):
-            projections = _by_modules(layer)
             if checkpointing:
                 hidden = checkpoint(
-                    *(self._layer, index, layer, projections, hidden, rotary, attend),
+                    *(layer.packed_forward, index, hidden, rotary, attend),
                     use_reentrant=False,
                     preserve_rng_state=False,  # no dropout
                 )
             else:
-                hidden = self._layer(index, layer, projections, hidden, rotary, attend)
-        return self._norm(self.model.norm, hidden)
+                hidden = layer.packed_forward(index, hidden, rotary, attend)
+        return _norm(self.model.norm, hidden)
 
     def inference(self, rows: int) -> Forward:
         """``forward`` without gradient, in fewer and larger matrix products, with the current weights.
@@ -96,30 +104,33 @@ class LlamaLayers:
         def run(embeds: Tensor, rotary: Tensor, attend: Attend) -> Tensor:
             hidden = embeds
             for index, (layer, projections) in enumerate(zip(self.model.layers, fast, strict=True)):
-                hidden = self._layer(index, layer, projections, hidden, rotary, attend)
-            return self._norm(self.model.norm, hidden)
+                hidden = _layer_step(layer, projections, index, hidden, rotary, attend)
+            return _norm(self.model.norm, hidden)
 
         return run
 
-    def _layer(
-        self,
-        index: int,
-        layer: Any,
-        project: _Projections,
-        hidden: Tensor,
-        rotary: Tensor,
-        attend: Attend,
-    ) -> Tensor:
-        rows, heads = len(hidden), self.heads
-        joined, values = project.qkv(self._norm(layer.input_layernorm, hidden))
-        rotated = rotate(joined.view(rows, -1, self.head_dim), rotary)
-        mixed = attend(index, rotated[:, :heads], rotated[:, heads:], values.view(rows, -1, self.head_dim))
-        hidden = hidden + project.out(mixed.reshape(rows, -1))
-        gate, up = project.gate_up(self._norm(layer.post_attention_layernorm, hidden))
-        return hidden + project.down(silu(gate) * up)
 
-    def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
-        return rms_norm(hidden, hidden.shape[-1:], norm.weight, self.eps)
+def _packed_forward(layer: Any, index: int, hidden: Tensor, rotary: Tensor, attend: Attend) -> Tensor:
+    """One decoder layer of packed tokens, by its own modules: [N, H] -> [N, H]."""
+    return _layer_step(layer, _by_modules(layer), index, hidden, rotary, attend)
+
+
+def _layer_step(
+    layer: Any, project: _Projections, index: int, hidden: Tensor, rotary: Tensor, attend: Attend
+) -> Tensor:
+    rows, dim = len(hidden), layer.self_attn.head_dim
+    joined, values = project.qkv(_norm(layer.input_layernorm, hidden))
+    rotated = rotate(joined.view(rows, -1, dim), rotary)
+    values = values.view(rows, -1, dim)
+    heads = rotated.shape[1] - values.shape[1]
+    mixed = attend(index, rotated[:, :heads], rotated[:, heads:], values)
+    hidden = hidden + project.out(mixed.reshape(rows, -1))
+    gate, up = project.gate_up(_norm(layer.post_attention_layernorm, hidden))
+    return hidden + project.down(silu(gate) * up)
+
+
+def _norm(norm: Any, hidden: Tensor) -> Tensor:
+    return rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
 
 
 def rotate(states: Tensor, rotary: Tensor) -> Tensor:
@@ -156,13 +167,20 @@ def _by_modules(layer: Any) -> _Projections:
 
 
 def _fastest(layer: Any, rows: int) -> _Projections:
-    weight = layer.mlp.down_proj.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and mkldnn.is_available():
+    if _packs(layer.mlp.down_proj.weight):
         return _packed(layer, rows)
     attention, mlp = layer.self_attn, layer.mlp
-    qkv = _joined(attention.q_proj, attention.k_proj, attention.v_proj)
-    gate_up = _joined(mlp.gate_proj, mlp.up_proj)
-    return replace(_by_modules(layer), qkv=_cut(qkv, attention.v_proj), gate_up=_cut(gate_up, mlp.up_proj))
+    project = _by_modules(layer)
+    if (qkv := _joined(attention.q_proj, attention.k_proj, attention.v_proj)) is not None:
+        project = replace(project, qkv=_cut(qkv, attention.v_proj))
+    if (gate_up := _joined(mlp.gate_proj, mlp.up_proj)) is not None:
+        project = replace(project, gate_up=_cut(gate_up, mlp.up_proj))
+    return project
+
+
+def _packs(weight: Tensor) -> bool:
+    """Whether decoding copies such weights into oneDNN's own layout."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and mkldnn.is_available()
 
 
 def _packed(layer: Any, rows: int) -> _Projections:
@@ -189,11 +207,13 @@ def _cut(product: Callable[[Tensor], Tensor], last: nn.Linear) -> Callable[[Tens
     return cut
 
 
-def _joined(*modules: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """Linear layers with the same input as one product."""
-    weight = join_parameters([module.weight for module in modules])
-    bias = None if modules[0].bias is None else join_parameters([module.bias for module in modules])
-    return lambda states: linear(states, weight, bias)
+def _joined(*modules: nn.Linear) -> Callable[[Tensor], Tensor] | None:
+    """Linear layers with the same input as one product, if their weights are adjacent in memory."""
+    weight = adjacent_rows([module.weight for module in modules])
+    if modules[0].bias is None:
+        return None if weight is None else lambda states: linear(states, weight)
+    bias = adjacent_rows([module.bias for module in modules])
+    return None if weight is None or bias is None else lambda states: linear(states, weight, bias)
 
 
 def _for_onednn(rows: int, *modules: nn.Linear) -> Callable[[Tensor], Tensor]:
@@ -205,23 +225,36 @@ def _for_onednn(rows: int, *modules: nn.Linear) -> Callable[[Tensor], Tensor]:
     return lambda states: multiply(states, weight, bias, "none", [], "")
 
 
-def join_parameters(parameters: Sequence[Tensor]) -> Tensor:
-    """One tensor with the rows of several parameters, which become views of it and stay parameters.
+def place_for_decoding(model: Any) -> None:
+    """Place the weights of projections with the same input next to each other, so that decoding joins them.
 
-    An optimizer that updates them in place updates the joined tensor. Parameters that are joined already stay.
+    The layers get new parameters; call this before anything holds the old ones. Decoding works without it, in more
+    products.
     """
-    first = parameters[0].data
-    shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
+    for layer in model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        if mlp.down_proj.weight.is_meta or _packs(mlp.down_proj.weight):
+            continue
+        for modules in ((attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)):
+            for name in ("weight", "bias"):
+                parameters = [getattr(module, name) for module in modules]
+                if parameters[0] is None or adjacent_rows(parameters) is not None:
+                    continue
+                joined = torch.cat([parameter.detach() for parameter in parameters])
+                rows = joined.split([len(parameter) for parameter in parameters])
+                for module, parameter, own in zip(modules, parameters, rows, strict=True):
+                    setattr(module, name, nn.Parameter(own, requires_grad=parameter.requires_grad))
+
+
+@torch.no_grad()
+def adjacent_rows(parameters: Sequence[Tensor]) -> Tensor | None:
+    """One tensor that is a view of the rows of several, if they follow each other in memory."""
+    first = parameters[0]
     end = first.storage_offset()
-    for parameter in parameters:
-        data = parameter.data
-        same = data.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (same and data.storage_offset() == end and data.is_contiguous()):
-            break
-        end += data.numel()
-    else:
-        return first.as_strided(shape, first.stride(), first.storage_offset())
-    joined = torch.cat([parameter.data for parameter in parameters])
-    for parameter, rows in zip(parameters, joined.split([len(one) for one in parameters]), strict=True):
-        parameter.data = rows
-    return joined
+    for one in parameters:
+        same = one.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (same and one.storage_offset() == end and one.is_contiguous()):
+            return None
+        end += one.numel()
+    shape = (sum(len(one) for one in parameters), *first.shape[1:])
+    return first.detach().as_strided(shape, first.stride(), first.storage_offset())

@@ -6,6 +6,7 @@ from the trajectory, never again from settings, so that sampled and scored traje
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from pairuni.config import LoRASettings
 
 Modality = Literal["text", "image"]
 LogProbBranch = Literal["guided", "conditional"]
@@ -118,6 +122,40 @@ class TrajectoryLogProbs:
 
     values: Tensor
     mask: Tensor
+
+
+def padded(rows: Sequence[Tensor]) -> TrajectoryLogProbs:
+    """Log-probs [T_i] of each trajectory as one right-padded table."""
+    values = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in rows], batch_first=True)
+    return TrajectoryLogProbs(values=values, mask=mask)
+
+
+class ReferencePolicy(ABC):
+    """A policy whose weights stay as they are, for the KL term."""
+
+    @abstractmethod
+    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        """[N, T] log-probs of the trajectories as ``UnifiedPolicy.log_probs`` gives them, without gradient."""
+
+    @abstractmethod
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
+        """Split the weights over processes, as ``UnifiedPolicy.shard`` does."""
+
+
+class FrozenCopy(ReferencePolicy):
+    """A policy's copy, for policies that have no reference of their own."""
+
+    def __init__(self, policy: UnifiedPolicy) -> None:
+        self._policy = copy.deepcopy(policy)
+        self._policy.module.requires_grad_(False)
+
+    @torch.no_grad()
+    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        return self._policy.log_probs(trajectories).values
+
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
+        self._policy.shard(mesh, reshard_after_forward=reshard_after_forward)
 
 
 class UnifiedPolicy(ABC):
@@ -229,9 +267,45 @@ class UnifiedPolicy(ABC):
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
         """Freeze all but the named parts and return the names and parameters that train.
 
-        Raises ValueError for an unknown part, naming the parts of this policy.
+        Of a language model with adapters, the adapters train. Raises ValueError for an unknown part, naming the parts
+        of this policy.
         """
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters that train; ``shard`` replaces the parameters, not the names."""
+        return [(name, one) for name, one in self.module.named_parameters() if one.requires_grad]
+
+    def add_adapters(self, settings: LoRASettings, *, seed: int) -> None:
+        """Add adapters (LoRA) to the language model; call it before ``train_only``.
+
+        seed: initialises them. Raises ValueError if the policy has no such layers.
+        """
+        raise ValueError(f"The policy {self.name} has no adapters; remove policy.lora.")
+
+    def reference(self) -> ReferencePolicy:
+        """The policy as it is now, without adapters; call it after ``train_only`` and before ``shard``."""
+        return FrozenCopy(self)
+
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
+        """Split what trains over the processes of a mesh, see ``sharding.shard_module``.
+
+        From then on ``log_probs``, its backward pass and ``refresh_inference`` are collectives; sampling is not.
+        """
+        raise ValueError(f"The policy {self.name} cannot be sharded; set distributed.strategy to replicate.")
+
+    @property
+    def inference_module(self) -> nn.Module:
+        """The module that samples, with every weight whole and without adapters; often ``module`` itself."""
+        return self.module
+
+    def refresh_inference(self) -> None:
+        """Bring ``inference_module`` up to date; call it whenever weights have changed."""
+        return
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
-        """Write weights, configuration, tokenizer and processor, for plain ``transformers`` to load."""
+        """Write weights, configuration, tokenizer and processor, for plain ``transformers``; adapters are merged."""
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter alone, for ``peft`` to load, with the parts that train without adapter."""
+        raise ValueError(f"The policy {self.name} has no adapters to save.")

@@ -53,6 +53,12 @@ class DecodeLoop:
         self._graphs = CudaGraphs()
         self._rotary = torch.empty(2, 0, layers.head_dim)
 
+    def with_layers(self, layers: LlamaLayers) -> DecodeLoop:
+        """A loop with the same limits for other weights."""
+        return DecodeLoop(
+            layers, memory_budget=self.memory_budget, max_rows=self.max_rows, static=self.static
+        )
+
     @property
     def captures(self) -> bool:
         """Whether steps are captured once and replayed."""

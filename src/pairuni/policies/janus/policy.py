@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
+from pairuni.config import LoRASettings
 from pairuni.io.files import atomic_folder
+from pairuni.policies.adapters import (
+    base_parameters,
+    inject_lora,
+    is_adapter,
+    load_adapter_tensors,
+    lora_config,
+    read_adapter,
+    save_adapter,
+)
 from pairuni.policies.decoding.loop import DecodeLoop
-from pairuni.policies.decoding.sampling import Head
+from pairuni.policies.inference import InferenceWeights, own_parameters, set_parameter, sharing_copy
 from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.images import vq_codes, vq_pixels
-from pairuni.policies.janus.inputs import IMAGE_BATCH, JanusInputs
+from pairuni.policies.janus.inputs import IMAGE_BATCH
 from pairuni.policies.janus.loading import load_model, no_progress_bar
+from pairuni.policies.janus.parts import REPLAY, JanusParts
 from pairuni.policies.janus.sampling import ImageRollouts, TextRollouts
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
-from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.llama import PACKED_FORWARD, place_for_decoding
 from pairuni.policies.policy import (
     ImageSampling,
     ImageTrajectory,
+    ReferencePolicy,
     TextSampling,
     TextTrajectory,
     Trajectory,
     TrajectoryLogProbs,
     UnifiedPolicy,
+    padded,
 )
+from pairuni.policies.sharding import shard_module
 
 _TOKENS_PER_BYTE = 4
 """Never exceeded: a byte is at most one token, and more only where a tokenizer's normaliser spells it out."""
@@ -58,30 +74,33 @@ class JanusPolicy(UnifiedPolicy):
         self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
         self.image_tokens = int(model.config.vq_config.num_patches) ** 2
         self.stop_ids = stop_ids(model.generation_config, processor)
-        self.inputs = JanusInputs(model, processor)
-        self.prompts = self.inputs.prompts
-        layers = LlamaLayers(model.model.language_model)
-        self.loop = loop or DecodeLoop(layers)
-        head = model.model.generation_head
-        self.text_head = Head(features=lambda states: states, project=model.lm_head)
-        self.image_head = Head(
-            features=lambda states: head.activation_fn(head.proj_out(states)), project=head.vision_head
-        )
-        self._scorer = JanusScorer(self.inputs, layers, text=self.text_head, image=self.image_head)
+        place_for_decoding(model.model.language_model)
+        self._training = self.inference = JanusParts(model, processor)
+        self._inference_weights: InferenceWeights | None = None
+        self._lora: dict[str, Any] | None = None
+        self.prompts = self.inference.inputs.prompts
+        self.loop = loop or DecodeLoop(self.inference.layers)
+
+    @property
+    def inference_module(self) -> JanusForConditionalGeneration:
+        return self.inference.model
 
     # Sampling
 
     def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+        self._check_current()
         texts = TextRollouts(self, request)
         return texts.trajectories(self.loop.run([texts.request])[0])
 
     def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+        self._check_current()
         images = ImageRollouts(self, request)
         return images.trajectories(self.loop.run([images.request])[0])
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
+        self._check_current()
         text, image = TextRollouts(self, texts), ImageRollouts(self, images)
         text_rollouts, image_rollouts = self.loop.run([text.request, image.request])
         return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
@@ -92,7 +111,7 @@ class JanusPolicy(UnifiedPolicy):
         for start in range(0, len(trajectories), IMAGE_BATCH):
             batch = trajectories[start : start + IMAGE_BATCH]
             tokens = torch.stack([trajectory.tokens for trajectory in batch]).to(self.device)
-            decoded = self.module.decode_image_tokens(tokens).float()
+            decoded = self.inference_module.decode_image_tokens(tokens).float()
             for pixels in ((decoded + 1) / 2 * 255).clamp(0, 255).to(torch.uint8).cpu().numpy():
                 images.append(Image.fromarray(np.ascontiguousarray(pixels), mode="RGB"))
         return images
@@ -153,10 +172,10 @@ class JanusPolicy(UnifiedPolicy):
     def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
         if not trajectories:
             raise ValueError("log_probs was given no trajectories.")
-        rows = self._scorer.log_probs(trajectories, checkpointing=self.activation_checkpointing)
-        values = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in rows], batch_first=True)
-        return TrajectoryLogProbs(values=values, mask=mask)
+        rows = JanusScorer(self._training).log_probs(
+            trajectories, checkpointing=self.activation_checkpointing
+        )
+        return padded(rows)
 
     @torch.no_grad()
     def score_text(
@@ -184,21 +203,24 @@ class JanusPolicy(UnifiedPolicy):
         self.check_context(
             [one.prompt_ids for one in given], max((len(one.tokens) for one in given), default=0)
         )
-        rows = self._scorer.log_probs(given, checkpointing=False) if given else []
+        self._check_current()
+        rows = JanusScorer(self.inference).log_probs(given, checkpointing=False) if given else []
         return [replace(one, log_probs=row.float().cpu()) for one, row in zip(given, rows, strict=True)]
 
     # Features and codes
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """[N, 3, S, S] float32 on the CPU, by the checkpoint's own preprocessing with PIL."""
-        return self.inputs.pixel_values(images)
+        return self.inference.inputs.pixel_values(images)
 
     @torch.no_grad()
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
         """Mean over the patches of the vision tower's last hidden state, [N, D] float32 on the CPU."""
         features = [torch.zeros(0, self.module.config.vision_config.hidden_size)]
         for start in range(0, len(images), IMAGE_BATCH):
-            states = self.inputs.vision_states(self.pixel_values(images[start : start + IMAGE_BATCH]))
+            states = self.inference.inputs.vision_states(
+                self.pixel_values(images[start : start + IMAGE_BATCH])
+            )
             features.append(states.float().mean(dim=1).cpu())
         return torch.cat(features)
 
@@ -209,10 +231,81 @@ class JanusPolicy(UnifiedPolicy):
         for start in range(0, len(images), IMAGE_BATCH):
             pixels = self.pixel_values(images[start : start + IMAGE_BATCH])
             pixels = vq_pixels(pixels, self.processor.image_processor)
-            codes.append(vq_codes(self.module.model.vqmodel, pixels).cpu())
+            codes.append(vq_codes(self.inference_module.model.vqmodel, pixels).cpu())
         return torch.cat(codes)
 
-    # Training and saving
+    # Training
+
+    def add_adapters(self, settings: LoRASettings, *, seed: int) -> None:
+        assert self._inference_weights is None, "adapters come first, and once"
+        layers = "|".join(settings.targets)
+        self._lora = lora_config(settings, rf".*language_model\.layers\.\d+\.(self_attn|mlp)\.({layers})")
+        self._inject(self._lora, seed)
+        names = {
+            name.rpartition(".")[0] for name, _ in self.module.named_modules() if name.endswith(".lora_A")
+        }
+        unused = [one for one in settings.targets if not any(name.endswith(f".{one}") for name in names)]
+        if unused:
+            raise ValueError(f"policy.lora.targets: the model's layers have no {', '.join(unused)}")
+        if settings.adapter is not None:
+            self._load_adapter(settings.adapter, self._lora)
+        self.refresh_inference()
+
+    def merge_adapter(self, folder: Path) -> None:
+        """Add an adapter's weights to those of the model. Raises ValueError if it does not fit."""
+        config, _, _ = read_adapter(folder)
+        self._inject(config, 0)
+        self._load_adapter(folder, config)
+        self.refresh_inference()
+        self.module = self.inference.model
+        self._training, self._inference_weights = self.inference, None
+
+    def _inject(self, config: Mapping[str, Any], seed: int) -> None:
+        """Add adapters to the training weights; decoding gets weights of its own where they are."""
+        whole = sharing_copy(self.module)
+        inject_lora(self.module, config, seed=seed)
+        adapted = [name for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
+        own_parameters(whole, [f"{name}.weight" for name in adapted])
+        self._decode_with(whole)
+
+    def _load_adapter(self, folder: Path, config: Mapping[str, Any]) -> None:
+        found, tensors, _ = read_adapter(folder)
+        for key, name in (("r", "rank"), ("lora_alpha", "alpha")):
+            if found[key] != config[key]:
+                raise ValueError(
+                    f"policy.lora.{name} is {config[key]}, but the adapter in {folder} has {found[key]}; use its value"
+                )
+        load_adapter_tensors(self.module, tensors, folder)
+
+    def _decode_with(self, whole: JanusForConditionalGeneration) -> None:
+        """Decode with the weights of this module from now on."""
+        place_for_decoding(whole.model.language_model)
+        self.inference = JanusParts(whole.eval(), self.processor)
+        self._inference_weights = InferenceWeights(whole, self.module)
+        self.loop = self.loop.with_layers(self.inference.layers)
+
+    def refresh_inference(self) -> None:
+        if self._inference_weights is not None:
+            self._inference_weights.refresh()
+
+    def _check_current(self) -> None:
+        if self._inference_weights is not None:
+            self._inference_weights.check_current()
+
+    def reference(self) -> JanusReference:
+        model = sharing_copy(self.inference_module)
+        for name, parameter in base_parameters(self.module):
+            value = parameter
+            if parameter.requires_grad:
+                value = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+            set_parameter(model, name, value)
+        return JanusReference(JanusParts(model, self.processor), shared=self.inference_module)
+
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
+        if self._inference_weights is None:
+            self._decode_with(sharing_copy(self.module))
+        _shard(self._training, mesh, self.inference_module, reshard_after_forward)
+        self.refresh_inference()
 
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
         core = self.module.model
@@ -230,19 +323,61 @@ class JanusPolicy(UnifiedPolicy):
             raise ValueError(
                 f"The policy has no part {', '.join(unknown)}; its parts are {', '.join(known)}."
             )
+        if self._lora is not None and "language_model" not in parts:
+            raise ValueError(
+                "policy.lora adapts the language model, but policy.trainable does not name language_model"
+            )
         self.module.requires_grad_(False)
         for part in parts:
             for module in known[part]:
-                module.requires_grad_(True)
-        return [
-            (name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad
-        ]
+                for name, parameter in module.named_parameters():
+                    adapted = self._lora is not None and part == "language_model"
+                    parameter.requires_grad_(is_adapter(name) or not adapted)
+        return self.trained()
+
+    # Saving
 
     def save_pretrained(self, folder: Path) -> None:
         """As ``UnifiedPolicy.save_pretrained``; other files in the folder stay, weights of an earlier save do not."""
+        self._check_current()
         with atomic_folder(Path(folder), keep_all_but="model*.safetensors*") as partial, no_progress_bar():
-            self.module.save_pretrained(partial)
+            self.inference_module.save_pretrained(partial)
             write_processor(self.processor, partial, self._tokenizer_json)
+
+    def save_adapter(self, folder: Path) -> None:
+        assert self._lora is not None, "there is no adapter to save"
+        trained = [name for name, _ in self.trained() if not is_adapter(name)]
+        parts = [f"model.{part}" for part, _ in self.module.model.named_children()]
+        whole = [part for part in parts if any(name.startswith(f"{part}.") for name in trained)]
+        with atomic_folder(Path(folder)) as partial:
+            save_adapter(self.module, partial, self._lora, base=self.name, whole_parts=whole)
+
+
+class JanusReference(ReferencePolicy):
+    """A Janus whose weights stay as they are. shared: a model with which it shares the weights that never trained."""
+
+    def __init__(self, parts: JanusParts, *, shared: JanusForConditionalGeneration) -> None:
+        self._parts, self._shared = parts, shared
+
+    @torch.no_grad()
+    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        return padded(JanusScorer(self._parts).log_probs(trajectories, checkpointing=False)).values
+
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
+        _shard(self._parts, mesh, self._shared, reshard_after_forward)
+
+
+def _shard(
+    parts: JanusParts, mesh: DeviceMesh, whole: JanusForConditionalGeneration, reshard_after_forward: bool
+) -> None:
+    shard_module(
+        parts.model,
+        parts.model.model.language_model.layers,
+        mesh,
+        methods=(REPLAY, PACKED_FORWARD),
+        whole=whole,
+        reshard_after_forward=reshard_after_forward,
+    )
 
 
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:

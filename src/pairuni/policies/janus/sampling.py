@@ -37,8 +37,8 @@ class TextRollouts:
         shared = {id(image): policy.pixel_values([image])[0] for image in images if image is not None}
         self.pixels = [None if image is None else shared[id(image)] for image in images]
         self.request = Request(
-            head=policy.text_head,
-            embed=policy.inputs.embed_text,
+            head=policy.inference.text_head,
+            embed=policy.inference.inputs.embed_text,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,
             sampling=SamplingParams(
@@ -54,7 +54,7 @@ class TextRollouts:
 
     def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
         """Equal prompts share their embeddings, and equal images pass the vision tower once."""
-        inputs = self.policy.inputs
+        inputs = self.policy.inference.inputs
         digests = [digest(self.pixels[index]) for index in chosen]
         pixels = {key: self.pixels[index] for key, index in zip(digests, chosen, strict=True)}
         distinct = {key: one for key, one in pixels.items() if one is not None}
@@ -93,8 +93,8 @@ class ImageRollouts:
         self.ids = [policy.prompts.generation(prompt) for prompt in sampling.prompts]
         policy.check_context(self.ids, policy.image_tokens)
         self.request = Request(
-            head=policy.image_head,
-            embed=policy.inputs.embed_codes,
+            head=policy.inference.image_head,
+            embed=policy.inference.inputs.embed_codes,
             lengths=[len(row) for row in self.ids],
             prompts=self._embed,
             sampling=SamplingParams(
@@ -111,7 +111,7 @@ class ImageRollouts:
 
     def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
         """Equal prompts share their embeddings, and so do equal unconditional prompts."""
-        inputs = self.policy.inputs
+        inputs = self.policy.inference.inputs
         made: dict[tuple[int, ...], Tensor] = {}
 
         def embedded(ids: Tensor) -> Tensor:

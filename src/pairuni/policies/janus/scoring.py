@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pairuni.policies.decoding.sampling import Head, scoring_temperature
 from pairuni.policies.janus.inputs import JanusInputs, digest
-from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.janus.parts import JanusParts
 from pairuni.policies.policy import ImageTrajectory, Modality, TextTrajectory, Trajectory
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
 
@@ -56,11 +56,16 @@ class _Sequences:
 class JanusScorer:
     """Teacher forcing of Janus; each trajectory with its own temperature, guidance and branch."""
 
-    def __init__(self, inputs: JanusInputs, layers: LlamaLayers, *, text: Head, image: Head) -> None:
-        self.inputs, self.layers, self.text, self.image = inputs, layers, text, image
+    def __init__(self, parts: JanusParts) -> None:
+        self._parts = parts
+        self.inputs, self.layers = parts.inputs, parts.layers
+        self.text, self.image = parts.text_head, parts.image_head
 
     def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
+        return self._parts.replay(lambda: self._log_probs(trajectories, checkpointing))
+
+    def _log_probs(self, trajectories: Sequence[Trajectory], checkpointing: bool) -> list[Tensor]:
         pixels = {
             id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTrajectory)
         }
