@@ -77,9 +77,13 @@ def _owners(module: nn.Module) -> dict[nn.Module, nn.Module]:
     owners: dict[nn.Module, nn.Module] = {module: module}
     for path, part in module.named_modules():
         if path:
-            parent = module.get_submodule(path.rpartition(".")[0])
-            owners[part] = part if isinstance(part, FSDPModule) else owners[parent]
+            around = owners[module.get_submodule(path.rpartition(".")[0])]
+            owners[part] = part if _is_sharded(part) else around
     return owners
+
+
+def _is_sharded(part: nn.Module) -> bool:
+    return isinstance(part, FSDPModule)
 
 
 @contextmanager

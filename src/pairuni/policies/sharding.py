@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -22,7 +24,7 @@ def shard_module(
     """Split the weights of a module over the processes of a mesh [S], or of the last dimension of [R, S] (HSDP).
 
     Each block is gathered on its own; what is in no block, with the module. methods: names of the forward methods of
-    the module and of its blocks. whole: the module's copy for decoding; frozen parameters that it shares are not
+    the module, which returns a list of tensors, and of its blocks. whole: the module's copy for decoding; frozen parameters that it shares are not
     split. What trains is stored in float32 and computes in its former type; gradients are summed in float32, not
     averaged. The module gets new parameters.
     """
@@ -34,6 +36,7 @@ def shard_module(
         param_dtype=next(whole.parameters()).dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     of_module, of_block = methods
+    setattr(module, of_module, MethodType(_using_all(getattr(module, of_module), blocks), module))
     for unit in (*blocks, module):
         fully_shard(
             unit,
@@ -47,6 +50,27 @@ def shard_module(
         assert isinstance(unit, FSDPModule)
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
+
+
+def _using_all(
+    compute: Callable[..., list[Tensor]], blocks: Sequence[nn.Module]
+) -> Callable[..., list[Tensor]]:
+    """A forward method whose result depends on all weights that are gathered with the module, if only by zero.
+
+    The processes of a step replay different things, one of them answers alone, say; they must nevertheless reduce the
+    gradients of the same weights.
+    """
+
+    def used(module: nn.Module, *inputs: Any) -> list[Tensor]:
+        first, *others = compute(*inputs)
+        if torch.is_grad_enabled():
+            of_blocks = {id(one) for block in blocks for one in block.parameters()}
+            for one in module.parameters():
+                if one.requires_grad and id(one) not in of_blocks:
+                    first = first + 0.0 * one.flatten()[0]
+        return [first, *others]
+
+    return used
 
 
 def _trained(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
