@@ -24,9 +24,10 @@ def shard_module(
     """Split the weights of a module over the processes of a mesh [S], or of the last dimension of [R, S] (HSDP).
 
     Each block is gathered on its own; what is in no block, with the module. methods: names of the forward methods of
-    the module, which returns a list of tensors, and of its blocks. whole: the module's copy for decoding; frozen parameters that it shares are not
-    split. What trains is stored in float32 and computes in its former type; gradients are summed in float32, not
-    averaged. The module gets new parameters.
+    the module, which returns a list of tensors, and of its blocks. whole: the module's copy for decoding; frozen
+    parameters that it shares are not split. What trains is stored in float32 and computes in its former type;
+    gradients are summed in float32, not averaged. The module gets new parameters. Raises ValueError if a trained
+    parameter is tied.
     """
     for parameter_owner, name, parameter in _trained(module):
         wide = nn.Parameter(parameter.detach().float(), requires_grad=True)
@@ -62,7 +63,8 @@ def _using_all(
     """
 
     def used(module: nn.Module, *inputs: Any) -> list[Tensor]:
-        first, *others = compute(*inputs)
+        # copies: FSDP2's hooks do not follow views
+        first, *others = (one.clone() for one in compute(*inputs))
         if torch.is_grad_enabled():
             of_blocks = {id(one) for block in blocks for one in block.parameters()}
             for one in module.parameters():
