@@ -43,8 +43,8 @@ from pairuni.training.checkpoint import (
     CheckpointError,
     list_checkpoints,
     load_checkpoint,
-    save_checkpoint,
 )
+from pairuni.training.saver import save_checkpoint
 
 LISTED = "What is on the shirt? A. Stripes B. Polka dots C. Dots D. No pattern"
 

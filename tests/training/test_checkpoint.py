@@ -13,17 +13,18 @@ from safetensors import SafetensorError
 
 from pairuni.io.files import clear_partial
 from pairuni.training import checkpoint as module
+from pairuni.training import shards
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
-    keep_newest,
+    delete_old,
     list_checkpoints,
     load_checkpoint,
     load_newest,
     rename_newer,
-    save_checkpoint,
     write_folder,
 )
+from pairuni.training.saver import save_checkpoint
 
 
 def example(step: int) -> Checkpoint:
@@ -82,14 +83,14 @@ def test_a_full_disk_is_one_sentence_and_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     good = save_checkpoint(tmp_path, example(1), keep=1)
-    real = module.save_file
+    real = shards.save_file
 
-    def fill_up(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    def fill_up(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Any) -> None:
         if path.name == "optimizer.safetensors":
             raise error
-        real(dict(tensors), path)
+        real(dict(tensors), path, metadata)
 
-    monkeypatch.setattr(module, "save_file", fill_up)
+    monkeypatch.setattr(shards, "save_file", fill_up)
     with pytest.raises(CheckpointError, match=r"cannot write .*step-000002: the disk is full") as caught:
         save_checkpoint(tmp_path, example(2), keep=1)
     assert "\n" not in str(caught.value)
@@ -175,7 +176,7 @@ def test_the_newest_whole_one_is_taken_and_the_damaged_one_does_not_count(
 def test_what_a_kill_left_over_is_deleted(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save_checkpoint(tmp_path, example(step), keep=9)
-    keep_newest(tmp_path, 2)
+    delete_old(tmp_path, keep=2)
     assert names(tmp_path) == ["step-000003", "step-000004"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,16 +12,12 @@ from torch import Tensor
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog
 from pairuni.runs.state import RunState, check_same_run, read_run_state
-from pairuni.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    keep_newest,
-    load_newest,
-    rename_newer,
-    save_checkpoint,
-)
+from pairuni.training.checkpoint import Checkpoint, CheckpointError, delete_old, load_newest, rename_newer
 from pairuni.training.optimizer import NamedAdamW
+from pairuni.training.ranks import ONE_RANK, Ranks
+from pairuni.training.saver import CheckpointSaver
 from pairuni.training.seeding import set_random_state
+from pairuni.training.shards import is_sharded
 
 logger = logging.getLogger("pairuni")
 
@@ -41,14 +38,33 @@ class Position:
 
 
 class RunCheckpoints:
-    """Saves and loads the state of a run; ``identity`` is what distinguishes it from other runs."""
+    """Saves and loads the state of a run; ``identity`` is what distinguishes it from other runs.
 
-    def __init__(self, run: RunFolder, optimizer: NamedAdamW, identity: RunState, *, keep: int) -> None:
+    Checkpoints are written in the background. If the optimizer's parameters are sharded over ``ranks``, all ranks make
+    the same calls; else rank 0 writes alone, and the calls of the others have no effect. ``load`` is always made by
+    all ranks.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        optimizer: NamedAdamW,
+        identity: RunState,
+        *,
+        keep: int,
+        keep_best: int = 0,
+        ranks: Ranks = ONE_RANK,
+    ) -> None:
         self._run = run
         self._optimizer = optimizer
         self._identity = identity
         self._keep = keep
-        self._saved = 0
+        self._keep_best = keep_best
+        self._ranks = ranks
+        self._log = MetricsLog(run.metrics)
+        self._saver = CheckpointSaver(
+            run.checkpoints, ranks=ranks, before=self._log.flush, after=self._delete_old_ones
+        )
         self._loaded: RunState | None = None
 
     def load(self, position: Position) -> RunState | None:
@@ -57,20 +73,26 @@ class RunCheckpoints:
         Nothing in the folder changes before a checkpoint is accepted; then newer, damaged ones are renamed. Raises
         ValueError for another run's checkpoint, CheckpointError if all are damaged.
         """
-        load_newest(self._run.checkpoints, use=lambda checkpoint: self._restore(checkpoint, position))
+        load_newest(
+            self._run.checkpoints,
+            use=lambda checkpoint: self._restore(checkpoint, position),
+            ranks=self._ranks,
+        )
         return self._loaded
 
     def tidy(self) -> None:
-        """Rename damaged checkpoints of later steps and delete those that are too many."""
+        """Rename damaged checkpoints of later steps and delete those that are too many; on rank 0 alone."""
         self._run.checkpoints.mkdir(parents=True, exist_ok=True)
-        rename_newer(self._run.checkpoints, self._saved)
-        keep_newest(self._run.checkpoints, self._keep)
+        rename_newer(self._run.checkpoints, self._saver.saved)
+        self._delete_old_ones()
 
     def save(self, position: Position) -> None:
-        """Save the state after the last complete step, unless it was saved or loaded last."""
-        if self._saved == position.step:
+        """Begin to save the state after the last complete step, unless it was saved, begun or loaded last.
+
+        Training may go on at once. Raises CheckpointError if the checkpoint before it could not be written.
+        """
+        if self._saver.begun == position.step:
             return
-        MetricsLog(self._run.metrics).flush()
         state = self._identity.model_copy(
             update={"num_tokens": position.num_tokens, "unlogged": position.unlogged}
         )
@@ -83,26 +105,67 @@ class RunCheckpoints:
             },
             state=state.model_dump(mode="json"),
         )
-        save_checkpoint(self._run.checkpoints, checkpoint, keep=self._keep)
-        self._saved = position.step
+        self._saver.begin(checkpoint)
+
+    def poll(self) -> None:
+        """Call after every step: complete a checkpoint that all ranks have written. Raises CheckpointError."""
+        self._saver.poll()
+
+    def finish(self) -> None:
+        """Wait until all that was begun is on disk. Raises CheckpointError if it could not be written."""
+        self._saver.finish()
 
     def save_after(self, error: BaseException, position: Position) -> None:
-        """Save the last complete step when ``error`` ends the run, unless that cannot be done."""
-        if self._saved == position.step or isinstance(error, CheckpointError):
+        """Save the last complete step when ``error`` ends the run, unless that cannot be done.
+
+        ``error`` may have happened on this rank alone, so nothing is exchanged: shards are not saved.
+        """
+        saver = self._saver
+        if self._ranks.world_size > 1 and any(map(is_sharded, self._optimizer.parameters.values())):
+            saver.abandon()
+            if saver.saved != position.step:
+                logger.warning(
+                    "each process holds a part of the state, so that after step %d cannot be saved; "
+                    "a resume continues after step %d",
+                    *(position.step, saver.saved),
+                )
+            return
+        try:
+            saver.finish()
+        except CheckpointError as first:
+            logger.warning("the state after step %d could not be saved: %s", saver.begun, first)
+        if self._ranks.rank or saver.saved == position.step or isinstance(error, CheckpointError):
             return
         if self._optimizer.updates != position.updates:
             logger.warning(
                 "step %d had already changed the weights, so the state after step %d cannot be saved; "
                 "a resume continues after step %d",
-                *(position.step + 1, position.step, self._saved),
+                *(position.step + 1, position.step, saver.saved),
             )
             return
+        saver.begun = saver.saved
         try:
             self.save(position)
+            self.finish()
         except CheckpointError as second:
             logger.warning("the state after step %d could not be saved either: %s", position.step, second)
         else:
             logger.warning("the state after step %d is saved; a resume continues there", position.step)
+
+    def _delete_old_ones(self) -> None:
+        try:
+            delete_old(self._run.checkpoints, keep=self._keep, keep_best=self._keep_best, scores=self._scores)
+        except OSError as error:
+            logger.warning("old checkpoints could not be deleted: %s", error)
+
+    def _scores(self) -> dict[int, float]:
+        """Mean held-out score by step, from the run's metrics."""
+        scores = {}
+        for row in self._log.rows():
+            values = [value for name, value in row.items() if name.startswith("eval/")]
+            if values and all(isinstance(value, int | float) for value in values):
+                scores[row["step"]] = statistics.fmean(values)
+        return scores
 
     def _restore(self, checkpoint: Checkpoint, position: Position) -> None:
         saved = read_run_state(checkpoint.state, self._run.checkpoints)
@@ -115,5 +178,5 @@ class RunCheckpoints:
                 f"the checkpoint of step {checkpoint.step} does not fit ({error})"
             ) from error
         self._loaded = saved
-        self._saved = position.step = checkpoint.step
+        self._saver.begun = self._saver.saved = position.step = checkpoint.step
         position.num_tokens = saved.num_tokens

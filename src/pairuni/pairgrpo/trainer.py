@@ -150,6 +150,7 @@ class Trainer:
                 while position.step < steps and not world.any(stop.requested):
                     row = self._train_step(stop)
                     progress.advance(status=_status(row))
+                    checkpoints.poll()
                     if self._due(self._settings.checkpoint.every):
                         self._save(checkpoints)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -158,16 +159,20 @@ class Trainer:
                     checkpoints.save_after(error, position)
                 raise
             if position.step < steps:
-                self._save(checkpoints)
+                self._save(checkpoints, wait=True)
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)
                 return RunResult(position.step, interrupted=True)
-        self._save(checkpoints)
+        self._save(checkpoints, wait=True)
         world.on_main(lambda: write_folder(self._run.final, self._policy.save_pretrained))
         return RunResult(position.step, interrupted=False)
 
-    def _save(self, checkpoints: RunCheckpoints) -> None:
+    def _save(self, checkpoints: RunCheckpoints, *, wait: bool = False) -> None:
+        """Begin a checkpoint; with ``wait``, return on no rank before it is complete."""
         self._world.enter(f"step {self._position.step}, checkpoint")
-        self._world.on_main(lambda: checkpoints.save(self._position))
+        checkpoints.save(self._position)
+        if wait:
+            checkpoints.finish()
+            self._world.on_main(lambda: None)
 
     def _begin(self, resume: bool) -> RunCheckpoints:
         """Restore the newest checkpoint, if any, and remove from the folder what later steps left there."""
@@ -175,7 +180,10 @@ class Trainer:
         world.on_main(lambda: self._refuse_existing(resume))
         identity = self._identity()
         self._check_same(identity.model_dump(mode="json"))
-        checkpoints = RunCheckpoints(run, self._optimizer, identity, keep=self._settings.checkpoint.keep)
+        kept = self._settings.checkpoint
+        checkpoints = RunCheckpoints(
+            run, self._optimizer, identity, keep=kept.keep, keep_best=kept.keep_best, ranks=world
+        )
         saved = checkpoints.load(position)
         self._check_same({"the checkpoint's step": position.step})
         # nothing in the folder has changed before this point

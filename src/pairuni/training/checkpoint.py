@@ -1,7 +1,7 @@
 """Checkpoint folders, written atomically: tensors as safetensors, the rest as JSON. No pickles.
 
 SHA256SUMS, in the format of ``sha256sum``, lists every other file of the folder, so that a single changed byte is
-detected before anything is used.
+detected before anything is used. Several processes may write and read one checkpoint: ``shards`` has its files.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pairuni.io.files import atomic_folder, remove_folder
+from pairuni.io.files import atomic_folder, flush_to_disk, remove_folder
+from pairuni.training.ranks import ONE_RANK, Ranks, agree
+from pairuni.training.shards import Group, SavedTensors, files_of
 
 logger = logging.getLogger("pairuni")
 
@@ -30,7 +32,6 @@ _STATE = "state.json"
 _SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
 _GROUP = re.compile(r"[\w-]+")
-_TENSORS = ".safetensors"
 
 
 class CheckpointError(RuntimeError):
@@ -39,7 +40,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """tensors: groups of named tensors, one safetensors file each; state: values that JSON can hold."""
+    """tensors: groups of named tensors, whole or DTensors sharded by rows; state: values that JSON can hold."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
@@ -57,31 +58,46 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def save_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``root/step-<step>``, then delete all but the newest ``keep`` checkpoints.
+def folder_of(root: Path, step: int) -> Path:
+    """The folder of the checkpoint of ``step``."""
+    return root / f"step-{step:06d}"
 
-    Raises CheckpointError if the disk is full or not writable; no incomplete checkpoint remains.
+
+def write_tensors(
+    folder: Path, groups: Mapping[str, Group], rank: int = 0, world_size: int = 1
+) -> dict[str, str]:
+    """Write what this rank holds of each group and flush it to disk; SHA-256 by file name."""
+    files = [group.write(folder, name, rank, world_size) for name, group in groups.items()]
+    written = [file for file in files if file is not None]
+    for file in written:
+        flush_to_disk(folder / file)
+    return _sums_of(folder, written)
+
+
+def write_state(folder: Path, checkpoint: Checkpoint, sums: Mapping[str, str]) -> None:
+    """Complete a folder that holds all tensors, whose checksums are ``sums``, with state and checksums."""
+    content = {**checkpoint.state, "step": checkpoint.step, "tensors": sorted(checkpoint.tensors)}
+    (folder / _STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    complete = {**sums, **_sums_of(folder, [_STATE])}
+    lines = "".join(f"{complete[name]}  {name}\n" for name in sorted(complete))
+    (folder / _SUMS).write_text(lines, encoding="utf-8")
+
+
+def delete_old(
+    root: Path, *, keep: int, keep_best: int = 0, scores: Callable[[], Mapping[int, float]] = dict
+) -> None:
+    """Delete all but the newest ``keep`` checkpoints and, of the others, the ``keep_best`` with the best scores.
+
+    scores: called if there is a choice; step -> score, higher is better, the later step of two equal ones. A
+    checkpoint without a score is none of the best.
     """
-
-    def write(folder: Path) -> None:
-        for name, tensors in checkpoint.tensors.items():
-            plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(plain, folder / f"{name}{_TENSORS}")
-        content = {**checkpoint.state, "step": checkpoint.step, "tensors": sorted(checkpoint.tensors)}
-        (folder / _STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        sums = _sums_of(folder, sorted(path.name for path in folder.iterdir()))
-        lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-        (folder / _SUMS).write_text(lines, encoding="utf-8")
-
-    target = root / f"step-{checkpoint.step:06d}"
-    write_folder(target, write)
-    keep_newest(root, keep)
-    return target
-
-
-def keep_newest(root: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints."""
-    for old in list_checkpoints(root)[:-keep]:
+    others = list_checkpoints(root)[:-keep]
+    if others and keep_best:
+        score = scores()
+        scored = [folder for folder in others if step_of(folder) in score]
+        best = sorted(scored, key=lambda folder: (score[step_of(folder)], step_of(folder)))[-keep_best:]
+        others = [folder for folder in others if folder not in best]
+    for old in others:
         remove_folder(old)
 
 
@@ -96,38 +112,43 @@ def load_state(folder: Path) -> tuple[int, Mapping[str, Any]]:
     return step, state
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a folder that ``save_checkpoint`` wrote and compare every file with its checksum.
+def load_checkpoint(folder: Path, *, ranks: Ranks = ONE_RANK) -> Checkpoint:
+    """Open a checkpoint, whatever number of processes wrote it, and compare every file with its checksum.
 
-    Raises CheckpointError naming the damaged file.
+    Its tensors are whole and are read when they are used (``shards.SavedTensors``). Several ranks share the files to
+    compare. Raises CheckpointError naming the damaged file, on all ranks.
     """
-    sums = _read_sums(folder)
-    _compare(folder, sums)
-    step, names, state = _read_state(folder)
-    tensors = {}
-    for name in names:
-        file = folder / f"{name}{_TENSORS}"
-        if file.name not in sums:
-            raise CheckpointError(f"{folder / _SUMS} does not list {file.name}")
-        try:
-            tensors[name] = load_file(file)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from error
-    return Checkpoint(step=step, tensors=tensors, state=state)
+
+    def compare() -> None:
+        sums = _read_sums(folder)
+        _compare(folder, {name: sums[name] for name in sorted(sums)[ranks.rank :: ranks.world_size]})
+
+    def read() -> Checkpoint:
+        sums = _read_sums(folder)
+        step, names, state = _read_state(folder)
+        return Checkpoint(step=step, tensors={name: _open(folder, name, sums) for name in names}, state=state)
+
+    agree(ranks, compare, CheckpointError)
+    return agree(ranks, read, CheckpointError)
 
 
-def load_newest(root: Path, *, use: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
-    """The newest undamaged checkpoint under ``root``; None if there is no checkpoint.
+def load_newest(
+    root: Path, *, use: Callable[[Checkpoint], None] | None = None, ranks: Ranks = ONE_RANK
+) -> Checkpoint | None:
+    """The newest undamaged checkpoint under ``root``, the same on all ranks; None if there is no checkpoint.
 
     use: called with it; may raise CheckpointError too. A warning names each damaged checkpoint, and the one before it
-    is tried. Raises CheckpointError if all are damaged.
+    is tried. Raises CheckpointError if all are damaged, or if a rank does not see the folder.
     """
     faults = []
-    for folder in reversed(list_checkpoints(root)):
+    folders: list[Path] = ranks.gather(list_checkpoints(root))[0]
+    if folders:
+        agree(ranks, lambda: _check_visible(root), CheckpointError)
+    for folder in reversed(folders):
         try:
-            checkpoint = load_checkpoint(folder)
+            checkpoint = load_checkpoint(folder, ranks=ranks)
             if use is not None:
-                use(checkpoint)
+                agree(ranks, lambda found=checkpoint: use(found), CheckpointError)  # type: ignore[misc]
         except CheckpointError as error:
             faults.append(f"{error}")
             logger.warning("%s is damaged (%s); trying the one before it", folder, error)
@@ -156,11 +177,32 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
     Raises CheckpointError if the disk is full or not writable.
     """
+    with one_sentence(target), atomic_folder(target) as partial:
+        write(partial)
+
+
+@contextmanager
+def one_sentence(target: Path) -> Iterator[None]:
+    """Turn errors of writing ``target`` into CheckpointError."""
     try:
-        with atomic_folder(target) as partial:
-            write(partial)
+        yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_reason(target, error)) from error
+
+
+def _check_visible(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not there; put the folder of a run on a file system that all machines share"
+        )
+
+
+def _open(folder: Path, name: str, sums: Mapping[str, str]) -> SavedTensors:
+    """A group of tensors, from files that ``sums`` lists."""
+    try:
+        return SavedTensors([folder / file for file in files_of(name, list(sums))])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(f"the tensors {name!r} of {folder} cannot be read: {error}") from error
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
@@ -218,7 +260,10 @@ def _read_state(folder: Path) -> tuple[int, list[str], dict[str, Any]]:
 
 def _reason(target: Path, error: OSError | SafetensorError) -> str:
     # safetensors puts the operating system's error into its own message
-    full = f"os error {errno.ENOSPC}" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+    full = any(
+        f"os error {code})" in str(error) or getattr(error, "errno", None) == code
+        for code in (errno.ENOSPC, errno.EDQUOT)
+    )
     if full:
         return (
             f"cannot write {target}: the disk is full; free some space, then resume from the last checkpoint"

@@ -1,0 +1,291 @@
+"""Checkpoints written in the background, while training goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from pairuni.io.files import atomic_folder
+from pairuni.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    delete_old,
+    folder_of,
+    one_sentence,
+    step_of,
+    write_state,
+    write_tensors,
+)
+from pairuni.training.ranks import ONE_RANK, Ranks, agree
+from pairuni.training.shards import Group
+
+logger = logging.getLogger("pairuni")
+
+T = TypeVar("T")
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+class CheckpointSaver:
+    """Writes checkpoints under ``root``, one at a time, each from a copy of the tensors.
+
+    before, after: called on rank 0 before anything is written and when a checkpoint is complete, in the thread that
+    does this. If all tensors are whole, rank 0 writes alone and the other ranks do nothing. If some are sharded, every
+    rank writes its rows and makes the same calls, ``poll`` once a step: in them the ranks tell each other that they
+    are done, and rank 0 completes the checkpoint.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        ranks: Ranks = ONE_RANK,
+        before: Callable[[], None] = nothing,
+        after: Callable[[], None] = nothing,
+    ) -> None:
+        self.root = root
+        self.begun = 0
+        """The step of the last checkpoint that ``begin`` was given."""
+        self.saved = 0
+        """The step of the last checkpoint that is complete on disk."""
+        self._ranks = ranks
+        self._before = before
+        self._after = after
+        self._copies = _Copies()
+        self._writing: _Whole | _Sharded | None = None
+
+    def begin(self, checkpoint: Checkpoint, *, wait: bool = False) -> None:
+        """Copy the tensors and begin to write them; waits first until the previous checkpoint is complete.
+
+        wait: write at once, without a copy. Raises CheckpointError if the previous checkpoint could not be written,
+        with ``wait`` also for this one; the same error on every rank that writes.
+        """
+        self.finish()
+        ranks = self._ranks
+        target = folder_of(self.root, checkpoint.step)
+        groups = {name: Group.of(tensors, ranks.rank) for name, tensors in checkpoint.tensors.items()}
+        sharded = any(group.sharded for group in groups.values())
+        self.begun = checkpoint.step
+        if ranks.rank and not sharded:
+            self.saved = checkpoint.step
+            return
+        if not wait:
+            copies = self._copies.of(groups)
+            wait = copies is None if not sharded else any(ranks.gather(copies is None))
+            groups = copies or groups
+        kind: type[_Whole] | type[_Sharded] = _Sharded if sharded else _Whole
+        self._writing = kind(target, checkpoint, groups, ranks, self._before, self._complete)
+        if wait:
+            self.finish()
+
+    def poll(self) -> None:
+        """Call once a step, on all ranks: note that a checkpoint is complete. Raises CheckpointError if it failed."""
+        if self._writing is not None and self._writing.done():
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that was begun is complete. Raises CheckpointError if it could not be written."""
+        writing = self._writing
+        if writing is None:
+            return
+        writing.wait()  # may be interrupted by a signal, and is then called again
+        self._writing = None
+        writing.finish()
+
+    def abandon(self) -> None:
+        """Wait until this rank writes no longer, without the others: one of them has failed."""
+        if self._writing is not None:
+            self._writing.wait()
+
+    def _complete(self, folder: Path) -> None:
+        """Called on every rank that writes once ``folder`` is complete."""
+        self.saved = step_of(folder)
+        if self._ranks.rank == 0:
+            self._after()
+
+
+def save_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int, ranks: Ranks = ONE_RANK) -> Path:
+    """Write ``root/step-<step>``, then delete all but the newest ``keep`` checkpoints.
+
+    Raises CheckpointError, the same on every rank that writes, if the disk is full or not writable; no incomplete
+    checkpoint remains.
+    """
+    saver = CheckpointSaver(root, ranks=ranks, after=lambda: delete_old(root, keep=keep))
+    saver.begin(checkpoint, wait=True)
+    return folder_of(root, checkpoint.step)
+
+
+class _Whole:
+    """Rank 0 writes everything, without the others."""
+
+    def __init__(
+        self,
+        target: Path,
+        checkpoint: Checkpoint,
+        groups: Mapping[str, Group],
+        ranks: Ranks,
+        before: Callable[[], None],
+        complete: Callable[[Path], None],
+    ) -> None:
+        def write() -> None:
+            with one_sentence(target):
+                before()
+                with atomic_folder(target) as partial:
+                    write_state(partial, checkpoint, write_tensors(partial, groups))
+            complete(target)
+
+        self._thread = _Background(write)
+
+    def done(self) -> bool:
+        return self._thread.done
+
+    def wait(self) -> None:
+        self._thread.wait()
+
+    def finish(self) -> None:
+        self._thread.result()
+
+
+class _Sharded:
+    """Every rank writes its rows into a folder that rank 0 makes and completes."""
+
+    def __init__(
+        self,
+        target: Path,
+        checkpoint: Checkpoint,
+        groups: Mapping[str, Group],
+        ranks: Ranks,
+        before: Callable[[], None],
+        complete: Callable[[Path], None],
+    ) -> None:
+        self._target = target
+        self._checkpoint = checkpoint
+        self._ranks = ranks
+        self._complete = complete
+        self._made = ExitStack()  # on rank 0, removes the folder unless it is complete
+
+        def make() -> Path | None:
+            with one_sentence(target):
+                return self._made.enter_context(atomic_folder(target)) if ranks.rank == 0 else None
+
+        self._partial: Path = ranks.gather(agree(ranks, make, CheckpointError))[0]
+        with self._made.pop_all() as made:
+            agree(ranks, self._check_visible, CheckpointError)
+            self._made = made.pop_all()
+
+        def write() -> dict[str, str]:
+            with one_sentence(target):
+                if ranks.rank == 0:
+                    before()
+                return write_tensors(self._partial, groups, ranks.rank, ranks.world_size)
+
+        self._thread = _Background(write)
+
+    def done(self) -> bool:
+        return all(self._ranks.gather(self._thread.done))
+
+    def wait(self) -> None:
+        self._thread.wait()
+
+    def finish(self) -> None:
+        ranks = self._ranks
+        with self._made:
+            sums = ranks.gather(agree(ranks, self._thread.result, CheckpointError))
+            agree(
+                ranks,
+                lambda: self._publish({k: v for part in sums for k, v in part.items()}),
+                CheckpointError,
+            )
+        self._complete(self._target)
+
+    def _publish(self, sums: Mapping[str, str]) -> None:
+        if self._ranks.rank == 0:
+            with one_sentence(self._target):
+                write_state(self._partial, self._checkpoint, sums)
+                self._made.close()
+
+    def _check_visible(self) -> None:
+        if not self._partial.is_dir():
+            raise CheckpointError(
+                f"{self._partial} is not there; put the folder of a run on a file system that all machines share"
+            )
+
+
+class _Background(Generic[T]):
+    """Work in a thread, begun at once; an interpreter that exits waits for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._value: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="checkpoint")
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def result(self) -> T:
+        """What the work returned, once it has; raises what it raised."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._work())
+        except BaseException as error:
+            self._error = error
+
+
+class _Copies:
+    """Copies of tensors on the CPU; those of CUDA tensors are in pinned memory, which the next copies use again."""
+
+    def __init__(self) -> None:
+        self._pinned: dict[tuple[str, str], Tensor] = {}
+
+    def of(self, groups: Mapping[str, Group]) -> dict[str, Group] | None:
+        """Copies of all tensors of ``groups``; None if there is no memory for them."""
+        try:
+            copies = {
+                group: Group(
+                    {
+                        name: (self._copy((group, name), tensor), rows)
+                        for name, (tensor, rows) in each.tensors.items()
+                    },
+                    each.sharded,
+                )
+                for group, each in groups.items()
+            }
+        except (RuntimeError, MemoryError) as error:
+            logger.warning(
+                "there is no memory for a copy of the training state, so training waits for its checkpoints: %s",
+                str(error).partition("\n")[0],
+            )
+            self._pinned.clear()
+            return None
+        if self._pinned:
+            torch.cuda.synchronize()
+        return copies
+
+    def _copy(self, name: tuple[str, str], tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cuda":
+            return tensor.detach().to("cpu", copy=True)
+        buffer = self._pinned.get(name)
+        if buffer is None or (buffer.shape, buffer.dtype) != (tensor.shape, tensor.dtype):
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._pinned[name] = buffer
+        return buffer.copy_(tensor.detach(), non_blocking=True)
