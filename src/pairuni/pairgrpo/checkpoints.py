@@ -115,6 +115,10 @@ class RunCheckpoints:
         """Wait until all that was begun is on disk. Raises CheckpointError if it could not be written."""
         self._saver.finish()
 
+    def join(self) -> None:
+        """Wait until this rank writes nothing, without an exchange, whether or not the checkpoint is complete."""
+        self._saver.join()
+
     def save_after(self, error: BaseException, position: Position) -> None:
         """Save the last complete step when ``error`` ends the run, unless that cannot be done.
 
@@ -122,7 +126,7 @@ class RunCheckpoints:
         """
         saver = self._saver
         if self._ranks.world_size > 1 and any(map(is_sharded, self._optimizer.parameters.values())):
-            saver.abandon()
+            saver.join()
             if saver.saved != position.step:
                 logger.warning(
                     "each process holds a part of the state, so that after step %d cannot be saved; "

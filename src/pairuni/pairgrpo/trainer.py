@@ -158,6 +158,8 @@ class Trainer:
                 if world.is_main:
                     checkpoints.save_after(error, position)
                 raise
+            finally:
+                checkpoints.join()
             if position.step < steps:
                 self._save(checkpoints, wait=True)
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)

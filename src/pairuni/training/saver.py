@@ -101,8 +101,8 @@ class CheckpointSaver:
         self._writing = None
         writing.finish()
 
-    def abandon(self) -> None:
-        """Wait until this rank writes no longer, without the others: one of them has failed."""
+    def join(self) -> None:
+        """Wait until this rank writes nothing, without an exchange; the checkpoint need not be complete then."""
         if self._writing is not None:
             self._writing.wait()
 
