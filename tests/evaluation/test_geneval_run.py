@@ -13,11 +13,11 @@ from PIL import Image
 from pairuni.config import GenEvalSettings, ScoreSettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
+from pairuni.evaluation.geneval import GenEvalDetector, geneval_benchmark
 from pairuni.evaluation.protocols.geneval_files import TASKS, Judged, read_results
 from pairuni.evaluation.protocols.geneval_judging import read_folder
 from pairuni.evaluation.result import slug
 from pairuni.evaluation.tasks import score_files
-from pairuni.evaluation.text_to_image import GenEvalDetector, geneval_benchmark
 from pairuni.rewards.composition.rules import Verdict
 from pairuni.runs.models import load_model
 from tiny_detectors import clip, mask2former

@@ -19,7 +19,7 @@ from pairuni.evaluation.protocols import wise
 from pairuni.evaluation.protocols.wise_judge import JudgePrompt, own_prompt, read_prompt, verdict_in
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.tasks import score_files
-from pairuni.evaluation.text_to_image import WiseJudge, wise_benchmark
+from pairuni.evaluation.wise import WiseJudge, wise_benchmark
 
 SMALL = ("--model", "tiny", "--device", "cpu", "--batch-size", "16")
 

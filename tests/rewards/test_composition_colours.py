@@ -11,8 +11,9 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 import tiny_detectors
+from pairuni.rewards.clip.preprocessing import bytes_first
 from pairuni.rewards.clip.text import load_tokenizer
-from pairuni.rewards.composition.colours import crop, open_clip_pixels
+from pairuni.rewards.composition.colours import crop
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.loading import load_colours
 from pairuni.rewards.composition.rules import COLOURS
@@ -62,7 +63,7 @@ def test_colours_match_the_zero_shot_classifier(tmp_path: Path) -> None:
                 pixels[~one.mask] = 0x99
             cut = Image.fromarray(pixels[7:50, 5:60])
             features = model.get_image_features(
-                pixel_values=open_clip_pixels([cut], model.config.vision_config.image_size)
+                pixel_values=bytes_first([cut], model.config.vision_config.image_size)
             ).pooler_output[0]
             expected.append(COLOURS[int((embedded[one.label] @ features).argmax())])
     assert load_colours(str(folder), device="cpu")(objects) == expected
@@ -72,7 +73,7 @@ def test_colours_match_the_zero_shot_classifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("width", "height"), [(500, 332), (224, 224), (90, 300)])
 def test_pixels_match_openais_preprocessing(width: int, height: int) -> None:
     image = noise(width, height)
-    ours = open_clip_pixels([image], 224)
+    ours = bytes_first([image], 224)
     theirs = CLIPImageProcessorPil()(images=[image], return_tensors="pt")["pixel_values"]
     assert ours.shape == (1, 3, 224, 224)
     assert torch.allclose(ours, theirs, atol=1e-5)

@@ -80,7 +80,7 @@ def mmmu(settings: MMMUSettings) -> None:
 @settings_command(app, GenEvalSettings)
 def geneval(settings: GenEvalSettings) -> None:
     """GenEval: 4 images of each of 553 prompts, in the official folders; a detector judges them."""
-    from pairuni.evaluation.text_to_image import geneval_benchmark, geneval_detector
+    from pairuni.evaluation.geneval import geneval_benchmark, geneval_detector
 
     detector = geneval_detector(settings, share_of(os.environ))
     _run(geneval_benchmark(settings, detector), settings, settings.out)
@@ -89,7 +89,7 @@ def geneval(settings: GenEvalSettings) -> None:
 @settings_command(app, WISESettings)
 def wise(settings: WISESettings) -> None:
     """WISE: an image of each of 1000 prompts, scored by a judge; its key is read from OPENAI_API_KEY."""
-    from pairuni.evaluation.text_to_image import wise_benchmark, wise_judge
+    from pairuni.evaluation.wise import wise_benchmark, wise_judge
 
     _run(wise_benchmark(settings, wise_judge(settings)), settings, settings.out)
 

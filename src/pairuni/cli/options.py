@@ -42,38 +42,36 @@ def settings_command(
     file as its first argument. arguments: fields given by position. flags: other spellings of an option, such as
     {"count": ("-n", "--count")}.
     """
-    spellings = flags or {}
+    fields = [*arguments, *(field for field in settings.model_fields if field not in arguments)]
+    declared = [
+        _parameter(
+            field,
+            settings.model_fields[field],
+            (flags or {}).get(field),
+            positional=field in arguments,
+            required=not recipe,
+        )
+        for field in fields
+    ]
 
     def register(run: Run) -> Run:
-        own = [
-            one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for one in list(inspect.signature(run, eval_str=True).parameters.values())[1:]
-        ]
-        fields = [*arguments, *(field for field in settings.model_fields if field not in arguments)]
-        declared = [
-            _parameter(
-                field,
-                settings.model_fields[field],
-                spellings.get(field),
-                positional=field in arguments,
-                required=not recipe,
-            )
-            for field in fields
-        ]
-
         def command(context: typer.Context, **values: Any) -> None:
             path = values.pop("recipe", None)
             given = {
                 field: value
-                for field in settings.model_fields
+                for field in fields
                 if (value := values.pop(field)) is not None and _was_given(context, field)
             }
             words = [f"--{field}={_as_text(value)}" for field, value in given.items()]
             run(load_settings(settings, path, words), **values)
 
-        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        first = [_keyword("recipe", _RECIPE, None)] if recipe else []
-        parameters = [context, *first, *declared, *own]
+        own = list(inspect.signature(run, eval_str=True).parameters.values())[1:]
+        parameters = [
+            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+            *([_keyword("recipe", _RECIPE, None)] if recipe else []),
+            *declared,
+            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own),
+        ]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         command.__doc__ = run.__doc__

@@ -75,64 +75,84 @@ def judge_all(
 
     Every reply goes into ``store`` before it is read, under a digest of model, texts, image and number of the try:
     stored replies are not requested again. A reply that cannot be parsed is requested again, ``TRIES`` times in all
-    per run; invalid replies, such as empty ones, are not stored. Raises RuntimeError, when all others are judged,
-    naming how many have no marks and the first of them, and at once when there are too many or the endpoint answers
-    nobody.
+    per run; invalid replies, such as empty ones, are not stored. Raises RuntimeError when all other cases are judged,
+    with the number of images without marks and the first of them; and at once if there are too many of them or the
+    endpoint answers no request.
     """
     stopping = Stopping()
-    faults: dict[str, str] = {}
-    counting = threading.Lock()
-
-    def fault(case: Case, reason: str) -> None:
-        faults[case.name] = reason
-        if len(faults) == MOST_FAULTS:
-            raise RequestsStopped(f"{MOST_FAULTS} images got no marks, the last {case.name}: {reason}")
-
-    def judged(case: Case) -> Judged[M] | None:
-        request = PlainRequest(
-            model=settings.model,
-            system=case.system,
-            content=(case.text, case),
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-        )
-        asked = json.dumps([settings.model, settings.max_tokens, settings.temperature])
-        base = f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}-{case.digest}"
-        number = tries = 0
-        reply = ""
-        while True:
-            key = f"{base}-{number}"
-            if key not in replies:
-                if tries == TRIES:
-                    fault(case, f"no marks in {TRIES} replies, the last: {reply[:200]!r}")
-                    return None
-                tries += 1
-                try:
-                    answer = endpoint(request, stopping)
-                except (RequestFailed, ImageError) as error:
-                    fault(case, str(error))
-                    return None
-                replies.add({key: {"case": case.name, **answer}})
-            reply = str(replies[key]["text"])
-            marks = None if why_no_answer(replies[key]) else read(reply)
-            if marks is not None:
-                with counting:
-                    progress.advance()
-                return Judged(reply, marks, tuple(replies[key].get("unset") or ()))
-            number += 1
-
     with Journal(store) as replies, Progress("judge", total=len(cases), unit="images") as progress:
+        judge = _Judge(settings, endpoint, read, replies, progress, stopping)
         try:
-            found = thread_map(judged, list(cases.values()), settings.concurrency, stopping)
+            found = thread_map(judge, list(cases.values()), settings.concurrency, stopping)
         except KeyboardInterrupt:
             stopping.set()
             raise
         except RequestsStopped as error:
             raise RuntimeError(f"the judge {settings.model}: {error}") from None
-    if faults:
-        name, reason = next(iter(faults.items()))
+    if judge.faults:
+        name, reason = next(iter(judge.faults.items()))
         raise RuntimeError(
-            f"{len(faults):,} of {len(cases):,} images have no marks by {settings.model}, the first {name}: "
+            f"{len(judge.faults):,} of {len(cases):,} images have no marks by {settings.model}, the first {name}: "
             f"{reason}; finished judgements are kept, and the same command requests these again"
         )
     return {key: one for key, one in zip(cases, found, strict=True) if one is not None}
+
+
+class _Judge(Generic[M]):
+    """Judges one case per call, in several threads; ``faults`` has the reason of each case without marks."""
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        endpoint: Asks,
+        read: Callable[[str], M | None],
+        replies: Journal,
+        progress: Progress,
+        stopping: Stopping,
+    ) -> None:
+        self._settings, self._endpoint, self._read = settings, endpoint, read
+        self._replies, self._progress, self._stopping = replies, progress, stopping
+        self._counting = threading.Lock()
+        asked = json.dumps([settings.model, settings.max_tokens, settings.temperature])
+        self._asked = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        self.faults: dict[str, str] = {}
+
+    def __call__(self, case: Case) -> Judged[M] | None:
+        """The first reply with marks, stored or new; None after a fault."""
+        number = tries = 0
+        reply = ""
+        while True:
+            key = f"{self._asked}-{case.digest}-{number}"
+            if key not in self._replies:
+                if tries == TRIES:
+                    self._fault(case, f"no marks in {TRIES} replies, the last: {reply[:200]!r}")
+                    return None
+                tries += 1
+                try:
+                    answer = self._endpoint(self._request(case), self._stopping)
+                except (RequestFailed, ImageError) as error:
+                    self._fault(case, str(error))
+                    return None
+                self._replies.add({key: {"case": case.name, **answer}})
+            stored = self._replies[key]
+            reply = str(stored["text"])
+            marks = None if why_no_answer(stored) else self._read(reply)
+            if marks is not None:
+                with self._counting:
+                    self._progress.advance()
+                return Judged(reply, marks, tuple(stored.get("unset") or ()))
+            number += 1
+
+    def _request(self, case: Case) -> PlainRequest:
+        return PlainRequest(
+            model=self._settings.model,
+            system=case.system,
+            content=(case.text, case),
+            max_tokens=self._settings.max_tokens,
+            temperature=self._settings.temperature,
+        )
+
+    def _fault(self, case: Case, reason: str) -> None:
+        self.faults[case.name] = reason
+        if len(self.faults) == MOST_FAULTS:
+            raise RequestsStopped(f"{MOST_FAULTS} images got no marks, the last {case.name}: {reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pairuni.config import YesNoSettings
 from pairuni.evaluation import prompts
 from pairuni.evaluation.benchmark import Benchmark, Records, balanced_subset, reply_to
@@ -70,37 +72,31 @@ def mme_benchmark(settings: YesNoSettings) -> Benchmark:
     rows = {name: [row for two in pairs for row in two] for name, pairs in chosen.items()}
     folder = settings.images or settings.data
     images = {
-        (name, row.image): mme.image_folder(folder / name) / row.image
+        (name, row): mme.image_folder(folder / name) / row.image
         for name, found in rows.items()
         for row in found
     }
     check_images(list(images.values()), MME_IMAGES)
-    keys = {
-        (name, row): _key(f"{name}/{row.image}", row.question)
-        for name, found in rows.items()
-        for row in found
+    items = {
+        (name, row): QuestionItem(
+            _key(f"{name}/{row.image}", row.question), (image,), prompts.yes_no(row.question)
+        )
+        for (name, row), image in images.items()
     }
 
     def finish(records: Records) -> list[Result]:
         answers = {
-            name: [
-                mme.Answered(row.image, row.question, row.truth, reply_to(records, keys[name, row]))
-                for row in found
-            ]
+            name: [replace(row, reply=reply_to(records, items[name, row].key)) for row in found]
             for name, found in rows.items()
         }
         mme.write_answers(settings.out / "answers", answers)
         results = [mme.score(answers)]
         return [*results, mme.score(answers, cognition=True)] if cognition else results
 
-    items = {
-        key: QuestionItem(key, (images[name, row.image],), prompts.yes_no(row.question))
-        for (name, row), key in keys.items()
-    }
     return Benchmark(
         name="MME",
         settings={"prompts": prompts.NAME},
-        questions=list(items.values()),
+        questions=list({item.key: item for item in items.values()}.values()),
         max_new_tokens=settings.max_new_tokens,
         subset=subset,
         finish=finish,

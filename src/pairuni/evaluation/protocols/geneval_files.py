@@ -15,7 +15,7 @@ from pairuni.evaluation.result import Result, part_of
 from pairuni.evaluation.rows import as_lines, checked, read_rows, write_rows
 from pairuni.intervals import bootstrap_interval
 from pairuni.io.text import parse_json
-from pairuni.rewards.composition.detection import Detection
+from pairuni.rewards.composition.detection import Detection, Objects
 from pairuni.rewards.composition.rules import Verdict
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -29,16 +29,21 @@ class Judged:
     filename: str
     metadata: Mapping[str, Any]
     verdict: Verdict
-    objects: Mapping[str, Sequence[Detection]]
+    objects: Objects
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """The metadata of every prompt, in order. Raises ValueError naming file and line of an invalid one."""
     rows = read_rows(path, tag=str, include=list, prompt=str)
     for row in rows:
-        if row["tag"] not in TASKS:
-            raise ValueError(f"{path}: GenEval has no task {row['tag']!r}; known: {', '.join(TASKS)}")
+        check_task(row["tag"], str(path))
     return rows
+
+
+def check_task(task: str, where: str) -> None:
+    """Raise ValueError, which begins with ``where``, unless this is one of the six tasks."""
+    if task not in TASKS:
+        raise ValueError(f"{where}: GenEval has no task {task!r}; known: {', '.join(TASKS)}")
 
 
 def image_path(folder: Path, prompt: int, sample: int) -> Path:
@@ -65,9 +70,7 @@ def write_results(path: Path, judged: Sequence[Judged]) -> None:
                 "correct": one.verdict.correct,
                 "reason": one.verdict.reason,
                 "metadata": json.dumps(one.metadata),
-                "details": json.dumps(
-                    {name: [[*d.box, d.confidence] for d in found] for name, found in one.objects.items()}
-                ),
+                "details": json.dumps(boxes_of(one.objects)),
             }
             for one in judged
         ),
@@ -82,18 +85,27 @@ def read_results(path: Path) -> list[Judged]:
 
 def _judged(row: Mapping[str, Any], where: str) -> Judged:
     metadata = checked(_within(row, "metadata", where), f"{where}, metadata", {"tag": str, "prompt": str})
-    if metadata["tag"] not in TASKS:
-        raise ValueError(f"{where}: GenEval has no task {metadata['tag']!r}; known: {', '.join(TASKS)}")
+    check_task(metadata["tag"], where)
     try:
-        objects = {
-            name: [Detection((b[0], b[1], b[2], b[3]), b[4], name) for b in boxes]
-            for name, boxes in checked(_within(row, "details", where), f"{where}, details", {}).items()
-        }
+        objects = objects_of(checked(_within(row, "details", where), f"{where}, details", {}))
     except (TypeError, LookupError):
         raise ValueError(
             f"{where}: details must map each class to lists of four corners and a confidence"
         ) from None
     return Judged(row["filename"], metadata, Verdict(row["correct"], row["reason"]), objects)
+
+
+def boxes_of(objects: Objects) -> dict[str, list[list[float]]]:
+    """Each class's objects as [left, top, right, bottom, confidence]."""
+    return {name: [[*one.box, one.confidence] for one in found] for name, found in objects.items()}
+
+
+def objects_of(boxes: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, list[Detection]]:
+    """The objects that ``boxes_of`` wrote."""
+    return {
+        name: [Detection((box[0], box[1], box[2], box[3]), box[4], name) for box in found]
+        for name, found in boxes.items()
+    }
 
 
 def _within(row: Mapping[str, Any], key: str, where: str) -> Any:

@@ -19,11 +19,18 @@ from pairuni.config import GenEvalJudgingSettings
 from pairuni.console.counts import counted
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.model import local_device
-from pairuni.evaluation.protocols.geneval_files import TASKS, Judged, score, write_results
+from pairuni.evaluation.protocols.geneval_files import (
+    TASKS,
+    Judged,
+    boxes_of,
+    check_task,
+    objects_of,
+    score,
+    write_results,
+)
 from pairuni.evaluation.rows import read_rows
 from pairuni.evaluation.run_folder import Run, all_records, own_journal, process_batches, wait_for_records
 from pairuni.io.images import load_image
-from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.loading import load_pipeline
 from pairuni.rewards.composition.pipeline import DetectionPipeline
 from pairuni.rewards.composition.rules import Verdict, check_metadata, judge
@@ -145,8 +152,7 @@ def _images(prompt: Path, labels: frozenset[str]) -> list[GeneratedImage]:
     rows = read_rows(file, tag=str, include=list, prompt=str)
     if len(rows) != 1:
         raise ValueError(f"{file}: {len(rows)} lines, where GenEval's layout has one")
-    if rows[0]["tag"] not in TASKS:
-        raise ValueError(f"{file}: GenEval has no task {rows[0]['tag']!r}; known: {', '.join(TASKS)}")
+    check_task(rows[0]["tag"], str(file))
     metadata = check_metadata(rows[0], labels, str(file))
     samples = prompt / "samples"
     names = sorted(path for path in samples.iterdir() if path.is_file()) if samples.is_dir() else []
@@ -166,7 +172,7 @@ def _verdicts(batch: Sequence[GeneratedImage], pipeline: DetectionPipeline) -> l
         {
             "correct": verdict.correct,
             "reason": verdict.reason,
-            "objects": {name: [[*d.box, d.confidence] for d in found] for name, found in objects.items()},
+            "objects": boxes_of(objects),
         }
         for verdict, objects in zip(verdicts, detected, strict=True)
     ]
@@ -177,8 +183,5 @@ def _judged(one: GeneratedImage, value: Mapping[str, Any]) -> Judged:
         filename=str(one.path),
         metadata=one.metadata,
         verdict=Verdict(value["correct"], value["reason"]),
-        objects={
-            name: [Detection((box[0], box[1], box[2], box[3]), box[4], name) for box in boxes]
-            for name, boxes in value["objects"].items()
-        },
+        objects=objects_of(value["objects"]),
     )

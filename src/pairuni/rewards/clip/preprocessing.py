@@ -1,7 +1,7 @@
-"""HPSv2's preprocessing: antialiased bicubic resizing of float images, then a centre crop.
+"""CLIP's preprocessing: bicubic resizing, a centre crop and normalisation, in HPSv2's order and in open_clip's.
 
-The original (torchvision's ToTensor, Resize, CenterCrop, Normalize on tensors) interpolates numbers in [0, 1] without
-rounding or clipping, whereas CLIP's usual preprocessing resizes bytes.
+HPSv2 (torchvision's ToTensor, Resize, CenterCrop, Normalize on tensors) interpolates numbers in [0, 1] without rounding
+or clipping; open_clip resizes bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device) -> Tensor:
-    """Normalised images [N, 3, size, size], float32: shorter side to ``size``, then a centre crop."""
-    mean = torch.tensor(MEAN, device=device)[:, None, None]
-    std = torch.tensor(STD, device=device)[:, None, None]
+    """HPSv2's preprocessing: images [N, 3, size, size], float32, the shorter side antialiased to ``size``."""
     squares = []
     for image in images:
         pixels = torch.from_numpy(np.array(as_rgb(image, drop_alpha=True))).to(device).float().div_(255)
@@ -33,7 +31,28 @@ def tensor_first(images: Sequence[Image.Image], size: int, device: torch.device)
         columns = cropped_resize_weights(width, size, shortest=min(height, width)).to(device)
         lower = (rows @ pixels.view(height, width * 3)).view(size, width, 3)
         squares.append(lower.permute(2, 0, 1) @ columns.T)
-    return (torch.stack(squares) - mean) / std
+    return _normalised(squares)
+
+
+def bytes_first(images: Sequence[Image.Image], size: int) -> Tensor:
+    """open_clip's preprocessing for OpenAI's CLIP: images [N, 3, size, size], float32, resized by PIL."""
+    squares = []
+    for image in images:
+        width, height = image.size
+        short = min(width, height)
+        resized = image.resize(
+            (int(size * width / short), int(size * height / short)), Image.Resampling.BICUBIC
+        )
+        left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
+        square = resized.crop((left, top, left + size, top + size))
+        squares.append(torch.from_numpy(np.array(as_rgb(square))).permute(2, 0, 1).float() / 255)
+    return _normalised(squares)
+
+
+def _normalised(squares: Sequence[Tensor]) -> Tensor:
+    mean = torch.tensor(MEAN, device=squares[0].device)[:, None, None]
+    std = torch.tensor(STD, device=squares[0].device)[:, None, None]
+    return (torch.stack(list(squares)) - mean) / std
 
 
 @lru_cache(maxsize=64)

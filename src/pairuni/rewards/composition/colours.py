@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pairuni.io.rgb import as_rgb
-from pairuni.rewards.clip.preprocessing import MEAN, STD
 from pairuni.rewards.clip.scorer import ClipScorer
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import COLOURS
@@ -65,22 +64,3 @@ def crop(image: Image.Image, one: Detection) -> Image.Image:
         image = Image.composite(image, blank, Image.fromarray(np.asarray(one.mask, dtype=bool)))
     left, top, right, bottom = (round(side) for side in one.box)
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-
-
-def open_clip_pixels(images: Sequence[Image.Image], size: int) -> Tensor:
-    """Images [N, 3, size, size] in open_clip's preprocessing for OpenAI's CLIP.
-
-    Bytes are resized by PIL (bicubic), the shorter side to ``size``, then cropped to the centre and normalised.
-    """
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
-    squares = []
-    for image in images:
-        width, height = image.size
-        short = min(width, height)
-        resized = image.resize(
-            (int(size * width / short), int(size * height / short)), Image.Resampling.BICUBIC
-        )
-        left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
-        square = resized.crop((left, top, left + size, top + size))
-        squares.append(torch.from_numpy(np.array(as_rgb(square))).permute(2, 0, 1).float() / 255)
-    return (torch.stack(squares) - mean) / std

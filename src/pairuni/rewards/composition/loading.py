@@ -10,10 +10,11 @@ import torch
 
 from pairuni.devices import check_device, resolve_device
 from pairuni.io.hub import model_folder
+from pairuni.rewards.clip.preprocessing import bytes_first
 from pairuni.rewards.clip.scorer import ClipScorer, load_transformers_clip
 from pairuni.rewards.clip.text import load_tokenizer
 from pairuni.rewards.composition.boxes import BoxDetector
-from pairuni.rewards.composition.colours import ClipColours, open_clip_pixels
+from pairuni.rewards.composition.colours import ClipColours
 from pairuni.rewards.composition.detection import ColourClassifier, Detector
 from pairuni.rewards.composition.mask2former import Mask2FormerDetector
 from pairuni.rewards.composition.pipeline import DetectionPipeline
@@ -108,5 +109,5 @@ def _processor(folder: str) -> Any:
 @load_once(maxsize=2)
 def _load_clip(source: str, name: str, device: torch.device) -> ClipColours:
     model = load_transformers_clip(source)
-    pixels = partial(open_clip_pixels, size=model.config.vision_config.image_size)
+    pixels = partial(bytes_first, size=model.config.vision_config.image_size)
     return ClipColours(ClipScorer(model, load_tokenizer(source), pixels, device=device), name)

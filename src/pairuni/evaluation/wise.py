@@ -1,9 +1,9 @@
-"""GenEval and WISE: from official prompts to official folders of images, judged or left to the official judge."""
+"""WISE: from the official prompts to images, and to scores by a judge behind an endpoint."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,11 @@ from typing import Any
 
 from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.reasoning import without_reasoning
-from pairuni.config import EndpointSettings, GenEvalSettings, WISESettings
-from pairuni.distributed.shares import Share
+from pairuni.config import EndpointSettings, WISESettings
 from pairuni.evaluation.benchmark import Benchmark, Records, balanced_subset
 from pairuni.evaluation.inference import PromptItem
-from pairuni.evaluation.judging import Asks, Case, judge_all
-from pairuni.evaluation.judging import Judged as JudgeReply
-from pairuni.evaluation.model import local_device
-from pairuni.evaluation.protocols import geneval_files, wise
-from pairuni.evaluation.protocols.geneval_files import Judged
-from pairuni.evaluation.protocols.geneval_judging import judge_folder
+from pairuni.evaluation.judging import Asks, Case, Judged, judge_all
+from pairuni.evaluation.protocols import wise
 from pairuni.evaluation.protocols.wise_judge import (
     MAX_TOKENS,
     JudgePrompt,
@@ -31,25 +26,9 @@ from pairuni.evaluation.protocols.wise_judge import (
 from pairuni.evaluation.result import Result, part_of, slug
 from pairuni.evaluation.rows import read_list
 from pairuni.io.files import write_text
-from pairuni.rewards.composition.loading import load_pipeline
-from pairuni.rewards.composition.rules import check_metadata
 
-GENEVAL_FILES = "GenEval's prompts are prompts/evaluation_metadata.jsonl of github.com/djghosh13/geneval"
 WISE_FILES = "WISE's prompts are in github.com/PKU-YuanGroup/WISE: WISE_legacy/data, and data_verified"
 _WISE_NAMES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_science")
-
-
-@dataclass(frozen=True)
-class GenEvalDetector:
-    """What judges GenEval's images.
-
-    name: recorded with the result. labels: the classes that it knows. judge: takes the folder of images, the images
-    of this run and the share of this process; returns a row for each image, None in all processes but the first.
-    """
-
-    name: str
-    labels: frozenset[str]
-    judge: Callable[[Path, Collection[Path], Share], Sequence[Judged] | None]
 
 
 @dataclass(frozen=True)
@@ -59,19 +38,6 @@ class WiseJudge:
     settings: EndpointSettings
     endpoint: Asks
     prompt: JudgePrompt
-
-
-def geneval_detector(settings: GenEvalSettings, share: Share) -> GenEvalDetector | None:
-    """The detector named in the settings; None if images are only generated."""
-    if settings.detector is None:
-        return None
-    device = local_device(settings.device, share)
-    pipeline = load_pipeline(settings.detector, settings.clip, device=device, settings="--")
-
-    def judge(folder: Path, only: Collection[Path], share: Share) -> Sequence[Judged] | None:
-        return judge_folder(folder, pipeline, settings.out / "judged", only=only, share=share)
-
-    return GenEvalDetector(pipeline.name, pipeline.detector.labels, judge)
 
 
 def wise_judge(settings: WISESettings) -> WiseJudge | None:
@@ -91,69 +57,6 @@ def wise_judge(settings: WISESettings) -> WiseJudge | None:
         max_tokens=MAX_TOKENS,
     )
     return WiseJudge(endpoint, Endpoint(endpoint, section="judge"), prompt)
-
-
-def geneval_benchmark(settings: GenEvalSettings, detector: GenEvalDetector | None = None) -> Benchmark:
-    """GenEval's 553 prompts in the official layout in ``out``/pictures.
-
-    data: evaluation_metadata.jsonl, the official one or a rewritten one, or its folder. With a detector, writes
-    ``out``/results-<detector>.jsonl and has a score; without, it has no result. Raises FileNotFoundError for a
-    missing file and ValueError for a class that the detector does not know.
-    """
-    data, out = settings.data, settings.out
-    path = data / "evaluation_metadata.jsonl" if data.is_dir() else data
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {GENEVAL_FILES}")
-    by_task: dict[str, list[tuple[int, Mapping[str, Any]]]] = {task: [] for task in geneval_files.TASKS}
-    for number, row in enumerate(geneval_files.read_prompts(path)):
-        by_task[row["tag"]].append((number, row))
-    present = {task: rows for task, rows in by_task.items() if rows}
-    chosen, subset = balanced_subset(present, settings.limit, "prompts")
-    prompts = sorted((one for rows in chosen.values() for one in rows), key=lambda one: one[0])
-    original = all(row["prompt"].startswith("a photo of ") for _, row in prompts)
-    prompt_set = "original" if original else f"rewritten: {path.name}"
-    folder = out / "pictures"
-    items = [
-        PromptItem(
-            f"{number:05d}",
-            row["prompt"],
-            tuple(geneval_files.image_path(folder, number, sample) for sample in range(settings.samples)),
-        )
-        for number, row in prompts
-    ]
-    judged: list[Judged] = []
-    if detector is not None:
-        for number, metadata in prompts:
-            check_metadata(metadata, detector.labels, f"{path}, prompt {number}")
-
-    def begin() -> None:
-        for number, row in prompts:
-            geneval_files.write_prompt(folder, number, row)
-
-    def share_work(share: Share) -> None:
-        assert detector is not None
-        judged.extend(detector.judge(folder, {path for item in items for path in item.files}, share) or [])
-
-    def finish(records: Records) -> list[Result]:
-        if detector is None:
-            return []
-        geneval_files.write_results(out / f"results-{slug(detector.name)}.jsonl", judged)
-        return [geneval_files.score(judged, detector=detector.name, prompt_set=prompt_set)]
-
-    return Benchmark(
-        name="GenEval",
-        settings={"prompts": prompt_set, "pictures of a prompt": settings.samples},
-        prompts=items,
-        subset=subset,
-        unscored=(
-            f"images: {folder}; to judge them: the same command with --detector, "
-            f"pairuni eval judge geneval {folder}, or GenEval's evaluation/evaluate_images.py, "
-            "then pairuni eval score geneval RESULTS --judge DETECTOR"
-        ),
-        begin=begin,
-        share_work=None if detector is None else share_work,
-        finish=finish,
-    )
 
 
 def wise_benchmark(settings: WISESettings, judge: WiseJudge | None = None) -> Benchmark:
@@ -222,7 +125,7 @@ def _judged(
     judge: WiseJudge,
     protocol: wise.Protocol,
     out: Path,
-) -> dict[str, JudgeReply[dict[str, int]]]:
+) -> dict[str, Judged[dict[str, int]]]:
     """The judge's replies by prompt id."""
     cases = {
         str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
@@ -234,7 +137,7 @@ def _judged(
 
 def _write_judged(
     prompts: Mapping[int, Mapping[str, Any]],
-    replies: Mapping[str, JudgeReply[dict[str, int]]],
+    replies: Mapping[str, Judged[dict[str, int]]],
     files: Mapping[int, str],
     folder: Path,
     judged: Path,
