@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import random
 import resource
+import signal
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from gloo_ranks import Ranks, run_ranks
-from pairuni.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_newest
+from gloo_ranks import Ranks, run_ranks, start_ranks
+from pairuni.io.files import clear_partial
+from pairuni.training.checkpoint import Checkpoint, CheckpointError, delete_old, load_checkpoint, load_newest
 from pairuni.training.digests import digest_of_tensors
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.ranks import ONE_RANK
@@ -172,9 +178,9 @@ def test_a_checkpoint_loads_on_any_number_of_ranks(
 
     expected = run_ranks(saved_on, save) if saved_on > 1 else [save(ONE_RANK)]
     loaded = run_ranks(loaded_on, load) if loaded_on > 1 else [load(ONE_RANK)]
-    for values, random in loaded:
+    for values, generators in loaded:
         assert equal(values, expected[0])
-        assert torch.equal(random["cpu"], torch.arange(5, dtype=torch.uint8))
+        assert torch.equal(generators["cpu"], torch.arange(5, dtype=torch.uint8))
     names = sorted(path.name for path in (tmp_path / "step-000003").iterdir())
     parts = [f"-{rank:05d}-of-{saved_on:05d}" for rank in range(1, saved_on + 1)] if saved_sharded else [""]
     groups = [f"{group}{part}.safetensors" for group in ("optimizer", "trained") for part in parts]
@@ -283,3 +289,39 @@ def test_digests_do_not_depend_on_sharding() -> None:
         return digest_of_tensors(make(ranks, shard=True)[0].state_dict())
 
     assert run_ranks(2, work) == [digest_of_tensors(Net().state_dict())] * 2
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_ranks_killed_at_random_moments_go_on_from_a_whole_checkpoint(tmp_path: Path, kills: int) -> None:
+    steps = 5 * kills
+
+    def work(root: Path, ranks: Ranks) -> dict[str, Tensor]:
+        net, optimizer = make(ranks, shard=True)
+        if ranks.rank == 0:
+            clear_partial(root)
+        newest = load_newest(
+            root, use=lambda c: optimizer.load(c.tensors["trained"], c.tensors["optimizer"]), ranks=ranks
+        )
+        saver = CheckpointSaver(root, ranks=ranks, after=lambda: delete_old(root, keep=2))
+        for step in range(newest.step + 1 if newest else 1, steps + 1):
+            train(net, optimizer, range(step, step + 1))
+            saver.poll()
+            saver.begin(checkpoint(optimizer, step))
+        saver.finish()
+        return whole(optimizer.weights()) | whole(optimizer.state())
+
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    began = time.monotonic()
+    expected = run_ranks(2, partial(work, full))
+    seconds = time.monotonic() - began
+    cut.mkdir()
+    rng = random.Random(kills)
+    for _ in range(kills):
+        ranks = start_ranks(2, partial(work, cut))
+        time.sleep(rng.uniform(0.0, 2 * seconds / kills))
+        for child, reads in ranks:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(reads)
+    assert all(equal(found, expected[0]) for found in run_ranks(2, partial(work, cut)))
+    assert sorted(path.name for path in cut.iterdir()) == [f"step-{step:06d}" for step in (steps - 1, steps)]
