@@ -38,12 +38,17 @@ class Outcome:
 
 
 def run_ranks(
-    count: int, folder: Path, work: Callable[..., Any], *args: Any, timeout: float = 60.0
+    count: int,
+    folder: Path,
+    work: Callable[..., Any],
+    *args: Any,
+    timeout: float = 60.0,
+    grace: float = 30.0,
 ) -> list[Outcome]:
     """The outcome of ``work(world, *args)`` on each rank; ``work`` is a function of a module.
 
-    The store lives in this process, as under torchrun, so it outlives any rank. A rank that still runs when all
-    others have ended for a while is killed.
+    The store lives in this process, as under torchrun, so it outlives any rank. A rank that still runs ``grace``
+    seconds after another has ended is killed, as torchrun does.
     """
     context = _fork_server()
     store = dist.TCPStore(
@@ -65,12 +70,17 @@ def run_ranks(
         process = context.Process(target=_rank, args=(environment, target, timeout, work, args))
         process.start()
         processes.append(process)
+    deadline = began + _PATIENCE
+    while any(process.exitcode is None for process in processes):
+        time.sleep(0.05)
+        if any(process.exitcode is not None for process in processes):
+            deadline = min(deadline, time.monotonic() + grace)
+        if time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
     outcomes = []
     for rank, process in enumerate(processes):
-        process.join(max(0.0, began + _PATIENCE - time.monotonic()))
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        process.join()
         file = folder / f"outcome-{rank}.pickle"
         outcome = pickle.loads(file.read_bytes()) if file.exists() else Outcome()
         outcome.code = process.exitcode

@@ -108,7 +108,7 @@ def hanging(world: World) -> None:
     world.enter("step 7, rollout")
     if world.rank == 2:
         world.enter("step 7, rewards")
-        time.sleep(12)
+        time.sleep(8)
     world.barrier()
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch.distributed as dist
@@ -50,16 +50,19 @@ class Watch:
         self._beats: dist.Store = store.clone()  # type: ignore[attr-defined]
         # a connection of its own: a store serves one request at a time
         self._phase = "start"
+        self._beat = 0
         self._aware = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="pairuni-watch", daemon=True)
 
     def start(self) -> None:
-        self._publish(0)
+        self._publish(self._store)
         self._thread.start()
 
     def enter(self, phase: str) -> None:
         self._phase = phase
+        with suppress(RuntimeError):  # without a store, the next exchange fails
+            self._publish(self._store)
 
     @contextmanager
     def patience(self) -> Iterator[None]:
@@ -161,11 +164,11 @@ class Watch:
         return left
 
     def _live(self) -> None:
-        beat, since = 0, None
+        since = None
         while not self._stop.wait(BEAT):
-            beat += 1
+            self._beat += 1
             try:
-                self._publish(beat)
+                self._publish(self._beats)
                 failure = self._failure(self._beats)
             except RuntimeError:
                 return  # the store is gone, and exchanges will say so
@@ -178,9 +181,9 @@ class Watch:
                 sys.stderr.flush()
                 os._exit(1)
 
-    def _publish(self, beat: int) -> None:
-        state = {"beat": beat, "phase": self._phase, "arrivals": self.arrivals}
-        self._beats.set(f"state/{self._share.rank}", json.dumps(state))
+    def _publish(self, store: dist.Store) -> None:
+        state = {"beat": self._beat, "phase": self._phase, "arrivals": self.arrivals}
+        store.set(f"state/{self._share.rank}", json.dumps(state))
 
     def _failure(self, store: dist.Store) -> dict[str, Any] | None:
         if not store.check(["failed"]):
