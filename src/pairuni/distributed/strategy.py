@@ -8,6 +8,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from pairuni.distributed.world import World
 
@@ -22,15 +24,31 @@ class Gradients(Protocol):
     def gradient_norm(self) -> Tensor: ...
 
 
+class Shardable(Protocol):
+    """What a strategy sees of a ``policies.UnifiedPolicy`` and of its reference."""
+
+    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None: ...
+
+
 class Strategy(ABC):
     """Where weights, gradients and optimizer state are, over the processes of ``world``."""
 
     equal_micro_batches: bool
     """Whether forward and backward passes are exchanges, so that all ranks must replay as many micro-batches, each
     with the same tasks; ``micro_batches`` then adds rows of coefficient zero."""
+    keeps_whole_state: bool
+    """Whether rank 0 can save the run's state on its own."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    @abstractmethod
+    def place(self, model: Shardable) -> None:
+        """Put a model where this strategy keeps its weights; call it once, before an optimizer holds them."""
+
+    @abstractmethod
+    def whole(self, tensor: Tensor) -> Tensor:
+        """All values of a trained tensor. An exchange."""
 
     @abstractmethod
     def collect(self, optimizer: Gradients) -> None:
@@ -49,10 +67,17 @@ class Replicate(Strategy):
     """Every rank holds everything. Gradients are summed once per update, so ranks may replay different numbers."""
 
     equal_micro_batches = False
+    keeps_whole_state = True
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._finite: list[Tensor] = []
+
+    def place(self, model: Shardable) -> None:
+        return
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor
 
     def collect(self, optimizer: Gradients) -> None:
         """Sum the gradients over the ranks; a parameter without one on some ranks counts as zero there."""
@@ -76,3 +101,48 @@ class Replicate(Strategy):
     def ranks_not_finite(self) -> list[int]:
         finite = all(bool(each) for each in self._finite)
         return [rank for rank, good in enumerate(self.world.gather(finite)) if not good]
+
+
+class Shard(Strategy):
+    """Weights, gradients and optimizer state are split over the ranks by FSDP2, which sums gradients as it goes.
+
+    device: type of the ranks' devices. shard_size: ranks that hold one copy of the state; by default all. Raises
+    ValueError if the number of ranks is not a multiple of it.
+    """
+
+    equal_micro_batches = True
+    keeps_whole_state = False
+
+    def __init__(
+        self, world: World, device: str, *, reshard_after_forward: bool = True, shard_size: int | None = None
+    ) -> None:
+        super().__init__(world)
+        size = shard_size or world.world_size
+        if world.world_size % size:
+            raise ValueError(
+                f"distributed.shard_size is {size}, but {world.world_size} processes do not divide into groups of "
+                f"{size}; choose a divisor of {world.world_size}"
+            )
+        self._reshard_after_forward = reshard_after_forward
+        if size == world.world_size:
+            self._mesh = init_device_mesh(device, (size,))
+        else:
+            shape = (world.world_size // size, size)
+            self._mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
+
+    def place(self, model: Shardable) -> None:
+        model.shard(self._mesh, reshard_after_forward=self._reshard_after_forward)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        assert isinstance(tensor, DTensor)
+        return tensor.full_tensor()
+
+    def collect(self, optimizer: Gradients) -> None:
+        return
+
+    def gradient_norm(self, optimizer: Gradients) -> Tensor:
+        norm = optimizer.gradient_norm()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def ranks_not_finite(self) -> list[int]:
+        return []  # the sum has already spread it to all

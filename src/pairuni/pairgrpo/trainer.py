@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,16 @@ class Trainer:
         # sampling and replay must agree, so dropout is off in both
         policy.module.eval()
         policy.activation_checkpointing = settings.policy.activation_checkpointing
-        parameters = policy.train_only(settings.policy.trainable)
-        self._optimizer = NamedAdamW(
-            parameters, learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
-        )
+        if settings.policy.lora is not None:
+            policy.add_adapters(settings.policy.lora, seed=settings.seed)
+        policy.train_only(settings.policy.trainable)
         self._reference = policy.reference() if grpo.beta > 0.0 else None
+        for model in (policy, self._reference):
+            if model is not None:
+                self._strategy.place(model)
+        self._optimizer = NamedAdamW(
+            policy.trained(), learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
+        )
         self._metrics = MetricsLog(self._run.metrics)
         weights = sum(parameter.numel() for _, parameter in parameters)
         # float32 weights and both moments
@@ -155,7 +161,7 @@ class Trainer:
                         self._save(checkpoints)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 world.failed(error)
-                if world.is_main:
+                if world.is_main and self._strategy.keeps_whole_state:
                     checkpoints.save_after(error, position)
                 raise
             finally:
@@ -165,8 +171,16 @@ class Trainer:
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)
                 return RunResult(position.step, interrupted=True)
         self._save(checkpoints, wait=True)
-        world.on_main(lambda: write_folder(self._run.final, self._policy.save_pretrained))
+        self._write_final()
         return RunResult(position.step, interrupted=False)
+
+    def _write_final(self) -> None:
+        """final/: the adapter where one trains, else the model."""
+        save = self._policy.save_pretrained
+        if self._settings.policy.lora is not None:
+            weights = {name: self._strategy.whole(one) for name, one in self._policy.trained()}
+            save = partial(self._policy.save_adapter, weights=weights)
+        self._world.on_main(lambda: write_folder(self._run.final, save))
 
     def _save(self, checkpoints: RunCheckpoints, *, wait: bool = False) -> None:
         """Begin a checkpoint; with ``wait``, return on no rank before it is complete."""
@@ -187,6 +201,7 @@ class Trainer:
             run, self._optimizer, identity, keep=kept.keep, keep_best=kept.keep_best, ranks=world
         )
         saved = checkpoints.load(position)
+        self._policy.refresh_inference()
         self._check_same({"the checkpoint's step": position.step})
         # nothing in the folder has changed before this point
         world.on_main(lambda: self._tidy(checkpoints, saved, identity, resume))
@@ -240,7 +255,7 @@ class Trainer:
         digest = self._images_digest or check_pairs(
             self._policy, self._pairs, self._settings.rollout, self._image_folder
         )
-        module = self._policy.module
+        module = self._policy.inference_module
         return RunState(
             num_tokens=0,
             seed=self._settings.seed,

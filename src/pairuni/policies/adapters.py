@@ -108,24 +108,20 @@ def _merged(layer: Any) -> Callable[[], Tensor]:
 
 
 def save_adapter(
-    module: nn.Module, folder: Path, config: Mapping[str, Any], *, base: str, whole_parts: Sequence[str]
+    weights: Mapping[str, Tensor], folder: Path, config: Mapping[str, Any], *, base: str, parts: Sequence[str]
 ) -> None:
     """Write an adapter's two files, for ``peft.PeftModel.from_pretrained``.
 
-    whole_parts: names of submodules that train without adapter; their weights are stored whole.
+    weights: what trained, by name. parts: submodules of the model; those that trained without adapter are stored too.
     """
     from peft import LoraConfig
 
-    tensors = {}
-    for name, parameter in module.named_parameters():
-        if is_adapter(name):
-            tensors[_PREFIX + name.replace(f".{_ADAPTER}.", ".")] = parameter
-        elif any(name.startswith(f"{part}.") for part in whole_parts):
-            tensors[_PREFIX + name] = parameter
+    whole = [part for part in parts if any(n.startswith(f"{part}.") for n in weights if not is_adapter(n))]
+    tensors = {_PREFIX + name.replace(f".{_ADAPTER}.", "."): value for name, value in weights.items()}
     stored = LoraConfig(
         **config,
         base_model_name_or_path=base,
-        modules_to_save=list(whole_parts) or None,
+        modules_to_save=whole or None,
         inference_mode=True,
     )
     stored.save_pretrained(str(folder))

@@ -69,7 +69,7 @@ class InferenceWeights:
         assert self._copied == self._versions(), "the policy has changed without refresh_inference"
 
     def _versions(self) -> list[int]:
-        return [_local(one)._version for one in self._training.parameters() if one.requires_grad]
+        return [_local(one)._version for one in self._training.parameters()]
 
 
 def _owners(module: nn.Module) -> dict[nn.Module, nn.Module]:

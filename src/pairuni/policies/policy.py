@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -306,6 +306,13 @@ class UnifiedPolicy(ABC):
     def save_pretrained(self, folder: Path) -> None:
         """Write weights, configuration, tokenizer and processor, for plain ``transformers``; adapters are merged."""
 
-    def save_adapter(self, folder: Path) -> None:
-        """Write the adapter alone, for ``peft`` to load, with the parts that train without adapter."""
+    def save_adapter(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the adapter alone, for ``peft`` to load, with the parts that train without adapter.
+
+        weights: the values of ``trained``, whole.
+        """
         raise ValueError(f"The policy {self.name} has no adapters to save.")
+
+    def merge_adapters(self) -> None:
+        """Make adapters, if there are any, part of the weights; the policy then has none."""
+        return

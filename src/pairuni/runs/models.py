@@ -91,8 +91,13 @@ def from_checkpoint(
         raise ValueError(f"{folder}: the model that its run began with is needed: {error}") from error
     logger.info("model: %s with the weights of %s", model, folder)
     if weights:
-        own = str(next(policy.module.parameters()).dtype).removeprefix("torch.")
-        if own == state.dtype and digest_of_tensors(policy.module.state_dict()) != state.policy_sha256:
+        if settings.lora is not None:
+            policy.add_adapters(settings.lora, seed=0)
+        own = str(next(policy.inference_module.parameters()).dtype).removeprefix("torch.")
+        if (
+            own == state.dtype
+            and digest_of_tensors(policy.inference_module.state_dict()) != state.policy_sha256
+        ):
             raise ValueError(f"{folder}: {model} is not the model that its run began with")
         _load_trained(policy, checkpoint, settings.trainable, getattr(torch, state.dtype))
     return policy
@@ -137,4 +142,5 @@ def _load_trained(
     for name, parameter in parameters.items():
         # checkpoints hold float32 master weights; the run's model had them rounded to its own dtype
         parameter.copy_(trained[name].to(dtype))
+    policy.merge_adapters()
     policy.module.requires_grad_(True)

@@ -251,14 +251,18 @@ class JanusPolicy(UnifiedPolicy):
             self._load_adapter(settings.adapter, self._lora)
         self.refresh_inference()
 
-    def merge_adapter(self, folder: Path) -> None:
+    def load_adapter(self, folder: Path) -> None:
         """Add an adapter's weights to those of the model. Raises ValueError if it does not fit."""
         config, _, _ = read_adapter(folder)
         self._inject(config, 0)
         self._load_adapter(folder, config)
-        self.refresh_inference()
-        self.module = self.inference.model
-        self._training, self._inference_weights = self.inference, None
+        self.merge_adapters()
+
+    def merge_adapters(self) -> None:
+        if self._inference_weights is not None:
+            self.refresh_inference()
+            self.module = self.inference.model
+            self._training, self._inference_weights, self._lora = self.inference, None, None
 
     def _inject(self, config: Mapping[str, Any], seed: int) -> None:
         """Add adapters to the training weights; decoding gets weights of its own where they are."""
@@ -344,13 +348,11 @@ class JanusPolicy(UnifiedPolicy):
             self.inference_module.save_pretrained(partial)
             write_processor(self.processor, partial, self._tokenizer_json)
 
-    def save_adapter(self, folder: Path) -> None:
+    def save_adapter(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         assert self._lora is not None, "there is no adapter to save"
-        trained = [name for name, _ in self.trained() if not is_adapter(name)]
         parts = [f"model.{part}" for part, _ in self.module.model.named_children()]
-        whole = [part for part in parts if any(name.startswith(f"{part}.") for name in trained)]
         with atomic_folder(Path(folder)) as partial:
-            save_adapter(self.module, partial, self._lora, base=self.name, whole_parts=whole)
+            save_adapter(weights, partial, self._lora, base=self.name, parts=parts)
 
 
 class JanusReference(ReferencePolicy):
