@@ -157,6 +157,20 @@ def export(
 
 
 @app.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="The folder of an adapter, or of a run that trained one.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model to write.")],
+    base: Annotated[
+        str | None, typer.Option(help="The adapter's base model, if it is not where the adapter says.")
+    ] = None,
+) -> None:
+    """Merge an adapter (LoRA) into its base model and write the result as a model folder."""
+    from pairuni.cli.models import merge as run
+
+    typer.echo(run(source, out, base=base))
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Regenerate report.html of a run, a self-contained page."""
     from pairuni.report import write_report

@@ -60,6 +60,15 @@ def export(source: Path, out: Path | None, *, base: str | None) -> str:
     return f"{folder}: the model of {checkpoint}"
 
 
+def merge(source: Path, out: Path, *, base: str | None) -> str:
+    """Write the model of an adapter with the adapter merged; returns a message."""
+    from pairuni.runs.models import merge_adapter
+
+    refuse_several(os.environ, "merge")
+    adapter = merge_adapter(source, out, base=base)
+    return f"{out}: the base model with the adapter {adapter}"
+
+
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:
     """Convert a Janus checkpoint; returns a message."""
     from pairuni.policies.janus.convert import convert_checkpoint

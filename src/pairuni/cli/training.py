@@ -73,9 +73,8 @@ def _resumes(run: RunFolder, resume: bool) -> bool:
 def _train(
     settings: RunSettings, run: RunFolder, world: World, log: RankLog | None, *, resume: bool
 ) -> RunResult:
-    from pairuni.distributed.strategy import Replicate
     from pairuni.evaluation.in_training import evaluation_in_training
-    from pairuni.pairgrpo.preparation import prepare_run
+    from pairuni.pairgrpo.preparation import prepare_run, strategy_for
     from pairuni.pairgrpo.trainer import Trainer
     from pairuni.report import write_report
     from pairuni.runs.history import describe_settings
@@ -83,23 +82,22 @@ def _train(
     from pairuni.runs.run import write_summary
     from pairuni.runs.state import check_settings
 
-    if world.several and settings.distributed.strategy == "shard":
-        raise ValueError("distributed.strategy: shard is not available; choose replicate")
     if resume:
         check_settings(run, settings)
     prepared = prepare_run(settings, world)
     # raises for a folder that was evaluated on other items, before the weights are loaded
     evaluate = evaluation_in_training(settings, prepared.held_out, prepared.rewards, run.root, world)
     chosen = settings.policy
+    policy = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
     trainer = Trainer(
         settings,
-        load_model(chosen.model, device=chosen.device, dtype=chosen.dtype),
+        policy,
         prepared.pairs,
         prepared.rewards,
         run.root,
         evaluate=evaluate,
         images_digest=prepared.images_digest,
-        strategy=Replicate(world),
+        strategy=strategy_for(settings, policy, world),
     )
     began = time.monotonic()
 

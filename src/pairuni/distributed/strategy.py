@@ -36,8 +36,6 @@ class Strategy(ABC):
     equal_micro_batches: bool
     """Whether forward and backward passes are exchanges, so that all ranks must replay as many micro-batches, each
     with the same tasks; ``micro_batches`` then adds rows of coefficient zero."""
-    keeps_whole_state: bool
-    """Whether rank 0 can save the run's state on its own."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -67,7 +65,6 @@ class Replicate(Strategy):
     """Every rank holds everything. Gradients are summed once per update, so ranks may replay different numbers."""
 
     equal_micro_batches = False
-    keeps_whole_state = True
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -111,7 +108,6 @@ class Shard(Strategy):
     """
 
     equal_micro_batches = True
-    keeps_whole_state = False
 
     def __init__(
         self, world: World, device: str, *, reshard_after_forward: bool = True, shard_size: int | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairuni.config import RunSettings
+from pairuni.distributed.strategy import Replicate, Shard, Strategy
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
 from pairuni.pairgrpo.rollout import Rewards
@@ -49,6 +50,19 @@ def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRu
 
     digest = (world or World()).on_main(check)
     return PreparedRun(rewards, pairs, held_out, skeleton, digest)
+
+
+def strategy_for(settings: RunSettings, policy: UnifiedPolicy, world: World) -> Strategy:
+    """How the processes of a run share its training state. Raises ValueError for an impossible shard_size."""
+    chosen = settings.distributed
+    if not world.several or chosen.strategy != "shard":
+        return Replicate(world)
+    return Shard(
+        world,
+        policy.device.type,
+        reshard_after_forward=chosen.reshard_after_forward,
+        shard_size=chosen.shard_size,
+    )
 
 
 def _load_pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], list[UGPair]]:

@@ -121,7 +121,7 @@ class Trainer:
             policy.trained(), learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
         )
         self._metrics = MetricsLog(self._run.metrics)
-        weights = sum(parameter.numel() for _, parameter in parameters)
+        weights = sum(parameter.numel() for _, parameter in policy.trained())
         # float32 weights and both moments
         self._alarms = Alarms(self._run.root, checkpoint_bytes=12 * weights)
         self._position = Position()
@@ -161,7 +161,7 @@ class Trainer:
                         self._save(checkpoints)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 world.failed(error)
-                if world.is_main and self._strategy.keeps_whole_state:
+                if world.is_main:
                     checkpoints.save_after(error, position)
                 raise
             finally:

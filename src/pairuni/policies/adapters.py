@@ -29,7 +29,7 @@ _PREFIX = "base_model.model."
 
 
 def inject_lora(module: nn.Module, config: Mapping[str, Any], *, seed: int = 0) -> None:
-    """Add float32 adapters to a module; they change nothing until they train.
+    """Add adapters in float32 or finer to a module; they change nothing until they train.
 
     config: arguments of ``peft.LoraConfig``. Raises ImportError without ``peft``, ValueError if it refuses.
     """
@@ -46,7 +46,7 @@ def inject_lora(module: nn.Module, config: Mapping[str, Any], *, seed: int = 0) 
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if is_adapter(name):
-                parameter.data = parameter.data.float()
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
             if ".lora_A." in name:
                 drawn = nn.init.kaiming_uniform_(
                     torch.empty(parameter.shape), a=math.sqrt(5), generator=generator
@@ -129,8 +129,8 @@ def save_adapter(
     save_file(plain, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """Arguments of ``peft.LoraConfig``, tensors by their names in the module, and the name of the base model.
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Arguments of ``peft.LoraConfig``, and tensors by their names in the module.
 
     Raises ValueError for a damaged adapter, and for one that is not LoRA.
     """
@@ -153,7 +153,19 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     config = {key: content[key] for key in _SHAPE if content.get(key) is not None}
     if config.get("bias", "none") != "none":
         raise ValueError(f"{folder / CONFIG}: adapters with trained biases are not supported")
-    return config, tensors, str(content.get("base_model_name_or_path") or "")
+    return config, tensors
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str:
+    """The base model that an adapter names. Raises ValueError if it names none."""
+    base = read_json(folder / CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"{folder / CONFIG} names no base model; give it")
+    return base
 
 
 @torch.no_grad()

@@ -313,6 +313,13 @@ class UnifiedPolicy(ABC):
         """
         raise ValueError(f"The policy {self.name} has no adapters to save.")
 
+    def load_adapter(self, folder: Path) -> None:
+        """Make an adapter that ``save_adapter`` or ``peft`` wrote part of the weights.
+
+        Raises ValueError if it is damaged or does not fit.
+        """
+        raise ValueError(f"The policy {self.name} cannot load adapters.")
+
     def merge_adapters(self) -> None:
         """Make adapters, if there are any, part of the weights; the policy then has none."""
         return

@@ -30,11 +30,12 @@ def shard_module(
     parameter is tied.
     """
     for parameter_owner, name, parameter in _trained(module):
-        wide = nn.Parameter(parameter.detach().float(), requires_grad=True)
+        wide = nn.Parameter(parameter.detach().to(_wide(parameter.dtype)))
         setattr(parameter_owner, name, wide)
     shared = {id(parameter) for parameter in whole.parameters()}
+    compute = next(whole.parameters()).dtype
     precision = MixedPrecisionPolicy(
-        param_dtype=next(whole.parameters()).dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        param_dtype=compute, reduce_dtype=_wide(compute), cast_forward_inputs=False
     )
     of_module, of_block = methods
     setattr(module, of_module, MethodType(_using_all(getattr(module, of_module), blocks), module))
@@ -51,6 +52,10 @@ def shard_module(
         assert isinstance(unit, FSDPModule)
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _using_all(

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from pairuni.io.locks import target_lock
+from pairuni.policies.adapters import base_of, is_adapter_folder
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import SHIPPED, load_policy, resolve
 from pairuni.runs.folder import RunFolder, step_name
@@ -30,8 +31,8 @@ def load_model(
 ) -> UnifiedPolicy:
     """Load as ``load_policy`` does, also from the folder of a run or of a checkpoint.
 
-    A run gives its final model, or else its newest undamaged checkpoint. Raises ValueError as ``load_policy`` does,
-    CheckpointError for a damaged checkpoint.
+    A run gives its final model, or else its newest undamaged checkpoint. The folder of an adapter gives its base model
+    with the adapter merged. Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
     """
     folder = model_folder_of(name)
     if folder is None:
@@ -39,7 +40,28 @@ def load_model(
     if (folder / "config.json").is_file():
         logger.info("model: %s", folder)
         return load_policy(folder, device=device, dtype=dtype, weights=weights)
+    if is_adapter_folder(folder):
+        return with_adapter(folder, device=device, dtype=dtype, weights=weights)
     return from_checkpoint(folder, device=device, dtype=dtype, weights=weights)
+
+
+def with_adapter(
+    folder: Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True, base: str | None = None
+) -> UnifiedPolicy:
+    """The model of an adapter's folder, adapter merged.
+
+    base: where its base model is, if not where the adapter says. Raises ValueError if the adapter does not fit it.
+    """
+    model = base or base_of(folder)
+    try:
+        policy = load_model(model, device=device, dtype=dtype, weights=weights)
+    except ValueError as error:
+        raise ValueError(f"{folder}: the adapter's base model is needed: {error}") from error
+    logger.info("model: %s with the adapter %s", model, folder)
+    if weights:
+        policy.load_adapter(folder)
+    policy.name = str(folder)
+    return policy
 
 
 def resolve_model(name: str | Path) -> Path:
@@ -48,13 +70,15 @@ def resolve_model(name: str | Path) -> Path:
 
 
 def model_folder_of(name: str | Path) -> Path | None:
-    """final/ of a run, else its newest checkpoint; a checkpoint itself; None for anything else."""
+    """final/ of a run, else its newest checkpoint; a checkpoint or an adapter itself; None for anything else."""
     folder = Path(name).expanduser()
     if name in SHIPPED or not folder.is_dir() or (folder / "config.json").is_file():
         return None
     final = RunFolder(folder).final
-    if (final / "config.json").is_file():
+    if (final / "config.json").is_file() or is_adapter_folder(final):
         return final
+    if is_adapter_folder(folder):
+        return folder
     if _is_checkpoint(folder):
         return folder
     return newest_checkpoint(folder)
@@ -100,6 +124,8 @@ def from_checkpoint(
         ):
             raise ValueError(f"{folder}: {model} is not the model that its run began with")
         _load_trained(policy, checkpoint, settings.trainable, getattr(torch, state.dtype))
+    # the base of an adapter that trains on top of it
+    policy.name = str(folder)
     return policy
 
 
@@ -121,6 +147,23 @@ def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None
         dtype = read_run_state(load_state(checkpoint)[1], checkpoint).dtype
         from_checkpoint(checkpoint, device="cpu", dtype=dtype, base=base).save_pretrained(out)
     return out, checkpoint
+
+
+def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
+    """Write the model of an adapter, or of a run that trained one, as a model folder; returns the adapter's folder.
+
+    Raises ValueError if there is no adapter, or ``out`` is not empty, and as ``with_adapter`` does.
+    """
+    adapter = next((one for one in (source, RunFolder(source).final) if is_adapter_folder(one)), None)
+    if adapter is None:
+        raise ValueError(
+            f"{source} has no adapter_config.json; give an adapter's folder, or a finished run with one"
+        )
+    with target_lock(out, "merge"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} already exists; give another --out, or remove it")
+        with_adapter(adapter, device="cpu", dtype="auto", base=base).save_pretrained(out)
+    return adapter
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -253,7 +253,7 @@ class JanusPolicy(UnifiedPolicy):
 
     def load_adapter(self, folder: Path) -> None:
         """Add an adapter's weights to those of the model. Raises ValueError if it does not fit."""
-        config, _, _ = read_adapter(folder)
+        config, _ = read_adapter(folder)
         self._inject(config, 0)
         self._load_adapter(folder, config)
         self.merge_adapters()
@@ -273,7 +273,7 @@ class JanusPolicy(UnifiedPolicy):
         self._decode_with(whole)
 
     def _load_adapter(self, folder: Path, config: Mapping[str, Any]) -> None:
-        found, tensors, _ = read_adapter(folder)
+        found, tensors = read_adapter(folder)
         for key, name in (("r", "rank"), ("lora_alpha", "alpha")):
             if found[key] != config[key]:
                 raise ValueError(
@@ -350,9 +350,10 @@ class JanusPolicy(UnifiedPolicy):
 
     def save_adapter(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         assert self._lora is not None, "there is no adapter to save"
+        base = str(Path(self.name).resolve()) if Path(self.name).is_dir() else self.name
         parts = [f"model.{part}" for part, _ in self.module.model.named_children()]
         with atomic_folder(Path(folder)) as partial:
-            save_adapter(weights, partial, self._lora, base=self.name, parts=parts)
+            save_adapter(weights, partial, self._lora, base=base, parts=parts)
 
 
 class JanusReference(ReferencePolicy):
