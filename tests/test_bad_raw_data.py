@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chat_server import ChatServer
+from colour_world import rows_of, small
 from pairuni.cli.app import app
 from pairuni.console.counts import counted
 from source_data import archive, encoded, lines, png_that_claims
@@ -150,35 +151,31 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_janus(tmp_path_factory.mktemp("model") / "model")
+@pytest.fixture
+def quick_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairuni.cli.pairs._encoder", lambda name: small)
 
 
-def build(raw: Raw, model: Path, *words: str) -> tuple[int, str, Path]:
+def build(raw: Raw, *words: str) -> tuple[int, str, Path]:
     out = raw.root / "out"
-    given = raw.words(out)
-    chosen = ("--encoder", f"policy:{model}", "--annotator", "scene", "--clusters", "1", *words)
-    result = CliRunner().invoke(app, ["pairs", "build", *given, *chosen])
+    chosen = ("--annotator", "scene", "--clusters", "1", *words)
+    result = CliRunner().invoke(app, ["pairs", "build", *raw.words(out), *chosen])
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert "Traceback" not in result.stderr
     return result.exit_code, result.stderr, out
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
+@pytest.mark.usefixtures("quick_encoder")
 @pytest.mark.parametrize("case", CASES, ids=[case.spoil.__name__ for case in CASES])
-def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path, model: Path) -> None:
+def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path) -> None:
     raw = Raw(tmp_path)
     case.spoil(raw)
-    code, said, out = build(raw, model)
+    code, said, out = build(raw)
     if case.stop is not None:
         (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
         assert case.stop in sentence
         assert (code, (out / "pairs.jsonl").exists()) == (1, False)
-        code, said, out = build(raw, model, "--bad-records", "drop")
+        code, said, out = build(raw, "--bad-records", "drop")
     if case.completed is None:
         assert code == 1
         assert f"none of the {case.dropped} " in said
@@ -193,21 +190,21 @@ def test_one_sentence_and_no_good_sample_lost(case: Case, tmp_path: Path, model:
         assert len(one["reason"].splitlines()) == 1
 
 
-def test_an_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path, model: Path) -> None:
+@pytest.mark.usefixtures("quick_encoder")
+def test_an_image_in_both_corpora_is_kept_with_both_texts_and_used_once(tmp_path: Path) -> None:
     raw = Raw(tmp_path)
     shared_image(raw)
-    code, said, out = build(raw, model)
+    code, said, out = build(raw)
     assert code == 0, said
     places = {row["id"]: row["image_path"] for row in rows_of(out / "quadruples.jsonl")}
     assert places["u0"] == places["g2"]
-    used = [
-        {pair["generate_ann"]["image_path"], pair["understand_ann"]["image_path"]}
-        for pair in map(json.loads, (out / "pairs.jsonl").read_text().splitlines())
-    ]
+    pairs = rows_of(out / "pairs.jsonl")
+    used = [{pair[side]["image_path"] for side in ("generate_ann", "understand_ann")} for pair in pairs]
     assert sum(map(len, used)) == len(set().union(*used))
 
 
-def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model: Path) -> None:
+def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path) -> None:
+    model = save_tiny_janus(tmp_path / "model")
     raw, out = Raw(tmp_path), tmp_path / "out"
     given = raw.words(out)
     words = ["pairs", "split", *given, "--encoder", f"policy:{model}", "--annotator", "scene", "--parts", "1"]
@@ -219,18 +216,19 @@ def test_parts_are_split_built_and_joined_by_the_commands(tmp_path: Path, model:
     assert f"{counted(len(rows_of(out / 'pairs.jsonl')), 'pair')}: {out / 'pairs.jsonl'}" in result.stdout
 
 
+@pytest.mark.usefixtures("quick_encoder")
 def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     raw, page = Raw(tmp_path), [True]
     with ChatServer(lambda ask: "html" if page[0] else None) as server:
         words = ("--annotator", "endpoint", "--completion.model", "seer", "--completion.base-url", server.url)
-        code, said, out = build(raw, model, *words)
+        code, said, out = build(raw, *words)
         (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
         assert (code, (out / "pairs.jsonl").exists()) == (1, False)
         assert sentence.endswith("answers with a page of HTML, not as a chat endpoint")
         page[0] = False
-        code, said, out = build(raw, model, *words)
+        code, said, out = build(raw, *words)
     assert code == 0, said
     assert len(rows_of(out / "quadruples.jsonl")) == 4

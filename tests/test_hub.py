@@ -115,11 +115,11 @@ def test_a_snapshot_holds_what_transformers_loads_and_nothing_else(hub: Hub, tmp
 
 
 def test_one_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:
-    path = Path(
-        run(tried("hub_file('org/model', 'pytorch_model.bin', kind='checkpoint')"), tmp_path, hub.url)
-    )
-    assert path.read_bytes() == b"a pickle"
-    missing = run(tried("hub_file('org/model', 'other.pt', kind='checkpoint')"), tmp_path, hub.url)
+    calls = [
+        f"hub_file('org/model', '{name}', kind='checkpoint')" for name in ("pytorch_model.bin", "other.pt")
+    ]
+    path, missing = run("\n".join(map(tried, calls)), tmp_path, hub.url).splitlines()
+    assert Path(path).read_bytes() == b"a pickle"
     assert missing == "the checkpoint org/model has no file other.pt in the local cache or on the hub"
 
 
@@ -140,16 +140,15 @@ def test_what_the_hub_does_not_provide_is_one_sentence(hub: Hub, tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize("call", ["model_folder('org/model')", "check_data_set('org/rows')"])
-def test_an_unreachable_hub_gets_one_request(tmp_path: Path, call: str) -> None:
+def test_an_unreachable_hub_gets_one_request(tmp_path: Path) -> None:
     """``from_pretrained`` would repeat each request five times and wait in between."""
-    counted = (
-        "import huggingface_hub.utils._http as http, time\n"
-        "slept = []\ntime.sleep = slept.append\n" + tried(call) + "\nprint(slept)"
-    )
-    told = run(counted, tmp_path, "http://127.0.0.1:9").splitlines()
-    assert "is not in the local cache, and the hub cannot be reached (" in told[0]
-    assert told[1:] == ["[]"]
+    counted = "import time\nslept = []\ntime.sleep = slept.append\n"
+    calls = map(tried, ("model_folder('org/model')", "check_data_set('org/rows')"))
+    told = run("\n".join([counted, *calls, "print(slept)"]), tmp_path, "http://127.0.0.1:9").splitlines()
+    assert ["is not in the local cache, and the hub cannot be reached (" in line for line in told[:2]] == [
+        True
+    ] * 2
+    assert told[2:] == ["[]"]
 
 
 def test_offline_is_said(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pairuni.pairug.selection import matching
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
 from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.features import l2_normalise
-from pairuni.pairug.selection.matching import match_sequential
 from pairuni.records import Quadruple, UGPair
 from reference.algorithm1 import algorithm1
 
@@ -116,12 +115,6 @@ def test_samples_that_share_an_image_are_used_once(max_matches: int) -> None:
     assert len(asked) == len(set(asked))
     assert not medoids & {*asked, *(pair.generate_ann.image_path for pair in others)}
     assert {pair.similarity for pair in others if pair.kind == "aligned"} == {1.0}
-
-
-def test_equal_images_go_to_the_first_row() -> None:
-    one = np.full((1, 4), 0.5, dtype=np.float32)
-    matches = match_sequential(np.repeat(one, 2, 0), np.repeat(one, 3, 0), 0.6, 1)
-    assert [(m.generation, m.understanding, m.similarity) for m in matches] == [(0, 0, 1.0), (1, 1, 1.0)]
 
 
 def test_only_generation_data_gives_aligned_pairs_alone() -> None:

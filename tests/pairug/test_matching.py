@@ -91,9 +91,3 @@ def test_medoids_are_distinct_and_follow_the_seed():
     assert len(set(found.tolist())) == len(found) <= 20
     assert np.array_equal(found, medoids(features, 20, seed=3))
     assert not np.array_equal(found, medoids(features, 20, seed=4))
-
-
-def test_identical_features_make_one_medoid_and_skip_the_empty_clusters():
-    found = medoids(l2_normalise(np.ones((9, 4), np.float32)), 3, seed=0)
-    assert found[0] == 0
-    assert len(found) <= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -38,6 +39,11 @@ PAIRS = ALIGNED + RETRIEVED
 
 def images(pairs: list[UGPair], which: str) -> Counter[str]:
     return Counter(getattr(pair, which).image_path for pair in pairs)
+
+
+def written(folder: Path, pairs: list[UGPair] = PAIRS) -> Path:
+    write_pairs(folder / "pairs.jsonl", pairs)
+    return folder / "pairs.jsonl"
 
 
 def test_pairug_aligned_and_retrieved_are_subsets_in_order():
@@ -91,12 +97,12 @@ def test_a_pairing_that_leaves_nothing_is_an_error():
 
 
 def test_quadruples_are_read_from_beside_the_pairs(tmp_path):
-    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
-    from_sides = load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+    path = written(tmp_path)
+    from_sides = load_pairing(path, "understanding-only", seed=0)
     assert images(from_sides, "understand_ann") == images(PAIRS, "understand_ann")
     lines = [q.model_dump_json() for q in U + G]
     (tmp_path / "quadruples.jsonl").write_text("\n".join(lines))
-    from_corpus = load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+    from_corpus = load_pairing(path, "understanding-only", seed=0)
     assert len(from_corpus) == 30
     assert {p.understand_ann.image_path[0] for p in from_corpus} == {"u"}
     lines[2] = lines[2].replace("u2.png", "../u2.png")
@@ -104,12 +110,11 @@ def test_quadruples_are_read_from_beside_the_pairs(tmp_path):
     with pytest.raises(
         ValueError, match=r"quadruples\.jsonl, line 3, field image_path: '\.\./u2\.png' lies outside"
     ):
-        load_pairing(tmp_path / "pairs.jsonl", "understanding-only", seed=0)
+        load_pairing(path, "understanding-only", seed=0)
 
 
 def test_held_out_pairs_are_the_same_whatever_the_pairing_and_never_trained_on(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, PAIRS)
+    path = written(tmp_path)
     held = sample_held_out(path, 6, seed=4)
     assert held == [pair for pair in PAIRS if pair in held]
     assert len(held) == 6
@@ -128,15 +133,12 @@ def test_held_out_pairs_are_the_same_whatever_the_pairing_and_never_trained_on(t
 def test_a_pair_that_repeats_a_held_out_prompt_is_not_trained_on(tmp_path):
     other = PAIRS[5].generate_ann.model_copy(update={"image_path": "another.png"})
     again = UGPair(similarity=1.0, generate_ann=other, understand_ann=other)
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, [*PAIRS, again])
+    path = written(tmp_path, [*PAIRS, again])
     assert load_pairing(path, "pairug", seed=1, held_out=PAIRS[5:6]) == [*PAIRS[:5], *PAIRS[6:]]
 
 
 def test_what_a_file_elsewhere_holds_out_is_known_by_its_images_place(tmp_path, caplog):
-    path = tmp_path / "train" / "pairs.jsonl"
-    path.parent.mkdir()
-    write_pairs(path, PAIRS)
+    path = written(tmp_path / "train")
 
     def held(index: int, image_path: str) -> UGPair:
         own = PAIRS[index].generate_ann
@@ -152,15 +154,7 @@ def test_what_a_file_elsewhere_holds_out_is_known_by_its_images_place(tmp_path, 
     assert "1 of 30 pairs are not trained on" in caplog.text
 
 
-def test_something_must_be_left_to_train_on(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, PAIRS)
-    with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
-        load_pairing(path, "pairug", seed=1, held_out=sample_held_out(path, 100, seed=1))
-
-
 def test_only_what_trains_is_compared(tmp_path):
-    path = tmp_path / "pairs.jsonl"
     held = RETRIEVED[0]
     unused = [  # the held-out image is not asked about, the held-out prompt not drawn
         UGPair(similarity=0.7, generate_ann=side(G[30]), understand_ann=side(U[30])),
@@ -173,7 +167,7 @@ def test_only_what_trains_is_compared(tmp_path):
     ]
     asked = UGPair(similarity=0.7, generate_ann=side(G[32]), understand_ann=held.understand_ann)
     drawn = UGPair(similarity=0.7, generate_ann=held.generate_ann, understand_ann=side(U[32]))
-    write_pairs(path, [held, *unused, asked, drawn])
+    path = written(tmp_path, [held, *unused, asked, drawn])
 
     def kept(**options):
         return load_pairing(path, "pairug", seed=1, held_out=[held], **options)
@@ -184,8 +178,7 @@ def test_only_what_trains_is_compared(tmp_path):
 
 
 def test_samples_of_a_corpus_are_compared_where_the_pairing_puts_them(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, PAIRS)
+    path = written(tmp_path)
     held = UGPair(similarity=0.7, generate_ann=side(G[35]), understand_ann=side(U[35]))
     twin = U[36].model_copy(update={"prompt": G[35].prompt})
     lines = [one.model_dump_json() for one in [*U[:36], twin, *U[37:], *G]]
@@ -202,20 +195,18 @@ def test_samples_of_a_corpus_are_compared_where_the_pairing_puts_them(tmp_path):
 
 @pytest.mark.parametrize(("held", "level"), [(3, "INFO"), (4, "WARNING"), (15, "WARNING")])
 def test_holding_out_much_is_a_warning(tmp_path, caplog, held, level):
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, PAIRS)
     with caplog.at_level("INFO", logger="pairuni"):
-        load_pairing(path, "pairug", seed=1, held_out=PAIRS[:held], most_excluded=0.5)
+        load_pairing(written(tmp_path), "pairug", seed=1, held_out=PAIRS[:held], most_excluded=0.5)
     (record,) = caplog.records
     assert record.levelname == level
     assert f"{held} of 30 pairs are not trained on" in record.getMessage()
 
 
-def test_holding_out_most_of_the_data_is_refused_unless_told(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    write_pairs(path, PAIRS)
-    with pytest.raises(
-        ValueError, match=r"16 of 30 pairs .* 53%, more than evaluation.most_excluded allows \(50%\)"
-    ):
+def test_holding_out_most_of_the_data_is_refused_unless_told_and_all_of_it_always(tmp_path):
+    path = written(tmp_path)
+    told = r"16 of 30 pairs .* 53%, more than evaluation.most_excluded allows \(50%\)"
+    with pytest.raises(ValueError, match=told):
         load_pairing(path, "pairug", seed=1, held_out=PAIRS[:16], most_excluded=0.5)
     assert len(load_pairing(path, "pairug", seed=1, held_out=PAIRS[:16], most_excluded=0.6)) == 14
+    with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
+        load_pairing(path, "pairug", seed=1, held_out=sample_held_out(path, 100, seed=1))

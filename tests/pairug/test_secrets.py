@@ -37,7 +37,7 @@ def everything(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("status", ["401", "403", "404", "413", "429", "500"])
+@pytest.mark.parametrize("status", ["401", "413", "500"])
 def test_a_server_that_repeats_the_key_in_its_error(tmp_path, status, caplog):
     caplog.set_level(logging.DEBUG)
     raised: Exception | None = None
@@ -79,7 +79,7 @@ def test_a_key_that_no_header_can_hold(monkeypatch, spoilt):
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("name", ["endpoint", "batch", "local", "scene"])
+@pytest.mark.parametrize("name", ["endpoint", "scene"])
 def test_a_key_given_as_a_setting_is_refused_unseen(name, monkeypatch):
     with pytest.raises(ValueError, match="must be the name of an environment variable") as caught:
         make_annotator(name, CompletionSettings(model="m", key_variable=KEY))

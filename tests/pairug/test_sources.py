@@ -133,9 +133,3 @@ def test_problems_say_which_column_to_name(tmp_path, row: dict[str, Any], query,
     assert [problem.endswith(hint) for problem, hint in zip(problems, hints, strict=True)] == [True] * len(
         hints
     )
-
-
-def test_named_parts_of_columns(tmp_path):
-    path = lines(tmp_path / "x.jsonl", {"images": ["a.png"], "texts": [{"user": "q", "assistant": "a"}]})
-    sample = understood(f"{path}?question=texts.0.user&answer=texts.0.assistant").sample
-    assert (sample.question, sample.answer) == ("q", "a")
