@@ -119,13 +119,13 @@ class Case:
 
 
 CASES = [
-    Case(huge_image, None, "the image is absurdly large (more than 178,956,970 pixels; at most", 1, 3),
-    Case(long_image, None, "the image is absurdly large (20000x5000 pixels; at most 89,478,485)", 1, 3),
+    Case(huge_image, None, "the image is too large (more than 178,956,970 pixels; at most", 1, 3),
+    Case(long_image, None, "the image is too large (20000x5000 pixels; at most 89,478,485)", 1, 3),
     Case(empty_cell, "u.parquet, line 3, field answer: must be a string, not None", "not None", 1, 4),
     Case(
         missing_column,
         "u.parquet, line 1, field answer: is missing; the columns are image, question, scene, solution, and "
-        "?answer=COLUMN names the one to take (and 2 more problems)",
+        "?answer=COLUMN selects one (and 2 more problems)",
         None,
         3,
         None,
@@ -227,7 +227,7 @@ def test_an_endpoint_that_answers_html_costs_nothing_but_a_sentence(
         code, said, out = build(raw, *words)
         (sentence,) = (line for line in said.splitlines() if line.startswith("error: "))
         assert (code, (out / "pairs.jsonl").exists()) == (1, False)
-        assert sentence.endswith("answers with a page of HTML, not as a chat endpoint")
+        assert sentence.endswith("responds with an HTML page instead of a chat completion")
         page[0] = False
         code, said, out = build(raw, *words)
     assert code == 0, said

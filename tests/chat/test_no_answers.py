@@ -29,7 +29,7 @@ NO_ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tool's call": (
         completion(None, tool_calls=[{"function": {"arguments": SAID}}]),
-        "with its text in a call of a tool",
+        "with its text in a tool call",
     ),
     "the limit": (
         completion(None, "length", reasoning_content=SAID),

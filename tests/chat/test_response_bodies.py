@@ -159,7 +159,7 @@ def test_bytes_that_never_end_end_a_request(form: dict[str, Any]) -> None:
     one = Dripping()
     for name, value in form.items():
         setattr(one, name, value)
-    told = r"no complete answer within 0\.3 seconds, though bytes keep coming"
+    told = r"no complete answer within 0\.3 seconds, although bytes keep coming"
     with one, pytest.raises(RequestFailed, match=told):
         ask(one, timeout=0.4, deadline=0.3, max_retries=0)
 

@@ -80,7 +80,7 @@ def test_a_login_page_is_named(tmp_path: Path) -> None:
         server(lambda *_: (200, page, {"Content-Type": "application/json"})) as one,
         pytest.raises(
             RequestsStopped,
-            match=r"title is 'Sign in to the proxy', answers with a page of HTML, not as a chat",
+            match=r"title is 'Sign in to the proxy', responds with an HTML page instead of a chat",
         ),
     ):
         run(one, tmp_path)

@@ -196,7 +196,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"00001/samples: 1 images .* others? prompts have 2.* 1 of 3"):
         read_folder(tmp_path, labels)
     image_path(tmp_path, 1, 1).write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"00001/samples/00001\.png: not an image that can be read"):
+    with pytest.raises(ValueError, match=r"00001/samples/00001\.png: cannot be read as an image"):
         judge_folder(tmp_path, DetectionPipeline(scripted(9), Paint({})), tmp_path / "records")
     with pytest.raises(
         ValueError, match=r"00000/metadata\.jsonl: clause 0 of 'include' names the class 'dog'"

@@ -171,7 +171,7 @@ def test_bad_images_and_refused_samples_are_dropped_with_reasons_and_add_up(tmp_
         (lambda folder: shutil.rmtree(folder / "g/images"), "none of the 40 generation samples can be used"),
         (
             lambda folder: [path.write_bytes(b"x") for path in (folder / "u/images").iterdir()],
-            "none of the 40 understanding samples can be used; .* is not an image that can be read",
+            "none of the 40 understanding samples can be used; .* is not a supported image",
         ),
         (
             lambda folder: (folder / "g/data.jsonl").write_bytes(

@@ -150,4 +150,4 @@ def test_what_is_not_kept_of_records_is_logged(tmp_path, caplog):
     settings = settings.model_copy(update={"understanding": [str(tmp_path / "chat.jsonl")]})
     with caplog.at_level("WARNING", "pairuni"):
         build(settings)
-    assert "chat.jsonl: not kept of 1 record: system messages" in caplog.text
+    assert "chat.jsonl: system messages dropped from 1 record" in caplog.text

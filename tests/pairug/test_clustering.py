@@ -94,7 +94,7 @@ def test_one_cluster_as_many_as_rows_and_copies():
     copies = np.repeat(features[:3], 5, axis=0)
     assert medoids(copies, 6).tolist()[:1] == [0]
     assert {0, 5, 10} <= set(medoids(copies, 6).tolist())
-    with pytest.raises(ValueError, match="9 clusters of 3 samples"):
+    with pytest.raises(ValueError, match="9 clusters for 3 samples"):
         medoids(features[:3], 9)
 
 

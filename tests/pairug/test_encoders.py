@@ -137,7 +137,7 @@ def test_bfloat16_is_near_and_said(tmp_path):
 
 def test_a_model_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
     with pytest.raises(
-        ValueError, match=r"there is no folder .*nowhere; give the folder of the image encoder"
+        ValueError, match=r"there is no folder .*nowhere; pass the folder of the image encoder"
     ):
         TransformersEncoder(str(tmp_path / "nowhere"))
     config = ViTConfig(**VISION)

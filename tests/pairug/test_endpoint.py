@@ -255,7 +255,7 @@ def test_a_reply_that_fails_its_own_check_is_not_verified(run, tmp_path, own_che
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("html", r"answers with a page of HTML, not as a chat endpoint"),
+        ("html", r"responds with an HTML page instead of a chat completion"),
         (
             "status 401 bad key",
             r"says 401: bad key; is the key in the environment variable OPENAI_API_KEY the",
@@ -321,7 +321,7 @@ def test_images_that_cannot_be_used_are_dropped_unasked(run, tmp_path):
     reasons = {one.id: one.reason for one in report.dropped}
     assert reasons.keys() == {"s0", "s1"}
     assert report.failed == 0
-    assert reasons["s0"] == "the image is not an image that can be read"
+    assert reasons["s0"] == "the image is not a supported image"
     assert "the image cannot be decoded" in reasons["s1"]
     assert len(server.asks) == 2
 

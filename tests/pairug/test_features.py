@@ -187,5 +187,5 @@ def test_more_data_encodes_what_is_new(tmp_path, monkeypatch):
 
 
 def test_an_encoder_of_the_wrong_shape_is_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"gave shape \(3,\) for 1 images; it must give \[N, D\]"):
+    with pytest.raises(ValueError, match=r"returned shape \(3,\) for 1 images; it must return \[N, D\]"):
         encode_features(make_images(tmp_path, 1), lambda images: np.ones(3, np.float32), batch_size=2)

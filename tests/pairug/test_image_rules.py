@@ -94,7 +94,7 @@ def test_a_plain_file_is_sent_itself(tmp_path):
         expected = mime, (tmp_path / name).read_bytes()
         assert sendable(tmp_path / name) == RequestImage.of(tmp_path / name, 100).encoded() == expected
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"a\.png: not an image that can be read"):
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read as an image"):
         sendable(tmp_path / "a.png")
 
 
@@ -153,8 +153,8 @@ def test_check_says_how_many_images_lose_something(files, tmp_path):
         ran = CliRunner().invoke(app, ["pairs", "check", str(file)])
         assert ran.exit_code == 0
         assert ran.stdout.splitlines() == [
-            "2 images have transparent parts, under which white is laid",
-            "2 images have an orientation tag, by which the image is turned upright",
+            "2 images have transparent parts, which are laid over white",
+            "2 images have an orientation tag, which is applied",
             "2 images have several frames or pages, of which the first is used",
             f"{file}: no problems",
         ]
@@ -331,7 +331,7 @@ def test_a_build_counts_its_images_and_its_check_agrees(files, tmp_path, caplog)
         build_pairs(settings, encoder=means, annotator=Template())
         stats = json.loads((tmp_path / "out" / "stats.json").read_text())
         assert stats["pictures"] == {"transparency": 2, "orientation": 2, "frames": 2}
-        assert "2 images have transparent parts, under which white is laid" in caplog.text
+        assert "2 images have transparent parts, which are laid over white" in caplog.text
     traits: Counter[Trait] = Counter()
     assert list(iter_problems(tmp_path / "out" / "pairs.jsonl", traits)) == []
     assert sum(traits.values()) > 0

@@ -94,7 +94,7 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_half_written(tmp_path):
 def test_a_broken_image_inside_is_a_problem(tmp_path, monkeypatch):
     source = data_set(tmp_path / "one")
     (tmp_path / "one" / "images" / "c.png").write_bytes(b"\x89PNG no")
-    with pytest.raises(ValueError, match=r"'images/c\.png' is not an image that can be read"):
+    with pytest.raises(ValueError, match=r"'images/c\.png' is not a supported image"):
         convert_pairs(source, tmp_path / "p.parquet", embed=True)
     monkeypatch.setattr(
         "pairuni.pairug.dataset.parquet.decode", lambda data: None
@@ -256,7 +256,7 @@ def test_a_push_that_fails_leaves_nothing_and_says_why(tmp_path):
         def create_repo(self, *args: object, **kwargs: object) -> None:
             raise RuntimeError("name resolution")  # a transport's own kind, no OSError
 
-    with pytest.raises(OSError, match=r"the hub did not take me/pairs \(RuntimeError: name resolution\)"):
+    with pytest.raises(OSError, match=r"the push to me/pairs failed \(RuntimeError: name resolution\)"):
         push_to_hub(source, "me/pairs", api=Unreachable())
     (tmp_path / "one" / "images" / "d.png").unlink()
     hub = Hub()

@@ -51,7 +51,7 @@ def test_a_row_that_swallowed_rows_of_as_many_cells_is_told_by_their_kind(tmp_pa
     swallowed = 'image,caption\na.png,"good\nb.png,fine"\nc.png,well\n'
     rows, problems = read(tmp_path / "x.csv", swallowed)
     assert [line for line, _ in rows] == [3, 4]
-    assert problems == [(2, "a quote opens a text and is not closed")]
+    assert problems == [(2, "a quote is opened and not closed")]
     text = 'image,caption\na.png,"Hello\nworld, all"\nb.png,fine\n'
     rows, problems = read(tmp_path / "x.csv", text)
     assert rows[0] == (2, {"image": "a.png", "caption": "Hello\nworld, all"})
@@ -99,7 +99,7 @@ def test_faults_of_files(tmp_path):
         [(2, "is not UTF-8 text"), (3, "is not UTF-8 text")],
     )
     assert "the header is not UTF-8 text" in read(path, "image,caption\n".encode("utf-16"))[1][0][1]
-    assert "the header cannot be read: a quote opens" in read(path, 'image,"caption\na.png,x\n')[1][0][1]
+    assert "the header cannot be read: a quote is opened" in read(path, 'image,"caption\na.png,x\n')[1][0][1]
     assert "several columns called 'a'" in read(path, "a,a\nx,y\n")[1][0][1]
 
 

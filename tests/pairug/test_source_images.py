@@ -123,7 +123,7 @@ def test_images_in_columns_of_tables(tmp_path):
         (base64.b64encode(PNG).decode()[:-3], "base64 that cannot be decoded"),
         ("x" * 100_000, "is neither a path nor an image in base64"),
         ("two\nlines.png", "is neither a path nor an image in base64"),
-        ("x" * 300 + ".png", "cannot be followed"),
+        ("x" * 300 + ".png", "cannot be resolved"),
         ("a\0b.png", "contains a NUL character"),
         ("../a.png", "'../a.png' lies outside the file's folder"),
         ("..\\a.png", "lies outside"),
@@ -199,7 +199,7 @@ def test_the_user_s_word_opens_a_folder_and_nothing_else(tmp_path):
         made = one_row(data, image, query=query)
         assert (made == PNG) is opens, (image, query, made)
     problem = one_row(data, "link.png")
-    assert "lies outside the file's folder, by a link; ?images=FOLDER also opens linked files" in problem
+    assert "lies outside the file's folder, through a link; ?images=FOLDER also opens linked files" in problem
 
 
 def hub_snapshot(folder: Path) -> Path:

@@ -243,8 +243,8 @@ def test_a_column_for_each_option(tmp_path):
         ([3, 1, 2], 2, ("'2' as a text", "'2' counted from 0", "'1' counted from 1")),
         (["2", "3", "4"], 3, ("'3' as a text", "'4' counted from 1")),
         ({"A": "red", "B": "blue", "C": "green"}, 1, ("'blue' counted from 0", "'red' counted from 1")),
-        (["red", "blue", "green"], "2", ("?answers=index0 or ?answers=index1 takes it as a position",)),
-        (["red", "blue", "green"], "3", ("; ?answers=index1 takes it as a position",)),
+        (["red", "blue", "green"], "2", ("?answers=index0 or ?answers=index1 interprets it as a position",)),
+        (["red", "blue", "green"], "3", ("; ?answers=index1 interprets it as a position",)),
     ],
 )
 def test_ambiguous_answers_are_not_guessed(tmp_path, options, answer, facts):

@@ -115,10 +115,10 @@ def test_null_and_nan_give_way_to_the_next_common_column(tmp_path):
         (
             {"answers": ["x", "y"]},
             "",
-            ["?answer=COLUMN names the one to take, or a part of one: ?answer=answers.0"],
+            ["?answer=COLUMN selects one, or a part of one: ?answer=answers.0"],
         ),
-        ({"answers": ["x", "y"]}, "?answer=answers", ["not ['x', 'y']; ?answer=COLUMN.0 takes the first"]),
-        ({"answer": {"raw": "a"}}, "", ["not {'raw': 'a'}; ?answer=COLUMN.KEY takes a part"]),
+        ({"answers": ["x", "y"]}, "?answer=answers", ["not ['x', 'y']; ?answer=COLUMN.0 selects the first"]),
+        ({"answer": {"raw": "a"}}, "", ["not {'raw': 'a'}; ?answer=COLUMN.KEY selects a part"]),
         ({"answer": []}, "", ["must be a string, not []"]),
         (
             {"question": None, "texts": [{"user": "q", "assistant": "a"}]},

@@ -176,9 +176,9 @@ def test_every_kind_of_bad_image_is_found(tmp_path):
     (folder / "folder.png").mkdir()
     reasons = {
         "cut.png": "cannot be decoded",
-        "text.png": "is not an image",
-        "empty.png": "is not an image",
-        "large.png": "is absurdly large (20000x5000 pixels",
+        "text.png": "is not a supported image",
+        "empty.png": "is not a supported image",
+        "large.png": "is too large (20000x5000 pixels",
         "no-data.png": "cannot be decoded",
         "link.png": "lies outside the file's folder",
         "loop.png": "cannot be",

@@ -27,7 +27,7 @@ logger = logging.getLogger("pairuni")
 
 LONGEST_BACKOFF = 60.0
 TRIES_WITHOUT_ANSWER = 3
-"""Completions without an answer in them before a request fails."""
+"""Number of completions without an answer after which a request fails."""
 DEADLINE_OF_TIMEOUT = 5.0
 """Default of the deadline, in multiples of the timeout."""
 TOLD_WAIT = 5.0
@@ -38,7 +38,7 @@ _MOST_REDIRECTIONS = 3
 
 
 class Endpoint:
-    """Sends requests to one endpoint, from many threads. The key comes from the environment and stays in here.
+    """Sends requests to one endpoint, from many threads. The key comes from the environment and is never shown.
 
     The key is redacted from all that the server says, errors included. What the client learns about the server (its
     address, the parameters it accepts) applies to all later requests and is logged once.
@@ -165,7 +165,7 @@ class Endpoint:
             self._dialects[request.model] = dialect
         if not told:
             logger.warning(
-                "%s at %s refuses requests with %s; they are sent with %s",
+                "%s at %s refuses requests with %s; they are now sent with %s",
                 *(request.model, self.url, start, dialect),
             )
 

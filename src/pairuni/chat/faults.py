@@ -71,7 +71,7 @@ class ResponseReader:
             hint = "" if address.base.endswith("/v1") else f"; should {self._section}.base_url end in /v1?"
             return Fault(
                 "stop",
-                f"{self._redact(address)}{title} answers with a page of HTML, not as a chat endpoint{hint}",
+                f"{self._redact(address)}{title} responds with an HTML page instead of a chat completion{hint}",
                 nowhere=True,
             )
         try:

@@ -1,4 +1,4 @@
-"""Quotes other people's text in a message."""
+"""Text from users and servers, quoted in a message."""
 
 from __future__ import annotations
 

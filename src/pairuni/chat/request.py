@@ -71,7 +71,7 @@ class PlainRequest:
 
 
 class RequestFailed(RuntimeError):
-    """One request got no answer in all attempts. spent: tokens charged for it, sent and received."""
+    """One request got no answer in any attempt. spent: tokens charged for it, sent and received."""
 
     def __init__(self, reason: str, spent: tuple[int, int] = (0, 0)) -> None:
         super().__init__(reason)
@@ -90,7 +90,7 @@ class FailureStreak:
     """Counts consecutive requests without an answer, over all threads."""
 
     most = 10
-    """Failures in a row after which the run stops: the cause then is not the requests."""
+    """Failures in a row after which the run stops: the cause is then not in the requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

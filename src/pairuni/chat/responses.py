@@ -276,7 +276,7 @@ def _content(message: Mapping[str, Any]) -> tuple[str, str | None, dict[str, str
         text = json.dumps(content)
     calls = message.get("tool_calls") or message.get("function_call")
     if calls:
-        elsewhere["a call of a tool"] = json.dumps(calls)
+        elsewhere["a tool call"] = json.dumps(calls)
     return text, str(refusal) if refusal else None, {name: said for name, said in elsewhere.items() if said}
 
 

@@ -90,5 +90,5 @@ class HTTPTransport:
 
     def _too_long(self) -> TransportError:
         return TransportError(
-            f"no complete answer within {self._deadline:g} seconds, though bytes keep coming"
+            f"no complete answer within {self._deadline:g} seconds, although bytes keep coming"
         )

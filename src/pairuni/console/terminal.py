@@ -1,4 +1,4 @@
-"""Safe terminal output: file names, replies and errors may hold control characters, and none of them may pass.
+"""Safe terminal output: control characters in file names, replies and errors never reach the terminal.
 
 Wraps stdout and stderr for the duration of a command, so that click's errors, warnings, tracebacks and the output of
 libraries are covered too. Two writers may use control characters: rich, through ``pairuni.console.rich_output``,

@@ -21,19 +21,22 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it replaces ``path`` on success and is removed on an exception.
 
-    Raises OSError naming ``path`` when the disk is full or not writable; an existing file is then unchanged.
+    sync: flush to disk; not for many small files that can be written again. Raises OSError naming ``path`` when the
+    disk is full or not writable; an existing file is then unchanged.
     """
     partial = _temporary(path, PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _discard(partial)
         yield partial
-        flush_to_disk(partial)
+        if sync:
+            flush_to_disk(partial)
         os.replace(partial, path)
-        flush_to_disk(path.parent)
+        if sync:
+            flush_to_disk(path.parent)
     except OSError as error:
         reason = f"could not be written ({error.strerror or error}); the old content is intact"
         raise OSError(error.errno, reason, str(path)) from error
@@ -82,7 +85,7 @@ def remove_folder(folder: Path) -> None:
 def clear_partial(root: Path) -> None:
     """Remove temporary files and folders that a killed process left in ``root``.
 
-    A folder that was killed between the two renames of a replacement gets its name back.
+    If the replacement of a folder was interrupted between its two renames, the old folder gets its name back.
     """
     for leftover in root.glob(f".*{REPLACED}"):
         folder = leftover.with_name(leftover.name[1 : -len(REPLACED)])

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pairuni.io.text import first_line
+
 TEXT_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
 """Configuration, tokenizers, preprocessing."""
 WEIGHT_FILES = ("model.safetensors", "model-*-of-*.safetensors")
@@ -31,7 +33,7 @@ def model_folder(
     if folder.is_dir():
         return folder
     if isinstance(name, Path) or not _may_be_repository(name):
-        raise ValueError(f"there is no folder {name}; give the folder of the {kind} or a hub name")
+        raise ValueError(f"there is no folder {name}; pass the folder of the {kind} or a hub name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -98,13 +100,12 @@ def _fault(name: str, kind: str, error: Exception) -> str:
     if offline():
         return (
             f"the {kind} {name} is not in the local cache, and HF_HUB_OFFLINE is set: "
-            "download it once with the hub, or give a folder"
+            "download it once while online, or pass a local folder"
         )
     cause: BaseException = error
     while cause.__cause__ is not None and not _is_transport_error(cause):
         cause = cause.__cause__
-    reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return (
-        f"the {kind} {name} is not in the local cache, and the hub cannot be reached ({reason}): "
-        "connect once, or give a folder"
+        f"the {kind} {name} is not in the local cache, and the hub cannot be reached ({first_line(cause)}): "
+        "go online once, or pass a local folder"
     )

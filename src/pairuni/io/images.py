@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 
 from pairuni.io.files import read_regular
 from pairuni.io.rgb import flattened, orientation_of
+from pairuni.io.text import first_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """Pillow's names of the formats that are read; JPEG includes JFIF and MPO, PPM all of Netpbm."""
@@ -91,7 +92,7 @@ class ImageError(ValueError):
     def __str__(self) -> str:
         if self.path is None:
             return self.reason
-        return f"{self.path}: not an image that can be read (it {self.reason})"
+        return f"{self.path}: cannot be read as an image (it {self.reason})"
 
 
 class TooManyPixels(ImageError):
@@ -206,32 +207,31 @@ def _opened(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Iterator
         image = Image.open(BytesIO(data), formats=_readable(formats))
         width, height = image.size
         if width * height > most_pixels:
-            raise TooManyPixels(f"is absurdly large ({width}x{height} pixels; at most {most_pixels:,})")
+            raise TooManyPixels(f"is too large ({width}x{height} pixels; at most {most_pixels:,})")
         yield image
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooManyPixels(
-            f"is absurdly large (more than {2 * MOST_PIXELS:,} pixels; at most {most_pixels:,})"
+            f"is too large (more than {2 * MOST_PIXELS:,} pixels; at most {most_pixels:,})"
         ) from None
     except Image.UnidentifiedImageError:
         raise ImageError(_unreadable(data)) from None
     except Exception as error:  # plug-ins raise anything, even SyntaxError and KeyError
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
-        raise ImageError(f"cannot be decoded ({reason})") from None
+        raise ImageError(f"cannot be decoded ({first_line(error)[:_LONGEST_REASON]})") from None
 
 
 def _unreadable(data: bytes) -> str:
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-        return "is a HEIC image, which is not read; save it as JPEG or PNG"
+        return "is a HEIC image, which is not supported; save it as JPEG or PNG"
     for beginning, reason in _NO_IMAGES:
         if start.startswith(beginning):
             return reason
     for beginning, name in _OTHERS:
         if start.startswith(beginning):
-            return f"is {name}, not an image that is read; save it as JPEG or PNG"
-    return "is not an image that can be read"
+            return f"is {name}, which is not supported; save it as JPEG or PNG"
+    return "is not a supported image"
 
 
 @cache

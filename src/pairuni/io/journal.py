@@ -26,11 +26,11 @@ class JournalFile:
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """Size on disk, in bytes."""
         return os.fstat(self._file).st_size
 
     def lock(self, in_use: str) -> None:
-        """Keep other processes from locking the file. Raises ValueError, ``in_use`` after the path, if one has."""
+        """Lock the file against other processes. Raises ValueError with ``in_use`` if one holds it."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

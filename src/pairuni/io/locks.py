@@ -28,7 +28,7 @@ _NETWORK = (
 )
 """Prefixes of the types of network file systems."""
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-_ADVICE = "wait for its end, or give another folder"
+_ADVICE = "wait until it ends, or choose another folder"
 _held: set[int] = set()
 
 

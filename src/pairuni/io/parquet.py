@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pairuni.io.text import first_line
+
 ROWS = 8192
 
 
@@ -42,5 +44,4 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is not a valid parquet file ({reason})") from None
+        raise ValueError(f"{path} is not a valid parquet file ({first_line(error)})") from None

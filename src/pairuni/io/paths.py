@@ -22,7 +22,7 @@ def path_fault(folder: Path, image_path: str) -> str | None:
     try:
         inside = is_inside((folder / image_path).resolve(), folder)
     except (OSError, RuntimeError) as error:
-        return f"cannot be followed ({error})"
+        return f"cannot be resolved ({error})"
     return None if inside else "lies outside the file's folder"
 
 
@@ -36,10 +36,10 @@ def link_fault(path: Path, folder: Path) -> str | None:
             return None
         real = path.resolve()
     except (OSError, RuntimeError) as error:
-        return f"cannot be followed ({error})"
+        return f"cannot be resolved ({error})"
     if is_inside(real, folder) or is_inside(real, path.parent):
         return None
-    return "lies outside the file's folder, by a link"
+    return "lies outside the file's folder, through a link"
 
 
 def written_name_fault(image_path: str) -> str | None:
@@ -57,7 +57,7 @@ def written_name_fault(image_path: str) -> str | None:
 
 
 def spelling_fault(image_path: str) -> str | None:
-    """Why no file can have this path; None if one can."""
+    """Why this cannot be the path of a file; None if it can."""
     if "\0" in image_path:
         return "contains a NUL character"
     try:

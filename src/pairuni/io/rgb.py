@@ -54,7 +54,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata raise anything; the pixels may still be valid
+    except Exception:  # damaged metadata may raise anything; the pixels may still be valid
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

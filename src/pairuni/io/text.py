@@ -67,6 +67,11 @@ def json_lines(path: Path, *, finite: bool = False) -> Iterator[tuple[int, Any]]
         yield number, parse_json(line, f"{path}, line {number}", finite=finite)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not blank, or the name of its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         return read_regular(path, most=MOST_BYTES)

@@ -146,7 +146,7 @@ def _complete(
     stages: Stages,
     advance: Advance | None,
 ) -> tuple[CompletionReport, Usage | None]:
-    """Quadruples and all samples dropped so far; what the model's answers cost."""
+    """Quadruples and all samples dropped so far, and the usage of the model."""
     with AnswerStore(_answers_of(settings, annotator)) as store:
         done = _counting(advance, "completion", len(raw.samples))
         outcomes = stages.complete(raw.samples, store, done)

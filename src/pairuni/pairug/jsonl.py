@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,11 +105,6 @@ def dump(values: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"JSON cannot hold {str(values)[:80]!r}: {error}") from None
     return text
-
-
-def dump_lines(rows: Iterable[Any]) -> str:
-    """Rows as JSON Lines."""
-    return "".join(dump(row) + "\n" for row in rows)
 
 
 def _reason(details: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def read_raw(settings: PairsSettings, images: Path, scratch: Path) -> RawData:
         for reason, count in reader.left_out.items():
             logger.warning("%s: %s left out: %s", reader.names, counted(count, "record"), reason)
         for what, count in reader.not_kept.items():
-            logger.warning("%s: not kept of %s: %s", reader.names, counted(count, "record"), what)
+            logger.warning("%s: %s dropped from %s", reader.names, what, counted(count, "record"))
     return raw
 
 

@@ -133,7 +133,7 @@ class AnswerStore:
                 elif row["key"] not in self._places:
                     self._index(row["key"], row["answer"], start, len(line))
             except (ValueError, KeyError, TypeError, AttributeError):
-                logger.warning("%s, line %d: not an answer that can be read; skipped", self.path, number)
+                logger.warning("%s, line %d: not a readable answer; skipped", self.path, number)
 
 
 class PartStore(AnswerStore):

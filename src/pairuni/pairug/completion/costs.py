@@ -77,7 +77,7 @@ class Budget:
         if settings.max_cost is not None and spent + self._cost_in_flight + most > settings.max_cost:
             return (
                 f"{spent:.4f} of the budget of {settings.max_cost:g} is spent and the next request could "
-                f"take up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
+                f"cost up to {most:.4f}; all answers are kept: raise completion.max_cost and run the same "
                 "command to continue"
             )
         return ""

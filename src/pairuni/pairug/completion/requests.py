@@ -75,7 +75,7 @@ class RequestImage:
 
 @dataclass(frozen=True)
 class Request:
-    """One request. Requests for the same thing have the same key for every server."""
+    """One request. Equal requests have the same key for every server."""
 
     model: str
     system: str

@@ -1,4 +1,4 @@
-"""The images of a data set: copied into its folder, checked, and what they lose as RGB."""
+"""The images of a data set: copied into its folder, checked, and what conversion to RGB changes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pairuni.io.files import atomic_write
 from pairuni.io.images import IMAGE_SUFFIXES, ImageError, Trait, decode, read_bytes, suffix_of
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.record_file import RecordFile
@@ -17,8 +18,8 @@ _LONGEST_STEM = 150
 """Bytes kept of an image's file name; a name in a file system has at most 255."""
 
 _MEANINGS: dict[Trait, str] = {
-    "transparency": "transparent parts, under which white is laid",
-    "orientation": "an orientation tag, by which the image is turned upright",
+    "transparency": "transparent parts, which are laid over white",
+    "orientation": "an orientation tag, which is applied",
     "frames": "several frames or pages, of which the first is used",
 }
 
@@ -26,7 +27,7 @@ _MEANINGS: dict[Trait, str] = {
 def image_fault(folder: Path, image_path: str, traits: Counter[Trait]) -> str | None:
     """The problem of an image of the data set in ``folder``, or None if it decodes.
 
-    traits: counter to which what its RGB leaves out is added.
+    traits: counter to which the image's traits are added.
     """
     fault = path_fault(folder, image_path)
     if fault is not None:
@@ -80,14 +81,9 @@ def _place(source: Path, digest: str, root: Path) -> str:
             return inside
     target = root / "images" / f"{_stem(name)}-{digest[:16]}{_suffix(name, source)}"
     if not target.exists() or target.stat().st_size != source.stat().st_size:
-        # Not synced to disk, which would take longer than the build; a damaged copy is repaired by the next build.
-        target.parent.mkdir(exist_ok=True)
-        temporary = target.with_name(f".{target.name}.partial")
-        try:
+        # Flushing to disk would take longer than the build; a damaged copy is repaired by the next build.
+        with atomic_write(target, sync=False) as temporary:
             shutil.copyfile(source, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
     return target.relative_to(root).as_posix()
 
 

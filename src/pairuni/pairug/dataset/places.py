@@ -15,7 +15,7 @@ Wanted = tuple[str, str]
 
 
 def find_places(path: Path, wanted: Set[Wanted]) -> dict[Wanted, str]:
-    """(field, value) -> its first place as text: file, line (row) and field.
+    """(field, value) -> where it first occurs: file, line (row) and field.
 
     Because pairings move sides, the other side and the completed samples are searched too. Values that are not
     found are omitted.

@@ -68,7 +68,7 @@ def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | N
         except OSError:
             raise
         except Exception as error:  # the client lets through errors of its HTTP library, which varies
-            raise OSError(f"the hub did not take {repo} ({type(error).__name__}: {error})") from error
+            raise OSError(f"the push to {repo} failed ({type(error).__name__}: {error})") from error
     return f"https://huggingface.co/datasets/{repo}"
 
 

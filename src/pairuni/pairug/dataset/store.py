@@ -51,7 +51,7 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
     """All problems of a pair file: bad lines and fields; image placeholders or special tokens in questions and
     prompts; images, next to the file or embedded, that cannot be decoded.
 
-    traits: counter to which the distinct images that lose something as RGB are added.
+    traits: counter to which the traits of each distinct image are added.
     Raises FileNotFoundError, and ValueError when a parquet file cannot be read at all.
     """
     faults: dict[str, str | None] = {}

@@ -22,7 +22,7 @@ EXACT_COMPARISONS = 2**26
 """Up to this many cosines, all are computed. Beyond it, only those between cells near each other."""
 SAMPLE = 512
 RECALL = 0.995
-"""As many cells are compared as find this share of a sample's true candidates; a second sample measures recall."""
+"""Enough cells are compared to find this share of a sample's true candidates; a second sample measures recall."""
 WORTH_WORKERS = 2**34
 """Number of cosines above which the workers of an engine pay off; below it, starting them takes longer."""
 _NONE = np.zeros(0, np.int64)
@@ -189,7 +189,7 @@ class _Near:
     def choose(
         cls, g: Tensor, u: Tensor, cells: Cells, least: float, most: int, seed: int, device: str
     ) -> _Near | None:
-        """As many cells as RECALL takes; None if that saves less than half of all cosines."""
+        """The index that reaches RECALL; None if it saves less than half of all cosines."""
         g_cells, u_cells = cells.generation, cells.understanding
         anchors = torch.nn.functional.normalize(torch.from_numpy(cells.centres), dim=1)
         sizes = np.bincount(u_cells, minlength=len(anchors))

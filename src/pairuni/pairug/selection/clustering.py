@@ -29,9 +29,7 @@ def fit_clusters(
     torch's seeds. Raises ValueError when there are more clusters than rows, ImportError without faiss.
     """
     if not 1 <= clusters <= len(features):
-        raise ValueError(
-            f"{clusters} clusters of {len(features)} samples: give 1 to {len(features)} clusters"
-        )
+        raise ValueError(f"{clusters} clusters for {len(features)} samples; choose 1 to {len(features)}")
     if how == "torch":
         return fit_kmeans(features, clusters, seed, device=device)
     if how == "faiss":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairuni.io.hub import model_folder
+from pairuni.io.text import first_line
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -41,14 +42,12 @@ class TransformersEncoder:
                 folder, output_loading_info=True, use_safetensors=True, dtype=self._dtype
             )
         except (OSError, ValueError, ImportError) as error:
-            lines = (line.strip() for line in str(error).splitlines())
-            reason = next(filter(None, lines), type(error).__name__)
-            raise ValueError(f"the image encoder {name!r} cannot be loaded: {reason}") from None
+            raise ValueError(f"the image encoder {name!r} cannot be loaded: {first_line(error)}") from None
         absent = sorted(loading["missing_keys"])
         poolerless = [key for key in absent if "pooler" in key.split(".")]
         if len(poolerless) < len(absent):
             rest = next(key for key in absent if key not in poolerless)
-            raise ValueError(f"the image encoder {name!r} lacks weights, {rest} among them")
+            raise ValueError(f"the image encoder {name!r} lacks weights, such as {rest}")
         self.name = name
         self.dtype = dtype
         self._model = model.to(device).eval()
@@ -82,7 +81,7 @@ class TransformersEncoder:
 
 
 def describe_encoder(encoder: Any) -> dict[str, str]:
-    """How an encoder of ``transformers`` makes its features, once it has; empty for custom encoders."""
+    """How an encoder of ``transformers`` makes its features, known after its first call; empty for custom encoders."""
     if not isinstance(encoder, TransformersEncoder):
         return {}
     return {"pooling": encoder.pooling, "dtype": encoder.dtype}

@@ -37,7 +37,7 @@ Block = tuple[int, Sequence[str | Path]]
 
 @dataclass
 class EncodedFiles:
-    """Facts about image files by number: content digest, why one cannot be used, what its RGB leaves out.
+    """Facts about image files by number: content digest, why one cannot be used, what its RGB conversion changes.
 
     encoder: description of the encoder that made the features; empty for custom encoders.
     """
@@ -60,7 +60,7 @@ class EncodedImages:
     """features: [M, D], L2-normalised; row m is image number ``kept[m]`` of the input.
 
     digests: content of each kept image, equal for copies. faults: image number -> why it cannot be used.
-    traits: image number -> what its RGB leaves out, for images that lose something.
+    traits: image number -> what its RGB conversion changes, for images that it changes.
     encoder: its description.
     """
 
@@ -72,7 +72,7 @@ class EncodedImages:
     encoder: Mapping[str, str]
 
     def distinct_traits(self) -> list[frozenset[Trait]]:
-        """What RGB leaves out, once per distinct kept image that loses something."""
+        """The traits of each distinct kept image that has any."""
         of_digest = {
             digest: self.traits[number]
             for number, digest in zip(self.kept, self.digests, strict=True)
@@ -216,7 +216,9 @@ def _encode_batch(
 def _encode(images: list[Image.Image], encoder: Encoder) -> NDArray[np.float32]:
     made = np.asarray(encoder(images), dtype=np.float32)
     if made.ndim != 2 or len(made) != len(images):
-        raise ValueError(f"the encoder gave shape {made.shape} for {len(images)} images; it must give [N, D]")
+        raise ValueError(
+            f"the encoder returned shape {made.shape} for {len(images)} images; it must return [N, D]"
+        )
     return made
 
 

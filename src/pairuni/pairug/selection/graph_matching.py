@@ -49,12 +49,8 @@ def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_i
     """Numbers of the edges with the largest total similarity; arguments as in ``match_greedy``.
 
     Rows of one image have equal features, so the first one represents it. An image in both sets takes itself: that
-    is worth 1, as much as any pair it could be in. The rest is an assignment problem, solved by SciPy's sparse
-    Jonker-Volgenant algorithm with a partner of weight 0 for every row that stays unmatched.
+    is worth 1, as much as any pair it could be in. The rest is an assignment problem.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-
     edges = np.arange(len(candidates.generation))
     g, u = g_images[candidates.generation], u_images[candidates.understanding]
     _, first_g = np.unique(g_images, return_index=True)
@@ -69,32 +65,38 @@ def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_i
     if not len(rest):
         return own
     g_names, row = np.unique(g[rest], return_inverse=True)
-    u_names, column = np.unique(u[rest], return_inverse=True)
-    weight = 1.0 + candidates.similarity[rest].astype(np.float64)  # a weight of 0 would mean no edge
-    places = np.full((len(g_names), max_matches), True)
-    places[np.isin(g_names, g[own]), -1] = False
-    copies = np.flatnonzero(places.ravel())
-    number = np.full(places.size, -1)
-    number[copies] = np.arange(len(copies))
-    rows, columns, weights, sources = [], [], [], []
-    for copy in range(max_matches):
-        at = number[row * max_matches + copy]
-        there = at >= 0
-        rows.append(at[there])
-        columns.append(column[there])
-        weights.append(weight[there])
-        sources.append(rest[there])
-    alone = np.arange(len(copies))
+    _, column = np.unique(u[rest], return_inverse=True)
+    free = max_matches - np.isin(g_names, g[own]).astype(np.int64)
+    similarity = candidates.similarity[rest].astype(np.float64)
+    return np.concatenate([own, rest[_largest_assignment(row, column, similarity, free)]])
+
+
+def _largest_assignment(
+    row: Edges, column: Edges, similarity: NDArray[np.float64], free: NDArray[np.int64]
+) -> Edges:
+    """Numbers of the edges with the largest total, each column in one and each row r in at most ``free[r]`` of them.
+
+    row, column, similarity: [E]. free: [rows]. SciPy's sparse Jonker-Volgenant algorithm matches every row, so row r
+    stands free[r] times, each time with a partner of weight 0 for the case that it stays unmatched.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    first = np.cumsum(free) - free  # the first copy of each row
+    source = np.repeat(np.arange(len(row)), free[row])
+    copy = (
+        first[row[source]] + np.arange(len(source)) - np.repeat(np.cumsum(free[row]) - free[row], free[row])
+    )
+    copies, columns = int(free.sum()), int(column.max()) + 1
+    alone = np.arange(copies)
+    weight = 1.0 + similarity[source]  # a weight of 0 would mean no edge
+    places = np.concatenate([copy, alone]), np.concatenate([column[source], columns + alone])
     graph = coo_matrix(
-        (
-            np.concatenate([*weights, np.ones(len(copies))]),
-            (np.concatenate([*rows, alone]), np.concatenate([*columns, len(u_names) + alone])),
-        ),
-        shape=(len(copies), len(u_names) + len(copies)),
+        (np.concatenate([weight, np.ones(copies)]), places), (copies, columns + copies)
     ).tocsr()
     matched, partner = min_weight_full_bipartite_matching(graph, maximize=True)
-    real = partner < len(u_names)
-    key = np.concatenate(rows) * len(u_names) + np.concatenate(columns)
+    real = partner < columns
+    key = copy * columns + column[source]
     by_key = np.argsort(key)
-    at = np.searchsorted(key[by_key], matched[real].astype(np.int64) * len(u_names) + partner[real])
-    return np.concatenate([own, np.concatenate(sources)[by_key[at]]])
+    at = np.searchsorted(key[by_key], matched[real].astype(np.int64) * columns + partner[real])
+    return source[by_key[at]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from pairuni.pairug.selection.graph_matching import match_greedy, match_optimal
 
 if TYPE_CHECKING:
     from pairuni.pairug.engine import Engine
-    from pairuni.pairug.selection.candidates import Cells
+    from pairuni.pairug.selection.candidates import Candidates, Cells
+
+Rows = NDArray[np.int64]
 
 _BLOCK = 512
 _COLUMNS = 8192
@@ -63,8 +66,8 @@ def match_sequential(
     """
     if not len(generation) or not len(understanding):
         return []
-    g_images = generation_images or [f"g{row}" for row in range(len(generation))]
-    u_images = understanding_images or [f"u{row}" for row in range(len(understanding))]
+    g_images = _image_names(generation_images, "g", len(generation))
+    u_images = _image_names(understanding_images, "u", len(understanding))
     rows_of: dict[str, list[int]] = {}
     for row, name in enumerate(u_images):
         rows_of.setdefault(name, []).append(row)
@@ -105,40 +108,55 @@ def match(
 ) -> Retrieval:
     """Match G with U by the matching ``how``; the other arguments are those of ``match_sequential``.
 
-    greedy and optimal consider the ``candidates`` nearest rows of U for each row of G, in float32, on a GPU if
-    there is one. They repeat on the unmatched rows as long as one of these may have further candidates. So greedy
-    leaves no two rows unmatched that could be a pair (among the candidates found); optimal is optimal per round.
-    Similarities are exact. cells, seed, engine: see ``find_candidates``; for sets too large to compute all cosines.
+    greedy and optimal consider the ``candidates`` nearest rows of U for each row of G, in float32, on a GPU if there
+    is one, and repeat on the unmatched rows that may have further candidates. So greedy leaves no two rows unmatched
+    that could be a pair (among the candidates found); optimal is optimal per round. Similarities are exact.
+    cells, seed, engine: see ``find_candidates``; for sets too large to compute all cosines.
     """
     if how == "sequential":
         names = generation_images, understanding_images
         return Retrieval(match_sequential(generation, understanding, threshold, max_matches, *names))
     from pairuni.devices import resolve_device
-    from pairuni.pairug.selection.candidates import exact_cosines, find_candidates
+    from pairuni.pairug.selection.candidates import find_candidates
 
-    g_images, u_images = _numbered(
-        generation_images or [f"g{row}" for row in range(len(generation))],
-        understanding_images or [f"u{row}" for row in range(len(understanding))],
-    )
-    solve = match_greedy if how == "greedy" else match_optimal
-    g_left, u_left = np.arange(len(generation)), np.arange(len(understanding))
     device = str(resolve_device("auto"))
-    g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    searches: list[Search] = []
-    most = max(candidates, max_matches)
-    while len(g_left) and len(u_left):
-        found = find_candidates(
-            _rows(generation, g_left),
-            _rows(understanding, u_left),
+
+    def search(g_rows: Rows, u_rows: Rows, most: int) -> Candidates:
+        return find_candidates(
+            _selected(generation, g_rows),
+            _selected(understanding, u_rows),
             threshold,
             most,
-            cells=cells.of(g_left, u_left) if cells is not None else None,
+            cells=cells.of(g_rows, u_rows) if cells is not None else None,
             seed=seed,
             device=device,
             engine=engine,
         )
+
+    g_images, u_images = _numbered(
+        _image_names(generation_images, "g", len(generation)),
+        _image_names(understanding_images, "u", len(understanding)),
+    )
+    solve = partial(match_greedy if how == "greedy" else match_optimal, max_matches=max_matches)
+    g_taken, u_taken, searches = _in_rounds(search, solve, g_images, u_images, max(candidates, max_matches))
+    return Retrieval(_exact_matches(generation, understanding, g_taken, u_taken), searches)
+
+
+def _in_rounds(
+    search: Callable[[Rows, Rows, int], Candidates],
+    solve: Callable[..., Rows],
+    g_images: Rows,
+    u_images: Rows,
+    most: int,
+) -> tuple[Rows, Rows, list[Search]]:
+    """Matched rows of G and U: search and solve, then again, wider, for the rows left that may have more candidates."""
+    g_left, u_left = np.arange(len(g_images)), np.arange(len(u_images))
+    g_taken, u_taken = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    searches: list[Search] = []
+    while len(g_left) and len(u_left):
+        found = search(g_left, u_left, most)
         searches.append(Search(found.comparisons / (len(g_left) * len(u_left)), found.recall))
-        edges = solve(found, max_matches, g_images[g_left], u_images[u_left])
+        edges = solve(found, g_images=g_images[g_left], u_images=u_images[u_left])
         g_taken = np.concatenate([g_taken, g_left[found.generation[edges]]])
         u_taken = np.concatenate([u_taken, u_left[found.understanding[edges]]])
         used = np.union1d(g_images[g_taken], u_images[u_taken])
@@ -148,16 +166,29 @@ def match(
         if not len(edges) and wider == most:
             break  # all candidates round to the threshold but lie below it, and memory has no room for more
         most = wider
-    order = np.lexsort((u_taken, g_taken))
-    g_taken, u_taken = g_taken[order], u_taken[order]
-    similarity = exact_cosines(generation, understanding, g_taken, u_taken)
-    matches = list(map(Match, g_taken.tolist(), u_taken.tolist(), similarity.tolist()))
-    return Retrieval(matches, searches)
+    return g_taken, u_taken, searches
 
 
-def _rows(features: NDArray[np.float32], left: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The rows left; not a copy if these are all rows."""
-    return features if len(left) == len(features) else features[left]
+def _exact_matches(
+    generation: NDArray[np.float32], understanding: NDArray[np.float32], g_rows: Rows, u_rows: Rows
+) -> list[Match]:
+    """Pairs of rows in the order of G, with exact similarities."""
+    from pairuni.pairug.selection.candidates import exact_cosines
+
+    order = np.lexsort((u_rows, g_rows))
+    g_rows, u_rows = g_rows[order], u_rows[order]
+    similarity = exact_cosines(generation, understanding, g_rows, u_rows)
+    return list(map(Match, g_rows.tolist(), u_rows.tolist(), similarity.tolist()))
+
+
+def _image_names(names: Sequence[str] | None, prefix: str, count: int) -> Sequence[str]:
+    """``names``, or a separate name for each row."""
+    return names or [f"{prefix}{row}" for row in range(count)]
+
+
+def _selected(features: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:
+    """These rows; not a copy if they are all."""
+    return features if len(rows) == len(features) else features[rows]
 
 
 def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -170,7 +201,7 @@ def _cosines(generation: NDArray[np.float32], understanding: NDArray[np.float32]
     return block.clip(0.0, 1.0, out=block)
 
 
-def _numbered(g_names: Sequence[str], u_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(g_names: Sequence[str], u_names: Sequence[str]) -> tuple[Rows, Rows]:
     """One number per image, over both sets."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys([*g_names, *u_names]))}
     return np.array([numbers[name] for name in g_names]), np.array([numbers[name] for name in u_names])

@@ -129,7 +129,7 @@ def _none(answer: Any, choices: Choices, only: str | None = None) -> str:
         for name in ("index0", "index1")
         if not only and interpretations_of(answer, choices, typed=True, only=name)
     ]
-    hint = f"; {' or '.join(positions)} takes it as a position" if positions else ""
+    hint = f"; {' or '.join(positions)} interprets it as a position" if positions else ""
     return f"{as_text(answer)!r} is none of the options {', '.join(map(repr, choices.texts))}{how}{gap}{hint}"
 
 
@@ -139,7 +139,7 @@ def _several(answer: Any, choices: Choices, found: Mapping[str, int]) -> str:
         f"{choices.texts[place]!r} {INTERPRETATIONS[name]}" for name, place in found.items()
     )
     settings = " or ".join(f"?answers={name}" for name in found)
-    return f"{as_text(answer)!r} could be {options}; {settings} decides"
+    return f"{as_text(answer)!r} could be {options}; choose with {settings}"
 
 
 def _counted(place: int, choices: Choices) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from pairuni.io.files import atomic_write
 from pairuni.io.images import IMAGE_SUFFIXES, ImageError, suffix_of
 from pairuni.io.paths import is_absolute, link_fault, spelling_fault
 
@@ -46,17 +47,9 @@ class ImageFolder:
         named = PurePosixPath(name).suffix.lower()
         suffix = suffix_of(data) or (named if named in IMAGE_SUFFIXES else ".bin")
         path = self.folder / digest[:2] / f"{digest}{suffix}"
-        try:
-            if path.stat().st_size == len(data):
-                return path
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        if not path.exists() or path.stat().st_size != len(data):
+            with atomic_write(path, sync=False) as partial:
+                partial.write_bytes(data)
         return path
 
 
@@ -109,9 +102,7 @@ class ImageFinder:
         if not data:
             raise ImageError("the image is empty")
         if self.embedded is None:
-            raise ValueError(
-                f"the data in {self.root} holds its images inside; name a folder to write them to"
-            )
+            raise ValueError(f"the data in {self.root} has embedded images; name a folder to write them to")
         return Found(self.embedded.write(data, name), True)
 
     def _local(self, given: str) -> Path:
@@ -229,7 +220,7 @@ def _reachable(path: Path, shown: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        raise ImageError(f"{shown} cannot be followed ({error.strerror})") from None
+        raise ImageError(f"{shown} cannot be resolved ({error.strerror})") from None
     return path
 
 

@@ -104,7 +104,7 @@ def parse_input(text: str) -> Input:
         name, value = found.groups()
         if name not in known:
             raise ValueError(
-                f"{text}: {name} is not known after the question mark; known: {', '.join(known)}"
+                f"{text}: {name} is not an option after the question mark; known: {', '.join(known)}"
             )
         if name == "answers" and value not in INTERPRETATIONS:
             raise ValueError(f"{text}: answers is {value!r}, but must be one of {', '.join(INTERPRETATIONS)}")
@@ -185,7 +185,9 @@ def _format_of(path: Path) -> str:
     if fault := file_fault(path, gzip=False):
         raise ValueError(f"{path} {fault}")
     formats = ", ".join(FORMATS)
-    raise ValueError(f"{path}: its name does not tell its format; write FORMAT:{path} with one of {formats}")
+    raise ValueError(
+        f"{path}: its format does not follow from its name; write FORMAT:{path} with one of {formats}"
+    )
 
 
 def _known(path: Path) -> str | None:

@@ -174,7 +174,7 @@ class SampleReader(Generic[Sample]):
         if isinstance(place, Problem):
             problems.append(place)
         if first := self._place_of.get(sample.id):
-            reason = f"{sample.id!r} is also that of {first}; ids must differ, and ?id= makes them from the content"
+            reason = f"{sample.id!r} is also that of {first}; ids must differ, and ?id= derives them from the content"
             problems.append(row.problem("id", reason))
         if problems:
             return problems
@@ -203,14 +203,14 @@ def _explained(problem: Problem, row: Row) -> Problem:
         if empty := common_columns(problem.field, row.empty):
             reason += f"; column {empty[0]} is empty here"
         else:
-            reason += f"; the columns are {columns}, and ?{problem.field}=COLUMN names the one to take"
+            reason += f"; the columns are {columns}, and ?{problem.field}=COLUMN selects one"
             reason += _nested_hint(row, problem.field)
     elif reason.endswith("not None"):
         reason += ": the row has no value there"
     elif reason.startswith("must be a string, not [") and not reason.endswith("[]"):
-        reason += f"; ?{problem.field}=COLUMN.0 takes the first"
+        reason += f"; ?{problem.field}=COLUMN.0 selects the first"
     elif reason.startswith("must be a string, not {'"):
-        reason += f"; ?{problem.field}=COLUMN.KEY takes a part"
+        reason += f"; ?{problem.field}=COLUMN.KEY selects a part"
     return replace(problem, reason=reason, member=row.member)
 
 

@@ -1,4 +1,4 @@
-"""CSV and TSV as rows. A quote that is never closed costs its own line, not the rows that follow.
+"""CSV and TSV as rows. A quote that is never closed spoils its own line, not the rows that follow.
 
 Python's ``csv`` reads from an open quote to the next quote, through all rows in between. Here a record remembers the
 lines that it was read from: if it does not match the header, only its first line is refused, and reading resumes at
@@ -23,7 +23,7 @@ _LONGEST = 1 << 26
 _INSIDE = re.compile(r'[^"]*(?:""[^"]*)*')
 _DELIMITERS = ",\t;|"
 _SEP = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.I)
-_UNCLOSED = "a quote opens a text and is not closed"
+_UNCLOSED = "a quote is opened and not closed"
 _FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 

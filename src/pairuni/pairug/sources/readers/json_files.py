@@ -65,7 +65,7 @@ def _object(path: Path, values: dict[str, Any]) -> Row | Problem:
         inside = ".[]"
     if inside is None:
         return Row(path, values, 1, tag=path.stem)
-    reason = "is one object around its records, which must be JSON Lines or an array"
+    reason = "is one object that contains all records; convert it to JSON Lines"
     command = f"jq -c '{inside}' {path.name} > {path.stem}.jsonl"
     return Problem(path, 0, "", f"{reason}: {command}")
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairuni.io.hub import check_data_set
+from pairuni.io.text import first_line
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.readers.rows import Row, Rows
 from pairuni.pairug.sources.values import Foreign
@@ -34,7 +35,7 @@ def parquet_rows(path: Path) -> Rows:
                     number += 1
                     yield Row(path, values, number, tag=path.stem)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = f"is not a valid parquet file ({_first_line(error)})"
+        reason = f"is not a valid parquet file ({first_line(error)})"
         yield Problem(path, 0, "", reason, f"after row {number}" if number else "")
 
 
@@ -103,12 +104,8 @@ def hub_rows(name: str, options: Mapping[str, str]) -> Rows:
             number += 1
             yield Row(where, dict(values), number, tag=name.rstrip("/").rpartition("/")[2])
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        reason = f"cannot be read by datasets ({_first_line(error)})"
+        reason = f"cannot be read by datasets ({first_line(error)})"
         yield Problem(where, 0, "", reason, f"after row {number}" if number else "")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _undecoded(found: Any, image: Any) -> Any:
