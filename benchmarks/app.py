@@ -12,6 +12,7 @@ import typer
 
 from benchmarks.settings import (
     CandidateSettings,
+    CheckpointBenchSettings,
     RewardBenchSettings,
     RolloutBenchSettings,
     SelectionSettings,
@@ -56,6 +57,12 @@ def update(settings: UpdateBenchSettings, as_json: AsJson = False) -> None:
 def step(settings: StepBenchSettings, as_json: AsJson = False) -> None:
     """A complete PairGRPO step with stub rewards: time of its parts and peak memory."""
     _compare_workload("step", settings, as_json)
+
+
+@settings_command(app, CheckpointBenchSettings, recipe=False)
+def checkpoint(settings: CheckpointBenchSettings, as_json: AsJson = False) -> None:
+    """What checkpoints add to the time of training: written by a thread, or while training waits."""
+    _compare_workload("checkpoint", settings, as_json)
 
 
 @settings_command(app, SelectionSettings, recipe=False)

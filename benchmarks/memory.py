@@ -1,4 +1,4 @@
-"""Peak memory of one contender of rollout, update or step, in a separate process.
+"""Peak memory of one contender of rollout, update, step or checkpoint, in a separate process.
 
 ``python -m benchmarks.memory BENCHMARK CONTENDER SETTINGS`` prints one JSON object; ``peaks`` runs it for each.
 """
@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import rollout, step, update
+from benchmarks import checkpoint, rollout, step, update
 from benchmarks.child import run_module
 from benchmarks.hardware import peak_memory, start_memory
 from benchmarks.settings import (
+    CheckpointBenchSettings,
     RolloutBenchSettings,
     StepBenchSettings,
     UpdateBenchSettings,
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, tuple[type[WorkloadSettings], Contenders]] = {
     "rollout": (RolloutBenchSettings, rollout.contenders),
     "update": (UpdateBenchSettings, update.contenders),
     "step": (StepBenchSettings, step.contenders),
+    "checkpoint": (CheckpointBenchSettings, checkpoint.contenders),
 }
 
 

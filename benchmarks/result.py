@@ -19,12 +19,13 @@ CONTENDERS = {
     "rollout": ("peers", "peers-batched", "transformers", "pairuni", "pairuni-joint"),
     "update": ("peers", "images-once", "sampled-positions", "pairuni", "pairuni-checkpointed"),
     "step": ("pairuni",),
+    "checkpoint": ("none", "waiting", "pairuni"),
 }
 """Contenders of each benchmark, a module of this package with ``contenders`` and ``measure``."""
 
 
 def measure_workload(bench: str, settings: WorkloadSettings) -> dict[str, Any]:
-    """Measure rollout, update or step. Memory comes first, in child processes, while this one holds no model.
+    """Measure a workload. Memory comes first, in child processes, while this one holds no model.
 
     Raises ValueError for settings that the benchmark cannot run, before anything is built.
     """
@@ -106,6 +107,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "mean_similarity": ("mean", "{:.3f}"),
     "rollout_seconds": ("rollout s", "{:.3g}"),
     "update_seconds": ("update s", "{:.3g}"),
+    "checkpoint_seconds": ("a checkpoint adds s", "{:.3g}"),
+    "interval_share": ("of an interval", "{:.2%}"),
     "trajectories_per_second": ("trajectories/s", "{:.3g}"),
 }
 """Key of a contender's numbers -> heading and format, in the table's order."""
@@ -174,6 +177,12 @@ def facts(result: Mapping[str, Any]) -> list[str]:
             sentences.append(
                 f"Log-probs of decoding and update differ by {difference:.1e} on average ({name})."
             )
+    if "checkpoint_bytes" in result:
+        every = result["settings"]["every"]
+        sentences.append(
+            f"A checkpoint has {result['checkpoint_bytes'] / 1e6:,.4g} MB, a step takes "
+            f"{result['step_seconds']:.3g} s, an interval has {every} steps."
+        )
     if "score_difference" in result:
         sentences.append(
             f"Scores of one at a time and of a batch differ by at most {result['score_difference']:.1e}."

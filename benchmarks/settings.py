@@ -70,6 +70,17 @@ class StepBenchSettings(WorkloadSettings):
     """Tokens of a forward pass."""
 
 
+class CheckpointBenchSettings(StepBenchSettings):
+    """``python -m benchmarks checkpoint``."""
+
+    steps: int = Field(default=10, ge=1)
+    """Steps of a measured window, which has at most one checkpoint."""
+    every: int = Field(default=100, ge=1)
+    """Steps between checkpoints for which the share of the time is computed."""
+    folder: str | None = None
+    """Folder for the checkpoints, on the disk to be measured; by default the system's folder of temporary files."""
+
+
 class SelectionSettings(Settings):
     """Sizes of the sets and of the selection: ``python -m benchmarks pairing`` and ``candidates``."""
 

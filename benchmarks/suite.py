@@ -18,6 +18,7 @@ CPU: Mapping[str, str] = {
         "update --model tiny --vocab-size 100000 --prompts 8 --rollouts 8 --repeats 3 --device cpu"
     ),
     "step-tiny-cpu": "step --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
+    "checkpoint-tiny-cpu": "checkpoint --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
     "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
     "pairing-cpu": (
         "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
@@ -44,6 +45,9 @@ CUDA: Mapping[str, str] = {
     "update-1b-cuda": "update --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 5 --device cuda",
     "step-1b-cuda": (
         "step --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
+    ),
+    "checkpoint-1b-cuda": (
+        "checkpoint --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
     ),
     "reward-vit-h-14-cuda": "reward --model vit-h-14 --prompts 8 --rollouts 8 --repeats 3 --device cuda",
 }

@@ -73,6 +73,22 @@ def test_a_step_is_rollout_and_update(no_children):
     assert len(found["log_prob_differences"]) == 4
 
 
+def test_a_checkpoint_is_compared_with_none(no_children, tmp_path):
+    words = ("--steps", "1", "--every", "50", "--folder", str(tmp_path))
+    said = bench("checkpoint", *words).splitlines()
+    assert "an interval has 50 steps" in " ".join(said[:-1])
+    found = json.loads(said[-1])
+    check(found, "checkpoint", ["none", "waiting", "pairuni"])
+    assert found["checkpoint_bytes"] > 10_000_000
+    none = found["contenders"]["none"]["seconds"]
+    for name in ("waiting", "pairuni"):
+        row = found["contenders"][name]
+        assert row["checkpoint_seconds"] == pytest.approx(row["seconds"] - none)
+        cost = row["checkpoint_seconds"]
+        assert row["interval_share"] == pytest.approx(cost / (cost + 50 * found["step_seconds"]))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

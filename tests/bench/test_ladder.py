@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import suite
 from benchmarks.app import app
+from benchmarks.checkpoint import ADDS as CHECKPOINT
 from benchmarks.ladder import BEGIN, EMPTY, END, markdown, read_results, with_results
 from benchmarks.result import CONTENDERS
 from benchmarks.rollout import ADDS as ROLLOUT
@@ -106,7 +107,7 @@ def test_no_results_say_so(tmp_path):
 
 
 def test_every_contender_has_its_words():
-    for bench, adds in (("rollout", ROLLOUT), ("update", UPDATE), ("step", STEP)):
+    for bench, adds in (("rollout", ROLLOUT), ("update", UPDATE), ("step", STEP), ("checkpoint", CHECKPOINT)):
         assert tuple(adds) == CONTENDERS[bench]
 
 
