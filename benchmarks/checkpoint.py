@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,11 @@ class Windows:
         self._folder = tempfile.TemporaryDirectory(dir=settings.folder)  # removed with this object
         root = Path(self._folder.name)
         self._saver = CheckpointSaver(root, after=lambda: delete_old(root, keep=2))
+        self.held: dict[str, list[float]] = {name: [] for name in ADDS}
+        """Seconds of each window in which training stood still for its checkpoint."""
 
     def run(self, name: str, turn: int) -> None:
+        began = time.perf_counter()
         if name != "none":
             optimizer = self._stepper.optimizer
             tensors = {
@@ -48,6 +53,7 @@ class Windows:
                 "random": random_state(),
             }
             self._saver.begin(Checkpoint(step=turn + 1, tensors=tensors, state={}), wait=name == "waiting")
+        self.held[name].append(time.perf_counter() - began)
         for _ in range(self._steps):
             self._stepper.run(turn)
             self._saver.poll()
@@ -82,6 +88,7 @@ def measure(settings: CheckpointBenchSettings, memory: dict[str, dict[str, int]]
         if name != "none":
             cost = timing.median - timings["none"].median
             rows[name] |= {
+                "held_seconds": statistics.median(windows.held[name][1:]),
                 "checkpoint_seconds": cost,
                 "interval_share": cost / (cost + settings.every * step),
             }

@@ -107,6 +107,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "mean_similarity": ("mean", "{:.3f}"),
     "rollout_seconds": ("rollout s", "{:.3g}"),
     "update_seconds": ("update s", "{:.3g}"),
+    "held_seconds": ("training stands still s", "{:.3g}"),
     "checkpoint_seconds": ("a checkpoint adds s", "{:.3g}"),
     "interval_share": ("of an interval", "{:.2%}"),
     "trajectories_per_second": ("trajectories/s", "{:.3g}"),

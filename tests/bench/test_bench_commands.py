@@ -84,6 +84,7 @@ def test_a_checkpoint_is_compared_with_none(no_children, tmp_path):
     for name in ("waiting", "pairuni"):
         row = found["contenders"][name]
         assert row["checkpoint_seconds"] == pytest.approx(row["seconds"] - none)
+        assert 0 < row["held_seconds"] < row["seconds_max"]
         cost = row["checkpoint_seconds"]
         assert row["interval_share"] == pytest.approx(cost / (cost + 50 * found["step_seconds"]))
     assert list(tmp_path.iterdir()) == []
