@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +13,13 @@ from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
     Judged,
     image_path,
-    read_prompts,
     read_results,
     score,
     write_prompt,
     write_results,
 )
 from pairuni.rewards.composition.detection import Detection, geneval_name
-from pairuni.rewards.composition.rules import COLOURS, Verdict, confident_objects, judge, positions
+from pairuni.rewards.composition.rules import Verdict, confident_objects, judge, positions
 from reference import benchmark_rules
 
 
@@ -54,66 +52,6 @@ def test_an_object_must_be_surer_than_the_threshold() -> None:
 
 def box(x: float, y: float, size: float = 10) -> Detection:
     return Detection((x - size / 2, y - size / 2, x + size / 2, y + size / 2), 0.9, "dog")
-
-
-def boxes_for(metadata: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """[N, 5] boxes of the classes asked for, about as many and about where it was asked."""
-    found = {}
-    for clause in metadata["include"]:
-        number = max(0, clause["count"] + int(rng.choice([-1, 0, 0, 0, 0, 1])))
-        corners = rng.uniform(0, 400, (number, 2))
-        if "position" in clause and rng.random() < 0.7:
-            way = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
-            corners = 200 + 190 * np.array(way[clause["position"][0]]) + rng.uniform(-60, 60, (number, 2))
-        sure = (
-            rng.uniform(0.85, 1.0, (number, 1))
-            if metadata["tag"] == "counting"
-            else rng.uniform(0, 1, (number, 1))
-        )
-        high = rng.random((number, 1)) < 0.7
-        sure = np.where(high, 0.92 + 0.07 * sure, sure)
-        rows = np.hstack([corners, corners + rng.uniform(5, 150, (number, 2)), sure])
-        found[clause["class"]] = np.vstack([found.get(clause["class"], np.empty((0, 5))), rows])
-    return found
-
-
-def test_every_kind_against_the_official_rules(benchmarks: Path) -> None:
-    rng = np.random.default_rng(0)
-    prompts = read_prompts(benchmarks / "geneval" / "evaluation_metadata.jsonl")
-    assert Counter(p["tag"] for p in prompts) == dict(zip(TASKS, (80, 99, 80, 94, 100, 100), strict=True))
-    seen: Counter[tuple[str, bool]] = Counter()
-    for metadata in prompts * 4:
-        raw = boxes_for(metadata, rng)
-        asked = {clause["class"]: clause.get("color", "red") for clause in metadata["include"]}
-        colours = {
-            name: [asked[name] if rng.random() < 0.6 else str(rng.choice(COLOURS)) for _ in rows]
-            for name, rows in raw.items()
-        }
-        literal = {
-            name: [
-                (rows[i, :4], colours[name][i]) for i in benchmark_rules.geneval_kept(rows, metadata["tag"])
-            ]
-            for name, rows in raw.items()
-        }
-        objects = confident_objects(
-            {
-                name: [
-                    Detection(tuple(row[:4]), row[4], name, colour=colour)
-                    for row, colour in zip(rows.tolist(), colours[name], strict=True)
-                ]
-                for name, rows in raw.items()
-            },
-            metadata["tag"],
-        )
-        assert {name: len(rows) for name, rows in literal.items() if rows} == {
-            n: len(f) for n, f in objects.items()
-        }
-
-        verdict = judge(metadata, objects)
-        assert verdict.correct == benchmark_rules.geneval_correct(metadata, literal), (metadata, raw)
-        assert verdict.correct == (verdict.reason == "")
-        seen[metadata["tag"], verdict.correct] += 1
-    assert min(seen[task, right] for task in TASKS for right in (False, True)) >= 20, seen
 
 
 def test_positions_against_the_official_rule() -> None:

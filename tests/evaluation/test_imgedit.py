@@ -69,5 +69,5 @@ def test_what_has_no_mark_is_left_out_and_counted() -> None:
 
 def test_a_judge_that_failed_is_named(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"1": "A: 3", "77": {"error": "timeout"}}))
-    with pytest.raises(ValueError, match=r"result.json: no reply but .*timeout.* for edit 77"):
+    with pytest.raises(ValueError, match=r"result.json: edit 77 has .*timeout"):
         read_replies(tmp_path / "result.json")

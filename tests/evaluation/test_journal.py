@@ -32,7 +32,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "records-0.jsonl"
-    with Journal(path), pytest.raises(ValueError, match="another process is at work here"), Journal(path):
+    with Journal(path), pytest.raises(ValueError, match="another process is using this file"), Journal(path):
         pass
     with Journal(path):
         pass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.evaluation.protocols.mmmu import DOMAINS, SUBJECTS, read_outputs, score, write_outputs
+from pairuni.evaluation.protocols.mmmu import DOMAINS, read_outputs, score, write_outputs
 from pairuni.evaluation.protocols.mmmu_replies import choice_in, is_right, normalised, values_in
 
 OPTIONS = {"A": "red wine", "B": "green tea", "C": "a red wine glass", "D": "D"}
@@ -96,15 +96,6 @@ def test_every_choice_of_qwen_vl_is_the_one_that_the_official_parser_took(benchm
                 assert official[row["id"]] == choice, row["id"]
                 compared += 1
     assert compared > 700
-
-
-def test_answers_are_those_of_the_release(benchmarks: Path) -> None:
-    truth = json.loads((benchmarks / "mmmu" / "answer_dict_val.json").read_text())
-    outputs = read_outputs(benchmarks / "mmmu" / "qwen_vl")
-    assert tuple(outputs) == SUBJECTS
-    assert {r["id"]: r["answer"] for rows in outputs.values() for r in rows} == {
-        key: value["ground_truth"] for key, value in truth.items()
-    }
 
 
 def test_the_right_replies_are_all_right() -> None:

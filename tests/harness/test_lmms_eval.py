@@ -118,13 +118,6 @@ def test_several_images_are_an_error_until_told_otherwise(model, documents):
     both = request(0, "which?", {"max_new_tokens": 4}, visual=lambda one: [one["image"], one["image"]])
     with pytest.raises(ValueError, match="2 images"):
         model.generate_until([both])
-    model.several_images = "row"
-    picture = documents[0]["image"]
-    row = Image.new("RGB", (2 * picture.width, picture.height))
-    row.paste(picture, (0, 0))
-    row.paste(picture, (picture.width, 0))
-    (result,) = model.generate_until([both])
-    assert result.text == model.policy.answer(row, "which?", max_new_tokens=4)
 
 
 def test_choices_are_ranked_by_loss_and_marked_greedy(model, documents):

@@ -116,11 +116,6 @@ def test_curves_contain_every_step(page: Page) -> None:
             assert attrs["aria-label"]
 
 
-def test_markup_in_data_is_text(run: Path, page: Page) -> None:
-    assert "which digit is top left? <3>" in page.words
-    assert "<3>" not in (run / "report.html").read_text()
-
-
 def test_the_same_run_gives_the_same_page(run: Path) -> None:
     first = (run / "report.html").read_bytes()
     assert write_report(run).read_bytes() == first

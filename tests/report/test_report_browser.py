@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browser import faults_of
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path, and CHROMIUM is not set"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[str]]]:
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[str]]]:
     run = write_fake_run(tmp_path_factory.mktemp("runs") / "run", steps=40, items=12, pairs=12)
     samples = run / "samples/samples.jsonl"
     rows = [json.loads(line) for line in samples.read_text().split("\n")[:-1]]
@@ -30,15 +24,11 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list
         row["prompt"] = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
     samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page_file = write_report(run)
-    said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(page_file.as_uri())
-        yield page, said
-        browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    said = faults_of(page)
+    page.goto(page_file.as_uri())
+    yield page, said
+    page.close()
 
 
 def test_data_is_never_executed(opened: tuple[Any, list[str]]) -> None:

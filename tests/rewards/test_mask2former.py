@@ -150,7 +150,7 @@ def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
         load_detector("./nowhere")
     with pytest.raises(ValueError, match="cannot load the detector"):
         load_detector(str(tmp_path), device="cpu")
-    with pytest.raises(ValueError, match=r"names the module nowhere\.at_all, not found"):
+    with pytest.raises(ValueError, match=r"names the module nowhere\.at_all, which was not found"):
         load_detector("nowhere.at_all:Detector")
     with pytest.raises(ValueError, match="has no class Nothing"):
         load_detector("pairuni.digits.objects:Nothing")

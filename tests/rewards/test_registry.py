@@ -45,7 +45,7 @@ def test_custom_class() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no understanding reward is called 'acuracy'; known: accuracy"):
         text_reward("acuracy")
-    with pytest.raises(ValueError, match=r"module no_such_module.x, not found"):
+    with pytest.raises(ValueError, match=r"module no_such_module.x, which was not found"):
         text_reward("no_such_module.x:Reward")
     with pytest.raises(ValueError, match=r"has no class Nothing"):
         text_reward("pairuni.rewards.answers.accuracy:Nothing")

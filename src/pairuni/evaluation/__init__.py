@@ -1,1 +1,1 @@
-"""Public benchmarks: their official files in and out, and the official scores of them."""
+"""Public benchmarks: runs of a model, official files and official scores."""

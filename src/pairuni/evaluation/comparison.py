@@ -84,7 +84,13 @@ def _table(name: str, results: Mapping[Path, Result]) -> str:
         label = str(result.settings.get("model", path.stem))
         shown = [f"{result.score:.2f}", span]
         rows.append(
-            [label, result.protocol, result.told, *shown, *(_shown(result.parts.get(part)) for part in parts)]
+            [
+                label,
+                result.protocol,
+                result.conditions,
+                *shown,
+                *(_shown(result.parts.get(part)) for part in parts),
+            ]
         )
     for model, figures in published.items():
         shown = [f"{figures['']:.2f}", ""]

@@ -27,7 +27,7 @@ class Journal:
     def __enter__(self) -> Self:
         """Raises ValueError when another process has the file open, or a line cannot be read."""
         self._file = JournalFile(self.path)
-        self._file.lock("another process is at work here; wait for it to end")
+        self._file.lock("another process is using this file; wait for it to finish")
         try:
             self._values = _values(self.path, self._file.lines())
         except ValueError:

@@ -1,7 +1,7 @@
 """The prompts of benchmark questions for Janus-Pro, as VLMEvalKit gives them to it and the authors report with.
 
 A policy adds its own roles and the image before the text. VLMEvalKit's roles are User and Assistant without a system
-prompt; a checkpoint's own are used here, for a model is trained by them.
+prompt; a checkpoint's own are used here, because the model was trained with them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _LETTER = "Answer with the option's letter from the given choices directly."
 
 
 def yes_no(question: str) -> str:
-    """A question with the answers yes and no. It does not contain what VLMEvalKit adds to POPE's, as there."""
+    """A yes/no question. As in VLMEvalKit's Janus, it has no suffix that asks for yes or no."""
     return f"{question}\n{_WORD}"
 
 

@@ -51,8 +51,8 @@ class Result:
         return "-".join([slug(f"{self.benchmark} {name}"), *judges])
 
     @property
-    def told(self) -> str:
-        """What the score depends on besides the protocol, as text: judge, detector, prompts."""
+    def conditions(self) -> str:
+        """What the score depends on besides the protocol, as text: detector, judge, prompts, subset."""
         return "; ".join(f"{key} {self.settings[key]}" for key in _DECISIVE if key in self.settings)
 
     def write(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Result:
         span = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         lines = [
             f"{self.benchmark} ({self.protocol}): {self.score:.2f}{span} {self.unit}",
-            *([f"  {self.told}"] if self.told else []),
+            *([f"  {self.conditions}"] if self.conditions else []),
             *(f"  {name:<36}{self._shown(name, value)}" for name, value in self.parts.items()),
         ]
         if others := [f"{name} {count:,}" for name, count in self.counts.items() if name not in self.parts]:

@@ -55,9 +55,10 @@ def run_lock_path(folder: Path) -> Path:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write what the run is to run.json.
+    """Write the settings of the run to run.json.
 
-    Raises ValueError when the folder holds something else, or records of a run with other settings, which are named.
+    Raises ValueError when the folder holds other files, or records of a run with other settings; the message names
+    the differences.
     """
     wanted = json.loads(json.dumps(settings))
     described = folder / "run.json"

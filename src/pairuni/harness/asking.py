@@ -64,8 +64,8 @@ class AnswerSettings:
         for name, neutral in refused.items():
             if given.get(name) not in neutral:
                 raise ValueError(
-                    f"The task sets {name}={given[name]}, which policies do not support; "
-                    f"override it with {name}={neutral[1]}, and report that with the score."
+                    f"the task sets {name}={given[name]}, which policies do not support; "
+                    f"override it with {name}={neutral[1]}, and report that with the score"
                 )
         stops = given.get("until") or ()
         stops = (stops,) if isinstance(stops, str) else tuple(stop for stop in stops if stop)
@@ -123,7 +123,7 @@ def before_stop(text: str, stops: Sequence[str]) -> str:
 def check_several_images(name: str) -> SeveralImages:
     """Return ``name``. Raises ValueError unless it is one of the choices."""
     if name not in get_args(SeveralImages):
-        raise ValueError(f"several_images is {name!r}; choose {', '.join(get_args(SeveralImages))}.")
+        raise ValueError(f"several_images is {name!r}; choose {', '.join(get_args(SeveralImages))}")
     return name  # type: ignore[return-value]
 
 
@@ -136,8 +136,8 @@ def one_image(images: Sequence[Any], several: SeveralImages) -> Image.Image | No
     opened = [_open(image) for image in images if image is not None]
     if len(opened) > 1 and several == "error":
         raise ValueError(
-            f"A question has {len(opened)} images, and the policy takes one; set several_images to row "
-            "(joined into one image) or first, and report that with the score."
+            f"a question has {len(opened)} images, and the policy takes one; set several_images to row "
+            "(joined into one image) or first, and report that with the score"
         )
     if not opened:
         return None
@@ -150,5 +150,5 @@ def _open(image: Any) -> Image.Image:
     if isinstance(image, str | Path) and Path(image).suffix.lower() in IMAGE_SUFFIXES:
         return load_image(Path(image))
     raise ValueError(
-        f"A question has {str(image)[:80]!r}, which is not an image; policies accept images and text."
+        f"a question has {str(image)[:80]!r}, which is not an image; policies accept images and text"
     )

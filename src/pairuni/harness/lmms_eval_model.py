@@ -82,7 +82,7 @@ class PairUni(lmms):
         """
         super().__init__()
         if mode not in ("answer", "draw"):
-            raise ValueError(f"mode is {mode!r}; choose answer or draw.")
+            raise ValueError(f"mode is {mode!r}; choose answer or draw")
         self._rank = int(os.environ.get("RANK", 0))
         self._world_size = int(os.environ.get("WORLD_SIZE", 1))
         if device in (None, "auto", "cuda") and torch.cuda.is_available():
@@ -135,7 +135,7 @@ class PairUni(lmms):
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
         raise NotImplementedError(
-            "The task has several rounds, and policies answer single questions; choose another task."
+            "the task has several rounds, but policies answer single questions; choose another task"
         )
 
     def clean(self) -> None:
@@ -179,7 +179,8 @@ class PairUni(lmms):
             for request in batch:
                 if any(image is not None for image in self._images(request.args[2:])):
                     raise ValueError(
-                        f"The task {request.task_name} has an image to edit; policies generate images from text alone."
+                        f"the task {request.task_name} has an image to edit, "
+                        "but policies generate images from text alone"
                     )
             groups = self.policy.sample_images(
                 ImageSampling(

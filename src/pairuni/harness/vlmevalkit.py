@@ -25,7 +25,7 @@ def register(name: str, **arguments: Any) -> None:
     from pairuni.harness.vlmevalkit_model import PairUni
 
     if name in supported_VLM:
-        raise ValueError(f"VLMEvalKit already has a model {name!r}; choose another name.")
+        raise ValueError(f"VLMEvalKit already has a model {name!r}; choose another name")
     supported_VLM[name] = partial(PairUni, **arguments)
 
 

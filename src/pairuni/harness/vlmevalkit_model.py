@@ -43,7 +43,7 @@ class PairUni(Janus):
         """
         if any("role" in part for part in message):
             raise ValueError(
-                f"{dataset or 'The data set'} has conversations; policies answer single questions."
+                f"{dataset or 'the data set'} has conversations; policies answer single questions"
             )
         question = Question(
             text="".join(part["value"] for part in message if part["type"] == "text").strip(),
@@ -55,4 +55,4 @@ class PairUni(Janus):
 
     def chat(self, messages: Any, dataset: str | None = None) -> str:
         """Raises ValueError; VLMEvalKit's ``chat`` would turn a failure into a reply and score it."""
-        raise ValueError(f"{dataset or 'The data set'} has conversations; policies answer single questions.")
+        raise ValueError(f"{dataset or 'the data set'} has conversations; policies answer single questions")

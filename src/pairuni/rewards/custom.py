@@ -74,5 +74,5 @@ def _attribute(location: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # a dependency of the module is missing: the error names it
-        raise ValueError(f"{what} names the module {module_name}, not found") from None
+        raise ValueError(f"{what} names the module {module_name}, which was not found") from None
     return getattr(module, attribute, None)

@@ -41,7 +41,9 @@ def read_replies(path: Path) -> dict[str, str]:
     replies = checked(read_json(path), str(path), {})
     failed = [key for key, reply in replies.items() if not isinstance(reply, str)]
     if failed:
-        raise ValueError(f"{path}: no reply but {replies[failed[0]]!r} for edit {failed[0]}; judge it again")
+        raise ValueError(
+            f"{path}: edit {failed[0]} has {replies[failed[0]]!r} instead of a reply; judge it again"
+        )
     return replies
 
 

@@ -121,7 +121,7 @@ def score(answers: Mapping[str, Sequence[Answered]], *, cognition: bool = False)
 
 def _questions_of_tool(path: Path) -> list[Answered]:
     """Lines of image, question, truth and a reply, which is ignored."""
-    lines = _split_lines(path, 3, "image, question and truth between tabs")
+    lines = _split_lines(path, 3, "image, question and truth, separated by tabs")
     rows = [Answered(image, question, truth, "") for image, question, truth, *_ in lines]
     pairs = zip(rows[::2], rows[1::2], strict=False)
     if len(rows) % 2 or any(one.image != other.image for one, other in pairs):
@@ -135,7 +135,7 @@ def _questions_of_release(folder: Path) -> list[Answered]:
     images = {path.stem: path.name for path in image_folder(folder).glob("*") if path.suffix != ".txt"}
     rows = []
     for path in sorted((texts if texts.is_dir() else folder).glob("*.txt")):
-        lines = _split_lines(path, 2, "question and truth between a tab")
+        lines = _split_lines(path, 2, "question and truth, separated by a tab")
         if len(lines) != 2:
             raise ValueError(f"{path}: expected two questions, found {len(lines)}")
         image = images.get(path.stem, f"{path.stem}.jpg")
@@ -158,7 +158,9 @@ def _read(path: Path) -> list[Answered]:
     for number, line in text_lines(path):
         fields = line.split("\t", 3)
         if len(fields) != 4:
-            raise ValueError(f"{path}, line {number}: expected image, question, truth and reply between tabs")
+            raise ValueError(
+                f"{path}, line {number}: expected image, question, truth and reply, separated by tabs"
+            )
         rows.append(Answered(*fields))
         if len(rows) % 2 == 0 and rows[-1].image != rows[-2].image:
             raise ValueError(f"{path}, line {number}: the two questions belong to different images")

@@ -104,7 +104,7 @@ def read_prompt(path: Path) -> JudgePrompt:
     prompt = _of_script(text, path) if path.suffix == ".py" else JudgePrompt("", text.strip())
     missing = [f"{{{name}}}" for name in ("Prompt", "Explanation") if f"{{{name}}}" not in prompt.text]
     if missing:
-        raise ValueError(f"{path}: the judge prompt does not hold {' and '.join(missing)}")
+        raise ValueError(f"{path}: the judge prompt does not contain {' and '.join(missing)}")
     return prompt
 
 
@@ -133,7 +133,7 @@ def _of_script(source: str, path: Path) -> JudgePrompt:
         }
         return JudgePrompt(texts["system"], texts["user"])
     except (SyntaxError, ValueError, TypeError, KeyError, StopIteration):
-        raise ValueError(f"{path}: holds no judge prompt of WISE in a function {_FUNCTION}") from None
+        raise ValueError(f"{path}: contains no judge prompt of WISE in a function {_FUNCTION}") from None
 
 
 def _plain(node: ast.expr | None) -> Any:
