@@ -20,7 +20,10 @@ import torch.distributed as dist
 
 from pairuni.distributed.world import World, joined
 
-_PRELOADED = ["pairuni.pairgrpo.trainer", "pairuni.pairgrpo.held_out", "ranks", "fake_policy", "pair_batches"]
+_PRELOADED = [
+    *("pairuni.pairgrpo.trainer", "pairuni.pairgrpo.held_out", "torch._dynamo", "torch.distributed.fsdp"),
+    *("pytest", "ranks", "fake_policy", "pair_batches"),
+]
 _PATIENCE = 200.0
 
 
