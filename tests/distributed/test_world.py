@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from pairuni.distributed.shares import Share, cut
 from pairuni.distributed.world import World, added
@@ -132,3 +133,24 @@ def stopped(world: World) -> None:
 
 def test_an_interrupted_rank_ends_all(tmp_path: Path) -> None:
     assert [outcome.error for outcome in run_ranks(2, tmp_path, stopped)] == ["KeyboardInterrupt"] * 2
+
+
+def stuck(world: World, folder: Path) -> None:
+    descriptor = os.open(folder / f"stderr-{world.rank}", os.O_CREAT | os.O_WRONLY)
+    os.dup2(descriptor, 2)
+    world.barrier()
+    if world.rank == 1:
+        world.enter("step 2, update, micro-batch 1 of 3")
+        time.sleep(100)
+    world.enter("step 2, update, micro-batch 2 of 3", joint=True)
+    dist.all_reduce(torch.ones(3))
+
+
+def test_ranks_that_are_stuck_inside_torch_end_with_a_sentence(tmp_path: Path) -> None:
+    first, second = run_ranks(2, tmp_path, stuck, tmp_path, timeout=3.0, grace=0.5)
+    assert first.code == 1
+    assert second.code == -signal.SIGKILL
+    assert (tmp_path / "stderr-0").read_text() == (
+        "error: step 2, update, micro-batch 2 of 3: the ranks waited longer than 3 seconds (distributed.timeout): "
+        "rank 0 was at step 2, update, micro-batch 2 of 3; rank 1 was at step 2, update, micro-batch 1 of 3\n"
+    )

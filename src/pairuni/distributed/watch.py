@@ -50,6 +50,7 @@ class Watch:
         self._beats: dist.Store = store.clone()  # type: ignore[attr-defined]
         # a connection of its own: a store serves one request at a time
         self._phase = "start"
+        self._joint: tuple[float, float] | None = None
         self._beat = 0
         self._aware = False
         self._stop = threading.Event()
@@ -59,8 +60,10 @@ class Watch:
         self._publish(self._store)
         self._thread.start()
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: str, limit: float | None = None) -> None:
+        """Begin a phase; the process ends if it takes longer than ``limit`` seconds."""
         self._phase = phase
+        self._joint = None if limit is None else (time.monotonic(), limit)
         with suppress(RuntimeError):  # without a store, the next exchange fails
             self._publish(self._store)
 
@@ -172,14 +175,27 @@ class Watch:
                 failure = self._failure(self._beats)
             except RuntimeError:
                 return  # the store is gone, and exchanges will say so
-            if failure is None or self._aware:
+            if failure is None:
+                if self._joint is not None and time.monotonic() - self._joint[0] > self._joint[1]:
+                    self._end_stuck(self._joint[1])
                 continue
             since = since or time.monotonic()
-            if time.monotonic() - since > _PATIENCE:
-                # the main thread is stuck, as in an exchange of NCCL
-                sys.stderr.write(f"error: {failure['sentence']}\n")
-                sys.stderr.flush()
-                os._exit(1)
+            if not self._aware and time.monotonic() - since > _PATIENCE:
+                os._exit(1)  # the main thread is stuck, as in an exchange of NCCL
+
+    def _end_stuck(self, limit: float) -> None:
+        """End this process, whose main thread is in an exchange of torch; the first one to do so says why."""
+        states = {rank: self._state(rank, self._beats) for rank in range(self._share.world_size)}
+        where = "; ".join(self._where(rank, state) for rank, state in states.items())
+        sentence = (
+            f"{self._phase}: the ranks waited longer than {limit:g} seconds (distributed.timeout): {where}"
+        )
+        record = json.dumps({"rank": self._share.rank, "sentence": sentence, "stopped": False})
+        if self._beats.compare_set("failed", "", record).decode() == record:
+            logger.error(sentence)
+            sys.stderr.write(f"error: {sentence}\n")
+            sys.stderr.flush()
+        os._exit(1)
 
     def _publish(self, store: dist.Store) -> None:
         state = {"beat": self._beat, "phase": self._phase, "arrivals": self.arrivals}
@@ -195,9 +211,9 @@ class Watch:
         others = (rank for rank in range(self._share.world_size) if rank != self._share.rank)
         return {rank: self._state(rank) for rank in others}
 
-    def _state(self, rank: int) -> dict[str, Any]:
-        key = f"state/{rank}"
-        found: dict[str, Any] = json.loads(self._store.get(key)) if self._store.check([key]) else {}
+    def _state(self, rank: int, store: dist.Store | None = None) -> dict[str, Any]:
+        key, store = f"state/{rank}", store or self._store
+        found: dict[str, Any] = json.loads(store.get(key)) if store.check([key]) else {}
         return found
 
     def _where(self, rank: int, state: dict[str, Any]) -> str:

@@ -70,10 +70,14 @@ class World:
         """Seconds that this rank has spent in exchanges."""
         return 0.0 if self._link is None else self._link.waited
 
-    def enter(self, phase: str) -> None:
-        """Note what this rank is doing, such as "step 12, rollout"; others see it when they miss this rank."""
+    def enter(self, phase: str, *, joint: bool = False) -> None:
+        """Note what this rank is doing, such as "step 12, rollout"; others see it when they miss this rank.
+
+        joint: it includes exchanges inside torch, as those of sharded weights, which Python cannot end. If it takes
+        longer than the timeout, the process says which ranks are behind, and exits at once.
+        """
         if self._link is not None:
-            self._link.watch.enter(phase)
+            self._link.watch.enter(phase, self._link.timeout if joint else None)
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, in their order; tensors must be on the CPU."""
@@ -132,7 +136,7 @@ class _Link:
         limit = timedelta(seconds=timeout + _MARGIN)
         self.share = share
         self.waited = 0.0
-        self._timeout = timeout
+        self.timeout = timeout
         cuda = torch.cuda.is_available()
         if cuda:
             _choose_gpu(share)
@@ -185,8 +189,8 @@ class _Link:
             if now - looked > _LOOK:
                 looked = now
                 self.watch.raise_failure()
-                if now - began > self._timeout and not self.watch.patient:
-                    raise LostRanks(self.watch.missing(self._timeout))
+                if now - began > self.timeout and not self.watch.patient:
+                    raise LostRanks(self.watch.missing(self.timeout))
             time.sleep(pause)
             pause = min(1.5 * pause, 0.002)
         self.waited += time.monotonic() - began

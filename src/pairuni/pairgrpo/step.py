@@ -56,7 +56,9 @@ def update(
         numbers=numbers,
         equal=world if strategy.equal_micro_batches else None,
     )
+    joint = strategy.equal_micro_batches
     if settings.beta > 0.0:
+        world.enter(f"step {step}, reference", joint=joint)
         assert reference is not None, "beta > 0 needs a frozen reference"
         for part in parts:
             part.reference_log_probs = reference.log_probs(part.trajectories)
@@ -64,14 +66,18 @@ def update(
     norms = []
     for _ in range(settings.updates_per_step):
         optimizer.zero_grad()
-        for part in parts:
+        for index, part in enumerate(parts, start=1):
+            if joint:
+                world.enter(f"step {step}, update, micro-batch {index} of {len(parts)}", joint=True)
             part.loss(policy, settings, statistics).backward()
             optimizer.collect_gradients()
+        world.enter(f"step {step}, optimizer", joint=joint)
         strategy.collect(optimizer)
         norms.append(_clip_gradients(optimizer, strategy, settings.max_grad_norm, step))
         optimizer.step(learning_rate)
     optimizer.zero_grad()
     policy.refresh_inference()
+    world.enter(f"step {step}, metrics")
     metrics = {
         f"{task}/{name}": value
         for task in TASKS
