@@ -29,7 +29,7 @@ from pairuni.evaluation.protocols.mmstar import CATEGORIES
 from pairuni.evaluation.protocols.wise import marks_in
 from pairuni.evaluation.result import read_result
 from pairuni.evaluation.tasks import score_files
-from pairuni.io.images import load_image
+from pairuni.io.images import ImageError, load_image, read_header, traits_of
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources import SampleReader
@@ -195,27 +195,38 @@ def _make_images(folder: Path) -> None:
     image = Image.open(io.BytesIO(png(1, (24, 17))))
     exif = Image.Exif()
     exif[274] = 6
-    image.save(folder / "a.jpg", exif=exif)
-    image.save(folder / "a.webp")
-    image.save(folder / "a.gif", save_all=True, append_images=[image.rotate(90)], duration=40)
-    image.save(folder / "a.bmp")
+    frames = {"save_all": True, "append_images": [image.rotate(90)], "duration": 40}
+    image.save(folder / "a.jpg", exif=exif, icc_profile=bytes(200))
+    image.save(folder / "late.png", exif=exif)
+    for name in ("a.webp", "a.bmp", "a.avif", "a.ppm"):
+        image.save(folder / name)
     image.save(folder / "a.tif", compression="tiff_lzw")
-    image.save(folder / "a.avif")
-    image.save(folder / "a.ppm")
+    for name in ("frames.gif", "frames.png", "frames.webp", "frames.tif"):
+        image.save(folder / name, **frames)
     image.convert("RGBA").save(folder / "alpha.png")
     image.convert("P").save(folder / "palette.png", transparency=3)
     Image.fromarray(np.arange(300, dtype=np.uint16).reshape(20, 15)).save(folder / "deep.png")
+    Image.fromarray(np.arange(300, dtype=np.int32).reshape(20, 15)).save(folder / "deep.tif")
     image.convert("CMYK").save(folder / "cmyk.jpg")
 
 
-def _use_images(folder: Path) -> None:
-    faults = []
-    for path in sorted(folder.iterdir()):
+@cache
+def _image_fault(data: bytes) -> str:
+    """Read in every way, an image is RGB or has a fault of one line."""
+    faults = ""
+    for use in (load_image, read_header, traits_of):
         try:
-            assert load_image(path).mode == "RGB"
-        except ValueError as error:
-            faults.append(str(error))
-    raise_for(faults)
+            made = use(data)
+            assert not isinstance(made, Image.Image) or made.mode == "RGB"
+        except ImageError as error:
+            faults = str(error)
+            assert len(faults) < 200
+            assert "\n" not in faults
+    return faults
+
+
+def _use_images(folder: Path) -> None:
+    raise_for(list(filter(None, (_image_fault(path.read_bytes()) for path in sorted(folder.iterdir())))))
 
 
 def _make_checkpoint(folder: Path) -> None:
@@ -354,7 +365,7 @@ TARGETS = (
     Target("pair files as parquet", _make_parquet, "*.parquet", _use_parquet),
     Target("raw data", _make_rows, "*", _use_rows),
     Target("settings", _make_settings, "*.toml", _use_settings),
-    Target("pictures", _make_images, "*", _use_images),
+    Target("images", _make_images, "*", _use_images),
     Target("checkpoints", _make_checkpoint, "*", _use_checkpoint),
     Target("run folders", _make_run, "*", _use_run, quick=30),
     Target("replies", _make_replies, "*.txt", _use_replies),

@@ -43,21 +43,6 @@ TASKS = {
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps(VERDICT),
-        "```json\n" + json.dumps(VERDICT, indent=2) + "\n```",
-        "<think>Is it {two}?</think> Here you are: " + json.dumps(VERDICT) + " Good luck {}.",
-        json.dumps({**VERDICT, "answer_agrees": "yes", "more": [1]}),
-        "Answer from caption: two\nAnswer agrees: true\nContradicts picture: no.\n- invents: False\nReason:",
-        "**answer_from_caption** = two\n\nanswer_agrees: Yes\ncontradicts_picture: no\ninvents: no",
-    ],
-)
-def test_verdicts_in_many_forms(text):
-    assert read_reply({"text": text, "finish": "stop"}, CaptionVerdict) == CaptionVerdict(**VERDICT)
-
-
-@pytest.mark.parametrize(
     ("answer", "reason"),
     [
         ({"text": "", "refusal": "No."}, "the model refused: 'No.'"),

@@ -11,12 +11,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pairuni.pairug.sources import SampleReader, read_generation, read_understanding
 from pairuni.pairug.sources.inputs import parse_input
-from pairuni.records import GenerationSample, UnderstandingSample
+from pairuni.records import GenerationSample
 from source_data import captioned, encoded, generated, lines, orsta_row, parquet, png, tar_of, understood
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -260,13 +258,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
     few, many = peak(10), peak(100)
     assert many < few + 500_000, f"{few:,} and {many:,} bytes for 2 and 20 MB"
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=300), suffix=st.sampled_from(["jsonl", "json", "csv", "tar", "parquet"]))
-def test_no_bytes_raise_anything_but_a_sentence(tmp_path_factory, data, suffix):
-    path = tmp_path_factory.mktemp("bytes") / f"x.{suffix}"
-    path.write_bytes(data)
-    for kind in (UnderstandingSample, GenerationSample):
-        for one in SampleReader(path, kind, path.parent / "p"):
-            assert str(one)
