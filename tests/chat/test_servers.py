@@ -121,7 +121,7 @@ def test_a_wait_is_told_once_with_its_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("pairuni.chat.endpoint.TOLD_WAIT", 0.1)
+    monkeypatch.setattr("pairuni.chat.endpoint.LOGGED_WAIT", 0.1)
     with ChatServer(lambda one: "429 0.2" if one.serial < 2 else None, reply=caption) as one:
         endpoint = Endpoint(CompletionSettings(model="seer", base_url=one.url), backoff=0.01)
         endpoint(request(), Stopping())
@@ -132,7 +132,7 @@ def test_a_wait_is_told_once_with_its_end(
     caplog.clear()
     with ChatServer(lambda one: "500" if one.serial < 1 else None, reply=caption) as one:
         endpoint = Endpoint(CompletionSettings(model="seer", base_url=one.url), backoff=0.4)
-        monkeypatch.setattr("pairuni.chat.endpoint.TOLD_WAIT", 0.0)
+        monkeypatch.setattr("pairuni.chat.endpoint.LOGGED_WAIT", 0.0)
         endpoint(request(), Stopping())
     (told_again,) = [record.message for record in caplog.records]
     assert "retrying at " in told_again

@@ -64,7 +64,9 @@ def test_a_build_with_the_paper_s_settings_is_algorithm_1_pair_for_pair(tmp_path
     build(settings)
     quadruples = read_quadruples(settings.out / "quadruples.jsonl")
     images = [one.image_path for one in quadruples]
-    features = encode_features([settings.out / image for image in images], small, batch_size=8).features
+    features = encode_features(
+        [settings.out / image for image in images], small, batch_size=8, cache=tmp_path / "features"
+    ).features
     expected = algorithm1(
         features,
         [one.origin for one in quadruples],

@@ -48,7 +48,7 @@ def make_images(folder: Path, count: int) -> list[Path]:
 
 def test_rows_are_unit_length_in_the_order_given(tmp_path):
     paths = make_images(tmp_path, 5)
-    encoded = encode_features(paths, Means(), batch_size=2)
+    encoded = encode_features(paths, Means(), batch_size=2, cache=tmp_path / "features")
     raw = np.array([[number * 7 + 1, number + 1, 256 - number, 2] for number in range(5)], np.float64)
     raw[4, 3] = 1
     expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
@@ -79,12 +79,17 @@ def test_images_that_cannot_be_encoded_are_reported(tmp_path):
     paths = make_images(tmp_path, 4)
     paths[1].write_bytes(paths[1].read_bytes()[:40])
     paths[2].unlink()
-    encoded = encode_features(paths, Means(), batch_size=3)
+    encoded = encode_features(paths, Means(), batch_size=3, cache=tmp_path / "features")
     assert encoded.kept == [0, 3]
     assert len(encoded.features) == 2
     assert encoded.faults.keys() == {1, 2}
     assert encoded.faults[2] == "is missing"
-    dark = encode_features(paths[:1], lambda images: np.zeros((len(images), 3), np.float32), batch_size=3)
+    dark = encode_features(
+        paths[:1],
+        lambda images: np.zeros((len(images), 3), np.float32),
+        batch_size=3,
+        cache=tmp_path / "features",
+    )
     assert (dark.kept, len(dark.features)) == ([], 0)
     assert "without a direction" in dark.faults[0]
 
@@ -93,8 +98,10 @@ def test_copies_are_encoded_once_and_known_by_their_digest(tmp_path):
     paths = make_images(tmp_path, 2)
     (tmp_path / "copy.png").write_bytes(paths[0].read_bytes())
     means = Means()
-    encoded = encode_features([*paths, tmp_path / "copy.png", paths[0]], means, batch_size=8)
-    assert means.batches == [2]
+    encoded = encode_features(
+        [*paths, tmp_path / "copy.png", paths[0]], means, batch_size=8, cache=tmp_path / "features"
+    )
+    assert means.batches == [1, 2]  # the image that tells encoders apart, and both
     assert encoded.digests[0] == encoded.digests[2] == encoded.digests[3] != encoded.digests[1]
     assert np.array_equal(encoded.features[0], encoded.features[2])
 
@@ -188,4 +195,9 @@ def test_more_data_encodes_what_is_new(tmp_path, monkeypatch):
 
 def test_an_encoder_of_the_wrong_shape_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"returned shape \(3,\) for 1 images; it must return \[N, D\]"):
-        encode_features(make_images(tmp_path, 1), lambda images: np.ones(3, np.float32), batch_size=2)
+        encode_features(
+            make_images(tmp_path, 1),
+            lambda images: np.ones(3, np.float32),
+            batch_size=2,
+            cache=tmp_path / "features",
+        )

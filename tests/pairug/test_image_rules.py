@@ -106,7 +106,7 @@ def test_the_digest_depends_on_what_is_sent(files, tmp_path):
         assert (RequestImage.of(path, 100).digest == old) is (path.name == "plain.png")
 
 
-def test_encoder_and_gallery_see_the_same_images(files):
+def test_encoder_and_gallery_see_the_same_images(files, tmp_path):
     paths = list(files.values())
     seen = []
 
@@ -114,7 +114,7 @@ def test_encoder_and_gallery_see_the_same_images(files):
         seen.extend(images)
         return means(images)
 
-    encoded = encode_features(paths, looking, batch_size=4)
+    encoded = encode_features(paths, looking, batch_size=4, cache=tmp_path / "features")
     assert encoded.faults == {}
     assert {image.size for image in seen} <= {(40, 20), (64, 64)}, "64 x 64 is the probe of the feature cache"
     for path in paths:

@@ -30,7 +30,7 @@ TRIES_WITHOUT_ANSWER = 3
 """Number of completions without an answer after which a request fails."""
 DEADLINE_OF_TIMEOUT = 5.0
 """Default of the deadline, in multiples of the timeout."""
-TOLD_WAIT = 5.0
+LOGGED_WAIT = 5.0
 """Seconds; waits of at least this length are logged as warnings."""
 
 _REDIRECTIONS = {301, 302, 303, 307, 308}
@@ -234,10 +234,10 @@ class Endpoint:
         now = time.monotonic()
         with self._lock:
             silent = now < self._silent_until
-            if not silent and wait >= TOLD_WAIT:
+            if not silent and wait >= LOGGED_WAIT:
                 self._silent_until = now + wait
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + wait))
-        level = logging.WARNING if wait >= TOLD_WAIT and not silent else logging.DEBUG
+        level = logging.WARNING if wait >= LOGGED_WAIT and not silent else logging.DEBUG
         if fault.everybody:
             logger.log(
                 level,

@@ -46,7 +46,7 @@ def thread_map(
 
     def wait_for_running() -> None:
         for thread, own in running if finish_running else ():
-            # not join, which may take a thread for ended when Ctrl-C interrupts it; a thread may not have started
+            # not join, which may report a thread as ended when Ctrl-C interrupts it; a thread may not have started
             while thread.ident is not None and not own.wait(0.2):
                 pass
 

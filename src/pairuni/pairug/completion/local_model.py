@@ -35,7 +35,7 @@ class LocalModel:
                 f"image-text-to-text model: {error}"
             ) from None
         self._model: Any = model.to(resolve_device("auto")).eval()
-        # generation continues the rows at their right end
+        # generation appends to the right end of each row
         self._processor.tokenizer.padding_side = "left"
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token

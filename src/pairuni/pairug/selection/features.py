@@ -108,15 +108,15 @@ def encode_features(
     encoder: Encoder,
     *,
     batch_size: int,
-    cache: Path | None = None,
+    cache: Path,
     advance: Callable[[int], None] | None = None,
 ) -> EncodedImages:
     """Features of images, in input order; copies of one image share one row of the cache.
 
-    cache: folder that keeps features, keyed by image content and encoder behaviour; None keeps them in memory.
+    cache: folder that keeps features, keyed by image content and encoder behaviour.
     advance: called with the number of images done since the last call.
     """
-    rows = FeatureCache(cache / behaviour_of(encoder) if cache else None)
+    rows = FeatureCache(cache / behaviour_of(encoder))
     return collect(rows, encode_blocks(blocks_of(image_paths), encoder, rows, batch_size, advance))
 
 

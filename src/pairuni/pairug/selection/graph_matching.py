@@ -60,7 +60,7 @@ def match_optimal(candidates: Candidates, max_matches: int, g_images: Edges, u_i
     rest = edges[standing & (g != u) & ~np.isin(u, g[own])]
     if max_matches == 1:
         rest = rest[~np.isin(g[rest], g[own])]
-    # an image in both sets without an edge to itself among the candidates stays on the side of G
+    # an image in both sets that has no edge to itself is used on the side of G only
     rest = rest[~np.isin(u[rest], np.intersect1d(g_images, u_images))]
     if not len(rest):
         return own

@@ -56,7 +56,7 @@ class Choices:
 
     @property
     def countable(self) -> int:
-        """How many options, from the first on, a letter or a number can refer to."""
+        """Number of leading options that a letter or a number can refer to."""
         return len(self.texts) if self.first_gap is None else self.first_gap
 
 

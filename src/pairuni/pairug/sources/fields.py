@@ -26,7 +26,7 @@ COMMON = {
     "prompt": ("prompt", "caption", "captions", "text", "txt"),
     "tag": ("tag",),
 }
-"""Columns that are taken for a field unless the user names one; the first that a row has."""
+"""Columns of a field unless the user names one; the first that a row has is used."""
 
 _ANY_CASE = ("image_path", "question", "answer", "options", "prompt")
 """Fields whose columns may be capitalised if none is in lower case."""

@@ -215,7 +215,7 @@ def _explained(problem: Problem, row: Row) -> Problem:
 
 
 def _nested_hint(row: Row, field: str) -> str:
-    """How to name a nested value that sounds like the field: answers.0, texts.0.user."""
+    """How to select a nested value whose name resembles the field: answers.0, texts.0.user."""
     roles = {"question": QUESTION_ROLES, "answer": REPLY_ROLES, "prompt": REPLY_ROLES}.get(field, ())
     for name, value in row.values.items():
         listed = isinstance(value, list) and bool(value)
