@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from typing import Any
 
 from pairuni.config.base import Settings
 
 
 def setting_keys(cls: type[Settings]) -> dict[str, Any]:
-    """All dotted keys of a settings class, mapped to their annotations."""
+    """All dotted keys of a settings class, mapped to their annotations; an optional section is a key too."""
     keys: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Settings):
-            keys.update({f"{name}.{key}": inner for key, inner in setting_keys(annotation).items()})
-        else:
-            keys[name] = annotation
+        section = section_class(field.annotation)
+        if section is not None:
+            keys.update({f"{name}.{key}": inner for key, inner in setting_keys(section).items()})
+        if section is not field.annotation:
+            keys[name] = field.annotation
     return keys
+
+
+def section_class(annotation: Any) -> type[Settings] | None:
+    """The settings class of a section, which may be optional; None for a plain value."""
+    for option in (annotation, *typing.get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, Settings):
+            return option
+    return None
 
 
 _OTHER_NAMES = {
