@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pairuni.pairug.jsonl import Problem
+from pairuni.pairug.jsonl import Problem, raise_first
 from pairuni.pairug.sources import SampleReader
+from pairuni.pairug.sources.samples import Inputs
 from pairuni.records import GenerationSample, UnderstandingSample
 
 Members = list[tuple[str, bytes | tarfile.TarInfo]]
@@ -144,3 +145,21 @@ def understood(given: object, kept: Path | None = None) -> Found:
 
 def generated(given: object, kept: Path | None = None) -> Found:
     return read(given, GenerationSample, kept)
+
+
+def read_understanding(inputs: Inputs, kept: Path | None = None) -> list[UnderstandingSample]:
+    """The understanding samples of inputs. Raises ValueError for the first problem, and for an empty set."""
+    return _all(SampleReader(inputs, UnderstandingSample, kept))
+
+
+def read_generation(inputs: Inputs, kept: Path | None = None) -> list[GenerationSample]:
+    """The generation samples of inputs; raises as ``read_understanding``."""
+    return _all(SampleReader(inputs, GenerationSample, kept))
+
+
+def _all(reader: SampleReader[Any]) -> list[Any]:
+    found = list(reader)
+    raise_first([one for one in found if isinstance(one, Problem)])
+    if not found:
+        raise ValueError(reader.empty_message())
+    return found

@@ -15,9 +15,9 @@ from pairuni.digits.questions import LETTER_SUFFIX, without_options
 from pairuni.digits.scenes import Scene
 from pairuni.digits.world import World, write_world
 from pairuni.pairug.completion.answer_store import AnswerStore
-from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample
 from reference.digits_world import COLOURS, PLURALS, WORDS, literal_answer
+from source_data import read_generation, read_understanding
 
 THREE = [
     {"place": "top left", "digit": 3, "colour": "red"},

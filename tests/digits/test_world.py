@@ -35,9 +35,9 @@ from pairuni.digits.scenes import (
     split_of,
 )
 from pairuni.digits.world import World, held_out_items, write_world
-from pairuni.pairug.sources import read_generation, read_understanding
 from pairuni.records import GenerationSample, UnderstandingSample
 from reference.digits_world import literal_answer, literal_fits, literal_related, literal_satisfies
+from source_data import read_generation, read_understanding
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from pairuni.pairug.sources import SampleReader, read_generation, read_understanding
+from pairuni.pairug.sources import SampleReader
 from pairuni.pairug.sources.inputs import parse_input
 from pairuni.records import GenerationSample
-from source_data import captioned, encoded, generated, lines, orsta_row, parquet, png, tar_of, understood
+from source_data import (
+    captioned,
+    encoded,
+    generated,
+    lines,
+    orsta_row,
+    parquet,
+    png,
+    read_generation,
+    read_understanding,
+    tar_of,
+    understood,
+)
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 ROW = {"image": "a.png", "question": "Which?", "answer": "a"}

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from pairuni.pairug.sources import read_generation, read_understanding
-from source_data import generated, lines, understood
+from source_data import generated, lines, read_generation, read_understanding, understood
 
 U = {"image_path": "images/a.png", "question": "how many?", "answer": "two"}
 G = {"image_path": "images/a.png", "prompt": "two cats"}

@@ -20,8 +20,7 @@ from pairuni.pairug.scale import splitting
 from pairuni.pairug.scale.joining import join_parts
 from pairuni.pairug.scale.splitting import split_raw
 from pairuni.pairug.selection import features
-from pairuni.pairug.sources import read_generation, read_understanding
-from source_data import orsta_row
+from source_data import orsta_row, read_generation, read_understanding
 
 
 @pytest.fixture(autouse=True)

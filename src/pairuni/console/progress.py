@@ -6,7 +6,6 @@ import io
 import math
 import time
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console as RichConsole
@@ -68,9 +67,7 @@ class Progress:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._streams.close()
         if self._bar is not None:
             self._bar.stop()
@@ -108,9 +105,7 @@ class Stages:
         self._ended = time.monotonic()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._end()
 
     def advance(self, stage: str, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ Reasons of refusals are quoted in the next prompt, so their wording is part of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pairuni.chat.quoting import one_line
 from pairuni.chat.replies import Reply, Unusable, read_reply, schema_of
@@ -27,18 +28,16 @@ from pairuni.pairug.completion.prompts import (
     refused,
 )
 from pairuni.pairug.completion.requests import Request, RequestImage
-from pairuni.records import UnderstandingSample, Verdict
+from pairuni.records import GenerationSample, UnderstandingSample, Verdict
 
 
+@dataclass(frozen=True)
 class CaptionTask:
     """The task of an understanding sample: (I, Q, A) -> C."""
 
-    def __init__(
-        self, sample: UnderstandingSample, image: RequestImage, settings: CompletionSettings
-    ) -> None:
-        self.sample = sample
-        self.image = image
-        self.settings = settings
+    sample: UnderstandingSample
+    image: RequestImage
+    settings: CompletionSettings
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_CAPTION.format(question=self.sample.question, answer=self.sample.answer)
@@ -77,14 +76,13 @@ class CaptionTask:
         return _verdict(f"the caption {half.prompt!r} does not hold: ", faults, said.reason)
 
 
+@dataclass(frozen=True)
 class QuestionTask:
     """The task of a generation sample: (I, C) -> Q with options, the right one first."""
 
-    def __init__(self, sample: Sample, image: RequestImage, settings: CompletionSettings) -> None:
-        assert not isinstance(sample, UnderstandingSample)
-        self.sample = sample
-        self.image = image
-        self.settings = settings
+    sample: GenerationSample
+    image: RequestImage
+    settings: CompletionSettings
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_QUESTION.format(prompt=self.sample.prompt, wrong=self.settings.options - 1)

@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from pairuni.pairug.engine import Block, Made, Make
@@ -40,9 +39,7 @@ class RayEngine:
             logging.getLogger(name).setLevel(logging.ERROR)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         import ray
 
         if not self._joined:

@@ -5,6 +5,6 @@ trainers to plain columns; ``fields`` selects and converts columns, with ``value
 ``samples`` finds images (``image_references``), right options (``answers``), and validates.
 """
 
-from pairuni.pairug.sources.samples import SampleReader, read_generation, read_understanding
+from pairuni.pairug.sources.samples import SampleReader
 
-__all__ = ["SampleReader", "read_generation", "read_understanding"]
+__all__ = ["SampleReader"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pairuni.io.images import ImageError
-from pairuni.pairug.jsonl import Problem, raise_first, validate
+from pairuni.pairug.jsonl import Problem, validate
 from pairuni.pairug.sources.answers import AnswerResolver
 from pairuni.pairug.sources.chats import QUESTION_ROLES, REPLY_ROLES
 from pairuni.pairug.sources.fields import Fields, common_columns, fields_of
@@ -31,38 +31,12 @@ _FIELDS: dict[type, tuple[str, ...]] = {
 }
 
 
-def read_understanding(inputs: Inputs, image_folder: Path | None = None) -> list[UnderstandingSample]:
-    """The understanding set U of one or several inputs, each [FORMAT:]PATH[?field=column&...].
+class SampleReader(Generic[Sample]):
+    """Iterates once over the samples and problems of inputs, each [FORMAT:]PATH[?field=column&...], in order.
 
     Image paths can be opened as they are; images inside the data are written to ``image_folder``. A record without id
-    gets one derived from its content, and without tag the name of its file; ``source`` says where it came from.
-    Raises FileNotFoundError, or ValueError for an empty set and for the first problem, which names file, line or
-    member, field and reason, with the number of further problems.
-    """
-    return _read(SampleReader(inputs, UnderstandingSample, image_folder))
-
-
-def read_generation(inputs: Inputs, image_folder: Path | None = None) -> list[GenerationSample]:
-    """The generation set G: image and prompt. Otherwise as ``read_understanding``."""
-    return _read(SampleReader(inputs, GenerationSample, image_folder))
-
-
-def _read(reader: SampleReader[Sample]) -> list[Sample]:
-    samples: list[Sample] = []
-    problems: list[Problem] = []
-    for found in reader:
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            samples.append(found)
-    raise_first(problems)
-    if not samples:
-        raise ValueError(reader.empty_message())
-    return samples
-
-
-class SampleReader(Generic[Sample]):
-    """Iterates once over the samples and problems of inputs, in order; only ids are kept in memory.
+    gets one derived from its content, and without tag the name of its file; ``source`` says where it came from. Only
+    ids are kept in memory.
 
     Once iterated: left_out, reason -> number of valid rows that are not used, such as detection in Orsta; not_kept,
     content -> number of rows from which it is dropped, such as system messages. Raises FileNotFoundError or ValueError
