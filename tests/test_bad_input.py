@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pairuni.cli.app import app
-from pairuni.training import checkpoint
+from pairuni.training import shards
 from user_folder import UserFolder, contents
 
 
@@ -119,12 +119,12 @@ def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: 
     before = contents(folder.root / "run" / "checkpoints")
     assert before
 
-    def full(tensors: object, path: Path) -> None:
+    def full(tensors: object, path: Path, metadata: object = None) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "save_file", full)
+        patched.setattr(shards, "save_file", full)
         result = CliRunner().invoke(app, list(folder.train("--resume")))
     assert result.exit_code == 1
     assert "the disk is full" in result.stderr
