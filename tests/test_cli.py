@@ -128,7 +128,9 @@ def test_draw_and_answer(model: Path, tmp_path: Path) -> None:
     assert code == 0, errors
     assert "no such image" in fails("answer", tmp_path / "none.png", "what?", "--model", model)
     (tmp_path / "cut.png").write_bytes(first[:60])
-    assert "cut.png: cannot be read as an image" in fails("answer", tmp_path / "cut.png", "what?", "--model", model)
+    assert "cut.png: cannot be read as an image" in fails(
+        "answer", tmp_path / "cut.png", "what?", "--model", model
+    )
     assert "not an image file name" in fails("draw", "a cat", "--model", model, "--out", tmp_path / "cat.txt")
     assert "no folder" in fails("draw", "a cat", "--model", tmp_path / "none", "--out", tmp_path / "x.png")
     fails("draw", "a cat", "--model", "tiny", "--out", tmp_path / "x.png", "--guidance", "0.5", code=2)

@@ -88,8 +88,7 @@ def test_rounds_until_everything_is_complete(tmp_path):
     assert len(requests_of(tmp_path)) == 32
 
 
-def test_the_same_answers_live_and_by_batch_are_the_same_quadruples(tmp_path, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_the_same_answers_live_and_by_batch_are_the_same_quadruples(tmp_path):
     with pytest.raises(CompletionPaused):
         completed(tmp_path)
     answer(tmp_path, "one.jsonl", requests_of(tmp_path))

@@ -25,11 +25,6 @@ ONE_ANSWER = (1000 * 2.0 + 100 * 10.0) / 1e6
 """What the server of the tests charges for an answer: 1,000 tokens in, 100 out."""
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
 def settings_at(server: ChatServer, **settings: Any) -> CompletionSettings:
     return CompletionSettings(model="seer", base_url=server.url, **settings)
 

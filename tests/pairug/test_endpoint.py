@@ -7,8 +7,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,14 @@ import pytest
 from PIL import Image
 
 from chat_server import Ask, ChatServer, good_reply
-from completion_samples import complete_at, made_samples, real_samples
+from completion_samples import made_samples, real_samples
 from pairuni.chat.faults import retry_after
 from pairuni.chat.request import RequestsStopped
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion import scheduling
 from pairuni.pairug.completion.annotator import make_annotator
-from pairuni.pairug.completion.completion import CompletionReport
 from pairuni.records import UnderstandingSample
 from pairuni.rewards.answers.options import parse_options
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., CompletionReport]:
-    return partial(complete_at, folder=tmp_path)
 
 
 def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):

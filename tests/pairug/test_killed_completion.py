@@ -75,10 +75,7 @@ def stored_at(server: ChatServer, folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("kills", "count"), [(2, 20), pytest.param(20, 100, marks=pytest.mark.slow)], ids=["2", "20"]
 )
-def test_killed_and_resumed_is_as_never_killed(
-    tmp_path: Path, kills: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, kills: int, count: int) -> None:
     raw_data(tmp_path / "whole", count)
     raw_data(tmp_path / "killed", count)
     with ChatServer(faults, seconds=0.02) as server:

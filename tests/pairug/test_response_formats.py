@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chat_server import Ask, ChatServer
-from completion_samples import complete_at, made_samples
+from completion_samples import made_samples
 from pairuni.chat.endpoint import Endpoint
 from pairuni.chat.request import PlainRequest, RequestFailed, Stopping
 from pairuni.config import CompletionSettings
-from pairuni.pairug.completion.completion import CompletionReport
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., CompletionReport]:
-    return partial(complete_at, folder=tmp_path)
 
 
 def old_server(ask: Ask) -> str | None:

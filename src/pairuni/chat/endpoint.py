@@ -77,7 +77,7 @@ class Endpoint:
         return self._redact(self._address)
 
     def __call__(self, request: ChatRequest, stopping: Stopping) -> Answer:
-        """The answer.
+        """Send a request and return its answer.
 
         Raises RequestFailed when this request gets no answer, RequestsStopped when no request would get one, and
         the exception of an image that cannot be sent.

@@ -36,7 +36,7 @@ _OTHER_DIALECT = {400, 404, 415, 422, 501}
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a request has no answer, and what follows: retry, give this request up, or stop the run.
+    """Why a request has no answer, and what happens next: retry it, give it up, or stop the run.
 
     wait: seconds that the server demands. everybody: whether all requests must wait. refusal: of a request that may
     succeed in another dialect. nowhere: nothing at this address answers requests. spent: tokens, sent and received,

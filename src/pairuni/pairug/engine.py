@@ -1,4 +1,4 @@
-"""Engines: who computes blocks of work. One process here; workers on several machines in ``pairug.scale``."""
+"""Engines compute blocks of work: here in one process, in ``pairug.scale`` on the workers of several machines."""
 
 from __future__ import annotations
 

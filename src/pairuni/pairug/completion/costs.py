@@ -21,7 +21,7 @@ class CompletionPaused(RuntimeError):
 
 
 def cost_of(settings: CompletionSettings, prompt_tokens: float, completion_tokens: float) -> float:
-    """In the currency of the prices, which are per million tokens."""
+    """The cost in the currency of the prices, which are per million tokens."""
     sent = prompt_tokens * settings.price_input
     return (sent + completion_tokens * settings.price_output) / 1e6
 
@@ -111,7 +111,7 @@ def plan(
     store: AnswerStore | None,
     pending: Iterable[tuple[int, int, Request | None]],
 ) -> Plan:
-    """From each sample's (least calls, most calls, next request or None when it is finished)."""
+    """The plan, from each sample's (least calls, most calls, next request or None when it is finished)."""
     samples = completed = least = most = estimated = asked = 0
     for fewest, worst, request in pending:
         samples += 1
@@ -168,7 +168,7 @@ class Usage:
 
 
 def usage_of(settings: CompletionSettings, store: AnswerStore) -> Usage:
-    """Of all answers in the store; requests in flight when a build was killed are not included."""
+    """The usage of all answers in the store; requests in flight when a build was killed are not included."""
     priced = settings.price_input or settings.price_output
     cost = cost_of(settings, store.prompt_tokens, store.completion_tokens) if priced else None
     return Usage(

@@ -79,7 +79,7 @@ Dialogue = Generator[R, Answer, Outcome]
 
 
 def dialogue(task: Task[R], max_tries: int) -> Dialogue[R]:
-    """Completed by the first good verdict; dropped with the last reason after ``max_tries``."""
+    """The loop of one sample: the first good verdict completes it; after ``max_tries`` it is dropped."""
     refusals: list[str] = []
     tries = checks = 0
     try:

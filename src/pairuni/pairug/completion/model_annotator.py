@@ -36,7 +36,7 @@ class ModelAnnotator:
 
     @classmethod
     def make(cls, name: str, settings: CompletionSettings) -> ModelAnnotator:
-        """Ready to send requests. Raises ValueError for invalid settings, ImportError for a missing package."""
+        """An annotator ready to send requests. Raises ValueError for settings, ImportError for a missing package."""
         check_settings(name, settings)
         return cls(name, settings, Endpoint(settings) if name == "endpoint" else None)
 

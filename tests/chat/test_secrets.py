@@ -19,14 +19,7 @@ from pairuni.cli.app import main
 from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.annotator import make_annotator
 from pairuni.pairug.completion.completion import CompletionReport
-
-KEY = "sk-proj-0123456789-very-secret"
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+from raw_server import KEY
 
 
 def completed(server: ChatServer, folder: Path) -> CompletionReport:
