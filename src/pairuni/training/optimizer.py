@@ -86,7 +86,8 @@ class NamedAdamW:
             return nn.utils.get_total_norm(list(self.gradients().values()))
         squares = self._sum_of_sharded_squares()
         whole = [g for name, g in self.gradients().items() if not is_sharded(self.masters[name])]
-        return (squares + nn.utils.get_total_norm(whole).to(squares.device).square()).sqrt()
+        squares += nn.utils.get_total_norm(whole).to(squares.device).double().square()
+        return squares.sqrt().float()
 
     def clip_gradients(self, max_norm: float, norm: Tensor) -> None:
         """Scale the gradients, whose joint norm is ``norm``, to a joint norm of at most ``max_norm``."""
@@ -116,13 +117,13 @@ class NamedAdamW:
         """Sum of the squares of all sharded gradients, over all ranks."""
         first = self.masters[self._sharded[0]]
         assert is_sharded(first)
-        present = torch.zeros(len(self._sharded) + 1, device=first.device)
+        present = torch.zeros(len(self._sharded) + 1, device=first.device, dtype=torch.float64)
         squares, present = present[:1], present[1:]
         for index, name in enumerate(self._sharded):
             gradient = self.masters[name].grad
             if gradient is not None:
                 present[index] = 1.0
-                squares += local(gradient).float().square().sum()
+                squares += torch.linalg.vector_norm(local(gradient)).double().square()
         mesh = first.device_mesh
         for dimension, placement in enumerate(first.placements):
             group = mesh.get_group(dimension)
