@@ -187,6 +187,28 @@ def test_a_checkpoint_loads_on_any_number_of_ranks(
     assert names == sorted([*groups, "random.safetensors", "state.json", "SHA256SUMS"])
 
 
+def test_of_several_replicas_one_saves(tmp_path: Path) -> None:
+    """Rows are shared by two ranks, and twice the same (HSDP)."""
+
+    def save(ranks: Ranks) -> dict[str, Tensor]:
+        net = Net()
+        fully_shard(net, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard")))
+        optimizer = NamedAdamW(list(net.named_parameters()), learning_rate=0.1)
+        norms = train(net, optimizer, range(2))
+        save_checkpoint(tmp_path, checkpoint(optimizer, 2), keep=1, ranks=ranks)
+        return whole(optimizer.weights()) | whole(optimizer.state()) | {"norms": torch.tensor(norms)}
+
+    expected = run_ranks(4, save)[0]
+    net, optimizer = make(ONE_RANK, shard=False)
+    optimizer = NamedAdamW(list(net.named_parameters()), learning_rate=0.1)
+    assert expected.pop("norms").tolist() == pytest.approx(train(net, optimizer, range(2)), rel=1e-5)
+    found = load_checkpoint(tmp_path / "step-000002")
+    assert equal(dict(found.tensors["trained"]) | dict(found.tensors["optimizer"]), expected)
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "step-000002").glob("trained-*"))]
+    assert len(sizes) == 4
+    assert max(sizes[2:]) < min(sizes[:2]) / 2
+
+
 def sharded_steps(root: Path, *steps: int) -> list[dict[str, Tensor]]:
     """Checkpoints of two ranks after each of ``steps``, and the weights of the last on each rank."""
 

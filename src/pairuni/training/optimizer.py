@@ -87,7 +87,7 @@ class NamedAdamW:
         squares = self._sum_of_sharded_squares()
         whole = [g for name, g in self.gradients().items() if not is_sharded(self.masters[name])]
         squares += nn.utils.get_total_norm(whole).to(squares.device).double().square()
-        return squares.sqrt().float()
+        return squares.sqrt().to(self.masters[self._sharded[0]].dtype)
 
     def clip_gradients(self, max_norm: float, norm: Tensor) -> None:
         """Scale the gradients, whose joint norm is ``norm``, to a joint norm of at most ``max_norm``."""
