@@ -64,6 +64,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print settings, parameters, memory and tokens; do not train.")
     ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --dry-run: memory and time on this many H100, A100 or RTX 4090."),
+    ] = None,
 ) -> None:
     """Train with PairGRPO: train RECIPE [--section.key VALUE ...]
 
@@ -73,7 +77,9 @@ def train(
         raise typer.BadParameter(f"give the recipe before {recipe}", param_hint="RECIPE")
     from pairuni.cli.training import train as run
 
-    run(recipe, ctx.args, out, resume=resume, dry_run=dry_run)
+    if gpus is not None and not dry_run:
+        raise typer.BadParameter("plans a run: add --dry-run", param_hint="--gpus")
+    run(recipe, ctx.args, out, resume=resume, dry_run=dry_run, gpus=gpus)
 
 
 @app.command()

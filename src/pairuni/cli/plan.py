@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from pairuni.pairgrpo.plan import CARDS, Plan
+from pairuni.config import RunSettings
+from pairuni.pairgrpo.cards import BANDWIDTH, CARDS, COMPUTE, LINK, NODE, NODES, USABLE, Card
+from pairuni.pairgrpo.plan import ERROR, Plan, choose_strategy, plan_run, size_in_words
+from pairuni.policies.policy import UnifiedPolicy
 
 
 def describe_plan(plan: Plan) -> str:
     """Parameters, memory and tokens."""
+    memory = [(f"  {name}", said) for name, said in _memory(plan)]
     rows = [
         ("parameters", f"{plan.parameters:,}"),
         ("  trained", f"{plan.trained:,}"),
-        ("memory, estimated", _size(plan.peak)),
-        ("  weights", _size(plan.weights)),
-        ("  gradients", _size(plan.gradients)),
-        ("  optimizer", _size(plan.optimizer)),
-        *([("  reference", _size(plan.reference))] if plan.reference else []),
-        ("  activations", f"{_size(plan.activations)} (in the update)"),
-        ("  keys and values", f"{_size(plan.rollout_cache)} (in the rollout)"),
+        ("memory, estimated", size_in_words(plan.peak)),
+        *memory,
         ("tokens a step", f"at most {plan.sampled_tokens:,} sampled"),
         ("", f"at most {plan.replayed_tokens:,} replayed in each update"),
     ]
-    return "\n".join(f"{name:<20}{value}" for name, value in rows)
+    return _lines(rows)
 
 
 def describe_reward_models(sizes: Mapping[str, int]) -> str:
     """``reward_model_bytes``, one device a line."""
-    rows = [f"{_size(size)} of weights on {device}" for device, size in sizes.items()]
+    rows = [f"{size_in_words(size)} of weights on {device}" for device, size in sizes.items()]
     return "\n".join(f"{'reward models':<20}{row}" for row in rows)
 
 
@@ -38,8 +37,7 @@ def describe_cards(plan: Plan, dtype: torch.dtype, reward_models: int) -> str:
     rows = []
     for card in CARDS:
         if plan.fits(card, reward_models):
-            seconds = plan.step_seconds(card, dtype)
-            taken = f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+            taken = _duration(plan.step_seconds(card, dtype))
             rows.append(f"{card.name}: fits, about {taken} a step without rewards")
         else:
             rows.append(f"{card.name}: does not fit")
@@ -47,6 +45,91 @@ def describe_cards(plan: Plan, dtype: torch.dtype, reward_models: int) -> str:
     return "\n".join(f"{name:<20}{row}" for name, row in zip(names, rows, strict=True))
 
 
-def _size(size: int) -> str:
-    """Bytes in words: 12 MiB, 26.4 GiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+def describe_gpus(
+    settings: RunSettings, policy: UnifiedPolicy, gpus: int, reward_models: int, cards: Sequence[Card] = NODES
+) -> str:
+    """Memory and time of a run on ``gpus`` of each kind, which compute in bfloat16 unless settings say float32.
+
+    reward_models: bytes of the rewards' weights, which each process holds.
+    """
+    dtype = torch.float32 if settings.policy.dtype == "float32" else torch.bfloat16
+    whole = plan_run(settings, policy, dtype, world_size=gpus)
+    rows = [("parameters", f"{whole.parameters:,}, of which {whole.trained:,} train")]
+    rows += [row for card in cards for row in _on_card(settings, policy, dtype, card, gpus, reward_models)]
+    network = (
+        f"and {LINK:.0%} of links"
+        if gpus <= NODE
+        else f"and {LINK:.0%} of the network, with {NODE} GPUs a node"
+    )
+    notes = [
+        f"{str(dtype).removeprefix('torch.')}; memory of the process with the most pairs, in {USABLE:.0%} of the GPU's; "
+        "time without rewards,",
+        f"at {BANDWIDTH:.0%} of the peak bandwidth, {COMPUTE:.0%} of the matrix rate {network}. Memory is within "
+        f"{ERROR:.0%} of peaks",
+        "measured on a CPU; nothing was measured on these GPUs.",
+    ]
+    idle = gpus - settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step
+    if idle > 0:
+        notes.append(f"{idle} of the GPUs have no pair in a step: raise pairgrpo.pairs_per_batch.")
+    rows += [("estimate" if index == 0 else "", note) for index, note in enumerate(notes)]
+    return _lines(rows)
+
+
+def _on_card(
+    settings: RunSettings,
+    policy: UnifiedPolicy,
+    dtype: torch.dtype,
+    card: Card,
+    gpus: int,
+    reward_models: int,
+) -> Iterator[tuple[str, str]]:
+    strategy, reason = choose_strategy(
+        settings, policy, gpus, card.memory, dtype=dtype, reward_models=reward_models
+    )
+    usable = card.usable - reward_models
+    plan = plan_run(settings, policy, dtype, world_size=gpus, strategy=strategy, memory=usable)
+    needed = f"{size_in_words(plan.peak + reward_models)} of {size_in_words(card.usable)} on each device"
+    fits = plan.fits(card, reward_models)
+    yield f"{gpus} x {card.name}", f"{'fits' if fits else 'does not fit'}: {needed}"
+    if gpus > 1:
+        yield "  strategy", f"{strategy}: {reason}"
+    if not fits:
+        return
+    for name, said in _memory(plan):
+        yield f"  {name}", said
+    if reward_models:
+        yield "  reward models", size_in_words(reward_models)
+    parts = {
+        "rollout": plan.rollout_seconds(card),
+        "update": plan.update_seconds(card, dtype),
+        "communication": plan.communication_seconds(card, gpus),
+    }
+    named = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
+    yield "  time a step", f"about {_duration(sum(parts.values()))}: {named}"
+
+
+def _memory(plan: Plan) -> list[tuple[str, str]]:
+    """The parts of the peak; those of a simple run always, the others where they are not zero."""
+    passed = f", {plan.micro_batch_tokens:,} tokens a pass" if plan.micro_batch_tokens else ""
+    return [
+        ("weights", size_in_words(plan.weights)),
+        *_if_any("inference weights", plan.inference_weights),
+        ("gradients", size_in_words(plan.gradients)),
+        ("optimizer", size_in_words(plan.optimizer)),
+        *_if_any("reference", plan.reference),
+        *_if_any("gathered", plan.gathered, " (in the update)"),
+        ("activations", f"{size_in_words(plan.activations)} (in the update{passed})"),
+        ("keys and values", f"{size_in_words(plan.rollout_cache)} (in the rollout)"),
+    ]
+
+
+def _if_any(name: str, size: int, note: str = "") -> list[tuple[str, str]]:
+    return [(name, size_in_words(size) + note)] if size else []
+
+
+def _lines(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<20}{value}" for name, value in rows)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"

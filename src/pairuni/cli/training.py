@@ -24,9 +24,18 @@ if TYPE_CHECKING:
     from pairuni.pairgrpo.trainer import RunResult
 
 
-def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: bool, dry_run: bool) -> None:
+def train(
+    recipe: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    resume: bool,
+    dry_run: bool,
+    gpus: int | None = None,
+) -> None:
     """Train by ``recipe`` into ``out`` (default: runs/<name of the recipe>), or print the plan of such a run.
 
+    gpus: number of devices that the plan is for; by default this one.
     Raises Interrupted if Ctrl-C ended the run; its work is saved.
     """
     with said_once():
@@ -38,7 +47,7 @@ def train(recipe: Path, overrides: Sequence[str], out: Path | None, *, resume: b
                 f"{settings.data.pairs}: no such pair file; `pairuni pairs build` makes one"
             )
     if dry_run:
-        _print_plan(settings)
+        _print_plan(settings, gpus)
         return
     run = RunFolder(out or Path("runs") / recipe.stem)
     with (
@@ -122,8 +131,8 @@ def _train(
     return result
 
 
-def _print_plan(settings: RunSettings) -> None:
-    from pairuni.cli.plan import describe_cards, describe_plan, describe_reward_models
+def _print_plan(settings: RunSettings, gpus: int | None) -> None:
+    from pairuni.cli.plan import describe_cards, describe_gpus, describe_plan, describe_reward_models
     from pairuni.pairgrpo.plan import plan_run, reward_model_bytes
     from pairuni.pairgrpo.preparation import prepare_run
 
@@ -137,9 +146,12 @@ def _print_plan(settings: RunSettings) -> None:
         when = "after every step" if every == 1 else f"every {every:,} steps"
         typer.echo(f"{'held-out pairs':<20}{len(prepared.held_out):,}, evaluated {when}")
     typer.echo(f"{'policy':<20}{policy.name}, {str(dtype).removeprefix('torch.')}")
+    models = reward_model_bytes(prepared.rewards)
+    if gpus is not None:
+        typer.echo(describe_gpus(settings, policy, gpus, models.total()))
+        return
     plan = plan_run(settings, policy, dtype)
     typer.echo(describe_plan(plan))
-    models = reward_model_bytes(prepared.rewards)
     if rows := describe_reward_models(models):
         typer.echo(rows)
     typer.echo(describe_cards(plan, dtype, models.total()))

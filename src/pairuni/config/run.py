@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pairuni.config.base import Settings, UserPath
 from pairuni.config.rewards import RewardSettings
@@ -86,8 +86,9 @@ class PairGRPOSettings(Settings):
     """Pairs sampled together, over all processes (paper: 2 per device, 16 over 8 GPUs)."""
     batches_per_step: int = Field(default=1, ge=1)
     """Gradient accumulation: batches of pairs per update, over all processes (paper: not stated)."""
-    micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per forward pass of the update on each device; by default unlimited. Does not change the gradient."""
+    micro_batch_tokens: int | Literal["auto"] | None = None
+    """Tokens per forward pass of the update on each device, or auto, from its free memory; by default unlimited. Does
+    not change the gradient."""
     updates_per_step: int = Field(default=1, ge=1)
     """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -114,6 +115,14 @@ class PairGRPOSettings(Settings):
     """Factor of the generation loss (paper: 1)."""
     std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
+
+    @field_validator("micro_batch_tokens", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        """One sentence, where the types of a union would give one each."""
+        if value in (None, "auto") or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("must be a whole number of at least 1, or auto")
 
 
 class EvaluationSettings(Settings):

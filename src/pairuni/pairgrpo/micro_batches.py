@@ -105,6 +105,8 @@ def micro_batches(
     numbers: those of all ranks, of which ``batch`` is a part. equal: all ranks of this world get as many
     micro-batches, each with the same tasks, by further rows of coefficient 0; an exchange.
     """
+    limit = settings.micro_batch_tokens
+    assert limit != "auto", "auto is resolved by with_micro_batches"
     numbers = numbers or StepNumbers.gather(batch, World())
     advantages = {task: batch.weighted_advantages(task) for task in tasks}
     coefficients = {}
@@ -120,7 +122,7 @@ def micro_batches(
             size = batch.task(task).group_size
             rows = range(pair * size, (pair + 1) * size)
             groups.append([(task, row) for row in rows if settings.beta > 0.0 or advantages[task][row] != 0])
-    parts = _pack(groups, batch, settings.micro_batch_tokens)
+    parts = _pack(groups, batch, limit)
     replayed = [{task for task, _ in part} for part in parts]
     everywhere = replayed if equal is None else _union(equal.gather(replayed))
     result = []

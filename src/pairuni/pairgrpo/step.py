@@ -9,6 +9,7 @@ from pairuni.config import PairGRPOSettings
 from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.watch import named_ranks
 from pairuni.distributed.world import World
+from pairuni.pairgrpo.activations import with_micro_batches
 from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
 from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
@@ -48,6 +49,7 @@ def update(
         logger.warning(
             "step %d: every advantage of both tasks is zero: within each group all rewards are equal", step
         )
+    settings = with_micro_batches(settings, policy, batch, moments=bool(optimizer.state()))
     weights = task_weights(settings)
     parts = micro_batches(
         batch,
