@@ -41,13 +41,14 @@ def test_the_papers_values_are_the_defaults(recipe: Path) -> None:
     assert (defaults.reward.understanding, defaults.reward.generation) == ("accuracy", "hpsv2")
 
 
-@pytest.mark.parametrize("name", ["janus_pro_1b", "janus_pro_7b", "digits"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_loads(name: str) -> None:
     settings = load_settings(RunSettings, RECIPES / f"{name}.toml")
     if name.startswith("janus"):
-        assert settings.rollout.generation == (8 if name.endswith("1b") else 4)
+        assert settings.rollout.generation == (8 if "1b" in name else 4)
         assert (settings.reward.generation, settings.reward.hpsv2.version) == ("hpsv2", "2.1")
         assert settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step == 16
+        assert (settings.policy.lora is not None) == name.endswith("lora")
 
 
 def test_the_demo_trains_by_its_recipe() -> None:
@@ -58,7 +59,7 @@ def test_the_demo_trains_by_its_recipe() -> None:
 
 
 def test_no_recipe_is_untested() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b", "digits"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} >= {"janus_pro_1b", "janus_pro_7b_lora", "digits"}
     for path in RECIPES.glob("janus*.toml"):
         load_settings(RunSettings, path)
 
@@ -98,6 +99,14 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
     assert load_settings(RunSettings, path) == settings
 
 
+@pytest.mark.parametrize("tokens", ["4000", "auto", "none"])
+def test_micro_batch_tokens(recipe: Path, tokens: str, tmp_path: Path) -> None:
+    settings = load_settings(RunSettings, recipe, ["--pairgrpo.micro-batch-tokens", tokens])
+    expected = {"4000": 4000, "auto": "auto", "none": None}
+    assert settings.pairgrpo.micro_batch_tokens == expected[tokens]
+    assert load_settings(RunSettings, written(tmp_path, to_toml(settings))) == settings
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -113,6 +122,15 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
         (["--pairgrpo.steps", "many"], "--pairgrpo.steps is 'many', but must be a whole number"),
         (["--pairgrpo.steps", "1.5"], "--pairgrpo.steps is 1.5, but must be a whole number"),
         (["--pairgrpo.steps", "true"], "--pairgrpo.steps is True, but must be a whole number"),
+        (
+            ["--pairgrpo.micro-batch-tokens", "0"],
+            "--pairgrpo.micro-batch-tokens is 0, but must be a whole number of at least 1, or auto",
+        ),
+        (
+            ["--pairgrpo.micro-batch-tokens", "many"],
+            "is 'many', but must be a whole number of at least 1, or",
+        ),
+        (["--pairgrpo.micro-batch-tokens", "true"], "is True, but must be a whole number of at least 1, or"),
         (["--pairgrpo.steps", "0"], "--pairgrpo.steps is 0, but must be greater than or equal to 1"),
         (["--rollout.understanding", "1"], "is 1, but must be greater than or equal to 2"),
         (["--rollout.temperature", "0"], "must be greater than 0"),

@@ -207,6 +207,26 @@ def test_dry_run_needs_no_weights(user: UserFolder, recipe: Path, tmp_path: Path
     assert "has no weights" in fails("train", recipe, f"--policy.model={bare}", "--out", tmp_path / "run")
 
 
+def test_dry_run_for_several_gpus(recipe: Path, tmp_path: Path) -> None:
+    words = ("--dry-run", "--gpus", "2", "--pairgrpo.pairs-per-batch", "2")
+    code, said, errors = call("train", recipe, *words)
+    assert code == 0, errors
+    lines = said.splitlines()
+    for card in ("H100 80GB", "A100 80GB", "A100 40GB", "RTX 4090 24GB"):
+        assert any(line.startswith(f"2 x {card}") and "fits: " in line for line in lines)
+    assert said.count("replicate: everything fits on each device") == 4
+    assert said.count("communication") == 4
+    assert "Nothing was measured on these GPUs" in said
+    assert "one GPU, estimated" not in said
+    said = fails("train", recipe, "--dry-run", "--gpus", "3", "--pairgrpo.pairs-per-batch", "2")
+    assert (
+        "3 processes cannot share 2 pairs per step; plan for fewer, or raise pairgrpo.pairs_per_batch" in said
+    )
+    said = fails("train", recipe, *words, "--distributed.shard-size", "3", "--distributed.strategy", "shard")
+    assert "distributed.shard_size is 3, but must divide the number of processes, 2" in said
+    assert "add --dry-run" in fails("train", recipe, "--gpus", "2", code=2)
+
+
 def test_cards_that_hold_a_run() -> None:
     plan = Plan(
         parameters=7 * 10**9,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from pairuni.config import RunSettings
+from pairuni.console.counts import counted
 from pairuni.pairgrpo.cards import BANDWIDTH, CARDS, COMPUTE, LINK, NODE, NODES, USABLE, Card
 from pairuni.pairgrpo.plan import ERROR, Plan, choose_strategy, plan_run, size_in_words
 from pairuni.policies.policy import UnifiedPolicy
@@ -50,28 +51,29 @@ def describe_gpus(
 ) -> str:
     """Memory and time of a run on ``gpus`` of each kind, which compute in bfloat16 unless settings say float32.
 
-    reward_models: bytes of the rewards' weights, which each process holds.
+    reward_models: bytes of the rewards' weights, which each process holds. Raises ValueError for more GPUs than pairs.
     """
+    pairs = settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step
+    if gpus > pairs:
+        raise ValueError(
+            f"{gpus} processes cannot share {counted(pairs, 'pair')} per step; plan for fewer, or raise "
+            "pairgrpo.pairs_per_batch, which counts those of all processes"
+        )
     dtype = torch.float32 if settings.policy.dtype == "float32" else torch.bfloat16
-    whole = plan_run(settings, policy, dtype, world_size=gpus)
-    rows = [("parameters", f"{whole.parameters:,}, of which {whole.trained:,} train")]
-    rows += [row for card in cards for row in _on_card(settings, policy, dtype, card, gpus, reward_models)]
-    network = (
-        f"and {LINK:.0%} of links"
-        if gpus <= NODE
-        else f"and {LINK:.0%} of the network, with {NODE} GPUs a node"
+    any_card = plan_run(settings, policy, dtype, world_size=gpus)
+    rows = [("parameters", f"{any_card.parameters:,}, of which {any_card.trained:,} train")]
+    shown: set[str] = set()
+    for card in cards:
+        rows += _on_card(settings, policy, dtype, card, gpus, reward_models, shown)
+    links = "links" if gpus <= NODE else f"the network between nodes of {NODE} GPUs"
+    notes = (
+        f"{str(dtype).removeprefix('torch.')}. Memory of the process with the most pairs; the limit is {USABLE:.0%} of "
+        "the GPU's. It was",
+        f"within {ERROR:.0%} of peaks measured on a CPU. Time without rewards, at {BANDWIDTH:.0%} of the bandwidth, "
+        f"{COMPUTE:.0%} of the",
+        f"matrix rate and {LINK:.0%} of {links}. Nothing was measured on these GPUs.",
     )
-    notes = [
-        f"{str(dtype).removeprefix('torch.')}; memory of the process with the most pairs, in {USABLE:.0%} of the GPU's; "
-        "time without rewards,",
-        f"at {BANDWIDTH:.0%} of the peak bandwidth, {COMPUTE:.0%} of the matrix rate {network}. Memory is within "
-        f"{ERROR:.0%} of peaks",
-        "measured on a CPU; nothing was measured on these GPUs.",
-    ]
-    idle = gpus - settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step
-    if idle > 0:
-        notes.append(f"{idle} of the GPUs have no pair in a step: raise pairgrpo.pairs_per_batch.")
-    rows += [("estimate" if index == 0 else "", note) for index, note in enumerate(notes)]
+    rows += [("" if index else "estimate", note) for index, note in enumerate(notes)]
     return _lines(rows)
 
 
@@ -82,23 +84,28 @@ def _on_card(
     card: Card,
     gpus: int,
     reward_models: int,
+    shown: set[str],
 ) -> Iterator[tuple[str, str]]:
+    """The lines of one card. shown: tables of memory so far, which are not repeated."""
     strategy, reason = choose_strategy(
         settings, policy, gpus, card.memory, dtype=dtype, reward_models=reward_models
     )
     usable = card.usable - reward_models
     plan = plan_run(settings, policy, dtype, world_size=gpus, strategy=strategy, memory=usable)
-    needed = f"{size_in_words(plan.peak + reward_models)} of {size_in_words(card.usable)} on each device"
     fits = plan.fits(card, reward_models)
-    yield f"{gpus} x {card.name}", f"{'fits' if fits else 'does not fit'}: {needed}"
+    needed, limit = size_in_words(plan.peak + reward_models), size_in_words(card.usable)
+    yield (
+        f"{gpus} x {card.name}",
+        f"fits: {needed} of {limit}" if fits else f"does not fit: {needed} of {limit}",
+    )
     if gpus > 1:
         yield "  strategy", f"{strategy}: {reason}"
     if not fits:
         return
-    for name, said in _memory(plan):
-        yield f"  {name}", said
-    if reward_models:
-        yield "  reward models", size_in_words(reward_models)
+    memory = [*_memory(plan), *_if_any("reward models", reward_models)]
+    if str(memory) not in shown:
+        shown.add(str(memory))
+        yield from ((f"  {name}", said) for name, said in memory)
     parts = {
         "rollout": plan.rollout_seconds(card),
         "update": plan.update_seconds(card, dtype),
@@ -110,7 +117,8 @@ def _on_card(
 
 def _memory(plan: Plan) -> list[tuple[str, str]]:
     """The parts of the peak; those of a simple run always, the others where they are not zero."""
-    passed = f", {plan.micro_batch_tokens:,} tokens a pass" if plan.micro_batch_tokens else ""
+    several = 0 < plan.micro_batch_tokens < plan.replayed_tokens
+    passed = f", {plan.micro_batch_tokens:,} tokens a pass" if several else ""
     return [
         ("weights", size_in_words(plan.weights)),
         *_if_any("inference weights", plan.inference_weights),

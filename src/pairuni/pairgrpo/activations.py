@@ -16,6 +16,7 @@ from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import ImageTrajectory, Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
 from pairuni.records import TASKS
+from pairuni.training.optimizer import NamedAdamW
 
 LEAST_TOKENS = 2048
 """Micro-batches are not smaller than this where ``pairgrpo.micro_batch_tokens`` is auto."""
@@ -81,8 +82,8 @@ def activations_of(
     text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
     size, hidden = dtype.itemsize, text.hidden_size
     layer = _layer_bytes(text, size, keys_per_token, adapters)
-    # of a layer's backward pass: gradients of the MLP's four activations and of the residual
-    passing = size * (4 * text.intermediate_size + 2 * hidden)
+    # of a layer's backward pass: gradients of two of the MLP's activations and of the residual
+    passing = size * (2 * text.intermediate_size + hidden)
     kept = text.num_hidden_layers * (size * hidden if checkpointing else layer)
     ends = 5 * size * hidden  # embeddings, last norm, inputs and features of the heads
     gradient = head * (4 + 2 * size) if size < 4 else 4 * head
@@ -112,20 +113,21 @@ def _layer_bytes(text: Any, size: int, keys_per_token: float, adapters: Mapping[
 
 
 def with_micro_batches(
-    settings: PairGRPOSettings, policy: UnifiedPolicy, batch: RolloutBatch, *, moments: bool
+    settings: PairGRPOSettings, policy: UnifiedPolicy, batch: RolloutBatch, optimizer: NamedAdamW | None
 ) -> PairGRPOSettings:
-    """The settings with a number of ``micro_batch_tokens`` if they say auto; see ``micro_batch_budget``."""
+    """The settings with a number of ``micro_batch_tokens`` if they say auto; see ``micro_batch_budget``.
+
+    optimizer: the one that will update the weights, if any.
+    """
     if settings.micro_batch_tokens != "auto":
         return settings
     tasks = [batch.task(task).trajectories for task in TASKS]
-    budget = micro_batch_budget(policy, tasks, moments=moments)
+    budget = micro_batch_budget(policy, tasks, moments=optimizer is None or bool(optimizer.state()))
     return settings.model_copy(update={"micro_batch_tokens": budget})
 
 
-def micro_batch_budget(
-    policy: UnifiedPolicy, tasks: Sequence[Sequence[Trajectory]], *, moments: bool
-) -> int:
-    """Tokens of a micro-batch, whose activations fit beside all else that an update allocates; ``LEAST_TOKENS`` or more.
+def micro_batch_budget(policy: UnifiedPolicy, tasks: Sequence[Sequence[Trajectory]], *, moments: bool) -> int:
+    """Tokens of a micro-batch whose activations fit beside what else an update allocates, at least ``LEAST_TOKENS``.
 
     They take a share of a GPU's free memory, so the number may differ between processes. On a CPU they take
     ``CPU_ACTIVATIONS``, so that a run splits its updates in the same way on every machine. tasks: the trajectories of
@@ -159,11 +161,11 @@ def pending_bytes(module: nn.Module, dtype: torch.dtype, *, moments: bool) -> in
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        sharded = hasattr(parameter, "to_local")
-        held = parameter.to_local() if sharded else parameter
+        to_local = getattr(parameter, "to_local", None)
+        held = parameter if to_local is None else to_local()
         low = held.dtype.itemsize if held.dtype.itemsize < 4 else 0
         total += held.numel() * (each + low)
-        if sharded:
+        if to_local is not None:
             layer = LAYER.search(name)
             whole[layer[1] if layer else ""] += parameter.numel()
     # weights, gradients and their float32 copies, outside the layers and of two layers at a time

@@ -126,7 +126,9 @@ def plan_run(
     batches = -(-pairs // together)
     replayed = pairs * tokens.replayed
     cache = together * tokens.cached * _cache_bytes_per_token(policy, dtype)
-    state = _sharded(settings, counts, dtype, shards) if strategy == "shard" else _whole(settings, counts, dtype)
+    state = (
+        _sharded(settings, counts, dtype, shards) if strategy == "shard" else _whole(settings, counts, dtype)
+    )
     # rollouts adapt to the free memory: they decode in parts, and free what the update needs
     steps = max(rollout.max_new_tokens, policy.image_tokens)
     rows = together * (rollout.understanding + tokens.branches * rollout.generation)
@@ -396,9 +398,7 @@ def _sharded(settings: RunSettings, counts: _Counts, dtype: torch.dtype, shards:
         gradients=-(-training * 4 // shards),
         optimizer=-(-training * 8 // shards),
         reference=-(-counts.trained * size // shards) if settings.pairgrpo.beta > 0 else 0,
-        gathered=shown * size
-        + whole_gradients * size
-        + 4 * max(trained_root, 2 * counts.trained_layer),
+        gathered=shown * size + whole_gradients * size + 4 * max(trained_root, 2 * counts.trained_layer),
     )
 
 

@@ -49,7 +49,7 @@ def update(
         logger.warning(
             "step %d: every advantage of both tasks is zero: within each group all rewards are equal", step
         )
-    settings = with_micro_batches(settings, policy, batch, moments=bool(optimizer.state()))
+    settings = with_micro_batches(settings, policy, batch, optimizer)
     weights = task_weights(settings)
     parts = micro_batches(
         batch,
