@@ -101,9 +101,7 @@ def train(settings: RunSettings, dtype: torch.dtype, folder: Path, **sizes: int)
     optimizer = NamedAdamW(parameters, learning_rate=1e-6)
     reference = None
     if settings.pairgrpo.beta > 0:
-        from pairuni.pairgrpo.step import FrozenReference
-
-        reference = FrozenReference(policy, parameters)
+        reference = policy.reference()
     pairs = make_pairs(folder)[: settings.pairgrpo.pairs_per_batch]
     for step in (1, 2):  # AdamW's moments exist after the first
         batch = rollout_batch(policy, pairs, settings.rollout, rewards, seed=step, image_folder=folder)

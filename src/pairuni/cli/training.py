@@ -106,7 +106,7 @@ def _train(
         run.root,
         evaluate=evaluate,
         images_digest=prepared.images_digest,
-        strategy=strategy_for(settings, policy, world),
+        strategy=strategy_for(settings, policy, world, prepared.rewards),
     )
     began = time.monotonic()
 

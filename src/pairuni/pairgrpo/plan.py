@@ -265,14 +265,13 @@ def _tokens_of(settings: RunSettings, policy: UnifiedPolicy) -> _Tokens:
 class _Counts:
     """Numbers of parameters, those of adapters apart.
 
-    trained: those that train. base: the language model below adapters, which sharding splits although it is frozen.
-    merged: matrices with an adapter. layer, trained_layer: what is split, and what trains, in a decoder layer, adapters
-    included. head: the largest matrix that trains. adapters: those of a decoder layer by the name of the matrix.
+    trained: those that train. merged: frozen matrices with an adapter, which sharding splits too. layer, trained_layer:
+    what is split, and what trains, in a decoder layer, adapters included. head: the largest matrix that trains.
+    adapters: those of a decoder layer by the name of the matrix.
     """
 
     parameters: int
     trained: int
-    base: int
     merged: int
     layers: int
     layer: int
@@ -292,27 +291,26 @@ class _Counts:
     @property
     def split(self) -> int:
         """All that sharding splits."""
-        return self.training + self.base
+        return self.training + self.merged
 
 
 def _count(settings: RunSettings, policy: UnifiedPolicy) -> _Counts:
     lora, parts = settings.policy.lora, settings.policy.trainable
     layers = policy.module.config.get_text_config().num_hidden_layers  # type: ignore[operator, union-attr]
     trained = _parameters_of(policy, [part for part in parts if lora is None or part != "language_model"])
-    base = {} if lora is None else _parameters_of(policy, ["language_model"])
-    adapters = {} if lora is None else _adapters_for(lora, policy.module, base)
-    in_layers = {name: size for name, size in (trained | base).items() if LAYER.search(name)}
-    adapted = sum(one.parameters for one in adapters.values())
-    of_layers = sum(size for name, size in in_layers.items() if name in trained)
+    language = {} if lora is None else _parameters_of(policy, ["language_model"])
+    adapters = {} if lora is None else _adapters_for(lora, policy.module, language)
+    added = sum(one.parameters for one in adapters.values())
+    adapted = sum(one.inputs * one.outputs for one in adapters.values())
+    in_layer = sum(size for name, size in trained.items() if LAYER.search(name)) // layers
     matrices = {name for name, parameter in policy.module.named_parameters() if parameter.ndim >= 2}
     return _Counts(
         parameters=sum(parameter.numel() for parameter in policy.module.parameters()),
         trained=sum(trained.values()),
-        base=sum(base.values()),
-        merged=layers * sum(one.inputs * one.outputs for one in adapters.values()),
+        merged=layers * adapted,
         layers=layers,
-        layer=sum(in_layers.values()) // layers + adapted,
-        trained_layer=of_layers // layers + adapted,
+        layer=in_layer + added + adapted,
+        trained_layer=in_layer + added,
         head=max((size for name, size in trained.items() if name in matrices), default=0),
         adapters=adapters,
     )
@@ -386,18 +384,18 @@ def _sharded(settings: RunSettings, counts: _Counts, dtype: torch.dtype, shards:
     gathered beside it. Gradients are whole until they are reduced in float32, for the group at the end of the pass.
     """
     size, training = dtype.itemsize, counts.training
-    frozen = counts.parameters - counts.trained - counts.base
+    frozen = counts.parameters - counts.trained - counts.merged
     root = counts.split - counts.layers * counts.layer
     trained_root = training - counts.layers * counts.trained_layer
     two_layers = min(2, counts.layers) * counts.layer
     shown = root + two_layers if settings.distributed.reshard_after_forward else counts.split
     whole_gradients = trained_root + 2 * counts.trained_layer
     return _State(
-        weights=-(-(training * 4 + counts.base * size) // shards) + frozen * size,
-        inference_weights=(counts.trained + counts.base) * size,
+        weights=-(-(training * 4 + counts.merged * size) // shards) + frozen * size,
+        inference_weights=(counts.trained + counts.merged) * size,
         gradients=-(-training * 4 // shards),
         optimizer=-(-training * 8 // shards),
-        reference=-(-counts.trained * size // shards) if settings.pairgrpo.beta > 0 else 0,
+        reference=-(-(counts.trained + counts.merged) * size // shards) if settings.pairgrpo.beta > 0 else 0,
         gathered=shown * size + whole_gradients * size + 4 * max(trained_root, 2 * counts.trained_layer),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 from pairuni.config import RunSettings
 from pairuni.distributed.strategy import Replicate, Shard, Strategy
 from pairuni.distributed.world import World
+from pairuni.pairgrpo.plan import choose_strategy, device_memory, reward_model_bytes
 from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs, summary
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairug.dataset.pairings import load_pairing, sample_held_out
@@ -17,6 +20,8 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, UGPair
 from pairuni.rewards.weighted import check_needs
 from pairuni.runs.models import load_model
+
+logger = logging.getLogger("pairuni")
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,24 @@ def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRu
     return PreparedRun(rewards, pairs, held_out, skeleton, digest)
 
 
-def strategy_for(settings: RunSettings, policy: UnifiedPolicy, world: World) -> Strategy:
-    """How the processes of a run share its training state. Raises ValueError for an impossible shard_size."""
+def strategy_for(settings: RunSettings, policy: UnifiedPolicy, world: World, rewards: Rewards) -> Strategy:
+    """How the processes of a run share its training state; an exchange. Raises ValueError for an impossible shard_size.
+
+    rewards: their models take memory of the policy's device.
+    """
     chosen = settings.distributed
-    if not world.several or chosen.strategy != "shard":
+    if not world.several:
+        return Replicate(world)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.world_size))
+    name, reason = world.broadcast(
+        choose_strategy(
+            *(settings, policy, world.world_size, device_memory(policy.device, here)),
+            reward_models=reward_model_bytes(rewards)[str(policy.device)],
+        )
+    )
+    if world.is_main:
+        logger.info("%d processes %s the training state: %s", world.world_size, name, reason)
+    if name == "replicate":
         return Replicate(world)
     return Shard(
         world,
