@@ -313,6 +313,39 @@ def test_digests_do_not_depend_on_sharding() -> None:
     assert run_ranks(2, work) == [digest_of_tensors(Net().state_dict())] * 2
 
 
+def test_a_checkpoint_is_complete_without_an_exchange(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> int:
+        _, optimizer = make(ranks, shard=True)
+        saver = CheckpointSaver(tmp_path, ranks=ranks)
+        saver.begin(checkpoint(optimizer, 1))
+        while not (tmp_path / "step-000001").exists():
+            time.sleep(0.01)
+        saver.give_up()
+        return saver.saved
+
+    assert run_ranks(2, work)[0] == 1
+    assert load_checkpoint(tmp_path / "step-000001").step == 1
+    assert not list((tmp_path / "step-000001").glob(".*"))
+
+
+def test_a_checkpoint_that_another_rank_does_not_write_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairuni.training.saver._PATIENCE", 0.2)
+
+    def work(ranks: Ranks) -> int:
+        _, optimizer = make(ranks, shard=True)
+        saver = CheckpointSaver(tmp_path, ranks=ranks)
+        if ranks.rank == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
+        saver.begin(checkpoint(optimizer, 1))
+        saver.give_up()
+        return saver.saved
+
+    assert run_ranks(2, work) == [0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_two_ranks_killed_at_random_moments_go_on_from_a_whole_checkpoint(tmp_path: Path, kills: int) -> None:
     steps = 5 * kills

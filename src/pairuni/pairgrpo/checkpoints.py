@@ -116,7 +116,7 @@ class RunCheckpoints:
         self._saver.finish()
 
     def join(self) -> None:
-        """Wait until this rank writes nothing, without an exchange, whether or not the checkpoint is complete."""
+        """Wait until this rank has written its part of a checkpoint, without an exchange."""
         self._saver.join()
 
     def save_after(self, error: BaseException, position: Position) -> None:
@@ -126,7 +126,7 @@ class RunCheckpoints:
         """
         saver = self._saver
         if self._ranks.world_size > 1 and any(map(is_sharded, self._optimizer.parameters.values())):
-            saver.join()
+            saver.give_up()
             if saver.saved != position.step:
                 logger.warning(
                     "each process holds a part of the state, so that after step %d cannot be saved; "

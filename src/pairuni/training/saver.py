@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from pairuni.io.files import atomic_folder
+from pairuni.io.files import atomic_folder, write_text
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -30,6 +32,11 @@ logger = logging.getLogger("pairuni")
 
 T = TypeVar("T")
 
+_LOOK = 0.05
+"""Seconds between looks at whether the other ranks have written their rows."""
+_PATIENCE = 5.0
+"""Least seconds to wait for their rows after one of them has failed."""
+
 
 def nothing() -> None:
     """Do nothing."""
@@ -40,8 +47,7 @@ class CheckpointSaver:
 
     before, after: called on rank 0 before anything is written and when a checkpoint is complete, in the thread that
     does this. If all tensors are whole, rank 0 writes alone and the other ranks do nothing. If some are sharded, every
-    rank writes its rows and makes the same calls, ``poll`` once a step: in them the ranks tell each other that they
-    are done, and rank 0 completes the checkpoint.
+    rank writes its rows and makes the same calls, ``poll`` once a step; in them the ranks tell each other of failures.
     """
 
     def __init__(
@@ -102,9 +108,14 @@ class CheckpointSaver:
         writing.finish()
 
     def join(self) -> None:
-        """Wait until this rank writes nothing, without an exchange; the checkpoint need not be complete then."""
+        """Wait until this rank has written its part, without an exchange."""
         if self._writing is not None:
             self._writing.wait()
+
+    def give_up(self) -> None:
+        """Another rank has failed: complete the checkpoint if all ranks have written it, without an exchange."""
+        if self._writing is not None:
+            self._writing.give_up()
 
     def _complete(self, folder: Path) -> None:
         """Called on every rank that writes once ``folder`` is complete."""
@@ -151,12 +162,19 @@ class _Whole:
     def wait(self) -> None:
         self._thread.wait()
 
+    def give_up(self) -> None:
+        self._thread.wait()
+
     def finish(self) -> None:
         self._thread.result()
 
 
 class _Sharded:
-    """Every rank writes its rows into a folder that rank 0 makes and completes."""
+    """Every rank writes its rows into a folder that rank 0 makes and completes.
+
+    A thread makes no exchange. It tells rank 0 by a file in the folder that its rank is done, so that a checkpoint is
+    complete even if a rank fails in the next step. Failures are exchanged in ``finish``.
+    """
 
     def __init__(
         self,
@@ -171,6 +189,8 @@ class _Sharded:
         self._checkpoint = checkpoint
         self._ranks = ranks
         self._complete = complete
+        self._given_up = threading.Event()
+        self._sums: dict[int, dict[str, str]] = {}
         self._made = ExitStack()  # on rank 0, removes the folder unless it is complete
 
         def make() -> Path | None:
@@ -186,32 +206,65 @@ class _Sharded:
             with one_sentence(target):
                 if ranks.rank == 0:
                     before()
-                return write_tensors(self._partial, groups, ranks.rank, ranks.world_size)
+                sums = write_tensors(self._partial, groups, ranks.rank, ranks.world_size)
+                if ranks.rank:
+                    write_text(self._note(ranks.rank), json.dumps(sums))
+                return sums
 
-        self._thread = _Background(write)
+        self._writing = _Background(write)
+        self._completing = _Background(self._complete_folder) if ranks.rank == 0 else None
 
     def done(self) -> bool:
-        return all(self._ranks.gather(self._thread.done))
+        return all(self._ranks.gather(self._writing.done))
 
     def wait(self) -> None:
-        self._thread.wait()
+        self._writing.wait()
 
     def finish(self) -> None:
         ranks = self._ranks
-        with self._made:
-            sums = ranks.gather(agree(ranks, self._thread.result, CheckpointError))
-            agree(
-                ranks,
-                lambda: self._publish({k: v for part in sums for k, v in part.items()}),
-                CheckpointError,
-            )
+        try:
+            sums = ranks.gather(agree(ranks, self._writing.result, CheckpointError))
+            self._sums = dict(enumerate(sums))
+            agree(ranks, self._completing.result if self._completing else nothing, CheckpointError)
+        except BaseException:
+            self._stop()
+            raise
+        if ranks.rank:
+            self._complete(self._target)
+
+    def give_up(self) -> None:
+        """Complete the checkpoint if the other ranks finish about as soon as this one did; without an exchange."""
+        self._writing.wait()
+        if self._completing is not None:
+            self._completing.wait(max(_PATIENCE, self._writing.seconds))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._given_up.set()
+        if self._completing is not None:
+            self._completing.wait()
+
+    def _complete_folder(self) -> None:
+        with one_sentence(self._target), self._made:
+            own = self._writing.result()
+            while len(self._sums) < self._ranks.world_size:
+                # the interpreter waits for this thread when it exits
+                if self._given_up.wait(_LOOK) or not threading.main_thread().is_alive():
+                    raise CheckpointError(f"{self._target} is not complete: another process did not write it")
+                notes = {rank: self._note(rank) for rank in range(1, self._ranks.world_size)}
+                if all(note.exists() for note in notes.values()):
+                    self._sums = {0: own} | {
+                        rank: json.loads(note.read_text()) for rank, note in notes.items()
+                    }
+            for rank in self._sums:
+                self._note(rank).unlink(missing_ok=True)
+            sums = {file: value for each in self._sums.values() for file, value in each.items()}
+            write_state(self._partial, self._checkpoint, sums)
+            self._made.close()
         self._complete(self._target)
 
-    def _publish(self, sums: Mapping[str, str]) -> None:
-        if self._ranks.rank == 0:
-            with one_sentence(self._target):
-                write_state(self._partial, self._checkpoint, sums)
-                self._made.close()
+    def _note(self, rank: int) -> Path:
+        return self._partial / f".done-{rank}.json"
 
     def _check_visible(self) -> None:
         if not self._partial.is_dir():
@@ -227,6 +280,8 @@ class _Background(Generic[T]):
         self._work = work
         self._value: list[T] = []
         self._error: BaseException | None = None
+        self.seconds = 0.0
+        """Time that the work took."""
         self._thread = threading.Thread(target=self._run, name="checkpoint")
         self._thread.start()
 
@@ -234,8 +289,8 @@ class _Background(Generic[T]):
     def done(self) -> bool:
         return not self._thread.is_alive()
 
-    def wait(self) -> None:
-        self._thread.join()
+    def wait(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
 
     def result(self) -> T:
         """What the work returned, once it has; raises what it raised."""
@@ -245,10 +300,12 @@ class _Background(Generic[T]):
         return self._value[0]
 
     def _run(self) -> None:
+        began = time.monotonic()
         try:
             self._value.append(self._work())
         except BaseException as error:
             self._error = error
+        self.seconds = time.monotonic() - began
 
 
 class _Copies:
