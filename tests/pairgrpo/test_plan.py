@@ -13,6 +13,8 @@ from transformers import JanusForConditionalGeneration
 from benchmarks.shapes import SHAPES, byte_processor, janus_config
 from pair_batches import make_pairs, run_settings
 from pairuni.config import RunSettings
+from pairuni.distributed.strategy import Replicate, Shard
+from pairuni.distributed.world import World
 from pairuni.pairgrpo import activations, plan
 from pairuni.pairgrpo.cards import NODES, USABLE
 from pairuni.pairgrpo.plan import ERROR, choose_strategy, plan_run
@@ -22,10 +24,12 @@ from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.policy import replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
 from pairuni.training.optimizer import NamedAdamW
+from ranks import run_ranks, values_of
 from tiny_models import tiny_janus
 
 SMALL = {"patch_size": 4, "hidden": 256, "layers": 6}
 LORA = {"lora": {"rank": 8, "alpha": 16.0}, "trainable": ["language_model"]}
+LARGE = {"rollouts": 2, "sizes": {"hidden": 768}}
 CASES = {
     "full": {},
     "adapters": {"policy": LORA, "dtype": "bfloat16"},
@@ -35,6 +39,13 @@ CASES = {
     "adapters, float32": {"policy": LORA},
     "adapters, checkpointing": {"policy": {**LORA, "activation_checkpointing": True}},
     "reference": {"pairgrpo": {"beta": 0.1}},
+    "two replicas": {"processes": 2},
+    "two shards": {"processes": 2, "strategy": "shard"},
+    "two shards, adapters": {"processes": 2, "strategy": "shard", "policy": LORA},
+    # here the state is most of the memory
+    "large model": LARGE,
+    "large model, two replicas": {**LARGE, "processes": 2},
+    "large model, two shards": {**LARGE, "processes": 2, "strategy": "shard"},
 }
 
 
@@ -63,75 +74,74 @@ def settings_of(case: dict, rollouts: int) -> RunSettings:
             "understanding": rollouts,
             "generation": rollouts,
         },
-        pairgrpo={"steps": 1, "pairs_per_batch": 2, "learning_rate": 1e-6, **case.get("pairgrpo", {})},
+        pairgrpo={
+            "steps": 1,
+            "pairs_per_batch": 2 * case.get("processes", 1),
+            "learning_rate": 1e-6,
+            **case.get("pairgrpo", {}),
+        },
     )
 
 
-def with_adapters(policy: JanusPolicy, settings: RunSettings) -> list:
-    """Adapters of peft in float32 on the frozen policy; names and parameters that train."""
-    import peft
-
-    lora = settings.policy.lora
-    language = policy.module.model.language_model
-    policy.module.requires_grad_(False)
-    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets)
-    peft.inject_adapter_in_model(config, language)
-    for parameter in language.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return [(name, one) for name, one in policy.module.named_parameters() if one.requires_grad]
-
-
-def train(settings: RunSettings, dtype: torch.dtype, folder: Path, **sizes: int):
-    """Two steps of a random model; their plan, the memory in use before them, and the tokens that were replayed."""
+def train(case: dict, rollouts: int, world: World, folder: Path, **sizes: int) -> dict[str, float]:
+    """Two steps of a random model: the bytes that they need besides its weights, measured and planned."""
+    settings, dtype = settings_of(case, rollouts), getattr(torch, case.get("dtype", "float32"))
     model, processor = tiny_janus(**sizes)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter.data, std=0.02)
     policy = JanusPolicy(model.to(dtype), processor)
-    planned = plan_run(
-        settings, policy, dtype, memory=1e12
-    )  # so much that the rollout's cache is kept, as on a CPU
-    policy.activation_checkpointing = settings.policy.activation_checkpointing
-    parameters = policy.train_only(settings.policy.trainable)
-    if settings.policy.lora is not None:
-        parameters = with_adapters(policy, settings)
-    assert sum(parameter.numel() for _, parameter in parameters) == planned.trained
+    # so much memory that the rollout's cache is kept, as on a CPU
+    how = {"world_size": world.world_size, "strategy": case.get("strategy", "replicate"), "memory": 1e12}
+    planned = plan_run(settings, policy, dtype, **how)
+    weights = sum(parameter.nbytes for parameter in policy.module.parameters())
     before = resident("VmRSS")
+    policy.activation_checkpointing = settings.policy.activation_checkpointing
+    if settings.policy.lora is not None:
+        policy.add_adapters(settings.policy.lora, seed=0)
+    policy.train_only(settings.policy.trainable)
+    assert sum(parameter.numel() for _, parameter in policy.trained()) == planned.trained
+    reference = policy.reference() if settings.pairgrpo.beta > 0 else None
+    strategy = Shard(world, "cpu") if how["strategy"] == "shard" else Replicate(world)
+    strategy.place(policy)
     rewards = Rewards(understanding=Lengths(), generation=Lengths())
-    optimizer = NamedAdamW(parameters, learning_rate=1e-6)
-    reference = None
-    if settings.pairgrpo.beta > 0:
-        reference = policy.reference()
-    pairs = make_pairs(folder)[: settings.pairgrpo.pairs_per_batch]
+    optimizer = NamedAdamW(policy.trained(), learning_rate=1e-6)
+    pairs = make_pairs(folder)[2 * world.rank : 2 * world.rank + 2]
     for step in (1, 2):  # AdamW's moments exist after the first
+        policy.refresh_inference()
         batch = rollout_batch(policy, pairs, settings.rollout, rewards, seed=step, image_folder=folder)
         update(
             *(policy, batch, optimizer, settings.pairgrpo),
             step=step,
             learning_rate=1e-6,
             reference=reference,
+            strategy=strategy,
         )
     tokens = sum(replay_tokens(one.trajectories) for one in (batch.understanding, batch.generation))
-    return planned, before, tokens
+    return {
+        "measured": resident("VmHWM") - before,
+        "planned": planned.peak - weights,
+        "tokens": tokens / planned.replayed_tokens,
+    }
 
 
-def measure(case: dict, folder: Path) -> None:
-    """Print the bytes that training needs besides the weights, measured and planned."""
+def measure(world: World, case: dict, folder: Path) -> dict[str, float]:
+    """What ``train`` returns, once everything is loaded."""
     LOGITS_BUDGET.update(
         cpu=4 << 20, cuda=4 << 20
     )  # a large fixed cost would hide the part that grows with the model
     plan.PROMPT_TOKENS = 18  # of these pairs, one token a byte
-    dtype = getattr(torch, case.get("dtype", "float32"))
-    train(settings_of(case, 2), dtype, folder)  # loads the libraries
-    planned, before, tokens = train(settings_of(case, 8), dtype, folder, **SMALL)
-    # before the first step there are no weights for decoding: those that are merged here have no copy yet
-    held = planned.weights + planned.inference_weights
-    found = {
-        "measured": resident("VmHWM") - before,
-        "planned": planned.peak - held,
-        "tokens": tokens / planned.replayed_tokens,
-    }
-    print(json.dumps(found))
+    own = folder / str(world.rank)
+    own.mkdir()
+    train(case, 2, world, own)
+    return train(case, case.get("rollouts", 8), world, own, **(SMALL | case.get("sizes", {})))
+
+
+def measure_first(case: dict, folder: Path) -> None:
+    """Print what ``measure`` returns in the first process."""
+    if (processes := case.get("processes", 1)) == 1:
+        print(json.dumps(measure(World(), case, folder)))
+    else:
+        print(json.dumps(values_of(run_ranks(processes, folder / "ranks", measure, case, folder))[0]))
 
 
 def slow_but(names: list[str]):
@@ -341,7 +351,8 @@ def test_the_budget_grows_with_the_memory_and_counts_adapters(tmp_path, monkeypa
     policy.activation_checkpointing = True
     assert budget() > 2 * full
     policy.activation_checkpointing = False
-    with_adapters(policy, settings)
+    policy.add_adapters(settings.policy.lora, seed=0)
+    policy.train_only(settings.policy.trainable)
     # float32 copies of the inputs of the adapted matrices
     assert budget() < full
     monkeypatch.setattr(activations, "CPU_ACTIVATIONS", 1800 << 20)
@@ -360,4 +371,4 @@ def test_what_an_update_allocates_besides_activations():
 
 
 if __name__ == "__main__":
-    measure(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    measure_first(json.loads(sys.argv[1]), Path(sys.argv[2]))

@@ -27,7 +27,7 @@ StrategyName = Literal["replicate", "shard"]
 PROMPT_TOKENS = 64
 """Assumed tokens of a prompt or a question, besides those of its image."""
 
-ERROR = 0.25
+ERROR = 0.3
 """Largest error of the memory estimate against measured peaks on a CPU (tests/pairgrpo/test_plan.py)."""
 
 
