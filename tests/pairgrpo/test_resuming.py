@@ -276,6 +276,27 @@ def test_resume_deletes_checkpoints_above_keep(tmp_path: Path) -> None:
     assert saved(out) == ["step-000004"]
 
 
+def test_the_checkpoint_with_the_best_held_out_score_is_kept(tmp_path: Path) -> None:
+    scores = {0: 0.9, 2: 0.4, 4: 0.6, 6: 0.5}  # the untrained policy has no checkpoint
+
+    def run(out: Path, *, resume: bool = False, **checkpoint: int) -> list[str]:
+        settings = run_settings(checkpoint={"every": 2} | checkpoint, evaluation={"every": 2})
+        trainer(
+            tmp_path,
+            out,
+            settings,
+            evaluate=lambda policy, step: {
+                "understanding": scores[step] + 0.1,
+                "generation": scores[step] - 0.1,
+            },
+        ).run(resume=resume)
+        return saved(out)
+
+    assert run(tmp_path / "best", keep=1, keep_best=1) == ["step-000004", "step-000006"]
+    assert run(tmp_path / "best", keep=1, keep_best=0, resume=True) == ["step-000006"]
+    assert run(tmp_path / "all", keep=2, keep_best=5) == ["step-000002", "step-000004", "step-000006"]
+
+
 def test_unusable_pairs_are_named_before_the_first_step(tmp_path: Path) -> None:
     class Picky(NoisyFakePolicy):
         def question_fault(self, text: str) -> str | None:
