@@ -18,7 +18,9 @@ CPU: Mapping[str, str] = {
         "update --model tiny --vocab-size 100000 --prompts 8 --rollouts 8 --repeats 3 --device cpu"
     ),
     "step-tiny-cpu": "step --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
-    "checkpoint-tiny-cpu": "checkpoint --model tiny --prompts 2 --rollouts 8 --repeats 5 --device cpu",
+    "checkpoint-tiny-100k-cpu": (
+        "checkpoint --model tiny --vocab-size 100000 --prompts 1 --rollouts 2 --steps 5 --repeats 5 --device cpu"
+    ),
     "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
     "pairing-cpu": (
         "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
