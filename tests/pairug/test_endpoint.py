@@ -25,7 +25,7 @@ from pairuni.rewards.answers.options import parse_options
 
 
 def test_every_sample_ends_in_one_way_and_the_counts_add_up(run, tmp_path):
-    samples = real_samples(80) or made_samples(tmp_path, 80)
+    samples = real_samples(48) or made_samples(tmp_path, 48)
     kinds = ["429", "500", "cut envelope", "drop", "cut", "refuse", "contradict", "status 413 too large"]
 
     def misbehave(ask: Ask) -> str | None:
