@@ -77,7 +77,7 @@ def test_a_folder_in_use_is_refused(name: str, tmp_path: Path) -> None:
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
 
 
-@pytest.mark.parametrize("name", ["demo", "pairs build", "pairs split", "pairs join", "convert"])
+@pytest.mark.parametrize("name", ["pairs build", "pairs split", "pairs join", "convert"])
 def test_processes_that_would_each_do_all_of_the_work_are_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

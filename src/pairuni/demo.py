@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from pairuni.config import PairsSettings, RunSettings, load_settings, shipped_recipe, to_toml
@@ -13,9 +13,10 @@ from pairuni.console.progress import Progress, Stages
 from pairuni.digits.annotator import SceneAnnotator
 from pairuni.digits.evaluation import Evaluation, evaluate
 from pairuni.digits.world import HeldOut, held_out_items, write_world
-from pairuni.distributed.shares import refuse_several
+from pairuni.distributed.world import World
 from pairuni.io.files import clear_partial, write_text
 from pairuni.io.locks import folder_lock
+from pairuni.pairgrpo.preparation import strategy_for
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.pairug.build import BuildSummary, build_pairs
@@ -36,42 +37,59 @@ def demo_settings(seed: int, pairs: Path) -> RunSettings:
     return load_settings(RunSettings, shipped_recipe("digits"), [f"--seed={seed}", f"--data.pairs={pairs}"])
 
 
-def run_demo(seed: int, out: Path) -> Path:
+def run_demo(seed: int, out: Path, world: World | None = None) -> Path:
     """Run the full pipeline into ``out`` and return the path of report.html.
 
     summary.json holds seed, seconds and the scores before and after, each in [0, 1]. A demo that was stopped
-    resumes. Raises ValueError when ``out`` holds a finished run, or one of another seed, and when another process
-    is at work there.
+    resumes. world: its ranks share out training and evaluation; rank 0 writes. Raises ValueError when ``out`` holds a
+    finished run, or one of another seed, and when another process is at work there.
     """
-    refuse_several(os.environ, "demo")
-    with folder_lock(out, "demo"):
-        return _run_demo(seed, out)
+    world = world or World()
+    with folder_lock(out, "demo") if world.is_main else nullcontext():
+        return _run_demo(seed, out, world)
 
 
-def _run_demo(seed: int, out: Path) -> Path:
-    if (out / "summary.json").exists():
-        raise ValueError(f"{out} already holds a run; choose another folder with --out, or remove it")
+def _run_demo(seed: int, out: Path, world: World) -> Path:
     start = time.monotonic()
-    clear_partial(out)
     settings = demo_settings(seed, out / "pairug" / "pairs.jsonl")
-    config = out / "config.toml"
-    if config.exists() and load_settings(RunSettings, config).seed != seed:
-        raise ValueError(f"{out} holds an unfinished run of another seed; choose another folder with --out")
-    write_text(config, to_toml(settings))
+    world.on_main(lambda: _begin(settings, out))
     policy = load_policy(settings.policy.model, dtype=settings.policy.dtype)
-    built = _build(policy, seed, out)
+    built = world.on_main(lambda: _build(policy, seed, out))
     pairs = read_pairs(settings.data.pairs)
     items = held_out_items(seed, HELD_OUT)
 
-    before = _evaluate(policy, items, settings, "held-out before")
-    before.write(out / "evaluation", "before")
-    trainer = Trainer(settings, policy, pairs, Rewards.from_settings(settings.reward), out)
+    before = _evaluate(policy, items, settings, "held-out before", world)
+    world.on_main(lambda: before.write(out / "evaluation", "before"))
+    trainer = Trainer(
+        settings,
+        policy,
+        pairs,
+        Rewards.from_settings(settings.reward),
+        out,
+        strategy=strategy_for(settings, policy, world),
+    )
     if trainer.run(resume=True).interrupted:
         logger.warning("the same command resumes from here")
         raise KeyboardInterrupt
-    after = _evaluate(policy, items, settings, "held-out after")
-    after.write(out / "evaluation", "after")
+    after = _evaluate(policy, items, settings, "held-out after", world)
+    return world.on_main(lambda: _finish(out, seed, start, before, after, built))
 
+
+def _begin(settings: RunSettings, out: Path) -> None:
+    if (out / "summary.json").exists():
+        raise ValueError(f"{out} already holds a run; choose another folder with --out, or remove it")
+    clear_partial(out)
+    config = out / "config.toml"
+    if config.exists() and load_settings(RunSettings, config).seed != settings.seed:
+        raise ValueError(f"{out} holds an unfinished run of another seed; choose another folder with --out")
+    write_text(config, to_toml(settings))
+
+
+def _finish(
+    out: Path, seed: int, start: float, before: Evaluation, after: Evaluation, built: BuildSummary
+) -> Path:
+    """Write the scores; returns the path of report.html."""
+    after.write(out / "evaluation", "after")
     summary = {
         "seed": seed,
         "seconds": round(time.monotonic() - start, 1),
@@ -106,12 +124,16 @@ def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
         )
 
 
-def _evaluate(policy: UnifiedPolicy, items: HeldOut, settings: RunSettings, shown: str) -> Evaluation:
-    with Progress(shown, total=2 * HELD_OUT, unit="items") as progress:
+def _evaluate(
+    policy: UnifiedPolicy, items: HeldOut, settings: RunSettings, shown: str, world: World
+) -> Evaluation:
+    total = 2 * len(world.share.of(HELD_OUT))
+    with Progress(shown, total=total, unit="items", quiet=not world.is_main) as progress:
         return evaluate(
             policy,
             items,
             guidance=settings.rollout.guidance,
             seed=settings.seed,
             advance=progress.advance,
+            world=world,
         )

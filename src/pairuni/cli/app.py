@@ -14,7 +14,7 @@ from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
 from pairuni.cli.options import SETTINGS_AS_OPTIONS, settings_command
 from pairuni.cli.pair_commands import app as pairs_app
-from pairuni.config import AnswerSettings, DrawSettings
+from pairuni.config import AnswerSettings, DistributedSettings, DrawSettings
 from pairuni.console.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -50,9 +50,16 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
 ) -> None:
     """Run the full pipeline on real handwritten digits: data, pairs, training, report. Minutes on two cores."""
+    from pairuni.cli.ranks import several_ranks
     from pairuni.demo import run_demo
+    from pairuni.runs.folder import RunFolder
 
-    typer.echo(f"report: {run_demo(seed, out)}")
+    with several_ranks(DistributedSettings().timeout) as (world, log):
+        if log is not None:
+            log.open(RunFolder(out).logs)
+        page = run_demo(seed, out, world)
+        if world.is_main:
+            typer.echo(f"report: {page}")
 
 
 @app.command(context_settings=SETTINGS_AS_OPTIONS)

@@ -14,6 +14,8 @@ from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.world import Asked, HeldOut, Prompted
+from pairuni.distributed.shares import cut
+from pairuni.distributed.world import World
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
@@ -71,36 +73,50 @@ def evaluate(
     guidance: float,
     seed: int,
     advance: Callable[[int], None] | None = None,
+    world: World | None = None,
 ) -> Evaluation:
     """Answer every held-out question greedily and generate one image per held-out prompt at temperature 1.
 
-    advance: called with the number of items done since the last call.
+    advance: called with the number of items done since the last call. world: its ranks share out the items, and each
+    of them returns all.
     """
+    world = world or World()
+    advance = advance or (lambda items: None)
     replies: list[str] = []
-    for start in range(0, len(items.understanding), BATCH):
-        asked = items.understanding[start : start + BATCH]
+    for places in cut(world.share.of(len(items.understanding)), BATCH):
+        asked = items.understanding[places.start : places.stop]
+        first = places.start % BATCH
         groups = policy.sample_text(
             TextSampling(
                 images=[one.image for one in asked],
                 questions=[one.question.text for one in asked],
                 temperature=0.0,
                 max_new_tokens=MAX_NEW_TOKENS,
-                seed=seed + start,
+                seed=seed + places.start - first,
+                first_prompt=first,
             )
         )
         replies += [group[0].text for group in groups]
-        if advance is not None:
-            advance(len(asked))
+        advance(len(asked))
     marked: list[Marked] = []
-    for start in range(0, len(items.generation), BATCH):
-        prompted = items.generation[start : start + BATCH]
+    for places in cut(world.share.of(len(items.generation)), BATCH):
+        prompted = items.generation[places.start : places.stop]
+        first = places.start % BATCH
         sampled = policy.sample_images(
-            ImageSampling(prompts=[one.prompt for one in prompted], guidance=guidance, seed=seed + start)
+            ImageSampling(
+                prompts=[one.prompt for one in prompted],
+                guidance=guidance,
+                seed=seed + places.start - first,
+                first_prompt=first,
+            )
         )
         marked += mark_images(prompted, policy.decode_images([group[0] for group in sampled]))
-        if advance is not None:
-            advance(len(prompted))
-    return Evaluation(mark_replies(items.understanding, replies), marked)
+        advance(len(prompted))
+    parts = world.gather((replies, marked))
+    all_replies = [reply for replies, _ in parts for reply in replies]
+    return Evaluation(
+        mark_replies(items.understanding, all_replies), [one for _, marked in parts for one in marked]
+    )
 
 
 def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]:

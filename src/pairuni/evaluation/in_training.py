@@ -29,7 +29,7 @@ def evaluation_in_training(
     """The function that scores a policy after a step; None when the run never evaluates.
 
     held_out: the pairs of the task "pairs", which are not trained on. out: the run's folder, which keeps the images.
-    world: its ranks share out held-out pairs; scenes of the digits world are left to rank 0.
+    world: its ranks share out the held-out items.
     Raises ValueError when ``out`` holds evaluations on other items, whose scores would not be comparable.
     """
     chosen, world = settings.evaluation, world or World()
@@ -57,18 +57,21 @@ def evaluation_in_training(
     )
 
     def score(policy: UnifiedPolicy, step: int) -> Mapping[str, float]:
-        with Progress(f"held-out scenes at step {step}", total=2 * chosen.items, unit="items") as progress:
+        shown = f"held-out scenes at step {step}"
+        total = len(world.share.of(len(items.understanding))) + len(world.share.of(len(items.generation)))
+        with Progress(shown, total=total, unit="items", quiet=not world.is_main) as progress:
             result = evaluate(
                 policy,
                 items,
                 guidance=settings.rollout.guidance,
                 seed=settings.seed,
                 advance=progress.advance,
+                world=world,
             )
-        result.write(RunFolder(out).evaluation, step_name(step))
+        world.on_main(lambda: result.write(RunFolder(out).evaluation, step_name(step)))
         return result.scores()
 
-    return lambda policy, step: world.on_main(lambda: score(policy, step))
+    return score
 
 
 def _check_same_items(out: Path, questions: Sequence[str], prompts: Sequence[str]) -> None:
