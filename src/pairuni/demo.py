@@ -60,14 +60,9 @@ def _run_demo(seed: int, out: Path, world: World) -> Path:
 
     before = _evaluate(policy, items, settings, "held-out before", world)
     world.on_main(lambda: before.write(out / "evaluation", "before"))
-    trainer = Trainer(
-        settings,
-        policy,
-        pairs,
-        Rewards.from_settings(settings.reward),
-        out,
-        strategy=strategy_for(settings, policy, world),
-    )
+    rewards = Rewards.from_settings(settings.reward)
+    strategy = strategy_for(settings, policy, world, rewards)
+    trainer = Trainer(settings, policy, pairs, rewards, out, strategy=strategy)
     if trainer.run(resume=True).interrupted:
         logger.warning("the same command resumes from here")
         raise KeyboardInterrupt
