@@ -45,10 +45,12 @@ def run_ranks(
     folder: Path,
     work: Callable[..., Any],
     *args: Any,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     grace: float = 30.0,
 ) -> list[Outcome]:
     """The outcome of ``work(world, *args)`` on each rank; ``work`` is a function of a module.
+
+    timeout: seconds that ranks wait for each other; None leaves it to ``work(*args)`` to connect them.
 
     The store lives in this process, as under torchrun, so it outlives any rank. A rank that still runs ``grace``
     seconds after another has ended is killed, as torchrun does.
@@ -108,7 +110,11 @@ def _fork_server() -> Any:
 
 
 def _rank(
-    environment: dict[str, str], target: Path, timeout: float, work: Callable[..., Any], args: tuple[Any, ...]
+    environment: dict[str, str],
+    target: Path,
+    timeout: float | None,
+    work: Callable[..., Any],
+    args: tuple[Any, ...],
 ) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -118,8 +124,11 @@ def _rank(
     logger.addHandler(_Lines(outcome.log))
     began = time.monotonic()
     try:
-        with joined(timeout) as world:
-            outcome.value = work(world, *args)
+        if timeout is None:
+            outcome.value = work(*args)
+        else:
+            with joined(timeout) as world:
+                outcome.value = work(world, *args)
     except BaseException as error:
         outcome.error, outcome.said = type(error).__name__, str(error)
         outcome.trace = traceback.format_exc()
