@@ -13,6 +13,7 @@ import typer
 from benchmarks.settings import (
     CandidateSettings,
     CheckpointBenchSettings,
+    ProcessesBenchSettings,
     RewardBenchSettings,
     RolloutBenchSettings,
     SelectionSettings,
@@ -63,6 +64,14 @@ def step(settings: StepBenchSettings, as_json: AsJson = False) -> None:
 def checkpoint(settings: CheckpointBenchSettings, as_json: AsJson = False) -> None:
     """What checkpoints add to the time of training: written by a thread, or while training waits."""
     _compare_workload("checkpoint", settings, as_json)
+
+
+@settings_command(app, ProcessesBenchSettings, recipe=False)
+def processes(settings: ProcessesBenchSettings, as_json: AsJson = False) -> None:
+    """Pairs per second of one process, and of two that train together, replicated or sharded, a core each."""
+    from benchmarks.processes import measure
+
+    _show("processes", settings.to_dict(), measure(settings), settings.device, as_json)
 
 
 @settings_command(app, SelectionSettings, recipe=False)

@@ -110,6 +110,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "held_seconds": ("training stands still s", "{:.3g}"),
     "checkpoint_seconds": ("a checkpoint adds s", "{:.3g}"),
     "interval_share": ("of an interval", "{:.2%}"),
+    "pairs_per_second": ("pairs/s", "{:.3g}"),
+    "times_one_process": ("times one process", "{:.2f}"),
     "trajectories_per_second": ("trajectories/s", "{:.3g}"),
 }
 """Key of a contender's numbers -> heading and format, in the table's order."""

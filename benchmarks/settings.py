@@ -68,6 +68,8 @@ class StepBenchSettings(WorkloadSettings):
     """Measured repeats, after one warm-up."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens of a forward pass."""
+    lora: int | None = Field(default=None, ge=1)
+    """Rank of adapters (LoRA) that train instead of the language model's weights."""
 
 
 class CheckpointBenchSettings(StepBenchSettings):
@@ -79,6 +81,23 @@ class CheckpointBenchSettings(StepBenchSettings):
     """Steps between checkpoints for which the share of the time is computed."""
     folder: str | None = None
     """Folder for the checkpoints, on the disk to be measured; by default the system's folder of temporary files."""
+
+
+class ProcessesBenchSettings(StepBenchSettings):
+    """``python -m benchmarks processes``."""
+
+    prompts: int = Field(default=16, ge=2)
+    """Pairs of a step, over all processes."""
+    rollouts: int = Field(default=8, ge=2)
+    """Rollouts of each prompt, K."""
+    device: Literal["cpu"] = "cpu"
+    """cpu: each process has one core and one thread."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights."""
+    steps: int = Field(default=6, ge=2)
+    """Steps of a run, the first of which is not measured."""
+    repeats: int = Field(default=5, ge=1)
+    """Runs of each contender."""
 
 
 class SelectionSettings(Settings):

@@ -13,7 +13,9 @@ from benchmarks.rollout import TEMPERATURE
 from benchmarks.settings import StepBenchSettings
 from benchmarks.timing import Timing, interleaved
 from benchmarks.workload import build, image_prompts, noise_images, questions
-from pairuni.config import PairGRPOSettings, PolicySettings, RolloutSettings
+from pairuni.config import LoRASettings, PairGRPOSettings, PolicySettings, RolloutSettings
+from pairuni.distributed.strategy import Replicate, Strategy
+from pairuni.distributed.world import World
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import update
 from pairuni.policies.janus.policy import JanusPolicy
@@ -35,10 +37,16 @@ class StubReward:
 
 
 class Stepper:
-    """One policy, its optimizer and a batch of pairs; ``run`` performs a step and records the time of its parts."""
+    """One policy, its optimizer and a batch of pairs; ``run`` performs a step and records the time of its parts.
 
-    def __init__(self, policy: JanusPolicy, settings: StepBenchSettings) -> None:
+    strategy: of several processes, which share out the pairs.
+    """
+
+    def __init__(
+        self, policy: JanusPolicy, settings: StepBenchSettings, strategy: Strategy | None = None
+    ) -> None:
         self.policy = policy
+        self.strategy = strategy or Replicate(World())
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
         self.grpo = PairGRPOSettings(
             micro_batch_tokens=settings.micro_batch_tokens, pairs_per_batch=settings.prompts
@@ -51,9 +59,14 @@ class Stepper:
             branch=settings.branch,
             max_new_tokens=settings.answer_length,
         )
-        trainable = PolicySettings.model_fields["trainable"].get_default()
-        self.optimizer = NamedAdamW(policy.train_only(trainable), learning_rate=self.grpo.learning_rate)
-        self.pairs = _pairs(policy, settings.prompts, Path(self.folder.name))
+        if settings.lora is not None:
+            policy.add_adapters(LoRASettings(rank=settings.lora, alpha=2.0 * settings.lora), seed=0)
+        policy.train_only(PolicySettings.model_fields["trainable"].get_default())
+        self.strategy.place(policy)
+        self.optimizer = NamedAdamW(policy.trained(), learning_rate=self.grpo.learning_rate)
+        self.places = self.strategy.world.share.of(settings.prompts)
+        pairs = _pairs(policy, settings.prompts, Path(self.folder.name))
+        self.pairs = pairs[self.places.start : self.places.stop]
         self.rollout_seconds: list[float] = []
         self.update_seconds: list[float] = []
         self.metrics: dict[str, float] = {}
@@ -67,6 +80,7 @@ class Stepper:
             self.rollout,
             Rewards(understanding=stub, generation=stub),
             seed=seed,
+            first_prompt=self.places.start,
             image_folder=Path(self.folder.name),
         )
         synchronise(self.policy.device)
@@ -78,6 +92,7 @@ class Stepper:
             self.grpo,
             step=seed,
             learning_rate=self.grpo.learning_rate,
+            strategy=self.strategy,
         )
         synchronise(self.policy.device)
         self.rollout_seconds.append(between - began)

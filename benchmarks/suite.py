@@ -21,6 +21,7 @@ CPU: Mapping[str, str] = {
     "checkpoint-tiny-100k-cpu": (
         "checkpoint --model tiny --vocab-size 100000 --prompts 1 --rollouts 2 --steps 5 --repeats 5 --device cpu"
     ),
+    "processes-tiny-cpu": "processes --model tiny --prompts 16 --rollouts 8 --steps 6 --repeats 5",
     "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
     "pairing-cpu": (
         "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
@@ -47,6 +48,13 @@ CUDA: Mapping[str, str] = {
     "update-1b-cuda": "update --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 5 --device cuda",
     "step-1b-cuda": (
         "step --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
+    ),
+    "step-1b-16-pairs-cuda": (
+        "step --model janus-pro-1b --prompts 16 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
+    ),
+    "step-7b-lora-cuda": (
+        "step --model janus-pro-7b --lora 32 --prompts 2 --rollouts 4 --repeats 3 --micro-batch-tokens 4096 "
+        "--device cuda"
     ),
     "checkpoint-1b-cuda": (
         "checkpoint --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"

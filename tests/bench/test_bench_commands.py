@@ -138,3 +138,20 @@ def test_on_a_gpu(name):
     )
     for key in ("bandwidth_share", "matrix_share"):
         assert all(0 < row[key] < 1 for row in found["contenders"].values() if key in row)
+
+
+def test_two_processes_against_one():
+    words = ["processes", "--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
+    done = CliRunner().invoke(app, [*words, "--steps", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    check(found, "processes", ["one", "pairuni", "shard"])
+    assert found["contenders"]["one"]["times_one_process"] == 1.0
+    for row in found["contenders"].values():
+        assert row["pairs_per_second"] == pytest.approx(2 / row["seconds"])
+    assert found["grad_norm_difference"] < 1e-3
+
+
+def test_a_step_with_adapters(no_children):
+    found = json.loads(bench("step", "--lora", "2", "--json"))
+    assert found["trained_parameters"] < 500_000
