@@ -44,6 +44,7 @@ def run_rank(name: str, file: Path, settings: ProcessesBenchSettings) -> None:
     cores = sorted(os.sched_getaffinity(0))
     with joined(_TIMEOUT) as world:
         os.sched_setaffinity(0, {cores[world.rank % len(cores)]})
+        start, _ = resident()
         policy = build(settings)
         strategy = Shard(world, "cpu") if name == SHARD else Replicate(world)
         stepper = Stepper(policy, settings, strategy)
@@ -54,7 +55,7 @@ def run_rank(name: str, file: Path, settings: ProcessesBenchSettings) -> None:
             stepper.run(step)
             world.barrier()
             seconds.append(time.perf_counter() - began)
-        start, peak = resident()
+        _, peak = resident()
         if world.is_main:
             norm = stepper.metrics["grad_norm"]
             row = {"steps": seconds[1:], "start_bytes": start, "peak_bytes": peak, "grad_norm": norm}

@@ -28,12 +28,18 @@ ADDS = {OURS: "rollout of answers and images, stub rewards, update, AdamW"}
 
 
 class StubReward:
-    """Scores by position, so that no group has zero variance and every trajectory enters the update."""
+    """Scores by position, so that no group has zero variance and every trajectory enters the update.
+
+    first: position of the first sample among those of all processes.
+    """
 
     name = "stub"
 
+    def __init__(self, first: int) -> None:
+        self._first = first
+
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Any]) -> list[float]:
-        return [float(index % 7) for index in range(len(samples))]
+        return [float((self._first + index) % 7) for index in range(len(samples))]
 
 
 class Stepper:
@@ -72,7 +78,7 @@ class Stepper:
         self.metrics: dict[str, float] = {}
 
     def run(self, seed: int) -> None:
-        stub = StubReward()
+        stub = StubReward(self.places.start * self.rollout.understanding)
         began = time.perf_counter()
         batch = rollout_batch(
             self.policy,
