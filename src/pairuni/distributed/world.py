@@ -140,17 +140,18 @@ class _Link:
         cuda = torch.cuda.is_available()
         if cuda:
             _choose_gpu(share)
+        attempt = _attempt(share)
         store, _, _ = next(dist.rendezvous("env://", share.rank, share.world_size, timeout=limit))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=dist.PrefixStore("torch", store),
+            store=dist.PrefixStore(f"torch-{attempt}", store),
             rank=share.rank,
             world_size=share.world_size,
             timeout=limit,
         )
         # our own waits end earlier, and not at all while rank 0 writes files
         self._group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
-        self.watch = Watch(dist.PrefixStore("pairuni", store), share)
+        self.watch = Watch(dist.PrefixStore(f"pairuni-{attempt}", store), share)
         self.watch.start()
 
     def gather(self, value: Any) -> list[Any]:
@@ -243,6 +244,16 @@ def added(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for name, value in row.items():
             sums[name] = sums[name] + value if name in sums else value
     return sums
+
+
+def _attempt(share: Share) -> str:
+    """Separates the keys of a run that torchrun restarted from those of its earlier attempts.
+
+    On one machine torchrun may keep its store. Over several, its agents count restarts differently, but make a new
+    store for each.
+    """
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == str(share.world_size)
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
 
 
 def _choose_gpu(share: Share) -> None:
