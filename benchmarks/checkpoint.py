@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ class Windows:
         self._saver.finish()
 
     @property
+    def contenders(self) -> dict[str, Callable[[int], object]]:
+        return {name: partial(self.run, name) for name in ADDS}
+
+    @property
     def bytes(self) -> int:
         """Size of a checkpoint."""
         return sum(path.stat().st_size for path in Path(self._folder.name).glob("step-*/*")) // 2
@@ -67,8 +72,7 @@ class Windows:
 
 def contenders(policy: JanusPolicy, settings: CheckpointBenchSettings) -> dict[str, Callable[[int], object]]:
     """Windows by name; all share one policy and its optimizer."""
-    windows = Windows(policy, settings)
-    return {name: lambda turn, name=name: windows.run(name, turn) for name in ADDS}  # type: ignore[misc]
+    return Windows(policy, settings).contenders
 
 
 def measure(settings: CheckpointBenchSettings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def measure(settings: CheckpointBenchSettings, memory: dict[str, dict[str, int]]
     policy = build(settings)
     windows = Windows(policy, settings)
     timings = interleaved(
-        {name: lambda turn, name=name: windows.run(name, turn) for name in ADDS},  # type: ignore[misc]
+        windows.contenders,
         repeats=settings.repeats,
         device=policy.device,
         title="checkpoint",

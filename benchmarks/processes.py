@@ -1,7 +1,7 @@
 """`python -m benchmarks processes`: training steps of one process against two that train together.
 
-Every repeat starts its processes anew; contenders take turns. ``python -m benchmarks.processes CONTENDER SETTINGS``
-prints the JSON object of one run, ``... rank STRATEGY FILE SETTINGS`` is one of its processes.
+Every repeat starts new processes; contenders take turns. ``python -m benchmarks.processes CONTENDER SETTINGS`` prints
+the JSON object of one run, ``... rank CONTENDER SETTINGS`` is one of its processes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.child import alternate_modules
+from benchmarks.child import alternate_modules, run_module
 from benchmarks.hardware import resident
 from benchmarks.settings import ProcessesBenchSettings
 from benchmarks.step import Stepper
@@ -38,8 +35,8 @@ ADDS = {
 _TIMEOUT = 600.0
 
 
-def run_rank(name: str, file: Path, settings: ProcessesBenchSettings) -> None:
-    """Train as one of the contender's processes; rank 0 writes the seconds of each step to ``file``."""
+def run_rank(name: str, settings: ProcessesBenchSettings) -> None:
+    """Train as one of the contender's processes; rank 0 prints the seconds of each step."""
     torch.set_num_threads(1)
     cores = sorted(os.sched_getaffinity(0))
     with joined(_TIMEOUT) as world:
@@ -59,25 +56,17 @@ def run_rank(name: str, file: Path, settings: ProcessesBenchSettings) -> None:
         if world.is_main:
             norm = stepper.metrics["grad_norm"]
             row = {"steps": seconds[1:], "start_bytes": start, "peak_bytes": peak, "grad_norm": norm}
-            file.write_text(json.dumps(row), encoding="utf-8")
+            print(json.dumps(row))
 
 
 def run(name: str, settings: str) -> dict[str, Any]:
     """Start the processes of a contender and wait for their result. Raises RuntimeError if one fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "result.json"
-        start = [sys.executable]
-        if name != ONE:
-            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        done = subprocess.run(
-            [*start, "-m", "benchmarks.processes", "rank", name, str(file), settings],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    words = ("rank", name, settings)
+    if name == ONE:
+        found = run_module("benchmarks.processes", *words)
+    else:
+        launcher = ("--standalone", "--nproc-per-node", "2", "-m", "benchmarks.processes")
+        found = run_module("torch.distributed.run", *launcher, *words)
     return found | {"seconds": statistics.median(found["steps"])}
 
 
@@ -113,7 +102,7 @@ def measure(settings: ProcessesBenchSettings) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     if words[0] == "rank":
-        run_rank(words[1], Path(words[2]), ProcessesBenchSettings.model_validate_json(words[3]))
+        run_rank(words[1], ProcessesBenchSettings.model_validate_json(words[2]))
     else:
         print(json.dumps(run(words[0], words[1])))
 

@@ -19,14 +19,17 @@ _DEFAULT_THREADS = torch.get_num_threads()
 def resolve_device(name: str) -> torch.device:
     """The device of this name; "auto" is CUDA where torch finds it, else the CPU.
 
-    Of several processes that torchrun started, each gets the GPU of its LOCAL_RANK for "auto" and "cuda". Raises
-    ValueError for a name that torch does not know. Whether the device exists is left to ``check_device``.
+    Of several processes that torchrun started, each gets the GPU of its LOCAL_RANK for "auto" and "cuda"; if there are
+    fewer GPUs than processes, they take turns. Raises ValueError for a name that torch does not know. Whether the
+    device exists is left to ``check_device``.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and os.environ.get("WORLD_SIZE", "1") != "1":
         # with its index, because other threads of the process begin with GPU 0
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device(
+            "cuda", int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
+        )
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -59,6 +62,12 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"The dtype {name!r} is unknown; choose auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that tensors on a GPU can still take, those that torch holds unused included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def fit_threads(module: nn.Module) -> None:

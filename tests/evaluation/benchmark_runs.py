@@ -82,7 +82,7 @@ def recorded(folder: Path) -> Sequence[str]:
 
 
 class Killed:
-    """Runs ``pairuni eval`` in forked processes, which import nothing anew, and kills one in the middle."""
+    """Runs ``pairuni eval`` in forked processes, without new imports, and kills one in the middle."""
 
     def __init__(self, folder: Path, *words: object, world_size: int = 1) -> None:
         self.folder, self.words, self.world_size = folder, words, world_size

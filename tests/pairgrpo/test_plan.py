@@ -15,9 +15,9 @@ from pair_batches import make_pairs, run_settings
 from pairuni.config import RunSettings
 from pairuni.distributed.strategy import Replicate, Shard
 from pairuni.distributed.world import World
-from pairuni.pairgrpo import activations, plan
+from pairuni.pairgrpo import activations, sizes
 from pairuni.pairgrpo.cards import NODES, USABLE
-from pairuni.pairgrpo.plan import ERROR, choose_strategy, plan_run
+from pairuni.pairgrpo.plan import ERROR, choose_strategy, device_memory, plan_run
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import update
 from pairuni.policies.janus.policy import JanusPolicy
@@ -129,7 +129,7 @@ def measure(world: World, case: dict, folder: Path) -> dict[str, float]:
     LOGITS_BUDGET.update(
         cpu=4 << 20, cuda=4 << 20
     )  # a large fixed cost would hide the part that grows with the model
-    plan.PROMPT_TOKENS = 18  # of these pairs, one token a byte
+    sizes.PROMPT_TOKENS = 18  # of these pairs, one token a byte
     own = folder / str(world.rank)
     own.mkdir()
     train(case, 2, world, own)
@@ -277,7 +277,7 @@ def test_a_chosen_strategy_stays(janus_1b):
 
 def test_a_small_model_replicates_in_this_machines_memory():
     model, processor = tiny_janus()
-    memory = plan.device_memory(torch.device("cpu"), processes=2)
+    memory = device_memory(torch.device("cpu"), processes=2)
     assert choose_strategy(settings_of({}, 2), JanusPolicy(model, processor), 2, memory)[0] == "replicate"
 
 

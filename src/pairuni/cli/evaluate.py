@@ -82,7 +82,7 @@ def geneval(settings: GenEvalSettings) -> None:
     """GenEval: 4 images of each of 553 prompts, in the official folders; a detector judges them."""
     from pairuni.evaluation.geneval import geneval_benchmark, geneval_detector
 
-    detector = geneval_detector(settings, share_of(os.environ))
+    detector = geneval_detector(settings)
     _run(geneval_benchmark(settings, detector), settings, settings.out)
 
 
@@ -144,7 +144,7 @@ def _run(
     from pairuni.evaluation.model import Model
 
     share = share_of(os.environ)
-    model = Model.of(settings, share, **fixed)
+    model = Model.of(settings, **fixed)
     try:
         with folder_lock(out, f"eval {benchmark.name}", rank=share.rank):
             results = run_benchmark(benchmark, model, out, share, settings=settings)

@@ -83,9 +83,7 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
 
     share = share_of(os.environ)
     with folder_lock(settings.out, "pairs encode", rank=share.rank), Stages(unit="images") as stages:
-        encoded = encode_raw(
-            settings, _encoder(settings, share.local_rank), share, partial(stages.advance, "features")
-        )
+        encoded = encode_raw(settings, _encoder(settings), share, partial(stages.advance, "features"))
     who = f"process {share.rank + 1} of {share.world_size}: " if share.world_size > 1 else ""
     done = f"{who}{encoded.images - len(encoded.faults):,} of {counted(encoded.images, 'image')} encoded"
     if not encoded.faults:
@@ -224,12 +222,12 @@ def _check_inputs(settings: PairsSettings) -> None:
         parts_of(given)
 
 
-def _encoder(settings: PairsSettings, local_rank: int = 0) -> Encoder:
-    import torch
+def _encoder(settings: PairsSettings) -> Encoder:
+    from pairuni.devices import resolve_device
 
     device, name = settings.device, settings.encoder
     if device == "auto":
-        device = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        device = str(resolve_device(device))
     if not name.startswith(POLICY_ENCODER):
         from pairuni.pairug.selection.encoders import TransformersEncoder
 

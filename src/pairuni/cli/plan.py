@@ -29,8 +29,9 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_reward_models(sizes: Mapping[str, int]) -> str:
     """``reward_model_bytes``, one device a line."""
-    rows = [f"{size_in_words(size)} of weights on {device}" for device, size in sizes.items()]
-    return "\n".join(f"{'reward models':<20}{row}" for row in rows)
+    return _lines(
+        [("reward models", f"{size_in_words(size)} of weights on {device}") for device, size in sizes.items()]
+    )
 
 
 def describe_cards(plan: Plan, dtype: torch.dtype, reward_models: int) -> str:
@@ -42,8 +43,7 @@ def describe_cards(plan: Plan, dtype: torch.dtype, reward_models: int) -> str:
             rows.append(f"{card.name}: fits, about {taken} a step without rewards")
         else:
             rows.append(f"{card.name}: does not fit")
-    names = ["one GPU, estimated", *[""] * (len(rows) - 1)]
-    return "\n".join(f"{name:<20}{row}" for name, row in zip(names, rows, strict=True))
+    return _lines([("" if index else "one GPU, estimated", row) for index, row in enumerate(rows)])
 
 
 def describe_gpus(

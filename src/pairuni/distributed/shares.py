@@ -42,6 +42,19 @@ def cut(places: range, size: int) -> list[range]:
     return parts
 
 
+def shards_of(world_size: int, shard_size: int | None) -> int:
+    """The number of processes that hold one copy of the training state; None is all of them.
+
+    Raises ValueError unless it divides their number.
+    """
+    size = shard_size or world_size
+    if world_size % size:
+        raise ValueError(
+            f"distributed.shard_size is {size}, but must divide the number of processes, {world_size}"
+        )
+    return size
+
+
 def refuse_several(environment: Mapping[str, str], command: str) -> None:
     """Raise ValueError if torchrun started several processes of a command that runs as one process."""
     share = share_of(environment)

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor
 
+from pairuni.distributed.shares import shards_of
 from pairuni.distributed.world import World
 
 
@@ -20,8 +20,6 @@ class Gradients(Protocol):
     masters: dict[str, Tensor]
 
     def gradients(self) -> Mapping[str, Tensor]: ...
-
-    def gradient_norm(self) -> Tensor: ...
 
 
 class Shardable(Protocol):
@@ -45,16 +43,8 @@ class Strategy(ABC):
         """Put a model where this strategy keeps its weights; call it once, before an optimizer holds them."""
 
     @abstractmethod
-    def whole(self, tensor: Tensor) -> Tensor:
-        """All values of a trained tensor. An exchange."""
-
-    @abstractmethod
     def collect(self, optimizer: Gradients) -> None:
         """Call after the last micro-batch of an update: its gradients become those of the global batch."""
-
-    @abstractmethod
-    def gradient_norm(self, optimizer: Gradients) -> Tensor:
-        """Joint L2 norm of the global batch's gradients, a scalar, equal on all ranks."""
 
     @abstractmethod
     def ranks_not_finite(self) -> list[int]:
@@ -73,9 +63,6 @@ class Replicate(Strategy):
     def place(self, model: Shardable) -> None:
         return
 
-    def whole(self, tensor: Tensor) -> Tensor:
-        return tensor
-
     def collect(self, optimizer: Gradients) -> None:
         """Sum the gradients over the ranks; a parameter without one on some ranks counts as zero there."""
         if not self.world.several:
@@ -91,9 +78,6 @@ class Replicate(Strategy):
         # before the sum, which spreads it to all
         self._finite = [gradient.isfinite().all() for gradient in gradients]
         self.world.sum_tensors(gradients)
-
-    def gradient_norm(self, optimizer: Gradients) -> Tensor:
-        return optimizer.gradient_norm()
 
     def ranks_not_finite(self) -> list[int]:
         finite = all(bool(each) for each in self._finite)
@@ -113,12 +97,7 @@ class Shard(Strategy):
         self, world: World, device: str, *, reshard_after_forward: bool = True, shard_size: int | None = None
     ) -> None:
         super().__init__(world)
-        size = shard_size or world.world_size
-        if world.world_size % size:
-            raise ValueError(
-                f"distributed.shard_size is {size}, but {world.world_size} processes do not divide into groups of "
-                f"{size}; choose a divisor of {world.world_size}"
-            )
+        size = shards_of(world.world_size, shard_size)
         self._reshard_after_forward = reshard_after_forward
         if size == world.world_size:
             self._mesh = init_device_mesh(device, (size,))
@@ -129,16 +108,8 @@ class Shard(Strategy):
     def place(self, model: Shardable) -> None:
         model.shard(self._mesh, reshard_after_forward=self._reshard_after_forward)
 
-    def whole(self, tensor: Tensor) -> Tensor:
-        assert isinstance(tensor, DTensor)
-        return tensor.full_tensor()
-
     def collect(self, optimizer: Gradients) -> None:
         return
-
-    def gradient_norm(self, optimizer: Gradients) -> Tensor:
-        norm = optimizer.gradient_norm()
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def ranks_not_finite(self) -> list[int]:
         return []  # the sum has already spread it to all

@@ -47,8 +47,8 @@ class Watch:
         self.speaks = share.rank == 0
         """Whether this rank tells the user why the run failed; known after ``leave``."""
         self._store, self._share = store, share
+        # a separate connection, because a store serves one request at a time
         self._beats: dist.Store = store.clone()  # type: ignore[attr-defined]
-        # a connection of its own: a store serves one request at a time
         self._phase = "start"
         self._joint: tuple[float, float] | None = None
         self._beat = 0
@@ -161,9 +161,8 @@ class Watch:
             time.sleep(BEAT / 4)
         left = self._store.check(["left"])
         if left:
-            time.sleep(
-                2 * BEAT
-            )  # torchrun stops rank 0 when this process ends: it is about to print the error
+            # torchrun stops rank 0, which is about to print the error, when this process ends
+            time.sleep(2 * BEAT)
         return left
 
     def _live(self) -> None:

@@ -53,10 +53,6 @@ class World:
         return self.share.world_size
 
     @property
-    def local_rank(self) -> int:
-        return self.share.local_rank
-
-    @property
     def is_main(self) -> bool:
         """Whether this is rank 0, which writes the run's files."""
         return self.share.rank == 0

@@ -11,7 +11,6 @@ from pairuni.config import GenEvalSettings
 from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, Records, balanced_subset
 from pairuni.evaluation.inference import PromptItem
-from pairuni.evaluation.model import local_device
 from pairuni.evaluation.protocols import geneval_files
 from pairuni.evaluation.protocols.geneval_files import Judged
 from pairuni.evaluation.protocols.geneval_judging import judge_folder
@@ -35,12 +34,11 @@ class GenEvalDetector:
     judge: Callable[[Path, Collection[Path], Share], Sequence[Judged] | None]
 
 
-def geneval_detector(settings: GenEvalSettings, share: Share) -> GenEvalDetector | None:
+def geneval_detector(settings: GenEvalSettings) -> GenEvalDetector | None:
     """The detector named in the settings; None if images are only generated."""
     if settings.detector is None:
         return None
-    device = local_device(settings.device, share)
-    pipeline = load_pipeline(settings.detector, settings.clip, device=device, settings="--")
+    pipeline = load_pipeline(settings.detector, settings.clip, device=settings.device, settings="--")
 
     def judge(folder: Path, only: Collection[Path], share: Share) -> Sequence[Judged] | None:
         return judge_folder(folder, pipeline, settings.out / "judged", only=only, share=share)

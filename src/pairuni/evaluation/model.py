@@ -8,11 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from pairuni.config.evaluation import BenchmarkSettings, DigitsSettings
 from pairuni.devices import resolve_device, resolve_dtype
-from pairuni.distributed.shares import Share
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.models import load_model, resolve_model
 
@@ -36,12 +33,12 @@ class Model:
     guidance: float | None = None
 
     @classmethod
-    def of(cls, settings: BenchmarkSettings | DigitsSettings, share: Share, **fixed: Any) -> Self:
+    def of(cls, settings: BenchmarkSettings | DigitsSettings, **fixed: Any) -> Self:
         """The model of an evaluation's settings. fixed: values that the benchmark fixes."""
         fields = {"batch_size", "seed", "temperature", "guidance"} & set(type(settings).model_fields)
         return cls(
             name=settings.model,
-            device=local_device(settings.device, share),
+            device=settings.device,
             dtype=settings.dtype,
             **{field: getattr(settings, field) for field in fields},
             **fixed,
@@ -62,13 +59,6 @@ class Model:
             "dtype": str(resolve_dtype(self.dtype, device)).removeprefix("torch."),
             "batch size": self.batch_size,
         }
-
-
-def local_device(device: str, share: Share) -> str:
-    """The device of this process; with several processes, each uses a different GPU."""
-    if device not in {"auto", "cuda"} or share.world_size == 1 or not torch.cuda.is_available():
-        return device
-    return f"cuda:{share.local_rank % torch.cuda.device_count()}"
 
 
 def _weights_digest(folder: Path) -> str:

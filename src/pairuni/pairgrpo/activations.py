@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from pairuni.config import PairGRPOSettings
+from pairuni.devices import free_memory
 from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import ImageTrajectory, Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
+from pairuni.training.shards import is_sharded, local
 
 LEAST_TOKENS = 2048
 """Micro-batches are not smaller than this where ``pairgrpo.micro_batch_tokens`` is auto."""
@@ -93,6 +95,12 @@ def activations_of(
     )
 
 
+def key_width(text: Any) -> int:
+    """Numbers in the keys of one token in one layer of a language model with this configuration."""
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return int(heads * (text.hidden_size // text.num_attention_heads))
+
+
 def _layer_bytes(text: Any, size: int, keys_per_token: float, adapters: Mapping[str, Adapter]) -> float:
     """Bytes a token that one decoder layer keeps.
 
@@ -100,8 +108,7 @@ def _layer_bytes(text: Any, size: int, keys_per_token: float, adapters: Mapping[
     gate, activated gate and up. A matrix that trains keeps its input. One with an adapter keeps it in float32: a copy
     for each matrix if weights are narrower.
     """
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    keys = heads * (text.hidden_size // text.num_attention_heads)
+    keys = key_width(text)
     hidden, wide = text.hidden_size, text.intermediate_size
     always = size * (6 * hidden + 2 * keys_per_token * keys + 3 * wide)
     if not adapters:
@@ -147,10 +154,8 @@ def micro_batch_budget(policy: UnifiedPolicy, tasks: Sequence[Sequence[Trajector
     )
     if policy.device.type != "cuda":
         return activations.tokens_in(CPU_ACTIVATIONS)
-    free, _ = torch.cuda.mem_get_info(policy.device)
-    cached = torch.cuda.memory_reserved(policy.device) - torch.cuda.memory_allocated(policy.device)
     pending = pending_bytes(policy.module, dtype, moments=moments)
-    return activations.tokens_in(FREE_SHARE * (free + cached - pending))
+    return activations.tokens_in(FREE_SHARE * (free_memory(policy.device) - pending))
 
 
 def pending_bytes(module: nn.Module, dtype: torch.dtype, *, moments: bool) -> int:
@@ -161,11 +166,10 @@ def pending_bytes(module: nn.Module, dtype: torch.dtype, *, moments: bool) -> in
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        to_local = getattr(parameter, "to_local", None)
-        held = parameter if to_local is None else to_local()
+        held = local(parameter)
         low = held.dtype.itemsize if held.dtype.itemsize < 4 else 0
         total += held.numel() * (each + low)
-        if to_local is not None:
+        if is_sharded(parameter):
             layer = LAYER.search(name)
             whole[layer[1] if layer else ""] += parameter.numel()
     # weights, gradients and their float32 copies, outside the layers and of two layers at a time
@@ -177,7 +181,7 @@ def _keys(trajectories: Sequence[Trajectory]) -> int:
     """Keys that attention reads when the trajectories are replayed together."""
     repeated = 0
     for one in trajectories:
-        guided = isinstance(one, ImageTrajectory) and one.branch == "guided" and one.guidance != 1.0
+        guided = isinstance(one, ImageTrajectory) and one.scores_guidance
         repeated += len(one.prompt_ids) * (2 if guided else 1)
     return repeated + replay_tokens(trajectories)
 

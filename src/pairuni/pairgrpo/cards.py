@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 USABLE = 0.9
 """Share of a GPU's memory for tensors; the rest goes to the driver, kernels and fragmentation."""
@@ -44,11 +44,13 @@ CARDS = (
 )
 """GPUs for which the plan of one device is shown."""
 
+_RTX_4090, _A100, _, _H100, _ = CARDS
+
 NODES = (
-    Card("H100 80GB", 80e9, 3.35e12, 989e12, 67e12, link=450e9, network=50e9),
+    replace(_H100, name="H100 80GB", link=450e9, network=50e9),
     Card("A100 80GB", 80e9, 2.04e12, 312e12, 19.5e12, link=300e9, network=25e9),
-    Card("A100 40GB", 40e9, 1.56e12, 312e12, 19.5e12, link=300e9, network=25e9),
-    Card("RTX 4090 24GB", 24e9, 1.01e12, 165e12, 83e12, link=32e9, network=1.5e9),
+    replace(_A100, name="A100 40GB", link=300e9, network=25e9),
+    replace(_RTX_4090, name="RTX 4090 24GB", link=32e9, network=1.5e9),
 )
 """GPUs for which the plan of several devices is shown.
 

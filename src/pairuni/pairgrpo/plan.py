@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 
-from pairuni.config import LoRASettings, RunSettings
-from pairuni.pairgrpo.activations import FREE_SHARE, LAYER, Activations, Adapter, activations_of
+from pairuni.config import RunSettings
+from pairuni.distributed.shares import shards_of
+from pairuni.pairgrpo.activations import FREE_SHARE, Activations, activations_of, key_width
 from pairuni.pairgrpo.cards import BANDWIDTH, COMPUTE, LINK, NODE, USABLE, Card
 from pairuni.pairgrpo.rollout import Rewards
+from pairuni.pairgrpo.sizes import (
+    ParameterCounts,
+    count_parameters,
+    sharded_state,
+    tokens_of,
+    whole_state,
+)
 from pairuni.policies.decoding.chunks import KEPT_SHARE
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.policy import UnifiedPolicy
@@ -23,9 +30,6 @@ from pairuni.rewards.reward import models_of
 from pairuni.rewards.weighted import terms_of
 
 StrategyName = Literal["replicate", "shard"]
-
-PROMPT_TOKENS = 64
-"""Assumed tokens of a prompt or a question, besides those of its image."""
 
 ERROR = 0.3
 """Largest error of the memory estimate against measured peaks on a CPU (tests/pairgrpo/test_plan.py)."""
@@ -119,15 +123,17 @@ def plan_run(
     For activations see ``activations_of``. Raises ValueError if ``shard_size`` does not divide ``world_size``.
     """
     grpo, rollout = settings.pairgrpo, settings.rollout
-    counts, tokens = _count(settings, policy), _tokens_of(settings, policy)
-    shards = _shards(settings, world_size) if strategy == "shard" else 1
+    counts, tokens = count_parameters(settings, policy), tokens_of(settings, policy)
+    shards = shards_of(world_size, settings.distributed.shard_size) if strategy == "shard" else 1
     pairs = -(-grpo.pairs_per_batch * grpo.batches_per_step // world_size)
     together = min(grpo.pairs_per_batch, pairs)
     batches = -(-pairs // together)
     replayed = pairs * tokens.replayed
     cache = together * tokens.cached * _cache_bytes_per_token(policy, dtype)
     state = (
-        _sharded(settings, counts, dtype, shards) if strategy == "shard" else _whole(settings, counts, dtype)
+        sharded_state(settings, counts, dtype, shards)
+        if strategy == "shard"
+        else whole_state(settings, counts, dtype)
     )
     # rollouts adapt to the free memory: they decode in parts, and free what the update needs
     steps = max(rollout.max_new_tokens, policy.image_tokens)
@@ -227,188 +233,6 @@ def size_in_words(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tokens:
-    """Tokens of one pair, prompts once for all their rollouts.
-
-    cached: those whose keys and values a rollout stores. replayed: those that an update reads. keys: those that
-    attention reads in an update, prompts for each of their rollouts. branches: of a decoded image.
-    """
-
-    sampled: int
-    cached: int
-    replayed: int
-    keys: int
-    branches: int
-
-
-def _tokens_of(settings: RunSettings, policy: UnifiedPolicy) -> _Tokens:
-    rollout = settings.rollout
-    answers = rollout.understanding * rollout.max_new_tokens
-    images = rollout.generation * policy.image_tokens
-    question = policy.image_tokens + PROMPT_TOKENS
-    text, image = question + answers, PROMPT_TOKENS + images
-    decoded = 2 if rollout.guidance != 1.0 else 1
-    scored = decoded if rollout.branch == "guided" else 1
-    replayed = text + scored * image
-    repeated = rollout.understanding * question + scored * rollout.generation * PROMPT_TOKENS
-    return _Tokens(
-        sampled=answers + images,
-        cached=text + decoded * image,
-        replayed=replayed,
-        keys=replayed + repeated,
-        branches=decoded,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Counts:
-    """Numbers of parameters, those of adapters apart.
-
-    trained: those that train. merged: frozen matrices with an adapter, which sharding splits too. layer, trained_layer:
-    what is split, and what trains, in a decoder layer, adapters included. head: the largest matrix that trains.
-    adapters: those of a decoder layer by the name of the matrix.
-    """
-
-    parameters: int
-    trained: int
-    merged: int
-    layers: int
-    layer: int
-    trained_layer: int
-    head: int
-    adapters: dict[str, Adapter]
-
-    @property
-    def adapted_parameters(self) -> int:
-        return self.layers * sum(one.parameters for one in self.adapters.values())
-
-    @property
-    def training(self) -> int:
-        """All that train, adapters included."""
-        return self.trained + self.adapted_parameters
-
-    @property
-    def split(self) -> int:
-        """All that sharding splits."""
-        return self.training + self.merged
-
-
-def _count(settings: RunSettings, policy: UnifiedPolicy) -> _Counts:
-    lora, parts = settings.policy.lora, settings.policy.trainable
-    layers = policy.module.config.get_text_config().num_hidden_layers  # type: ignore[operator, union-attr]
-    trained = _parameters_of(policy, [part for part in parts if lora is None or part != "language_model"])
-    language = {} if lora is None else _parameters_of(policy, ["language_model"])
-    adapters = {} if lora is None else _adapters_for(lora, policy.module, language)
-    added = sum(one.parameters for one in adapters.values())
-    adapted = sum(one.inputs * one.outputs for one in adapters.values())
-    in_layer = sum(size for name, size in trained.items() if LAYER.search(name)) // layers
-    matrices = {name for name, parameter in policy.module.named_parameters() if parameter.ndim >= 2}
-    return _Counts(
-        parameters=sum(parameter.numel() for parameter in policy.module.parameters()),
-        trained=sum(trained.values()),
-        merged=layers * adapted,
-        layers=layers,
-        layer=in_layer + added + adapted,
-        trained_layer=in_layer + added,
-        head=max((size for name, size in trained.items() if name in matrices), default=0),
-        adapters=adapters,
-    )
-
-
-def _parameters_of(policy: UnifiedPolicy, parts: list[str]) -> dict[str, int]:
-    """Sizes of the parameters of these parts by name; what trains stays as it was."""
-    if not parts:
-        return {}
-    before = [(parameter, parameter.requires_grad) for parameter in policy.module.parameters()]
-    found = {name: parameter.numel() for name, parameter in policy.train_only(parts)}
-    for parameter, trains in before:
-        parameter.requires_grad_(trains)
-    return found
-
-
-def _adapters_for(lora: LoRASettings, module: nn.Module, language: dict[str, int]) -> dict[str, Adapter]:
-    """The adapters that a decoder layer gets."""
-    found = {}
-    for name, one in module.named_modules():
-        target = name.rpartition(".")[2]
-        if (
-            isinstance(one, nn.Linear)
-            and target in lora.targets
-            and f"{name}.weight" in language
-            and LAYER.search(name)
-        ):
-            found[target] = Adapter(one.in_features, one.out_features, lora.rank)
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class _State:
-    """Bytes of the training state; see ``Plan``."""
-
-    weights: int
-    inference_weights: int
-    gradients: int
-    optimizer: int
-    reference: int
-    gathered: int
-
-    @property
-    def kept(self) -> int:
-        """In rollouts too."""
-        return self.weights + self.inference_weights + self.optimizer + self.reference
-
-    @property
-    def bytes(self) -> int:
-        return self.kept + self.gradients + self.gathered
-
-
-def _whole(settings: RunSettings, counts: _Counts, dtype: torch.dtype) -> _State:
-    """The state of one device, or of each replica."""
-    size, adapters = dtype.itemsize, counts.adapted_parameters
-    low = size < 4
-    return _State(
-        weights=counts.parameters * size + adapters * 4,
-        inference_weights=counts.merged * size,
-        gradients=counts.trained * (size + 4 if low else 4) + adapters * 4,
-        optimizer=counts.trained * (12 if low else 8) + adapters * 8,
-        reference=counts.trained * size if settings.pairgrpo.beta > 0 else 0,
-        gathered=0,
-    )
-
-
-def _sharded(settings: RunSettings, counts: _Counts, dtype: torch.dtype, shards: int) -> _State:
-    """The state of each of ``shards`` processes that hold one copy together.
-
-    The group of everything outside of the layers stays gathered during an update; two layers at a time, or all, are
-    gathered beside it. Gradients are whole until they are reduced in float32, for the group at the end of the pass.
-    """
-    size, training = dtype.itemsize, counts.training
-    frozen = counts.parameters - counts.trained - counts.merged
-    root = counts.split - counts.layers * counts.layer
-    trained_root = training - counts.layers * counts.trained_layer
-    two_layers = min(2, counts.layers) * counts.layer
-    shown = root + two_layers if settings.distributed.reshard_after_forward else counts.split
-    whole_gradients = trained_root + 2 * counts.trained_layer
-    return _State(
-        weights=-(-(training * 4 + counts.merged * size) // shards) + frozen * size,
-        inference_weights=(counts.trained + counts.merged) * size,
-        gradients=-(-training * 4 // shards),
-        optimizer=-(-training * 8 // shards),
-        reference=-(-(counts.trained + counts.merged) * size // shards) if settings.pairgrpo.beta > 0 else 0,
-        gathered=shown * size + whole_gradients * size + 4 * max(trained_root, 2 * counts.trained_layer),
-    )
-
-
-def _shards(settings: RunSettings, world_size: int) -> int:
-    size = settings.distributed.shard_size or world_size
-    if world_size % size:
-        raise ValueError(
-            f"distributed.shard_size is {size}, but must divide the number of processes, {world_size}"
-        )
-    return size
-
-
 def _pass_tokens(
     settings: RunSettings, activations: Activations, memory: float | None, held: int
 ) -> int | None:
@@ -421,7 +245,7 @@ def _pass_tokens(
 
 def _communicated(
     settings: RunSettings,
-    counts: _Counts,
+    counts: ParameterCounts,
     dtype: torch.dtype,
     world_size: int,
     shards: int,
@@ -448,6 +272,4 @@ def _communicated(
 def _cache_bytes_per_token(policy: UnifiedPolicy, dtype: torch.dtype) -> int:
     """Keys and values of one token in all layers."""
     text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_width = text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * head_width * dtype.itemsize)
+    return int(2 * text.num_hidden_layers * key_width(text) * dtype.itemsize)

@@ -99,7 +99,7 @@ def update(
 
 def _clip_gradients(optimizer: NamedAdamW, strategy: Strategy, max_norm: float, step: int) -> float:
     """The gradient's L2 norm before clipping."""
-    total = strategy.gradient_norm(optimizer)
+    total = optimizer.gradient_norm()
     norm = float(total)
     if not math.isfinite(norm):
         ranks = strategy.ranks_not_finite() if strategy.world.several else []

@@ -36,6 +36,7 @@ from pairuni.training.digests import digest_of_tensors
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.seeding import derive_seed, random_state, set_random_state, shuffled_indices
+from pairuni.training.shards import whole
 
 logger = logging.getLogger("pairuni")
 
@@ -178,7 +179,7 @@ class Trainer:
         """final/: the adapter where one trains, else the model."""
         save = self._policy.save_pretrained
         if self._settings.policy.lora is not None:
-            weights = {name: self._strategy.whole(one) for name, one in self._policy.trained()}
+            weights = {name: whole(one) for name, one in self._policy.trained()}
             save = partial(self._policy.save_adapter, weights=weights)
         self._world.on_main(lambda: write_folder(self._run.final, save))
 

@@ -63,6 +63,11 @@ class ImageTrajectory:
     guidance: float
     branch: LogProbBranch
 
+    @property
+    def scores_guidance(self) -> bool:
+        """Whether its log-probs need the unconditional branch."""
+        return self.branch == "guided" and self.guidance != 1.0
+
 
 Trajectory = TextTrajectory | ImageTrajectory
 
@@ -77,7 +82,7 @@ def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
             branches = 1
         else:
             key = (tuple(one.prompt_ids.tolist()),)
-            branches = 2 if one.branch == "guided" and one.guidance != 1.0 else 1
+            branches = 2 if one.scores_guidance else 1
         prompts[key] = branches * len(one.prompt_ids)
         total += branches * (len(one.tokens) - 1)
     return total + sum(prompts.values())

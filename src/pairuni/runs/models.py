@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -53,10 +55,8 @@ def with_adapter(
     base: where its base model is, if not where the adapter says. Raises ValueError if the adapter does not fit it.
     """
     model = base or base_of(folder)
-    try:
+    with _needed(folder, "the adapter's base model"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights)
-    except ValueError as error:
-        raise ValueError(f"{folder}: the adapter's base model is needed: {error}") from error
     logger.info("model: %s with the adapter %s", model, folder)
     if weights:
         policy.load_adapter(folder)
@@ -109,10 +109,8 @@ def from_checkpoint(
     state = read_run_state(checkpoint.state, folder)
     settings = settings_of(state, folder).policy
     model = base or settings.model
-    try:
+    with _needed(folder, "the model that its run began with"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights)
-    except ValueError as error:
-        raise ValueError(f"{folder}: the model that its run began with is needed: {error}") from error
     logger.info("model: %s with the weights of %s", model, folder)
     if weights:
         if settings.lora is not None:
@@ -142,8 +140,7 @@ def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None
         raise ValueError(f"{source} is not a checkpoint and has none in checkpoints/")
     out = out or checkpoint.parent.parent / "exported" / checkpoint.name
     with target_lock(out, "export"):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out} already exists; give another --out, or remove it")
+        _check_new(out)
         dtype = read_run_state(load_state(checkpoint)[1], checkpoint).dtype
         from_checkpoint(checkpoint, device="cpu", dtype=dtype, base=base).save_pretrained(out)
     return out, checkpoint
@@ -160,10 +157,23 @@ def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
             f"{source} has no adapter_config.json; give an adapter's folder, or a finished run with one"
         )
     with target_lock(out, "merge"):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out} already exists; give another --out, or remove it")
+        _check_new(out)
         with_adapter(adapter, device="cpu", dtype="auto", base=base).save_pretrained(out)
     return adapter
+
+
+@contextmanager
+def _needed(folder: Path, model: str) -> Iterator[None]:
+    """Say why another model is loaded for ``folder`` when that fails."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{folder}: {model} is needed: {error}") from error
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} already exists; give another --out, or remove it")
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +144,12 @@ def load_newest(
     faults = []
     folders: list[Path] = ranks.gather(list_checkpoints(root))[0]
     if folders:
-        agree(ranks, lambda: _check_visible(root), CheckpointError)
+        agree(ranks, lambda: check_visible(root), CheckpointError)
     for folder in reversed(folders):
         try:
             checkpoint = load_checkpoint(folder, ranks=ranks)
             if use is not None:
-                agree(ranks, lambda found=checkpoint: use(found), CheckpointError)  # type: ignore[misc]
+                agree(ranks, partial(use, checkpoint), CheckpointError)
         except CheckpointError as error:
             faults.append(f"{error}")
             logger.warning("%s is damaged (%s); trying the one before it", folder, error)
@@ -177,8 +178,8 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
     Raises CheckpointError if the disk is full or not writable.
     """
-    with one_sentence(target), atomic_folder(target) as partial:
-        write(partial)
+    with one_sentence(target), atomic_folder(target) as folder:
+        write(folder)
 
 
 @contextmanager
@@ -190,7 +191,8 @@ def one_sentence(target: Path) -> Iterator[None]:
         raise CheckpointError(_reason(target, error)) from error
 
 
-def _check_visible(folder: Path) -> None:
+def check_visible(folder: Path) -> None:
+    """Raise CheckpointError if this process does not see a folder that another one made."""
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder} is not there; put the folder of a run on a file system that all machines share"

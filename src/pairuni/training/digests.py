@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from pairuni.training.shards import is_sharded
+from pairuni.training.shards import is_sharded, whole
 
 _THREADS = 4
 
@@ -20,15 +20,11 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     If there are DTensors, all ranks call it with the same order; one tensor at a time is gathered.
     """
     if any(map(is_sharded, tensors.values())):
-        lines = [_line((name, _whole(tensor))) for name, tensor in tensors.items()]
+        lines = [_line((name, whole(tensor))) for name, tensor in tensors.items()]
     else:
         with ThreadPoolExecutor(_THREADS) as pool:
             lines = list(pool.map(_line, tensors.items()))
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def _line(named: tuple[str, Tensor]) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,6 +19,7 @@ from pairuni.io.files import atomic_folder, write_text
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
+    check_visible,
     delete_old,
     folder_of,
     one_sentence,
@@ -89,7 +91,7 @@ class CheckpointSaver:
             wait = copies is None if not sharded else any(ranks.gather(copies is None))
             groups = copies or groups
         kind: type[_Whole] | type[_Sharded] = _Sharded if sharded else _Whole
-        self._writing = kind(target, checkpoint, groups, ranks, self._before, self._complete)
+        self._writing = kind(_Job(target, checkpoint, groups, ranks, self._before, self._complete))
         if wait:
             self.finish()
 
@@ -135,24 +137,28 @@ def save_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int, ranks: Ran
     return folder_of(root, checkpoint.step)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A checkpoint to write. groups: what this rank writes. before, complete: see ``CheckpointSaver``."""
+
+    target: Path
+    checkpoint: Checkpoint
+    groups: Mapping[str, Group]
+    ranks: Ranks
+    before: Callable[[], None]
+    complete: Callable[[Path], None]
+
+
 class _Whole:
     """Rank 0 writes everything, without the others."""
 
-    def __init__(
-        self,
-        target: Path,
-        checkpoint: Checkpoint,
-        groups: Mapping[str, Group],
-        ranks: Ranks,
-        before: Callable[[], None],
-        complete: Callable[[Path], None],
-    ) -> None:
+    def __init__(self, job: _Job) -> None:
         def write() -> None:
-            with one_sentence(target):
-                before()
-                with atomic_folder(target) as partial:
-                    write_state(partial, checkpoint, write_tensors(partial, groups))
-            complete(target)
+            with one_sentence(job.target):
+                job.before()
+                with atomic_folder(job.target) as partial:
+                    write_state(partial, job.checkpoint, write_tensors(partial, job.groups))
+            job.complete(job.target)
 
         self._thread = _Background(write)
 
@@ -176,19 +182,10 @@ class _Sharded:
     complete even if a rank fails in the next step. Failures are exchanged in ``finish``.
     """
 
-    def __init__(
-        self,
-        target: Path,
-        checkpoint: Checkpoint,
-        groups: Mapping[str, Group],
-        ranks: Ranks,
-        before: Callable[[], None],
-        complete: Callable[[Path], None],
-    ) -> None:
-        self._target = target
-        self._checkpoint = checkpoint
-        self._ranks = ranks
-        self._complete = complete
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._ranks = ranks = job.ranks
+        target = job.target
         self._given_up = threading.Event()
         self._sums: dict[int, dict[str, str]] = {}
         self._made = ExitStack()  # on rank 0, removes the folder unless it is complete
@@ -199,14 +196,14 @@ class _Sharded:
 
         self._partial: Path = ranks.gather(agree(ranks, make, CheckpointError))[0]
         with self._made.pop_all() as made:
-            agree(ranks, self._check_visible, CheckpointError)
+            agree(ranks, lambda: check_visible(self._partial), CheckpointError)
             self._made = made.pop_all()
 
         def write() -> dict[str, str]:
             with one_sentence(target):
                 if ranks.rank == 0:
-                    before()
-                sums = write_tensors(self._partial, groups, ranks.rank, ranks.world_size)
+                    job.before()
+                sums = write_tensors(self._partial, job.groups, ranks.rank, ranks.world_size)
                 if ranks.rank:
                     write_text(self._note(ranks.rank), json.dumps(sums))
                 return sums
@@ -230,7 +227,7 @@ class _Sharded:
             self._stop()
             raise
         if ranks.rank:
-            self._complete(self._target)
+            self._job.complete(self._job.target)
 
     def give_up(self) -> None:
         """Complete the checkpoint if the other ranks finish about as soon as this one did; without an exchange."""
@@ -245,12 +242,13 @@ class _Sharded:
             self._completing.wait()
 
     def _complete_folder(self) -> None:
-        with one_sentence(self._target), self._made:
+        target = self._job.target
+        with one_sentence(target), self._made:
             own = self._writing.result()
             while len(self._sums) < self._ranks.world_size:
                 # the interpreter waits for this thread when it exits
                 if self._given_up.wait(_LOOK) or not threading.main_thread().is_alive():
-                    raise CheckpointError(f"{self._target} is not complete: another process did not write it")
+                    raise CheckpointError(f"{target} is not complete: another process did not write it")
                 notes = {rank: self._note(rank) for rank in range(1, self._ranks.world_size)}
                 if all(note.exists() for note in notes.values()):
                     self._sums = {0: own} | {
@@ -259,18 +257,12 @@ class _Sharded:
             for rank in self._sums:
                 self._note(rank).unlink(missing_ok=True)
             sums = {file: value for each in self._sums.values() for file, value in each.items()}
-            write_state(self._partial, self._checkpoint, sums)
+            write_state(self._partial, self._job.checkpoint, sums)
             self._made.close()
-        self._complete(self._target)
+        self._job.complete(target)
 
     def _note(self, rank: int) -> Path:
         return self._partial / f".done-{rank}.json"
-
-    def _check_visible(self) -> None:
-        if not self._partial.is_dir():
-            raise CheckpointError(
-                f"{self._partial} is not there; put the folder of a run on a file system that all machines share"
-            )
 
 
 class _Background(Generic[T]):

@@ -73,6 +73,11 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All values of a DTensor, an exchange; any other tensor as it is."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
 def as_sharded(rows: Tensor, like: Tensor) -> Tensor:
     """``rows`` as this rank's part of a tensor that is sharded as ``like`` is."""
     if not is_sharded(like):
@@ -151,7 +156,7 @@ class SavedTensors(Mapping[str, Tensor]):
             file = safe_open(path, framework="pt")
             header = (file.metadata() or {}).get(_SHARDING)
             places = json.loads(header) if header is not None else {}
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
+            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
                 shape = torch.Size(file.get_slice(name).get_shape())
                 rows = Rows(0, shape[0] if shape else 1, shape)
                 if header is not None:

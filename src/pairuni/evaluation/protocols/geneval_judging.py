@@ -18,7 +18,6 @@ from pairuni import __version__
 from pairuni.config import GenEvalJudgingSettings
 from pairuni.console.counts import counted
 from pairuni.distributed.shares import Share
-from pairuni.evaluation.model import local_device
 from pairuni.evaluation.protocols.geneval_files import (
     TASKS,
     Judged,
@@ -129,7 +128,7 @@ def judge_and_score(settings: GenEvalJudgingSettings, share: Share) -> str | Non
     pipeline = load_pipeline(
         settings.detector,
         settings.clip,
-        device=local_device(settings.device, share),
+        device=settings.device,
         batch_size=settings.batch_size,
         settings="--",
     )

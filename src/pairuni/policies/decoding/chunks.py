@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pairuni.devices import free_memory
 from pairuni.policies.decoding.cache import round_up
 from pairuni.policies.decoding.requests import Request
 from pairuni.policies.llama import LlamaLayers
@@ -66,9 +67,7 @@ def free_bytes(device: torch.device, held: int) -> int:
     """Bytes that keys and values may take, counting the ``held`` ones of the loop's workspaces as free."""
     if device.type != "cuda":
         return MEMORY_BUDGET
-    free, _ = torch.cuda.mem_get_info(device)
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(0.8 * (free + cached + held))
+    return int(0.8 * (free_memory(device) + held))
 
 
 def kept_bytes(device: torch.device) -> float:

@@ -248,14 +248,21 @@ class JanusPolicy(UnifiedPolicy):
         if unused:
             raise ValueError(f"policy.lora.targets: the model's layers have no {', '.join(unused)}")
         if settings.adapter is not None:
-            self._load_adapter(settings.adapter, self._lora)
+            found, tensors = read_adapter(settings.adapter)
+            for key, name in (("r", "rank"), ("lora_alpha", "alpha")):
+                if found[key] != self._lora[key]:
+                    raise ValueError(
+                        f"policy.lora.{name} is {self._lora[key]}, but the adapter in {settings.adapter} has "
+                        f"{found[key]}; use its value"
+                    )
+            load_adapter_tensors(self.module, tensors, settings.adapter)
         self.refresh_inference()
 
     def load_adapter(self, folder: Path) -> None:
         """Add an adapter's weights to those of the model. Raises ValueError if it does not fit."""
-        config, _ = read_adapter(folder)
+        config, tensors = read_adapter(folder)
         self._inject(config, 0)
-        self._load_adapter(folder, config)
+        load_adapter_tensors(self.module, tensors, folder)
         self.merge_adapters()
 
     def merge_adapters(self) -> None:
@@ -271,15 +278,6 @@ class JanusPolicy(UnifiedPolicy):
         adapted = [name for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
         own_parameters(whole, [f"{name}.weight" for name in adapted])
         self._decode_with(whole)
-
-    def _load_adapter(self, folder: Path, config: Mapping[str, Any]) -> None:
-        found, tensors = read_adapter(folder)
-        for key, name in (("r", "rank"), ("lora_alpha", "alpha")):
-            if found[key] != config[key]:
-                raise ValueError(
-                    f"policy.lora.{name} is {config[key]}, but the adapter in {folder} has {found[key]}; use its value"
-                )
-        load_adapter_tensors(self.module, tensors, folder)
 
     def _decode_with(self, whole: JanusForConditionalGeneration) -> None:
         """Decode with the weights of this module from now on."""

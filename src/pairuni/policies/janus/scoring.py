@@ -107,7 +107,7 @@ class JanusScorer:
             number = len(sequences.codes)
             sequences.codes.append(one.tokens[:-1])
             places.append(sequences.add("image", b"", one.prompt_ids, number))
-            if one.branch == "guided" and one.guidance != 1.0:
+            if one.scores_guidance:
                 ids = self.inputs.prompts.unconditional(one.prompt_ids)
                 unconditional[index] = sequences.add("image", b"", ids, number)
         return sequences, places, unconditional
