@@ -121,7 +121,10 @@ def test_files_of_a_run(items: HeldOut, tmp_path: Path) -> None:
             with Image.open(tmp_path / "run" / path) as image:
                 assert image.size == (32, 32)
     rows = written["understanding"]["items"]
-    assert {"kind", "correct", "reply", "question", "answer", "image"} == set(rows[0])
+    assert {"kind", "correct", "reply", "question", "answer", "form", "reads", "image"} == set(rows[0])
+    for form, scores in written["understanding"]["by_form"].items():
+        assert [row["form"] for row in rows].count(form) == scores["count"]
+        assert scores["reading_score"] == scores["score"]  # the replies are letters or open answers
     assert rows[0]["reply"] == rows[0]["answer"]
     drawn = written["generation"]["items"][0]
     assert drawn["prompt"] == items.generation[0].prompt

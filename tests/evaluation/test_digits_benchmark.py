@@ -40,6 +40,13 @@ def test_digits_have_a_result_for_each_task(tmp_path: Path) -> None:
         assert result.interval[0] <= result.score <= result.interval[1]
         assert result.counts["all"] == 34
         assert result.settings["seed of the items"] == 3
+    understanding = results[0]
+    forms = ["open", "open, words alone", "options", "options, words alone"]
+    assert list(understanding.parts)[-4:] == forms
+    assert understanding.counts["open"] + understanding.counts["options"] == 34
+    strict, words = (understanding.parts[f"options{rest}"] for rest in ("", ", words alone"))
+    assert strict < words  # the tiny model knows more options than letters
+    assert understanding.parts["open"] == understanding.parts["open, words alone"]
     assert json.loads((tmp_path / "evaluation" / "after.json").read_text())["generation"]["count"] == 34
 
 

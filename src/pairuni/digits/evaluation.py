@@ -13,6 +13,7 @@ from PIL import Image
 from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.prompts import satisfies
 from pairuni.digits.questions import LETTER_SUFFIX
+from pairuni.digits.reading import reads_right
 from pairuni.digits.world import Asked, HeldOut, Prompted
 from pairuni.distributed.shares import cut
 from pairuni.distributed.world import World
@@ -31,7 +32,10 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Marked:
-    """One scored item: question or prompt, expected answer, reply, and whether it is correct."""
+    """One scored item: question or prompt, expected answer, reply, and whether it is correct.
+
+    reads: whether the words of a reply give the right answer, whatever its letter; None for a prompt.
+    """
 
     kind: str
     asked: str
@@ -39,6 +43,12 @@ class Marked:
     reply: str
     correct: bool
     image: Image.Image
+    reads: bool | None = None
+
+    @property
+    def form(self) -> str:
+        """Whether a question is open or has options."""
+        return "options" if self.asked.endswith(LETTER_SUFFIX) else "open"
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,10 @@ class Evaluation:
 
     def scores(self) -> dict[str, float]:
         """Accuracy by task. Kinds have equally many items, so it is also the mean over kinds."""
-        return {"understanding": _score(self.understanding), "generation": _score(self.generation)}
+        return {
+            "understanding": share_correct(self.understanding),
+            "generation": share_correct(self.generation),
+        }
 
     def write(self, folder: Path, name: str) -> None:
         """Write ``<name>.json`` and the images of the first items to ``folder``, inside a run's folder.
@@ -62,7 +75,10 @@ class Evaluation:
             task: {**_summary(items), "items": _rows(items, folder, name, task)}
             for task, items in (("understanding", self.understanding), ("generation", self.generation))
         }
-        result["understanding"]["by_form"] = _scores_by(self.understanding, _form)
+        result["understanding"]["by_form"] = {
+            form: {**_counted(items), "reading_score": share_reading(items)}
+            for form, items in grouped(self.understanding, lambda item: item.form).items()
+        }
         write_text(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
@@ -120,16 +136,18 @@ def evaluate(
 
 
 def mark_replies(asked: Sequence[Asked], replies: Sequence[str]) -> list[Marked]:
-    """Score each reply with the accuracy reward."""
+    """Score each reply with the accuracy reward, and its words alone."""
     said = [reply.strip() for reply in replies]
     records = [
         Annotation(image_path="-", prompt="-", question=one.question.text, answer=one.question.answer)
         for one in asked
     ]
-    return [
-        Marked(one.question.kind, one.question.text, one.question.answer, reply, score == 1.0, one.image)
-        for one, reply, score in zip(asked, said, AccuracyReward()(records, said), strict=True)
-    ]
+    marked = []
+    for one, reply, score in zip(asked, said, AccuracyReward()(records, said), strict=True):
+        kind, text, answer = one.question.kind, one.question.text, one.question.answer
+        reads = reads_right(text, answer, reply, score == 1.0)
+        marked.append(Marked(kind, text, answer, reply, score == 1.0, one.image, reads))
+    return marked
 
 
 def mark_images(prompted: Sequence[Prompted], images: Sequence[Image.Image]) -> list[Marked]:
@@ -148,31 +166,35 @@ def mark_images(prompted: Sequence[Prompted], images: Sequence[Image.Image]) -> 
     ]
 
 
-def _score(items: Sequence[Marked]) -> float:
+def share_correct(items: Sequence[Marked]) -> float:
+    """The share of correct items, in [0, 1]."""
     return sum(item.correct for item in items) / len(items)
 
 
+def share_reading(items: Sequence[Marked]) -> float:
+    """The share of questions whose reply has the right words, in [0, 1]."""
+    return sum(item.reads is True for item in items) / len(items)
+
+
+def grouped(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, list[Marked]]:
+    """Items by a name, such as their kind, in the order in which the names first occur."""
+    groups: dict[str, list[Marked]] = {}
+    for item in items:
+        groups.setdefault(name(item), []).append(item)
+    return groups
+
+
 def _summary(items: Sequence[Marked]) -> dict[str, Any]:
-    return {**_counted(items), "by_kind": _scores_by(items, lambda item: item.kind)}
+    kinds = grouped(items, lambda item: item.kind)
+    return {**_counted(items), "by_kind": {kind: _counted(group) for kind, group in kinds.items()}}
 
 
 def _counted(items: Sequence[Marked]) -> dict[str, Any]:
     return {
-        "score": _score(items),
+        "score": share_correct(items),
         "count": len(items),
-        "interval": wilson_interval(_score(items), len(items)),
+        "interval": wilson_interval(share_correct(items), len(items)),
     }
-
-
-def _form(item: Marked) -> str:
-    return "options" if item.asked.endswith(LETTER_SUFFIX) else "open"
-
-
-def _scores_by(items: Sequence[Marked], name: Callable[[Marked], str]) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[Marked]] = {}
-    for item in items:
-        groups.setdefault(name(item), []).append(item)
-    return {key: _counted(group) for key, group in groups.items()}
 
 
 def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[dict[str, Any]]:
@@ -180,7 +202,7 @@ def _rows(items: Sequence[Marked], folder: Path, name: str, task: str) -> list[d
     for index, item in enumerate(items):
         row: dict[str, Any] = {"kind": item.kind, "correct": item.correct, "reply": item.reply}
         if task == "understanding":
-            row |= {"question": item.asked, "answer": item.expected}
+            row |= {"question": item.asked, "answer": item.expected, "form": item.form, "reads": item.reads}
         else:
             row |= {"prompt": item.asked}
         if index < _SHOWN:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from pairuni.config import DigitsSettings
-from pairuni.digits.evaluation import BATCH, MAX_NEW_TOKENS, Evaluation, Marked, mark_images, mark_replies
+from pairuni.digits.evaluation import (
+    BATCH,
+    MAX_NEW_TOKENS,
+    Evaluation,
+    Marked,
+    grouped,
+    mark_images,
+    mark_replies,
+    share_correct,
+    share_reading,
+)
 from pairuni.digits.world import held_out_items
 from pairuni.evaluation.benchmark import Benchmark, Records
 from pairuni.evaluation.inference import PromptItem, QuestionItem
@@ -42,7 +53,7 @@ def digits_benchmark(settings: DigitsSettings, out: Path) -> Benchmark:
         summary = {"seed": settings.seed, "after": evaluation.scores()}
         write_text(out / "summary.json", json.dumps(summary) + "\n")
         return [
-            _result("Digits understanding", evaluation.understanding),
+            _understanding_result(evaluation.understanding),
             _result("Digits generation", evaluation.generation),
         ]
 
@@ -64,20 +75,28 @@ def digits_benchmark(settings: DigitsSettings, out: Path) -> Benchmark:
 
 
 def _result(name: str, items: Sequence[Marked]) -> Result:
-    marks = [float(item.correct) for item in items]
-    kinds: dict[str, list[float]] = {}
-    for item, mark in zip(items, marks, strict=True):
-        kinds.setdefault(item.kind, []).append(mark)
-    low, high = wilson_interval(sum(marks) / len(marks), len(marks))
+    kinds = grouped(items, lambda item: item.kind)
+    score = share_correct(items)
+    low, high = wilson_interval(score, len(items))
     return Result(
         benchmark=name,
         protocol="pairuni",
-        score=100 * sum(marks) / len(marks),
+        score=100 * score,
         unit="% of held-out items",
         interval=(100 * low, 100 * high),
-        parts={kind: 100 * sum(found) / len(found) for kind, found in kinds.items()},
-        counts={"all": len(marks)} | {kind: len(found) for kind, found in kinds.items()},
+        parts={kind: 100 * share_correct(found) for kind, found in kinds.items()},
+        counts={"all": len(items)} | {kind: len(found) for kind, found in kinds.items()},
     )
+
+
+def _understanding_result(items: Sequence[Marked]) -> Result:
+    """The result with the scores of open questions and of those with options, strict and of the words alone."""
+    result = _result("Digits understanding", items)
+    parts, counts = dict(result.parts), dict(result.counts)
+    for form, found in sorted(grouped(items, lambda item: item.form).items()):
+        for name, score in ((form, share_correct(found)), (f"{form}, words alone", share_reading(found))):
+            parts[name], counts[name] = 100 * score, len(found)
+    return replace(result, parts=parts, counts=counts)
 
 
 def _png(image: Image.Image) -> bytes:

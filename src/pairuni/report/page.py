@@ -7,13 +7,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from pairuni.io.files import write_text
-from pairuni.report import data, items, scores, training
+from pairuni.report import data, gains, items, scores, training
 from pairuni.report.markup import content_policy, escape, placing_rules
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.run import Run, read_run
 
 SECTIONS = (
     scores.headline,
+    gains.reading_and_format,
     training.rewards,
     training.held_out,
     scores.categories,

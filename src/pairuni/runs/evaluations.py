@@ -40,7 +40,15 @@ class Item(Part):
 
 
 class MarkedItem(Item):
+    """An item before or after training.
+
+    form: of a question, "open" or "options"; reads: whether the words of its reply are right, whatever letter it adds.
+    Both are missing where the evaluation does not tell them apart.
+    """
+
     correct: bool
+    form: str = ""
+    reads: bool | None = None
 
 
 class TaskScores(Part):
