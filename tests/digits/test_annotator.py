@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from completion_samples import complete
-from pairuni.digits.annotator import SceneAnnotator, answerable
+from pairuni.digits.annotator import RelationsAnnotator, SceneAnnotator, answerable
 from pairuni.digits.language import NUMBERS, caption, parse
 from pairuni.digits.prompts import scene_for
 from pairuni.digits.questions import LETTER_SUFFIX, without_options
@@ -76,7 +76,13 @@ def test_answerable_questions_have_one_answer_in_any_such_image(prompt: str) -> 
         assert {literal_answer(scene, question.text) for scene in scenes} == {question.answer}
     # And none is forgotten: whatever all the images agree on is among them.
     texts = {question.text for question in questions}
-    for text in ("how many digits are red?", "which digit is red?", "what is the sum of the digits?"):
+    for text in (
+        "how many digits are red?",
+        "which digit is red?",
+        "what is the sum of the digits?",
+        "which digit is above the six?",
+        "what colour is the digit left of the two?",
+    ):
         agreed = {literal_answer(scene, text) for scene in scenes}
         assert (text in texts) == (len(agreed) == 1 and None not in agreed)
 
@@ -98,6 +104,14 @@ def test_questions_are_about_what_the_prompt_names() -> None:
         scene = scene_for(parse(prompt), np.random.default_rng(row), None)
         assert literal_answer(scene, text) == answer
     assert 100 < with_options < 200
+
+
+def test_the_relations_annotator_asks_open_questions_about_relations_that_the_prompt_states() -> None:
+    annotator = RelationsAnnotator()
+    asked = {annotator.question(drawn("a two above a six", row), None) for row in range(60)}
+    assert ("which digit is above the six?", "two") in asked
+    assert ("which digit is below the two?", "six") in asked
+    assert not any("sum" in question or LETTER_SUFFIX in question for question, _ in asked)
 
 
 def test_a_sample_keeps_its_question_and_feedback_brings_another() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from pairuni.digits.prompts import (
     satisfies,
     scene_for,
 )
-from pairuni.digits.questions import LETTER_SUFFIX, LETTERS, QUESTION_KINDS, open_questions, without_options
+from pairuni.digits.questions import (
+    LETTER_SUFFIX,
+    LETTERS,
+    OPEN_RELATIONS,
+    QUESTION_KINDS,
+    QuestionKind,
+    open_questions,
+    without_options,
+)
 from pairuni.digits.questions import random_question as draw_question
 from pairuni.digits.scans import GLYPH, load_scans
 from pairuni.digits.scenes import (
@@ -229,7 +238,14 @@ def test_answers_of_all_questions_against_the_oracle() -> None:
             assert literal_answer(scene, text) == question.answer
             assert question.answer in question.domain
             assert len(set(question.domain)) == len(question.domain)
-    assert set(kinds) == set(QUESTION_KINDS)
+    assert set(kinds) == set(get_args(QuestionKind))
+
+
+def test_the_relations_set_asks_open_questions_of_its_kinds_equally_often() -> None:
+    asked = held_out_items(7, 60, OPEN_RELATIONS).understanding
+    assert Counter(one.question.kind for one in asked) == dict.fromkeys(OPEN_RELATIONS.kinds, 10)
+    assert not any(one.question.text.endswith(LETTER_SUFFIX) for one in asked)
+    assert "add" not in OPEN_RELATIONS.kinds
 
 
 def test_options_hold_the_answer_once_and_letters_are_balanced() -> None:

@@ -37,6 +37,11 @@ def literal_answer(scene: Scene, text: str) -> str | None:
     """The answer of an open question, read off word by word; None when the scene leaves it in doubt."""
     things = scene.things
     body = text.removesuffix("?")
+    for asked in ("which digit is ", "what colour is the digit "):
+        for relation in ("left of", "right of", "above", "below"):
+            start = f"{asked}{relation} the "
+            if body.startswith(start):
+                return literal_beside(scene, relation, body.removeprefix(start), "colour" in asked)
     if text == "what is the sum of the digits?":
         return WORDS[sum(t.digit for t in things)] if len(things) == 2 else None
     if text == "how many digits are there?":
@@ -56,6 +61,15 @@ def literal_answer(scene: Scene, text: str) -> str | None:
         named = body.split()[3]
         return only([t.place for t in things if named == (t.colour if "digit" in body else WORDS[t.digit])])
     raise AssertionError(f"no such question: {text}")
+
+
+def literal_beside(scene: Scene, relation: str, digit: str, colour: bool) -> str | None:
+    """The digit or colour of the only thing in this relation to the only ``digit``."""
+    anchor = only([t.place for t in scene.things if WORDS[t.digit] == digit])
+    if anchor is None:
+        return None
+    found = [t for t in scene.things if literal_related(relation, t.place, anchor)]
+    return only([t.colour if colour else WORDS[t.digit] for t in found])
 
 
 def only(found: list[str]) -> str | None:

@@ -131,8 +131,9 @@ class EvaluationSettings(Settings):
     every: int = Field(default=0, ge=0)
     """Steps between evaluations, logged in metrics.jsonl as eval/<task>, that of the initial policy as step 0;
     0 disables them."""
-    task: Literal["pairs", "digits"] = "pairs"
-    """Evaluation data: held-out pairs, scored by the run's rewards, or held-out scenes of the digits world."""
+    task: Literal["pairs", "digits", "relations"] = "pairs"
+    """Evaluation data: held-out pairs, scored by the run's rewards; held-out scenes of the digits world; or the same
+    with open questions only, also about relations."""
     pairs: UserPath | None = None
     """PairUG file of held-out pairs; by default, ``items`` pairs of data.pairs are held out."""
     items: int = Field(default=120, ge=1)

@@ -9,7 +9,14 @@ import numpy as np
 
 from pairuni.digits.language import NUMBERS, Request, caption, parse, sentence
 from pairuni.digits.prompts import all_scenes, satisfies
-from pairuni.digits.questions import OpenQuestion, open_questions, put, without_options
+from pairuni.digits.questions import (
+    OPEN_RELATIONS,
+    STANDARD,
+    OpenQuestion,
+    open_questions,
+    put,
+    without_options,
+)
 from pairuni.digits.scenes import Scene
 from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSample, Verdict
 
@@ -17,7 +24,7 @@ from pairuni.records import GenerationSample, Quadruple, Record, UnderstandingSa
 class SceneAnnotator:
     """Reads the ``scene`` key of each record, and verifies quadruples as in the paper's loop."""
 
-    multiple_choice = 0.5
+    questions = STANDARD
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
         """Everything that the scene shows, so that the caption answers every question about it."""
@@ -27,12 +34,16 @@ class SceneAnnotator:
         """A question about the things that the prompt names; ``feedback`` changes the choice."""
         rng = _rng(sample.id, feedback or "")
         candidates = [
-            question for question in answerable(parse(sample.prompt)) if not _counts_nothing(question)
+            question
+            for question in answerable(parse(sample.prompt))
+            if question.kind in self.questions.kinds and not _counts_nothing(question)
         ]
         kinds = list(dict.fromkeys(question.kind for question in candidates))
         kind = kinds[rng.integers(len(kinds))]
         of_kind = [question for question in candidates if question.kind == kind]
-        question = put(rng, of_kind[rng.integers(len(of_kind))], bool(rng.random() < self.multiple_choice))
+        question = put(
+            rng, of_kind[rng.integers(len(of_kind))], bool(rng.random() < self.questions.multiple_choice)
+        )
         return question.text, question.answer
 
     def verify(self, quadruple: Quadruple) -> Verdict:
@@ -53,6 +64,12 @@ class SceneAnnotator:
         if known[text] != answer:
             return Verdict(ok=False, reason=f"{text!r} is answered by {known[text]!r}, not {answer!r}")
         return Verdict(ok=True)
+
+
+class RelationsAnnotator(SceneAnnotator):
+    """Asks open questions, also about the relations of two things."""
+
+    questions = OPEN_RELATIONS
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Questions of five kinds with short open answers or lettered options."""
+"""Questions about a scene, with short open answers or lettered options."""
 
 from __future__ import annotations
 
@@ -10,15 +10,33 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pairuni.digits.language import DIGITS, NUMBERS, PLURALS
+from pairuni.digits.language import DIGITS, NUMBERS, PLURALS, RELATIONS
+from pairuni.digits.prompts import related
 from pairuni.digits.scenes import COLOURS, PLACES, Scene
 
-QuestionKind = Literal["read", "count", "colour", "place", "add"]
-QUESTION_KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
+QuestionKind = Literal["read", "count", "colour", "place", "add", "related digit", "related colour"]
 
 LETTERS = "ABCD"
 LETTER_SUFFIX = "Answer with the options letter from the given choices directly."
 """How a multiple-choice question ends in PairUG's released data."""
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """kinds: asked equally often; multiple_choice: share of questions with lettered options."""
+
+    kinds: tuple[QuestionKind, ...]
+    multiple_choice: float
+
+
+QUESTION_KINDS: tuple[QuestionKind, ...] = ("read", "count", "colour", "place", "add")
+STANDARD = QuestionSet(QUESTION_KINDS, multiple_choice=0.5)
+"""What the tiny model was pretrained on, and what the demo trains and evaluates."""
+OPEN_RELATIONS = QuestionSet(
+    ("read", "count", "colour", "place", "related digit", "related colour"), multiple_choice=0.0
+)
+"""Open questions about what prompts state: digits, numbers, colours, places and relations of two things."""
+QUESTION_SETS = {"digits": STANDARD, "relations": OPEN_RELATIONS}
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ def open_questions(scene: Scene) -> dict[str, OpenQuestion]:
     """Every question that has exactly one answer in the scene, by its text."""
     return {
         text: OpenQuestion(kind, text, answer, tuple(domain))
-        for kind in QUESTION_KINDS
+        for kind in get_args(QuestionKind)
         for text, answer, domain in _ask(scene, kind)
     }
 
@@ -117,5 +135,16 @@ def _ask(scene: Scene, kind: QuestionKind) -> Iterator[tuple[str, str, tuple[str
                 yield f"where is the {DIGITS[t.digit]}?", t.place, tuple(PLACES)
             if colours[t.colour] == 1:
                 yield f"where is the {t.colour} digit?", t.place, tuple(PLACES)
+    elif kind == "related digit" or kind == "related colour":
+        for anchor in things:
+            for relation in RELATIONS if digits[anchor.digit] == 1 else ():
+                found = [t for t in things if t is not anchor and related(relation, t.place, anchor.place)]
+                if len(found) != 1:
+                    continue
+                where = f"{relation} the {DIGITS[anchor.digit]}?"
+                if kind == "related digit":
+                    yield f"which digit is {where}", DIGITS[found[0].digit], DIGITS
+                else:
+                    yield f"what colour is the digit {where}", found[0].colour, tuple(COLOURS)
     elif len(things) == 2:
         yield "what is the sum of the digits?", NUMBERS[sum(t.digit for t in things)], NUMBERS

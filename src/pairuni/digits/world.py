@@ -13,12 +13,9 @@ from PIL import Image
 
 from pairuni.digits.language import Request, caption, sentence
 from pairuni.digits.prompts import PROMPT_KINDS, PromptKind, random_request, scene_for
-from pairuni.digits.questions import QUESTION_KINDS, Question, QuestionKind, random_question
+from pairuni.digits.questions import STANDARD, Question, QuestionKind, QuestionSet, random_question
 from pairuni.digits.scenes import Scene, Split, random_scene, render_image, split_of
 from pairuni.io.files import write_text
-
-MULTIPLE_CHOICE = 0.5
-"""Share of questions with lettered options."""
 
 
 @dataclass(frozen=True)
@@ -57,34 +54,38 @@ class HeldOut:
     generation: list[Prompted]
 
 
-def write_world(folder: Path, *, seed: int, understanding: int, generation: int) -> World:
+def write_world(
+    folder: Path, *, seed: int, understanding: int, generation: int, questions: QuestionSet = STANDARD
+) -> World:
     """Write random raw training data to ``folder``: images and JSONL for the usual readers.
 
-    understanding, generation: numbers of samples. Every record has its scene under the key ``scene``, which the demo's
-    annotator reads where the paper queries a vision-language model.
+    understanding, generation: numbers of samples. questions: of the understanding samples. Every record has its
+    scene under the key ``scene``, which the scene annotators read where the paper queries a vision-language model.
     """
     rng = np.random.default_rng([seed, 0])
     world = World(folder / "understanding" / "data.jsonl", folder / "generation" / "data.jsonl")
-    _write(world.understanding, _understanding_records(rng, understanding), rng)
+    _write(world.understanding, _understanding_records(rng, understanding, questions), rng)
     _write(world.generation, _generation_records(rng, generation), rng)
     return world
 
 
-def held_out_items(seed: int, count: int) -> HeldOut:
+def held_out_items(seed: int, count: int, questions: QuestionSet = STANDARD) -> HeldOut:
     """``count`` items per task from held-out scenes and prompts, rendered with held-out scans."""
     rng = np.random.default_rng([seed, 1])
     asked = []
     for row in range(count):
-        scene, question = _scene_and_question(rng, QUESTION_KINDS[row % len(QUESTION_KINDS)], "held-out")
+        scene, question = _scene_and_question(rng, questions, row, "held-out")
         asked.append(Asked(render_image(scene, rng), question))
     kinds = [PROMPT_KINDS[row % len(PROMPT_KINDS)] for row in range(count)]
     prompted = [Prompted(kind, random_request(rng, kind, "held-out")) for kind in kinds]
     return HeldOut(asked, prompted)
 
 
-def _understanding_records(rng: np.random.Generator, count: int) -> Iterator[tuple[Scene, dict[str, Any]]]:
+def _understanding_records(
+    rng: np.random.Generator, count: int, questions: QuestionSet
+) -> Iterator[tuple[Scene, dict[str, Any]]]:
     for row in range(count):
-        scene, question = _scene_and_question(rng, QUESTION_KINDS[row % len(QUESTION_KINDS)], "train")
+        scene, question = _scene_and_question(rng, questions, row, "train")
         yield scene, {"question": question.text, "answer": question.answer, "tag": question.kind}
 
 
@@ -95,15 +96,18 @@ def _generation_records(rng: np.random.Generator, count: int) -> Iterator[tuple[
         yield scene_for(request, rng, "train"), {"prompt": sentence(request), "tag": kind}
 
 
-def _scene_and_question(rng: np.random.Generator, kind: QuestionKind, split: Split) -> tuple[Scene, Question]:
-    """A scene of ``split`` and a question of this kind about it.
+def _scene_and_question(
+    rng: np.random.Generator, questions: QuestionSet, row: int, split: Split
+) -> tuple[Scene, Question]:
+    """A scene of ``split`` and a question about it, of the kind that row ``row`` of the data has.
 
     A training scene's caption becomes a prompt in PairUG, so it must not be a held-out prompt.
     """
+    kind: QuestionKind = questions.kinds[row % len(questions.kinds)]
     counts = (2,) if kind == "add" else (1, 2, 3, 4)
     while True:
         scene = random_scene(rng, split, counts)
-        question = random_question(rng, scene, kind, multiple_choice=rng.random() < MULTIPLE_CHOICE)
+        question = random_question(rng, scene, kind, multiple_choice=rng.random() < questions.multiple_choice)
         if question is not None and (split == "held-out" or split_of(caption(scene)) == "train"):
             return scene, question
 

@@ -9,6 +9,7 @@ from pairuni.config import RunSettings
 from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
 from pairuni.digits.evaluation import evaluate
+from pairuni.digits.questions import QUESTION_SETS
 from pairuni.digits.world import held_out_items
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.held_out import HeldOutPairs
@@ -51,7 +52,7 @@ def evaluation_in_training(
             run=RunFolder(out),
             world=world,
         )
-    items = held_out_items(settings.seed, chosen.items)
+    items = held_out_items(settings.seed, chosen.items, QUESTION_SETS[chosen.task])
     _check_same_items(
         out, [one.question.text for one in items.understanding], [one.prompt for one in items.generation]
     )

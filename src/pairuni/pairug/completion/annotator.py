@@ -10,7 +10,10 @@ from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.model_annotator import MODEL_ANNOTATORS, ModelAnnotator
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
-ANNOTATORS = {"scene": "pairuni.digits.annotator:SceneAnnotator"}
+ANNOTATORS = {
+    "scene": "pairuni.digits.annotator:SceneAnnotator",
+    "scene-relations": "pairuni.digits.annotator:RelationsAnnotator",
+}
 """Custom annotators by short name -> "module:Class", imported when requested."""
 
 
