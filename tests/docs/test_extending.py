@@ -86,6 +86,7 @@ def test_the_page_has_the_files() -> None:
         "build_mine.py",
         "bytes_policy.py",
         "captions_folder.py",
+        "colour_grid.py",
         "mine.toml",
         "my_rewards.py",
         "objects_annotator.py",
@@ -142,8 +143,8 @@ def test_rewards_by_name(here: Path) -> None:
     assert scores == pytest.approx([1.0, 0.97, 0.0])
 
 
-def test_the_command_takes_own_annotators(here: Path, raw: tuple[Path, Path]) -> None:
-    """They find images as the page says: image_path opens from the working directory."""
+def test_the_command_takes_own_annotators_and_encoders(here: Path, raw: tuple[Path, Path]) -> None:
+    """Annotators find images as the page says: image_path opens from the working directory."""
     words = ["pairs", "build", "--understanding", str(raw[0]), "--generation", str(raw[1]), "--out", "made"]
     (here / "looking.py").write_text(
         "from pathlib import Path\n"
@@ -153,7 +154,9 @@ def test_the_command_takes_own_annotators(here: Path, raw: tuple[Path, Path]) ->
         "        assert Path(sample.image_path).is_file()\n"
         "        return super().caption(sample, feedback)\n"
     )
-    outcome = CliRunner().invoke(app, [*words, "--annotator", "looking:Looking", "--encoder", "policy:tiny"])
+    outcome = CliRunner().invoke(
+        app, [*words, "--annotator", "looking:Looking", "--encoder", "colour_grid:colour_grid"]
+    )
     sys.modules.pop("looking", None)
     assert outcome.exit_code == 0, outcome.output
     assert "12 completed, 0 dropped" in outcome.output

@@ -126,7 +126,7 @@ def test_annotators_by_name():
         ValueError, match="no annotator is called 'gpt'; known: scene, endpoint, batch, local,"
     ):
         make_annotator("gpt")
-    with pytest.raises(ValueError, match="cannot be loaded: No module named 'nowhere'"):
+    with pytest.raises(ValueError, match="the module nowhere, which was not found"):
         make_annotator("nowhere:At")
     with pytest.raises(ValueError, match="lacks one of the methods"):
         make_annotator("builtins:dict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from transformers import (
     ViTModel,
 )
 
-from pairuni.pairug.selection.encoders import TransformersEncoder
+from pairuni.pairug.selection.encoders import TransformersEncoder, make_encoder
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 VISION = {**SMALL, "image_size": 32, "patch_size": 16}
@@ -147,3 +148,41 @@ def test_a_model_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lacks weights, .*layernorm_before"):
         TransformersEncoder(str(tmp_path))
+
+
+def brightness(images):
+    return np.array([[np.asarray(image).mean(), 1.0] for image in images], dtype=np.float32)
+
+
+class Sized:
+    def __call__(self, images):
+        return np.array([image.size for image in images], dtype=np.float32)
+
+
+class Demanding(Sized):
+    def __init__(self, model):
+        self.model = model
+
+
+NOT_CALLED = "text"
+
+
+def test_a_function_or_class_of_your_own():
+    images = [Image.new("RGB", (3, 2), (90, 90, 90))]
+    assert make_encoder(f"{__name__}:brightness")(images).tolist() == [[90.0, 1.0]]
+    assert make_encoder(f"{__name__}:Sized")(images).tolist() == [[3.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere.at_all:Encoder", r"module nowhere\.at_all, which was not found"),
+        (f"{__name__}:Nothing", "has no class Nothing"),
+        (f"{__name__}:NOT_CALLED", "has no class NOT_CALLED"),
+        (f"{__name__}:Demanding", "cannot be made without arguments"),
+        ("builtins:dict", "must have `__call__`"),
+    ],
+)
+def test_an_encoder_of_your_own_that_is_none_is_a_sentence(name, said):
+    with pytest.raises(ValueError, match=f"the image encoder '{re.escape(name)}'.*{said}"):
+        make_encoder(name)

@@ -21,7 +21,7 @@ from pairuni.distributed.shares import refuse_several, share_of
 from pairuni.io.locks import folder_lock, target_lock
 
 if TYPE_CHECKING:
-    from pairuni.pairug.selection.features import Encoder
+    from pairuni.pairug.selection.encoders import Encoder
     from pairuni.report.gallery import Gallery
 
 POLICY_ENCODER = "policy:"
@@ -229,9 +229,9 @@ def _encoder(settings: PairsSettings) -> Encoder:
     if device == "auto":
         device = str(resolve_device(device))
     if not name.startswith(POLICY_ENCODER):
-        from pairuni.pairug.selection.encoders import TransformersEncoder
+        from pairuni.pairug.selection.encoders import make_encoder
 
-        return TransformersEncoder(name, device, settings.dtype)
+        return make_encoder(name, device, settings.dtype)
     from pairuni.runs.models import load_model
 
     policy = load_model(name.removeprefix(POLICY_ENCODER), device=device)

@@ -51,9 +51,9 @@ class PairsSettings(Settings):
     """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
     completion: CompletionSettings = CompletionSettings()
     encoder: str = Field(default="microsoft/resnet-50", min_length=1)
-    """Image encoder: a transformers vision model, or policy:MODEL for a policy's own tower (paper: ResNet-50)."""
+    """Image encoder: a transformers vision model, policy:MODEL, or "package.module:name" (paper: ResNet-50)."""
     device: str = Field(default="auto", min_length=1)
-    """Where images are encoded: auto, cpu, cuda or cuda:N."""
+    """Where a transformers encoder or a policy encodes images: auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type of a transformers encoder; auto is bfloat16 on a GPU, else float32."""
     clusters: int | None = Field(default=None, ge=1)

@@ -13,24 +13,24 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.ndimage import gaussian_filter
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
+from pairuni.digits.features import (
+    ImageLike,
+    as_pixels,
+    ink_square,
+    inked_places,
+    pixel_means,
+    stroke_directions,
+)
 from pairuni.digits.language import DIGITS
 from pairuni.digits.scans import ScanGroup, Scans, varied_scans
-from pairuni.digits.scenes import CELL, COLOURS, PLACES, SIZE, Scene, Thing
+from pairuni.digits.scenes import COLOURS, Scene, Thing
 
-ImageLike = Image.Image | NDArray[np.uint8]
-
-_FAINT = 0.2
-"""Ink below this share of full brightness is an artefact of the image tokenizer, not a stroke."""
-_SPECK = 6.0
-"""A place with less ink (in full pixels) than this is empty; every scan has more."""
 _SPILL = 0.08
 """Ink with a larger share than this on the edge of its place extends across places, and is not a digit."""
 _COLOUR_COSINE = 0.96
@@ -81,16 +81,12 @@ class Detector(ABC):
         found: list[tuple[int, str, str | None, bool]] = []
         strokes: list[NDArray[np.float32]] = []
         for index, image in enumerate(images):
-            pixels = _pixels(image)
-            for place, (row, column) in PLACES.items():
-                cell = pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
-                ink = cell.max(axis=-1)
-                ink = np.where(ink < _FAINT, 0.0, ink).astype(np.float32)
-                if ink.sum() >= _SPECK:
-                    inside = ink[1:-1, 1:-1].sum() >= (1 - _SPILL) * ink.sum()
-                    found.append((index, place, _colour(cell, ink), bool(inside)))
-                    strokes.append(ink)
-        digits = self._digits(np.stack([_square(ink) for ink in strokes])) if strokes else []
+            for inked in inked_places(as_pixels(image)):
+                ink = inked.ink
+                inside = ink[1:-1, 1:-1].sum() >= (1 - _SPILL) * ink.sum()
+                found.append((index, inked.place, _colour_name(inked.colour), bool(inside)))
+                strokes.append(ink)
+        digits = self._digits(np.stack([ink_square(ink) for ink in strokes])) if strokes else []
         things: list[list[Seen]] = [[] for _ in images]
         for (index, place, colour, inside), digit in zip(found, digits, strict=True):
             things[index].append(Seen(place, digit if inside else None, colour))
@@ -106,12 +102,12 @@ class RewardDetector(Detector):
 
     def __init__(self) -> None:
         squares, scans = _training_squares("reward")
-        features = _shrunk(squares)
+        features = pixel_means(squares)
         self._machine = SVC(C=10.0, gamma="scale").fit(features, scans.digits)
         self._known = _Known(features, scans.ids)
 
     def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
-        features = _shrunk(squares)
+        features = pixel_means(squares)
         return self._known.only(features, self._machine.predict(features))
 
 
@@ -120,7 +116,7 @@ class EvaluationDetector(Detector):
 
     def __init__(self) -> None:
         squares, scans = _training_squares("evaluation")
-        features = _directions(squares)
+        features = stroke_directions(squares)
         self._neighbours = make_pipeline(
             LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto"),
             KNeighborsClassifier(9, weights="distance", algorithm="brute"),
@@ -128,7 +124,7 @@ class EvaluationDetector(Detector):
         self._known = _Known(features, scans.ids)
 
     def _digits(self, squares: NDArray[np.float32]) -> list[int | None]:
-        features = _directions(squares)
+        features = stroke_directions(squares)
         return self._known.only(features, self._neighbours.predict(features))
 
 
@@ -168,67 +164,10 @@ def evaluation_detector() -> EvaluationDetector:
 
 def _training_squares(group: ScanGroup) -> tuple[NDArray[np.float32], Scans]:
     scans = varied_scans(group, variants=2)
-    return np.stack([_square(glyph) for glyph in scans.glyphs]), scans
+    return np.stack([ink_square(glyph) for glyph in scans.glyphs]), scans
 
 
-def _pixels(image: ImageLike) -> NDArray[np.float32]:
-    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if pixels.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"an image of the digits world has {SIZE}x{SIZE} pixels, not {pixels.shape[:2]}")
-    return pixels.astype(np.float32) / 255.0
-
-
-def _colour(cell: NDArray[np.float32], ink: NDArray[np.float32]) -> str | None:
-    mean = (cell * ink[..., None]).sum(axis=(0, 1))
-    mean /= np.linalg.norm(mean)
-    cosines = {name: float(mean @ (np.asarray(rgb) / np.linalg.norm(rgb))) for name, rgb in COLOURS.items()}
+def _colour_name(colour: NDArray[np.float32]) -> str | None:
+    cosines = {name: float(colour @ (np.asarray(rgb) / np.linalg.norm(rgb))) for name, rgb in COLOURS.items()}
     best = max(cosines, key=lambda name: cosines[name])
     return best if cosines[best] >= _COLOUR_COSINE else None
-
-
-def _square(ink: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The ink's bounding box, padded to a square and enlarged to [CELL, CELL], brightest 1."""
-    strong = ink > 0.25 * ink.max()
-    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
-    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = box.shape
-    side = max(height, width)
-    square = np.zeros((side, side), dtype=np.float32)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = box
-    enlarged = Image.fromarray(square).resize((CELL, CELL), Image.Resampling.BILINEAR)
-    return np.asarray(enlarged) / ink.max()
-
-
-def _shrunk(squares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, 16, 16] -> [N, 65] means of 2 x 2 pixels, of unit length so that thick and thin strokes are comparable.
-
-    The last feature is the share of ink, which normalisation removes; it distinguishes a filled block from an eight.
-    """
-    half = CELL // 2
-    means = squares.reshape(len(squares), half, 2, half, 2).mean(axis=(2, 4)).reshape(len(squares), -1)
-    return np.hstack([_unit(means), means.mean(axis=1, keepdims=True)])
-
-
-def _directions(squares: NDArray[np.float32], grid: int = 5, bins: int = 8) -> NDArray[np.float32]:
-    """[N, 16, 16] -> [N, 200] unit histograms of gradient directions on a grid (Dalal and Triggs 2005)."""
-    margin = 2
-    padded = np.pad(squares, ((0, 0), (margin, margin), (margin, margin)))
-    down, right = np.gradient(gaussian_filter(padded, (0, 0.6, 0.6)), axis=(1, 2))
-    size = np.hypot(down, right)
-    turn = (np.arctan2(down, right) % (2 * np.pi)) / (2 * np.pi) * bins
-    low = np.floor(turn).astype(np.int64) % bins
-    share = turn - np.floor(turn)
-    at = np.linspace(margin, margin + CELL - 1, grid).round().astype(np.int64)
-    histograms = np.empty((len(squares), grid, grid, bins), dtype=np.float32)
-    for direction in range(bins):
-        weight = (low == direction) * (1 - share) + ((low + 1) % bins == direction) * share
-        # Blurring makes the histograms robust to small shifts.
-        voted = gaussian_filter(size * weight, (0, 1.5, 1.5))
-        histograms[..., direction] = voted[:, at][:, :, at]
-    return _unit(np.sqrt(histograms.reshape(len(squares), -1)))
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.maximum(lengths, 1e-6)).astype(np.float32)

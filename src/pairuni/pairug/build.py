@@ -26,7 +26,8 @@ from pairuni.pairug.record_file import picked
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
 from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
 from pairuni.pairug.selection.comparison import compare_matchings
-from pairuni.pairug.selection.features import EncodedImages, Encoder
+from pairuni.pairug.selection.encoders import Encoder
+from pairuni.pairug.selection.features import EncodedImages
 from pairuni.pairug.selection.matching import Retrieval, Search
 from pairuni.pairug.stages import LocalStages, Stages
 from pairuni.records import Quadruple

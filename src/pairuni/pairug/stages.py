@@ -13,7 +13,8 @@ from pairuni.pairug.completion.completion import outcomes_of
 from pairuni.pairug.completion.dialogue import Outcome, Sample
 from pairuni.pairug.completion.model_annotator import ModelAnnotator
 from pairuni.pairug.engine import Engine, OneProcess
-from pairuni.pairug.selection.features import EncodedImages, Encoder, encode_features
+from pairuni.pairug.selection.encoders import Encoder
+from pairuni.pairug.selection.features import EncodedImages, encode_features
 
 Advance = Callable[[int], None]
 """Called with the number of items done since the last call."""

@@ -6,7 +6,8 @@ Modules are imported when needed. A shipped reward is made by its ``from_setting
 from __future__ import annotations
 
 from pairuni.config import RewardSettings
-from pairuni.rewards.custom import load_class, make_function, make_object
+from pairuni.custom import load_class, make_object
+from pairuni.rewards.custom import make_function
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import Term, WeightedReward, parse_sum
 

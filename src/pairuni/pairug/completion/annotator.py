@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Protocol, runtime_checkable
 
 from pairuni.chat.address import check_secrets
 from pairuni.config import CompletionSettings
+from pairuni.custom import make_instance
 from pairuni.pairug.completion.model_annotator import MODEL_ANNOTATORS, ModelAnnotator
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
 
@@ -47,14 +47,12 @@ def make_annotator(name: str, settings: CompletionSettings | None = None) -> Ann
     if name in MODEL_ANNOTATORS:
         return ModelAnnotator.make(name, settings)
     check_secrets(settings, "completion")
-    module, colon, attribute = ANNOTATORS.get(name, name).partition(":")
-    if not colon:
+    location = ANNOTATORS.get(name, name)
+    if ":" not in location:
         known = ", ".join([*ANNOTATORS, *MODEL_ANNOTATORS])
         raise ValueError(f"no annotator is called {name!r}; known: {known}, or package.module:Class")
-    try:
-        annotator = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"the annotator {name!r} cannot be loaded: {error}") from None
+    what = f"the annotator {name!r}"
+    annotator = make_instance(location, what)
     if not isinstance(annotator, Annotator):
-        raise ValueError(f"the annotator {name!r} lacks one of the methods caption, question and verify")
+        raise ValueError(f"{what} lacks one of the methods caption, question and verify")
     return annotator

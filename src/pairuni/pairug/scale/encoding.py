@@ -10,8 +10,9 @@ from pairuni.config import PairsSettings
 from pairuni.distributed.shares import Share
 from pairuni.io.locks import exclusive_lock
 from pairuni.pairug.raw_data import read_raw
+from pairuni.pairug.selection.encoders import Encoder
 from pairuni.pairug.selection.feature_cache import FeatureCache
-from pairuni.pairug.selection.features import Encoder, behaviour_of, blocks_of, encode_blocks
+from pairuni.pairug.selection.features import behaviour_of, blocks_of, encode_blocks
 from pairuni.pairug.stages import feature_folder
 
 

@@ -16,12 +16,12 @@ from pairuni.pairug.completion.dialogue import Sample, origin_of
 from pairuni.pairug.dataset.folder import DROPPED
 from pairuni.pairug.jsonl import dump
 from pairuni.pairug.raw_data import read_raw
+from pairuni.pairug.selection.encoders import Encoder
 from pairuni.pairug.selection.feature_cache import FeatureCache
 from pairuni.pairug.selection.features import (
     SHARD,
     EncodedFiles,
     EncodedImages,
-    Encoder,
     behaviour_of,
     collect,
     encode_blocks,

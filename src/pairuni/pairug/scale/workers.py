@@ -17,12 +17,12 @@ from pairuni.pairug.completion.completion import outcomes_of
 from pairuni.pairug.completion.dialogue import Outcome, Sample
 from pairuni.pairug.engine import Engine
 from pairuni.pairug.record_file import Lazily
+from pairuni.pairug.selection.encoders import Encoder
 from pairuni.pairug.selection.feature_cache import FeatureCache
 from pairuni.pairug.selection.features import (
     Block,
     EncodedFiles,
     EncodedImages,
-    Encoder,
     behaviour_of,
     blocks_of,
     collect,

@@ -1,18 +1,21 @@
-"""Image encoders by name, from ``transformers``."""
+"""Image encoders by name: from ``transformers``, or a user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairuni.custom import is_location, load_attribute, make_object
 from pairuni.io.hub import model_folder
 from pairuni.io.text import first_line
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
+"""RGB images -> features [N, D], not necessarily normalised."""
 
 _WITHOUT_PIL = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
 """Image processors that need torchvision. ViT's PIL processor does the same: resize, rescale, normalise."""
@@ -78,6 +81,23 @@ class TransformersEncoder:
                     # [N, positions, D] of a transformer, [N, D, height, width] of a convolutional network
                     pooled = states.mean(dim=1) if states.ndim == 3 else states.flatten(2).mean(dim=2)
         return np.asarray(pooled.flatten(1).float().cpu().numpy(), dtype=np.float32)
+
+
+def make_encoder(name: str, device: str = "cpu", dtype: Dtype = "auto") -> Encoder:
+    """The encoder of this name: of ``transformers``, or your own function or class "package.module:name".
+
+    A class is made without arguments. device, dtype: of an encoder of ``transformers``; your own chooses where it
+    computes. Raises ValueError when there is no such encoder, and ImportError when a package is missing.
+    """
+    if not is_location(name):
+        return TransformersEncoder(name, device, dtype)
+    what = f"the image encoder {name!r}"
+    found = load_attribute(name, what)
+    if callable(found) and not isinstance(found, type):
+        function: Encoder = found
+        return function
+    made: Encoder = make_object(name, what)
+    return made
 
 
 def describe_encoder(encoder: Any) -> dict[str, str]:

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pairuni.io.images import ImageError, Trait, decode, read_bytes, traits_of
-from pairuni.pairug.selection.encoders import describe_encoder
+from pairuni.pairug.selection.encoders import Encoder, describe_encoder
 from pairuni.pairug.selection.feature_cache import FeatureCache
-
-Encoder = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
-"""RGB images -> features [N, D], not necessarily normalised."""
 
 GRID = 2.0**-26
 """Normalised features are multiples of this. A product of two is one of 2^-52 and sums of them stay below 2,

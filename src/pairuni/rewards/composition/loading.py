@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pairuni.custom import make_object
 from pairuni.devices import check_device, resolve_device
 from pairuni.io.hub import model_folder
 from pairuni.rewards.clip.preprocessing import bytes_first
@@ -19,7 +20,6 @@ from pairuni.rewards.composition.detection import ColourClassifier, Detector
 from pairuni.rewards.composition.mask2former import Mask2FormerDetector
 from pairuni.rewards.composition.pipeline import DetectionPipeline
 from pairuni.rewards.composition.rules import COUNTING_THRESHOLD, THRESHOLD
-from pairuni.rewards.custom import make_object
 from pairuni.rewards.pretrained import first_line, load_complete, load_once, local_or_hub
 
 DETECTORS = {"digits": "pairuni.digits.objects:DigitsDetector"}
