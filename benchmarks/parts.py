@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from benchmarks.pairing import clustered_features
 from benchmarks.settings import SelectionSettings
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, retrieved_pairs
-from pairuni.pairug.selection.clustering import medoids_of
 from pairuni.pairug.selection.kmeans import fit_kmeans
 from pairuni.records import Quadruple
 
@@ -36,7 +35,7 @@ def select(
     ]
     joint = JointSet.of(quadruples, features)
     fitted = fit_kmeans(features, clusters, seed=0)
-    aligned = aligned_pairs(joint, medoids_of(features, fitted))
+    aligned = aligned_pairs(joint, fitted)
     found = retrieved_pairs(joint, aligned, fitted, threshold=0.6, max_matches=1, seed=0, matching="optimal")
     similarities = [match.similarity for match in found.matches]
     return len(similarities), float(np.sum(similarities))

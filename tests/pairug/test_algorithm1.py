@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pairuni.config import Selection
 from pairuni.pairug.selection import matching
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
-from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
+from pairuni.pairug.selection.clustering import fit_clusters
 from pairuni.pairug.selection.features import l2_normalise
 from pairuni.records import Quadruple, UGPair
 from reference.algorithm1 import algorithm1
@@ -53,10 +54,11 @@ def select_pairs(
     threshold: float,
     max_matches: int,
     seed: int,
+    selection: Selection = "medoids",
 ) -> list[UGPair]:
     joint = JointSet.of(data, features)
     fitted = fit_clusters(features, clusters, seed)
-    aligned = aligned_pairs(joint, medoids_of(features, fitted))
+    aligned = aligned_pairs(joint, fitted, selection, seed)
     retrieved = retrieved_pairs(
         joint, aligned, fitted, threshold=threshold, max_matches=max_matches, seed=seed
     )
@@ -64,7 +66,7 @@ def select_pairs(
 
 
 def both(
-    data: list[Quadruple], features: NDArray[np.float32], **settings: float
+    data: list[Quadruple], features: NDArray[np.float32], **settings: float | str
 ) -> tuple[list[UGPair], list[tuple[int, int, float]]]:
     origins, images = [one.origin for one in data], [one.image_path for one in data]
     pairs = select_pairs(data, features, **settings)  # type: ignore[arg-type]
@@ -123,3 +125,32 @@ def test_only_generation_data_gives_aligned_pairs_alone() -> None:
     )
     assert rows(pairs) == expected
     assert len(pairs) == 5
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_random_selection_pair_for_pair(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = [f"{image}.png" for image in rng.integers(300, size=500)]
+    features = random_features(300, seed)[[int(name.removesuffix(".png")) for name in names]]
+    data = quadruples(300, 200, names)
+    settings = {"clusters": 40, "threshold": 0.6, "max_matches": 2, "seed": seed}
+    medoids, _ = both(data, features, **settings)
+    pairs, expected = both(data, features, **settings, selection="random")
+    assert rows(pairs) == expected
+    same = [[pair for pair in made if pair.generate_ann == pair.understand_ann] for made in (medoids, pairs)]
+    assert len(same[0]) == len(same[1])
+    assert same[0] != same[1]
+    assert len({pair.generate_ann.image_path for pair in same[1]}) == len(same[1])
+    assert len(pairs) > len(same[1]) + 10, "retrieval works on what a random selection leaves"
+
+
+def test_a_random_selection_is_uniform() -> None:
+    data, features = quadruples(30, 30), random_features(60, 0)
+    joint, fitted = JointSet.of(data, features), fit_clusters(features, 6, 0)
+    chosen = Counter(
+        pair.generation for seed in range(2000) for pair in aligned_pairs(joint, fitted, "random", seed)
+    )
+    assert chosen.total() == 2000 * len(aligned_pairs(joint, fitted))
+    expected = chosen.total() / 60
+    # Beyond 4.5 standard deviations of a binomial count
+    assert max(abs(chosen[row] - expected) for row in range(60)) < 4.5 * np.sqrt(expected)

@@ -59,8 +59,9 @@ def test_the_stages_make_a_complete_and_valid_data_set(built):
             assert (pair.generate_ann.origin, pair.understand_ann.origin) == ("generation", "understanding")
 
 
-def test_a_build_with_the_paper_s_settings_is_algorithm_1_pair_for_pair(tmp_path):
-    settings = changed(world(tmp_path), matching="sequential", clustering="reference")
+@pytest.mark.parametrize("selection", ["medoids", "random"])
+def test_a_build_with_the_paper_s_settings_is_algorithm_1_pair_for_pair(tmp_path, selection):
+    settings = changed(world(tmp_path), matching="sequential", clustering="reference", selection=selection)
     build(settings)
     quadruples = read_quadruples(settings.out / "quadruples.jsonl")
     images = [one.image_path for one in quadruples]
@@ -75,12 +76,15 @@ def test_a_build_with_the_paper_s_settings_is_algorithm_1_pair_for_pair(tmp_path
         threshold=settings.threshold,
         max_matches=1,
         seed=settings.seed,
+        selection=selection,
     )
     made = [
         (pair.generate_ann.id, pair.understand_ann.id, pair.similarity)
         for pair in read_pairs(settings.out / "pairs.jsonl")
     ]
     assert made == [(quadruples[g].id, quadruples[u].id, round(cosine, 6)) for g, u, cosine in expected]
+    stats = json.loads((settings.out / "stats.json").read_text())
+    assert stats["settings"]["selection"] == selection
 
 
 def test_a_second_build_changes_nothing_and_another_seed_does(built, tmp_path):

@@ -27,8 +27,12 @@ def algorithm1(
     threshold: float,
     max_matches: int,
     seed: int,
+    selection: str = "medoids",
 ) -> list[Pair]:
-    """features: [N, D] of U and G together. Aligned self-pairs first, then the retrieved ones."""
+    """features: [N, D] of U and G together. Aligned self-pairs first, then the retrieved ones.
+
+    selection: "random" replaces the medoids by as many random samples.
+    """
     kmeans = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)
     exact = features.astype(np.float64)
 
@@ -48,6 +52,15 @@ def algorithm1(
         if images[medoid] not in used_images:
             aligned.append((medoid, medoid, 1.0))
             used_images.add(images[medoid])
+
+    if selection == "random":
+        shuffled = np.random.default_rng(seed).permutation(len(images))
+        count, aligned, used_images = len(aligned), [], set()
+        for row in shuffled.tolist():
+            if len(aligned) < count and images[row] not in used_images:
+                aligned.append((row, row, 1.0))
+                used_images.add(images[row])
+        aligned.sort()
 
     rest = [row for row in range(len(images)) if images[row] not in used_images]
     rest_of_u = [row for row in rest if origins[row] == "understanding"]

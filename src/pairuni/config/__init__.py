@@ -18,7 +18,7 @@ from pairuni.config.evaluation import (
 from pairuni.config.loading import load_settings, shipped_recipe
 from pairuni.config.messages import setting_keys
 from pairuni.config.models import AnswerSettings, DrawSettings
-from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings
+from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
 from pairuni.config.rewards import (
     ClipSettings,
     CompositionSettings,
@@ -83,6 +83,7 @@ __all__ = [
     "RolloutSettings",
     "RunSettings",
     "ScoreSettings",
+    "Selection",
     "Settings",
     "TokenReduction",
     "UserPath",

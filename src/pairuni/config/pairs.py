@@ -11,6 +11,7 @@ from pairuni.config.endpoint import EndpointSettings
 
 Matching = Literal["sequential", "greedy", "optimal"]
 Clustering = Literal["torch", "faiss", "reference"]
+Selection = Literal["medoids", "random"]
 
 
 class CompletionSettings(EndpointSettings):
@@ -60,6 +61,8 @@ class PairsSettings(Settings):
     """K of k-means; by default one cluster per 21 samples, as the paper's counts suggest (paper: not stated)."""
     clustering: Clustering = "torch"
     """Implementation of k-means: torch, faiss, or the paper's scikit-learn MiniBatchKMeans (reference)."""
+    selection: Selection = "medoids"
+    """Aligned pairs: the clusters' medoids (paper), or as many random samples (random), the paper's ablation."""
     threshold: float = Field(default=0.6, ge=0, le=1)
     """delta, the minimum cosine similarity of a retrieved pair (paper: 0.6)."""
     max_matches: int = Field(default=1, ge=1)
@@ -81,4 +84,4 @@ class PairsSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     """Images per forward pass of the encoder."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the clustering and of the letters of correct options."""
+    """Seed of the clustering, of a random selection and of the letters of correct options."""

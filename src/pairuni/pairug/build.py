@@ -24,7 +24,7 @@ from pairuni.pairug.jsonl import dump
 from pairuni.pairug.raw_data import RawData, read_raw, require_both
 from pairuni.pairug.record_file import picked
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
-from pairuni.pairug.selection.clustering import fit_clusters, medoids_of
+from pairuni.pairug.selection.clustering import fit_clusters
 from pairuni.pairug.selection.comparison import compare_matchings
 from pairuni.pairug.selection.encoders import Encoder
 from pairuni.pairug.selection.features import EncodedImages
@@ -104,7 +104,7 @@ def build_pairs(
     joint = JointSet.of(encoded.quadruples, encoded.images.features)
     k = settings.clusters or max(1, round(len(encoded.quadruples) / SAMPLES_PER_CLUSTER))
     clusters = fit_clusters(joint.features, k, settings.seed, settings.clustering)
-    aligned = aligned_pairs(joint, medoids_of(joint.features, clusters))
+    aligned = aligned_pairs(joint, clusters, settings.selection, settings.seed)
     retrieved = retrieved_pairs(
         joint,
         aligned,

@@ -1,4 +1,4 @@
-"""Algorithm 1 (arXiv:2510.25682) on completed, encoded data: D_aligned from the medoids, then D_ret by retrieval."""
+"""Algorithm 1 (arXiv:2510.25682) on completed, encoded data: D_aligned by selection, then D_ret by retrieval."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairuni.config import Matching
+from pairuni.config import Matching, Selection
 from pairuni.pairug.engine import Engine
 from pairuni.pairug.record_file import Lazily
 from pairuni.pairug.selection.candidates import Cells
+from pairuni.pairug.selection.clustering import medoids_of
 from pairuni.pairug.selection.kmeans import Clusters
 from pairuni.pairug.selection.matching import Match, Retrieval, match
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
@@ -50,11 +51,26 @@ class JointSet:
         return [self.names[row] for row in rows]
 
 
-def aligned_pairs(joint: JointSet, medoids: Iterable[int]) -> list[Match]:
-    """D_aligned: each medoid as a self-pair, each image once."""
+def aligned_pairs(
+    joint: JointSet, clusters: Clusters, selection: Selection = "medoids", seed: int = 0
+) -> list[Match]:
+    """D_aligned: the medoids of the clusters as self-pairs, each image once.
+
+    selection: "random" takes as many rows of the joint set instead, each with a new image, uniformly by ``seed``: the
+    paper's ablation of the medoids.
+    """
+    medoids = self_pairs(joint, medoids_of(joint.features, clusters))
+    if selection == "medoids":
+        return medoids
+    order = np.random.default_rng(seed).permutation(len(joint.names))
+    return sorted(self_pairs(joint, order)[: len(medoids)])
+
+
+def self_pairs(joint: JointSet, rows: Iterable[int]) -> list[Match]:
+    """Each row paired with itself, except those whose image an earlier one has."""
     aligned: list[Match] = []
     used: set[str] = set()
-    for row in medoids:
+    for row in rows:
         if joint.names[row] not in used:  # equal rows may belong to two clusters with equally near centres
             used.add(joint.names[row])
             aligned.append(Match(int(row), int(row), 1.0))
@@ -76,7 +92,7 @@ def retrieved_pairs(
     """D_ret: the matches of G' with U', in rows of the joint set; see ``match``. The paper's matching is sequential.
 
     Each *image* is used once: when a sample is matched, all samples of its image leave both sets. An image in
-    both corpora that is not a medoid is its own nearest neighbour: it makes a pair of similarity 1 with each
+    both corpora that is not in D_aligned is its own nearest neighbour: it makes a pair of similarity 1 with each
     corpus's annotation on its side.
     """
     g_rows, u_rows = joint.without(aligned)

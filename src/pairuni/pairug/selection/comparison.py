@@ -24,8 +24,8 @@ def compare_matchings(
     g_rows, u_rows = joint.without(aligned)
     generation, understanding = joint.features[g_rows], joint.features[u_rows]
     g_names, u_names = joint.names_of(g_rows), joint.names_of(u_rows)
-    medoids = {joint.names[pair.generation] for pair in aligned}
-    anchors = joint.features[[row for row, name in enumerate(joint.names) if name in medoids]]
+    chosen = {joint.names[pair.generation] for pair in aligned}
+    anchors = joint.features[[row for row, name in enumerate(joint.names) if name in chosen]]
     cells = Cells.around(anchors, generation, understanding)
     made = {}
     for how in get_args(Matching):
