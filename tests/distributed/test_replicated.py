@@ -89,7 +89,8 @@ def train(world: World, folder: Path, out: Path, options: dict[str, Any], *, pad
             super().collect(optimizer)
 
     base = {"steps": 5, "pairs_per_batch": 3, "learning_rate": 0.05, "micro_batch_tokens": 30}
-    settings = run_settings(pairgrpo=base | options, checkpoint={"every": 2}, logging={"samples_every": 2})
+    logging = {"samples_every": 2, "gradient_agreement": options.pop("agreement", False)}
+    settings = run_settings(pairgrpo=base | options, checkpoint={"every": 2}, logging=logging)
     rewards = Rewards(understanding=FlatAnswer(), generation=FlatRedness())
     trainer = Trainer(
         settings, policy, make_pairs(folder), rewards, out, image_folder=folder, strategy=Counting(world)
@@ -110,8 +111,17 @@ def train_padded(world: World, folder: Path, out: Path, options: dict[str, Any])
 
 OPTIONS: list[tuple[int, dict[str, Any]]] = [
     (2, {"pairs_per_batch": 2}),
-    (2, {"beta": 0.2, "updates_per_step": 2, "token_reduction": "token-mean"}),
-    (3, {"pairs_per_batch": 2, "batches_per_step": 2, "generation_weight": 0.5, "max_grad_norm": 0.05}),
+    (2, {"beta": 0.2, "updates_per_step": 2, "token_reduction": "token-mean", "agreement": True}),
+    (
+        3,
+        {
+            "pairs_per_batch": 2,
+            "batches_per_step": 2,
+            "generation_weight": 0.5,
+            "max_grad_norm": 0.05,
+            "agreement": True,
+        },
+    ),
 ]
 
 
@@ -127,6 +137,7 @@ def test_a_run_does_not_depend_on_its_number_of_processes(
             assert torch.allclose(value, alone.weights[name], rtol=0, atol=1e-9), name
     for row, other in zip(ranks[0].rows, alone.rows, strict=True):
         assert row == pytest.approx(other, rel=1e-9, abs=1e-9)
+    assert any("gradient_agreement" in row for row in alone.rows) == options.get("agreement", False)
     counts = list(zip(*(rank.replays for rank in ranks), strict=True))
     if work is train_padded:
         assert all(len(set(row)) == 1 for row in counts)

@@ -16,6 +16,7 @@ from torch import Tensor
 from pair_batches import make_pairs, run_settings
 from pairuni.distributed.strategy import Replicate, Shard
 from pairuni.distributed.world import World
+from pairuni.pairgrpo import online_agreement
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.janus.policy import JanusPolicy
@@ -61,20 +62,24 @@ def train(
     policy = JanusPolicy(model.double(), processor)
     lora, steps = options.pop("lora", None), options.pop("stop", 4)
     settings = run_settings(
+        logging={"samples_every": 3, "gradient_agreement": options.pop("agreement", False)},
         policy={"model": "tiny", "lora": lora},
         rollout={"understanding": 3, "generation": 2, "guidance": 3.0, "max_new_tokens": 5},
         pairgrpo={"steps": steps, "pairs_per_batch": 3, "learning_rate": 1e-3, "micro_batch_tokens": 120}
         | options,
     )
-    trainer = Trainer(
-        settings,
-        policy,
-        make_pairs(folder),
-        Rewards(understanding=Letters(), generation=Brightness()),
-        out,
-        image_folder=folder,
-        strategy=Replicate(world) if shard is None else Shard(world, "cpu", **shard),
-    )
+    with pytest.MonkeyPatch.context() as patched:
+        # of these small matrices too, only some coordinates are read
+        patched.setattr(online_agreement, "COORDINATES", 50)
+        trainer = Trainer(
+            settings,
+            policy,
+            make_pairs(folder),
+            Rewards(understanding=Letters(), generation=Brightness()),
+            out,
+            image_folder=folder,
+            strategy=Replicate(world) if shard is None else Shard(world, "cpu", **shard),
+        )
     trainer.run(resume=out.exists())
     rows = MetricsLog(out / "metrics.jsonl").rows()
     return Trained(
@@ -86,8 +91,8 @@ def train(
 
 CASES: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
     (2, {"pairs_per_batch": 2}, {}),
-    (3, {"beta": 0.2, "updates_per_step": 2}, {"reshard_after_forward": False}),
-    (2, {"beta": 0.2, "lora": LORA}, {}),
+    (3, {"beta": 0.2, "updates_per_step": 2, "agreement": True}, {"reshard_after_forward": False}),
+    (2, {"beta": 0.2, "lora": LORA, "agreement": True}, {}),
 ]
 
 
@@ -102,7 +107,10 @@ def test_a_sharded_run_equals_one_process(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "options", "shard"),
-    [(4, {"pairs_per_batch": 2, "batches_per_step": 2}, {"shard_size": 2}), (2, {"lora": LORA}, None)],
+    [
+        (4, {"pairs_per_batch": 2, "batches_per_step": 2, "agreement": True}, {"shard_size": 2}),
+        (2, {"lora": LORA}, None),
+    ],
     ids=str,
 )
 def test_shards_in_replicas_and_replicated_adapters(
@@ -115,7 +123,10 @@ def check(tmp_path: Path, count: int, options: dict[str, Any], shard: dict[str, 
     make_pairs(tmp_path)
     alone = train(World(), tmp_path, tmp_path / "alone", options, None)
     ranks = values_of(run_ranks(count, tmp_path / "ranks", train, tmp_path, tmp_path / "run", options, shard))
+    measured = sum("gradient_agreement/layer_00" in row for row in alone.rows)
+    assert (measured >= 3) == options.get("agreement", False)
     for row, other in zip(ranks[0].rows, alone.rows, strict=True):
+        assert row.keys() == other.keys()
         for name, value in row.items():
             # differences of float32 log-probs are rounding themselves
             tolerance = 1e-5 if "logp_difference" in name else 1e-6

@@ -172,6 +172,9 @@ class LoggingSettings(Settings):
 
     samples_every: int = Field(default=10, ge=0)
     """Steps between saved samples (images and answers); 0 saves none."""
+    gradient_agreement: bool = False
+    """Log the cosine between the understanding and the generation gradient of each step, of all trained parameters and
+    by layer, estimated from a sample of their gradients. Changes the update only by rounding."""
 
 
 class RunSettings(Settings):

@@ -47,6 +47,10 @@ class Strategy(ABC):
         """Call after the last micro-batch of an update: its gradients become those of the global batch."""
 
     @abstractmethod
+    def sum_values(self, values: list[Tensor]) -> None:
+        """Turn values that were read from the gradients before ``collect`` into those of the global batch, in place."""
+
+    @abstractmethod
     def ranks_not_finite(self) -> list[int]:
         """Ranks whose own gradients of the last update had a value that is not finite. An exchange."""
 
@@ -79,6 +83,9 @@ class Replicate(Strategy):
         self._finite = [gradient.isfinite().all() for gradient in gradients]
         self.world.sum_tensors(gradients)
 
+    def sum_values(self, values: list[Tensor]) -> None:
+        self.world.sum_tensors(values)
+
     def ranks_not_finite(self) -> list[int]:
         finite = all(bool(each) for each in self._finite)
         return [rank for rank, good in enumerate(self.world.gather(finite)) if not good]
@@ -109,6 +116,9 @@ class Shard(Strategy):
         model.shard(self._mesh, reshard_after_forward=self._reshard_after_forward)
 
     def collect(self, optimizer: Gradients) -> None:
+        return
+
+    def sum_values(self, values: list[Tensor]) -> None:
         return
 
     def ranks_not_finite(self) -> list[int]:

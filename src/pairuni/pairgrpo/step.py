@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 
@@ -12,6 +13,7 @@ from pairuni.distributed.world import World
 from pairuni.pairgrpo.activations import with_micro_batches
 from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
+from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
 from pairuni.policies.policy import ReferencePolicy, UnifiedPolicy
 from pairuni.records import TASKS
@@ -35,12 +37,14 @@ def update(
     reference: ReferencePolicy | None = None,
     strategy: Strategy | None = None,
     numbers: StepNumbers | None = None,
+    agreement: OnlineAgreement | None = None,
 ) -> dict[str, float]:
     """Update the policy ``updates_per_step`` times on one batch of rollouts; the step's metrics.
 
     reference: needed if beta > 0. strategy: of several processes, each with its own ``batch``; gradients and metrics
-    are those of all. numbers: as ``StepNumbers.gather`` gives them, if they are known already. Raises GradientError,
-    before the weights change, if the gradient is not finite.
+    are those of all. numbers: as ``StepNumbers.gather`` gives them, if they are known already. agreement: measures
+    the gradient agreement of the first update, if both tasks train; the tasks are then replayed one after the other.
+    Raises GradientError, before the weights change, if the gradient is not finite.
     """
     strategy = strategy or Replicate(World())
     world = strategy.world
@@ -51,14 +55,14 @@ def update(
         )
     settings = with_micro_batches(settings, policy, batch, optimizer)
     weights = task_weights(settings)
-    parts = micro_batches(
-        batch,
-        settings,
-        [task for task in TASKS if weights[task] > 0.0],
-        numbers=numbers,
-        equal=world if strategy.equal_micro_batches else None,
-    )
+    trained = [task for task in TASKS if weights[task] > 0.0]
+    agreement = agreement if len(trained) == len(TASKS) else None
     joint = strategy.equal_micro_batches
+    phases = [
+        micro_batches(batch, settings, tasks, numbers=numbers, equal=world if joint else None)
+        for tasks in ([trained] if agreement is None else [[task] for task in trained])
+    ]
+    parts = list(itertools.chain(*phases))
     if settings.beta > 0.0:
         world.enter(f"step {step}, reference", joint=joint)
         assert reference is not None, "beta > 0 needs a frozen reference"
@@ -66,14 +70,23 @@ def update(
             part.reference_log_probs = reference.log_probs(part.trajectories)
     statistics = {task: LossStatistics() for task in TASKS}
     norms = []
-    for _ in range(settings.updates_per_step):
+    agreements: dict[str, float] = {}
+    for repeat in range(settings.updates_per_step):
         optimizer.zero_grad()
-        for index, part in enumerate(parts, start=1):
-            if joint:
-                world.enter(f"step {step}, update, micro-batch {index} of {len(parts)}", joint=True)
-            part.loss(policy, settings, statistics).backward()
-            optimizer.collect_gradients()
+        sampled = []
+        place = itertools.count(1)
+        for phase in phases:
+            for part in phase:
+                if joint:
+                    world.enter(f"step {step}, update, micro-batch {next(place)} of {len(parts)}", joint=True)
+                part.loss(policy, settings, statistics).backward()
+                optimizer.collect_gradients()
+            if agreement is not None and repeat == 0:
+                sampled.append(agreement.read(optimizer.gradients()))
         world.enter(f"step {step}, optimizer", joint=joint)
+        if agreement is not None and repeat == 0:
+            first, both = sampled
+            agreements = agreement.metrics(first, both, strategy)
         strategy.collect(optimizer)
         norms.append(_clip_gradients(optimizer, strategy, settings.max_grad_norm, step))
         optimizer.step(learning_rate)
@@ -94,6 +107,7 @@ def update(
         "grad_norm": sum(norms) / len(norms),
         "learning_rate": learning_rate,
         "pair_weight": float(numbers.weights.mean()),
+        **agreements,
     }
 
 

@@ -21,6 +21,7 @@ from pairuni.distributed.world import World
 from pairuni.io.files import clear_partial
 from pairuni.pairgrpo.alarms import Alarms
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
+from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, StepNumbers, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
@@ -121,6 +122,9 @@ class Trainer:
         self._optimizer = NamedAdamW(
             policy.trained(), learning_rate=grpo.learning_rate, weight_decay=grpo.weight_decay
         )
+        self._agreement = None
+        if settings.logging.gradient_agreement:
+            self._agreement = OnlineAgreement(self._optimizer.masters, seed=settings.seed)
         self._metrics = MetricsLog(self._run.metrics)
         weights = sum(parameter.numel() for _, parameter in policy.trained())
         # float32 weights and both moments
@@ -291,6 +295,7 @@ class Trainer:
                 reference=self._reference,
                 strategy=self._strategy,
                 numbers=numbers,
+                agreement=self._agreement,
             )
             position.random = random_state()
             position.num_tokens += new_tokens + prompt_tokens
