@@ -64,11 +64,12 @@ def test_the_table_has_both_forms(tmp_path: Path) -> None:
     page = write_report(write_run(tmp_path / "run", rows(1), rows(2))).read_text(encoding="utf-8")
     section = page[page.index('<section id="gain"') :]
     section = section[: section.index("</section>")]
-    assert "Understanding changed by <b>+40.0 points</b>: +20.0 by reading and +20.0 by format." in section
+    assert "Understanding changed by <b>+40.0 points</b>: +20.0 by reading (95%: −" in section
+    assert " and +20.0 by format (95%: " in section
     for words in (
-        "All questions <small>10</small>",
-        "Open <small>4</small>",
-        "With options <small>6</small>",
+        "All questions <small>10 items</small>",
+        "Open <small>4 items</small>",
+        "With options <small>6 items</small>",
         '<th scope="row">before</th><td>40.0%</td><td>50.0%</td><td>33.3%</td>',
         '<th scope="row">after</th><td>80.0%</td><td>75.0%</td><td>83.3%</td>',
         "<b>+16.7</b>",

@@ -41,6 +41,12 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def signed(value: float, decimals: int) -> str:
+    """A number with its sign, +0.4 or −0.4; without one if it rounds to zero."""
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
 def line_chart(series: Series) -> str:
     """A raw and a smoothed line over steps; the pointer and the arrow keys read values."""
     window = max(3, len(series.values) // 5) if len(series.values) >= FEWEST_SMOOTHED else 1
@@ -120,6 +126,25 @@ def histogram(values: Sequence[float], *, title: str, width: float, unit: str) -
         f'<figure class="chart pairs"><figcaption>{escape(title)}</figcaption>'
         f'<div class="plot still" role="img" aria-label="{escape(label)}">{_frame(ticks)}'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(bars)}</svg></div>{axis}</figure>'
+    )
+
+
+def signed_bars(title: str, rows: Sequence[tuple[str, float]]) -> str:
+    """Values with their names as bars from a common zero, to the right if positive and to the left if negative."""
+    low = min(0.0, *(value for _, value in rows))
+    high = max(0.0, *(value for _, value in rows))
+    zero = _share(0.0, low, high)
+    shown = []
+    for name, value in rows:
+        end = _share(value, low, high)
+        at = placed(left=f"{min(zero, end):.2f}%", width=f"{abs(end - zero):.2f}%")
+        shown.append(
+            f'<tr><th scope="row">{escape(name)}</th><td><span class="axis" {placed(left=f"{zero:.2f}%")}></span>'
+            f'<span class="length" {at}></span></td><td>{signed(value, 3)}</td></tr>'
+        )
+    return (
+        f'<figure class="chart signal"><figcaption>{escape(title)}</figcaption>'
+        f'<table class="signed"><tbody>{"".join(shown)}</tbody></table></figure>'
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pairuni.intervals import bootstrap_interval
+from pairuni.report.charts import signed
 from pairuni.report.markup import section
 from pairuni.runs.evaluations import MarkedItem
 from pairuni.runs.run import Run
@@ -84,15 +85,20 @@ def _change(values: Sequence[int]) -> Change:
 
 
 def _sentence(gain: Gain) -> str:
-    return (
-        f"Understanding changed by <b>{_points(gain.total.value)} points</b>: "
-        f"{_points(gain.reading.value)} by reading and {_points(gain.format.value)} by format."
+    parts = (
+        f"{_points(change.value)} by {name}{_within(change)}"
+        for name, change in (("reading", gain.reading), ("format", gain.format))
     )
+    return f"Understanding changed by <b>{_points(gain.total.value)} points</b>: {' and '.join(parts)}."
+
+
+def _within(change: Change) -> str:
+    return f" (95%: {_span(change.interval)})" if change.interval else ""
 
 
 def _table(gains: Sequence[Gain]) -> str:
     heads = "".join(
-        f'<th scope="col">{FORMS[gain.form]} <small>{gain.items:,}</small></th>' for gain in gains
+        f'<th scope="col">{FORMS[gain.form]} <small>{gain.items:,} items</small></th>' for gain in gains
     )
     rows = [
         ("before", [f"{100 * gain.before:.1f}%" for gain in gains]),
@@ -112,13 +118,13 @@ def _table(gains: Sequence[Gain]) -> str:
 
 
 def _shown(change: Change) -> str:
-    span = ""
-    if change.interval:
-        low, high = change.interval
-        span = f" <small>{_points(low)} to {_points(high)}</small>"
+    span = f" <small>{_span(change.interval)}</small>" if change.interval else ""
     return f"<b>{_points(change.value)}</b>{span}"
 
 
+def _span(interval: tuple[float, float]) -> str:
+    return f"{_points(interval[0])} to {_points(interval[1])}"
+
+
 def _points(share: float) -> str:
-    text = f"{100 * share:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    return signed(100 * share, 1)

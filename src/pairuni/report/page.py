@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pairuni.io.files import write_text
-from pairuni.report import data, gains, items, scores, training
+from pairuni.report import agreement, data, gains, items, scores, training
 from pairuni.report.markup import content_policy, escape, placing_rules
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.run import Run, read_run
@@ -16,6 +16,7 @@ SECTIONS = (
     scores.headline,
     gains.reading_and_format,
     training.rewards,
+    agreement.gradient_agreement,
     training.held_out,
     scores.categories,
     items.generated_images,

@@ -11,7 +11,7 @@ from pairuni.report.images import image_tag
 from pairuni.report.markup import escape, section
 from pairuni.report.statistics import evenly_spaced
 from pairuni.runs.evaluations import Item, StepScores
-from pairuni.runs.metrics import MetricsRow
+from pairuni.runs.metrics import series
 from pairuni.runs.run import Run
 from pairuni.runs.samples import Sample
 
@@ -32,9 +32,9 @@ SHOWN_SAMPLES = 6
 
 def rewards(run: Run) -> str:
     charts = []
-    series = {task: _series(run.metrics, f"{task}/reward") for task in TASKS}
-    within = all(0.0 <= value <= 1.0 for _, values in series.values() for value in values)
-    for task, (steps, values) in series.items():
+    curves = {task: series(run.metrics, f"{task}/reward") for task in TASKS}
+    within = all(0.0 <= value <= 1.0 for _, values in curves.values() for value in values)
+    for task, (steps, values) in curves.items():
         if values:
             limits = (0.0, 1.0) if within else (None, None)
             charts.append(
@@ -44,7 +44,7 @@ def rewards(run: Run) -> str:
         return ""
     small = []
     for key, title in SIGNALS:
-        steps, values = _series(run.metrics, key)
+        steps, values = series(run.metrics, key)
         if values:
             small.append(line_chart(Series(title, steps, values, "signal", low=0.0, small=True)))
     signals = f'<h3>Training metrics</h3><div class="small-charts">{"".join(small)}</div>' if small else ""
@@ -101,11 +101,6 @@ def rollouts(run: Run) -> str:
         "Only differences within a group change the policy."
     )
     return section("rollouts", "Rollouts", f'<ol class="rollouts">{body}</ol>', note)
-
-
-def _series(rows: Sequence[MetricsRow], key: str) -> tuple[list[float], list[float]]:
-    found = [(row.step, value) for row in rows if (value := row.value(key)) is not None]
-    return [float(step) for step, _ in found], [value for _, value in found]
 
 
 def _items_by_step(scores: Sequence[tuple[int, StepScores]]) -> list[list[tuple[int, Item]]]:

@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,12 @@ class MetricsRow:
         """A measurement, or None if there is none. Raises ValueError unless it is a finite number."""
         value = self.values.get(key)
         return None if value is None else checked(_Measured, {"value": value}, f"{self.where}: {key}").value
+
+
+def series(rows: Iterable[MetricsRow], key: str) -> tuple[list[float], list[float]]:
+    """The steps that have a measurement, and its values. Raises ValueError as ``MetricsRow.value`` does."""
+    found = [(row.step, value) for row in rows if (value := row.value(key)) is not None]
+    return [float(step) for step, _ in found], [value for _, value in found]
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:
