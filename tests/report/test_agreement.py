@@ -32,6 +32,7 @@ def test_the_curve_leaves_out_steps_without_a_cosine(tmp_path: Path) -> None:
     page = report(tmp_path / "run", ROWS)
     section = page[page.index('<section id="agreement"') :]
     assert "Mean <b>+0.200</b>; above 0 in 2 of 3 steps." in section
+    assert page.count("data-chart=") == 2  # the reward and the agreement
     chart = json.loads(section.split('data-chart="')[1].split('"')[0].replace("&quot;", '"'))
     assert [label[:2] for label in chart["labels"]] == [["1", "0.2"], ["3", "−0.1"], ["4", "0.5"]]
 

@@ -21,7 +21,6 @@ SIGNALS = (
     ("clip_ratio/region_mean", "Clipped tokens, share"),
     ("understanding/completions/mean_length", "Answer length, tokens"),
     ("kl", "KL to the reference"),
-    ("gradient_agreement", "Gradient agreement, cosine"),
     ("tokens_per_second", "Tokens per second"),
 )
 """Metrics with small charts below the rewards."""
