@@ -99,6 +99,17 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
     assert load_settings(RunSettings, path) == settings
 
 
+def test_a_unified_reward_needs_as_many_answers_as_images(recipe: Path) -> None:
+    words = ["--pairgrpo.unified-reward", "0.8"]
+    assert load_settings(RunSettings, recipe, words).pairgrpo.unified_reward == 0.8
+    said = message(recipe, *words, "--rollout.generation", "4")
+    assert said.startswith(f"{recipe}: pairgrpo.unified_reward")
+    assert "rollout.understanding is 8, rollout.generation 4" in said
+    assert "reward.normalise" in message(
+        None, *words, "--policy.model=m", "--data.pairs=x", "--reward.normalise=each"
+    )
+
+
 @pytest.mark.parametrize("tokens", ["4000", "auto", "none"])
 def test_micro_batch_tokens(recipe: Path, tokens: str, tmp_path: Path) -> None:
     settings = load_settings(RunSettings, recipe, ["--pairgrpo.micro-batch-tokens", tokens])

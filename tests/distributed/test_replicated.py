@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fake_policy import FakePolicy
-from pair_batches import REWARDS, make_pairs, run_settings
+from pair_batches import REWARDS, ROLLOUT, make_pairs, run_settings
 from pairuni.distributed.strategy import Replicate
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.rollout import Rewards
@@ -89,8 +89,11 @@ def train(world: World, folder: Path, out: Path, options: dict[str, Any], *, pad
             super().collect(optimizer)
 
     base = {"steps": 5, "pairs_per_batch": 3, "learning_rate": 0.05, "micro_batch_tokens": 30}
+    rollout = ROLLOUT.model_dump() | ({"understanding": 4} if "unified_reward" in options else {})
     logging = {"samples_every": 2, "gradient_agreement": options.pop("agreement", False)}
-    settings = run_settings(pairgrpo=base | options, checkpoint={"every": 2}, logging=logging)
+    settings = run_settings(
+        rollout=rollout, pairgrpo=base | options, checkpoint={"every": 2}, logging=logging
+    )
     rewards = Rewards(understanding=FlatAnswer(), generation=FlatRedness())
     trainer = Trainer(
         settings, policy, make_pairs(folder), rewards, out, image_folder=folder, strategy=Counting(world)
@@ -117,6 +120,7 @@ OPTIONS: list[tuple[int, dict[str, Any]]] = [
         {
             "pairs_per_batch": 2,
             "batches_per_step": 2,
+            "unified_reward": 0.8,
             "generation_weight": 0.5,
             "max_grad_norm": 0.05,
             "agreement": True,

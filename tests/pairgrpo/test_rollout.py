@@ -10,7 +10,7 @@ from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
-from reference.pairgrpo_equations import advantage
+from reference.pairgrpo_equations import advantage, unified_reward
 
 
 class Broken:
@@ -45,6 +45,22 @@ def test_aligned_pairs_have_weight_one(tmp_path: Path) -> None:
     pairs = [pair.model_copy(update={"similarity": 0.81}) for pair in (aligned, retrieved)]
     batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
     assert batch.weights.tolist() == pytest.approx([1.0, 0.9])
+
+
+def test_a_unified_reward_gives_both_tasks_the_same_advantages(tmp_path: Path) -> None:
+    """ULM-R1's rule: answer k and image k are judged together."""
+    pairs, rollout = make_pairs(tmp_path), ROLLOUT.model_copy(update={"understanding": 4})
+    options: dict[str, Any] = {"seed": 1, "image_folder": tmp_path}
+    plain = rollout_batch(FakePolicy(), pairs, rollout, REWARDS, **options)
+    batch = rollout_batch(FakePolicy(), pairs, rollout, REWARDS, unified_reward=0.8, **options)
+    for p in range(len(pairs)):
+        sides = plain.understanding.rewards[p].tolist(), plain.generation.rewards[p].tolist()
+        rewards = [unified_reward(*sides, k, 0.8) for k in range(4)]
+        expected = [advantage(rewards, k, 1e-4) for k in range(4)]
+        assert batch.understanding.advantages[p].tolist() == pytest.approx(expected)
+        assert batch.generation.advantages[p].tolist() == pytest.approx(expected)
+    assert batch.understanding.rewards.equal(plain.understanding.rewards)
+    assert batch.weighted_advantages("understanding").equal(batch.weighted_advantages("generation"))
 
 
 def test_samples_depend_on_the_seed(tmp_path: Path) -> None:

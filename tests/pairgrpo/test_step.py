@@ -17,14 +17,15 @@ from pairuni.pairgrpo.step import GradientError, update
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
-from reference.pairgrpo_equations import Side, literal_adamw, task_objective, weight
+from reference.pairgrpo_equations import Side, literal_adamw, task_objective, unified_reward, weight
 
 PARTS = ["language_model"]
 
 
 def sampled(folder: Path, policy: FakePolicy, *, rewards: Rewards = REWARDS, **kwargs: Any) -> RolloutBatch:
     pairs = make_pairs(folder, kwargs.pop("similarities", (1.0, 0.81, 0.49)))
-    return rollout_batch(policy, pairs, ROLLOUT, rewards, seed=11, image_folder=folder, **kwargs)
+    rollout = kwargs.pop("rollout", ROLLOUT)
+    return rollout_batch(policy, pairs, rollout, rewards, seed=11, image_folder=folder, **kwargs)
 
 
 def gradient(
@@ -51,6 +52,7 @@ def literal(
     policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, old: FakePolicy, ref: FakePolicy
 ) -> Tensor:
     """Minus the transcribed objective of the complete batch, differentiable in ``policy``."""
+    unified = settings.unified_reward
     weights = [weight(p.similarity, p.kind == "aligned", settings.pair_weight) for p in batch.pairs]
     total = torch.zeros((), dtype=torch.float64)
     for task, factor in (
@@ -61,10 +63,14 @@ def literal(
         sides = []
         for p in range(len(batch.pairs)):
             group = rollouts.trajectories[p * rollouts.group_size : (p + 1) * rollouts.group_size]
+            rewards = rollouts.rewards[p].tolist()
+            if unified is not None:
+                both = batch.understanding.rewards[p].tolist(), batch.generation.rewards[p].tolist()
+                rewards = [unified_reward(*both, k, unified) for k in range(rollouts.group_size)]
             side = Side(
                 log_probs=log_prob_lists(policy, group),
                 old=floats(log_prob_lists(old, group)),
-                rewards=rollouts.rewards[p].tolist(),
+                rewards=rewards,
                 reference=floats(log_prob_lists(ref, group)),
             )
             sides.append(side)
@@ -102,6 +108,9 @@ OPTIONS = [
     {"clip_low": 0.4, "clip_high": 0.02},
     {"understanding_weight": 0.3, "generation_weight": 2.0},
     {"std_eps": 0.5},
+    {"unified_reward": 0.8},
+    {"unified_reward": 0.8, "pair_weight": "none", "std_eps": 0.5, "generation_weight": 0.4, "beta": 0.3},
+    {"unified_reward": 0.0},
 ]
 
 
@@ -110,7 +119,16 @@ def test_gradient_matches_the_equations(tmp_path: Path, options: dict[str, Any])
     """Old, current and reference weights all differ, so that ratio, clipping and KL take effect."""
     settings = grpo(micro_batch_tokens=20, **options)
     old = FakePolicy(torch.float64)
-    batch = sampled(tmp_path, old, pair_weight_mode=settings.pair_weight, std_eps=settings.std_eps)
+    # a unified reward needs as many answers as images
+    rollout = ROLLOUT if settings.unified_reward is None else ROLLOUT.model_copy(update={"understanding": 4})
+    batch = sampled(
+        tmp_path,
+        old,
+        rollout=rollout,
+        pair_weight_mode=settings.pair_weight,
+        std_eps=settings.std_eps,
+        unified_reward=settings.unified_reward,
+    )
     current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
 
     parts = micro_batches(batch, settings, TASKS)
@@ -304,6 +322,18 @@ def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
     assert (
         before["shared"] < policy.module.shared < current
     )  # rewards are constant: only the KL term moved it, towards 1
+
+
+def test_metrics_of_a_unified_reward(tmp_path: Path) -> None:
+    policy, rollout = FakePolicy(), ROLLOUT.model_copy(update={"understanding": 4})
+    batch = sampled(tmp_path, policy, rollout=rollout, unified_reward=0.8)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    metrics = update(policy, batch, optimizer, grpo(unified_reward=0.8), step=1, learning_rate=0.05)
+    assert metrics["unified/reward"] == pytest.approx(
+        metrics["generation/reward"] + 0.8 * metrics["understanding/reward"]
+    )
+    flat = [float(group.abs().max()) == 0 for group in batch.understanding.advantages]
+    assert metrics["unified/frac_reward_zero_std"] == pytest.approx(sum(flat) / len(flat))
 
 
 def test_metric_names_and_values(tmp_path: Path) -> None:

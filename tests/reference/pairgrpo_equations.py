@@ -36,6 +36,11 @@ def advantage(rewards: Sequence[float], k: int, guard: float) -> float:
     return (rewards[k] - mean) / (std + guard)
 
 
+def unified_reward(understanding: Sequence[float], generation: Sequence[float], k: int, w: float) -> float:
+    """CoRL (arXiv:2505.17534): R_k = R_gen,k + w R_und,k of answer k and image k, instead of one reward a task."""
+    return generation[k] + w * understanding[k]
+
+
 def weight(similarity: float, aligned: bool, mode: str) -> float:
     """Eq. 2: w_p = 1 if p is aligned, sqrt(s_p) if p is retrieved; linear and none are ablations."""
     if aligned or mode == "none":

@@ -108,6 +108,8 @@ _TYPE_WORDS = {
 
 def wrong_value(cls: type[Settings], where: str, key: str, details: dict[str, Any]) -> str:
     kind, context = details["type"], details.get("ctx", {})
+    if kind == "value_error" and not key:  # about several settings, which the message names
+        return where + str(details["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return unknown_setting(cls, where, key)
     if kind == "missing":

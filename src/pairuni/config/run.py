@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pairuni.config.base import Settings, UserPath
 from pairuni.config.rewards import RewardSettings
@@ -115,6 +115,9 @@ class PairGRPOSettings(Settings):
     """Factor of the generation loss (paper: 1)."""
     std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
+    unified_reward: float | None = Field(default=None, ge=0)
+    """w of CoRL's unified reward: rollout k of both tasks has the advantage of R_gen,k + w R_und,k (ULM-R1: 0.8); by
+    default each task has its own advantages."""
 
     @field_validator("micro_batch_tokens", mode="before")
     @classmethod
@@ -191,3 +194,20 @@ class RunSettings(Settings):
     checkpoint: CheckpointSettings = CheckpointSettings()
     logging: LoggingSettings = LoggingSettings()
     distributed: DistributedSettings = DistributedSettings()
+
+    @model_validator(mode="after")
+    def _unified_reward_fits(self) -> RunSettings:
+        if self.pairgrpo.unified_reward is None:
+            return self
+        if self.rollout.understanding != self.rollout.generation:
+            raise ValueError(
+                "pairgrpo.unified_reward adds the rewards of answer k and image k, so there must be as many answers "
+                f"as images: rollout.understanding is {self.rollout.understanding}, rollout.generation "
+                f"{self.rollout.generation}"
+            )
+        if self.reward.normalise == "each":
+            raise ValueError(
+                "pairgrpo.unified_reward normalises the sum of both rewards, so reward.normalise cannot be each; set "
+                "it to sum"
+            )
+        return self

@@ -55,6 +55,14 @@ def combined_advantages(
     return weighted_sum(advantages, weights) / weights.abs().sum()
 
 
+def unified_rewards(understanding: Tensor, generation: Tensor, weight: float) -> Tensor:
+    """Rewards [G, K] of a pair's rollouts taken together: that of image k plus ``weight`` times that of answer k.
+
+    The rule of CoRL (arXiv:2505.17534), whose ULM-R1 has weight 0.8. Their advantages are those of both tasks.
+    """
+    return generation + weight * understanding
+
+
 def pair_weight(similarity: Tensor, mode: PairWeight = "sqrt") -> Tensor:
     """Eq. 2: w_p of pairs with cosine similarity [P] in [0, 1]; an aligned pair has similarity 1 and weight 1."""
     if mode == "sqrt":

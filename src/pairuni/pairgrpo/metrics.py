@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
 from pairuni.distributed.world import World, added
-from pairuni.pairgrpo.advantages import zero_variance_groups
+from pairuni.pairgrpo.advantages import unified_rewards, zero_variance_groups
 from pairuni.pairgrpo.objective import (
     LossTerms,
     clipped_tokens,
@@ -18,7 +18,7 @@ from pairuni.pairgrpo.objective import (
     k3_kl,
     weighted_token_sum,
 )
-from pairuni.pairgrpo.rollout import TaskNumbers
+from pairuni.pairgrpo.rollout import StepNumbers, TaskNumbers
 from pairuni.policies.policy import Trajectory
 from pairuni.records import TASKS
 
@@ -50,6 +50,16 @@ def reward_metrics(numbers: TaskNumbers) -> dict[str, float]:
     if numbers.unfinished:
         metrics["completions/clipped_ratio"] = sum(numbers.unfinished) / len(numbers.unfinished)
     return metrics
+
+
+def unified_metrics(numbers: StepNumbers, weight: float) -> dict[str, float]:
+    """Those of ``unified_rewards``: the groups that have zero variance here have no gradient in either task."""
+    rewards = unified_rewards(numbers.understanding.rewards, numbers.generation.rewards, weight)
+    return {
+        "unified/reward": float(rewards.mean()),
+        "unified/reward_std": float(rewards.std(dim=-1).mean()),
+        "unified/frac_reward_zero_std": float(zero_variance_groups(rewards).double().mean()),
+    }
 
 
 def mean_of_tasks(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,7 +16,13 @@ from torch import Tensor
 from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, RolloutSettings
 from pairuni.distributed.world import World
 from pairuni.io.images import ImageError, load_image
-from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
+from pairuni.pairgrpo.advantages import (
+    combined_advantages,
+    group_advantages,
+    pair_weight,
+    unified_rewards,
+    weighted_sum,
+)
 from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
 from pairuni.records import Annotation, Task, UGPair
 from pairuni.rewards.registry import image_reward, text_reward
@@ -110,6 +116,16 @@ class RolloutBatch:
     def weighted_advantages(self, task: Task) -> Tensor:
         """Eq. 2: [P K] w_p A, in the order of the task's trajectories."""
         return (self.weights.unsqueeze(-1) * self.task(task).advantages).flatten()
+
+    def unified(self, weight: float, std_eps: float) -> RolloutBatch:
+        """The batch with the advantages of ``unified_rewards`` in both tasks."""
+        rewards = unified_rewards(self.understanding.rewards, self.generation.rewards, weight)
+        advantages = group_advantages(rewards, std_eps)
+        return replace(
+            self,
+            understanding=replace(self.understanding, advantages=advantages),
+            generation=replace(self.generation, advantages=advantages),
+        )
 
     @classmethod
     def join(cls, batches: Sequence[RolloutBatch]) -> RolloutBatch:
@@ -221,11 +237,13 @@ def begin_rollouts(
     first_prompt: int = 0,
     pair_weight_mode: PairWeight = "sqrt",
     std_eps: float = 1e-4,
+    unified_reward: float | None = None,
 ) -> Callable[[], RolloutBatch]:
     """Sample K_u answers and K_g images for each pair and start scoring them.
 
     The returned function waits for the rewards and computes the advantages. image_folder: what the pairs' image
     paths are relative to. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
+    unified_reward: one advantage for both tasks, see ``unified_rewards``; None is the method's own advantages.
     Raises ValueError if an image does not open and, now or later, RewardError if a reward fails.
     """
     questions = [pair.understand_ann for pair in pairs]
@@ -262,12 +280,13 @@ def begin_rollouts(
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
-        return RolloutBatch(
+        batch = RolloutBatch(
             pairs=list(pairs),
             weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
             understanding=understanding(),
             generation=generation(),
         )
+        return batch if unified_reward is None else batch.unified(unified_reward, std_eps)
 
     return finish
 

@@ -11,7 +11,7 @@ from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.watch import named_ranks
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.activations import with_micro_batches
-from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics
+from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics, unified_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
@@ -100,6 +100,8 @@ def update(
             reward_metrics(numbers.task(task)) | statistics[task].metrics(settings.updates_per_step, world)
         ).items()
     }
+    if settings.unified_reward is not None:
+        metrics |= unified_metrics(numbers, settings.unified_reward)
     return {
         **mean_of_tasks(metrics),
         **metrics,

@@ -353,6 +353,7 @@ class Trainer:
                         first_prompt=first,
                         pair_weight_mode=grpo.pair_weight,
                         std_eps=grpo.std_eps,
+                        unified_reward=grpo.unified_reward,
                     )
                 )
             return RolloutBatch.join([finish() for finish in begun]), scoring.seconds
