@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from pair_batches import make_pairs, run_settings
 from pairuni.distributed.strategy import Replicate, Shard
 from pairuni.distributed.world import World
-from pairuni.pairgrpo import online_agreement
+from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.janus.policy import JanusPolicy
@@ -70,7 +71,7 @@ def train(
     )
     with pytest.MonkeyPatch.context() as patched:
         # of these small matrices too, only some coordinates are read
-        patched.setattr(online_agreement, "COORDINATES", 50)
+        patched.setattr("pairuni.pairgrpo.trainer.OnlineAgreement", partial(OnlineAgreement, coordinates=50))
         trainer = Trainer(
             settings,
             policy,

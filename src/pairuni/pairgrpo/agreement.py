@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,31 @@ from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Task
+
+METRIC = "gradient_agreement"
+"""Name of the agreement over all parameters; that of a group is ``gradient_agreement/<group>``."""
+
+_WRAPPER = re.compile(r"^(?:(?:base_model|model|module|language_model)\.)+(?=.)")
+_LAYER = re.compile(r"^layers\.(\d+)\.")
+_NAMES = {"embed_tokens": "embeddings"}
+
+
+def gradient_agreement(
+    policy: UnifiedPolicy,
+    batch: RolloutBatch,
+    parameters: Sequence[tuple[str, nn.Parameter]],
+    settings: PairGRPOSettings,
+) -> dict[str, float]:
+    """The exact agreement of a step's understanding and generation gradients, as ``cosines`` returns it."""
+    understanding = task_gradient(policy, batch, parameters, settings, "understanding")
+    generation = task_gradient(policy, batch, parameters, settings, "generation")
+    sums: dict[str, list[float]] = {}
+    for (name, _), u, g in zip(parameters, understanding, generation, strict=True):
+        u, g = u.double(), g.double()
+        own = sums.setdefault(group_of(name), [0.0, 0.0, 0.0])
+        for place, product in enumerate((u * g, u.square(), g.square())):
+            own[place] += float(product.sum())
+    return cosines({group: sums[group] for group in sorted(sums)})
 
 
 def task_gradient(
@@ -38,19 +65,32 @@ def task_gradient(
     return total
 
 
-def gradient_agreement(
-    policy: UnifiedPolicy,
-    batch: RolloutBatch,
-    parameters: Sequence[tuple[str, nn.Parameter]],
-    settings: PairGRPOSettings,
-) -> float:
-    """Cosine in [-1, 1] between a step's understanding and generation gradients over all ``parameters``.
+def group_of(name: str) -> str:
+    """The part of the model that a parameter belongs to: ``layer_00`` for a decoder layer, else the module's name.
 
-    nan if one of them is zero, as it is if all its groups have zero variance.
+    ``model.language_model.layers.3.mlp.up_proj.weight`` is of ``layer_03``, ``model.generation_head.proj_out.bias`` of
+    ``generation_head``, ``model.vision_model.encoder.layers.0.weight`` of ``vision_model``.
     """
-    understanding = task_gradient(policy, batch, parameters, settings, "understanding")
-    generation = task_gradient(policy, batch, parameters, settings, "generation")
-    dot = sum(float((u.double() * g.double()).sum()) for u, g in zip(understanding, generation, strict=True))
-    length_u = sum(float(u.double().square().sum()) for u in understanding) ** 0.5
-    length_g = sum(float(g.double().square().sum()) for g in generation) ** 0.5
-    return dot / (length_u * length_g) if length_u > 0 and length_g > 0 else float("nan")
+    inner = _WRAPPER.sub("", name)
+    if layer := _LAYER.match(inner):
+        return f"layer_{int(layer[1]):02d}"
+    part = inner.partition(".")[0]
+    return _NAMES.get(part, part)
+
+
+def cosines(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Cosines in [-1, 1] between two gradients: ``METRIC``, over all parameters, and ``METRIC/<group>``.
+
+    sums: for each group of parameters, the dot product and both squared norms. Where one of the two gradients is zero,
+    as it is if all groups of a task have zero variance, there is no cosine, and the name is left out.
+    """
+    found = {METRIC: _cosine(*(math.fsum(part) for part in zip(*sums.values(), strict=True)))}
+    for group, own in sums.items():
+        found[f"{METRIC}/{group}"] = _cosine(*own)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _cosine(dot: float, square: float, other_square: float) -> float | None:
+    if not (square > 0.0 and other_square > 0.0):
+        return None
+    return max(-1.0, min(1.0, dot / math.sqrt(square) / math.sqrt(other_square)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from collections.abc import Mapping
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pairuni.distributed.strategy import Strategy
+from pairuni.pairgrpo.agreement import cosines, group_of
 from pairuni.training.seeding import derive_seed
 from pairuni.training.shards import is_sharded, rows_of
 
@@ -19,30 +19,6 @@ COORDINATES = 1 << 16
 
 Of the 170 matrices of a model of 1B, that is 12 million numbers.
 """
-
-_WRAPPER = re.compile(r"^(?:(?:base_model|model|module|language_model)\.)+(?=.)")
-_LAYER = re.compile(r"^layers\.(\d+)\.")
-_NAMES = {"embed_tokens": "embeddings"}
-
-
-def group_of(name: str) -> str:
-    """The part of the model that a parameter belongs to: ``layer_00`` for a decoder layer, else the module's name.
-
-    ``model.language_model.layers.3.mlp.up_proj.weight`` is of ``layer_03``, ``model.generation_head.proj_out.bias`` of
-    ``generation_head``, ``model.vision_model.encoder.layers.0.weight`` of ``vision_model``.
-    """
-    inner = _WRAPPER.sub("", name)
-    if layer := _LAYER.match(inner):
-        return f"layer_{int(layer[1]):02d}"
-    part = inner.partition(".")[0]
-    return _NAMES.get(part, part)
-
-
-def cosine(dot: float, square: float, other_square: float) -> float | None:
-    """Cosine of two vectors from their dot product and squared norms; None if one of them is zero."""
-    if not (square > 0.0 and other_square > 0.0):
-        return None
-    return max(-1.0, min(1.0, dot / math.sqrt(square) / math.sqrt(other_square)))
 
 
 class OnlineAgreement:
@@ -56,17 +32,20 @@ class OnlineAgreement:
     The gradients are those of the step's loss before clipping: with beta above 0, each includes the KL term of its own
     task, and a task's weight scales its gradient, which does not change the cosine.
 
-    parameters: those that the optimizer updates (``NamedAdamW.masters``), after they were sharded.
+    parameters: those that the optimizer updates (``NamedAdamW.masters``), after they were sharded. coordinates: how
+    many are read of a parameter at most.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], *, seed: int) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Tensor], *, seed: int, coordinates: int = COORDINATES
+    ) -> None:
         self._groups = sorted({group_of(name) for name in parameters})
         places = {group: index for index, group in enumerate(self._groups)}
         self._coordinates: dict[str, Tensor] = {}
         self._zeros: dict[str, Tensor] = {}
         weights, groups = [], []
         for name, parameter in parameters.items():
-            drawn = _drawn(parameter.numel(), derive_seed(seed, zlib.crc32(name.encode())))
+            drawn = _drawn(parameter.numel(), coordinates, derive_seed(seed, zlib.crc32(name.encode())))
             weights.append(parameter.numel() / len(drawn))
             groups.append(places[group_of(name)])
             own = _of_rows(drawn, parameter).to(parameter.device)
@@ -89,10 +68,9 @@ class OnlineAgreement:
         )
 
     def metrics(self, first: Tensor, both: Tensor, strategy: Strategy) -> dict[str, float]:
-        """``gradient_agreement``, of all parameters, and ``gradient_agreement/<group>``; the same on all ranks.
+        """As ``agreement.cosines`` returns them; the same on all ranks. An exchange.
 
         first: what ``read`` returned after the micro-batches of the first task; both: after those of the second.
-        Where one of the two gradients is zero, there is no cosine, and the metric is left out. An exchange.
         """
         one, other = first, both - first
         strategy.sum_values([one, other])
@@ -111,18 +89,15 @@ class OnlineAgreement:
         by_group = torch.zeros(len(self._groups), 3, dtype=torch.float64, device=products.device)
         by_group.index_add_(0, self._of_group, products)
         sums = torch.stack(strategy.world.gather(by_group.cpu())).sum(dim=0)
-        found = {"gradient_agreement": cosine(*sums.sum(dim=0).tolist())}
-        for group, row in zip(self._groups, sums.tolist(), strict=True):
-            found[f"gradient_agreement/{group}"] = cosine(*row)
-        return {name: value for name, value in found.items() if value is not None}
+        return cosines(dict(zip(self._groups, sums.tolist(), strict=True)))
 
 
-def _drawn(size: int, seed: int) -> Tensor:
-    """Coordinates of a parameter of ``size`` values, ascending: one from each of as many equal intervals."""
-    if size <= COORDINATES:
+def _drawn(size: int, number: int, seed: int) -> Tensor:
+    """Of ``size`` coordinates at most ``number``, ascending: one from each of as many equal intervals."""
+    if size <= number:
         return torch.arange(size)
-    within = torch.rand(COORDINATES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    drawn = (torch.arange(COORDINATES) + within) * (size / COORDINATES)
+    within = torch.rand(number, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = (torch.arange(number) + within) * (size / number)
     return drawn.long().clamp_(max=size - 1)
 
 
