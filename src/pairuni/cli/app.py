@@ -89,6 +89,31 @@ def train(
     run(recipe, ctx.args, out, resume=resume, dry_run=dry_run, gpus=gpus)
 
 
+@app.command(context_settings=SETTINGS_AS_OPTIONS)
+def ablate(
+    ctx: typer.Context,
+    study: Annotated[Path, typer.Argument(help="A TOML study, such as recipes/ablations/pairing.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder of runs, results and page.")] = Path("runs/ablations"),
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds; by default the study's.")] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="Run only this row, and the default row; repeat it for more rows."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes at once; by default one per GPU, or one per core.")
+    ] = None,
+) -> None:
+    """Run a study, a grid of settings and seeds, and compare its rows: ablate STUDY [--section.key VALUE ...]
+
+    Every setting of training is an option and applies to all rows. Resumable: a finished run is not repeated.
+    """
+    if str(study).startswith("-"):
+        raise typer.BadParameter(f"give the study before {study}", param_hint="STUDY")
+    from pairuni.cli.ablation import ablate as run
+
+    run(study, ctx.args, out=out, seeds=seeds, rows=row or [], jobs=jobs)
+
+
 @app.command()
 def compare(
     results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],

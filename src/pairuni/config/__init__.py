@@ -45,6 +45,7 @@ from pairuni.config.run import (
     RunSettings,
     TokenReduction,
 )
+from pairuni.config.study import StudyRow, StudySettings
 from pairuni.config.toml import to_toml
 
 __all__ = [
@@ -85,6 +86,8 @@ __all__ = [
     "ScoreSettings",
     "Selection",
     "Settings",
+    "StudyRow",
+    "StudySettings",
     "TokenReduction",
     "UserPath",
     "WISESettings",

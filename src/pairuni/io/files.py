@@ -7,6 +7,7 @@ parent folder is flushed. The next write of the same name, or ``clear_partial``,
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -124,6 +125,12 @@ def read_regular(path: Path, *, most: int) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace_folder(folder: Path, partial: Path) -> None:

@@ -7,7 +7,6 @@ detected before anything is used. Several processes may write and read one check
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import re
@@ -22,7 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pairuni.io.files import atomic_folder, flush_to_disk, remove_folder
+from pairuni.io.files import atomic_folder, digest_of_file, flush_to_disk, remove_folder
 from pairuni.training.ranks import ONE_RANK, Ranks, agree
 from pairuni.training.shards import Group, SavedTensors, files_of
 
@@ -237,12 +236,9 @@ def _compare(folder: Path, sums: Mapping[str, str]) -> None:
 def _sums_of(folder: Path, names: list[str]) -> dict[str, str]:
     """SHA-256 of files, several at once, because hashing takes as long as reading."""
 
-    def digest(name: str) -> str:
-        with (folder / name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     with ThreadPoolExecutor(4) as pool:
-        return dict(zip(names, pool.map(digest, names), strict=True))
+        digests = pool.map(lambda name: digest_of_file(folder / name), names)
+        return dict(zip(names, digests, strict=True))
 
 
 def _read_state(folder: Path) -> tuple[int, list[str], dict[str, Any]]:

@@ -1,0 +1,261 @@
+"""The results of a study as a self-contained page and as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from pairuni.config import StudyRow, StudySettings
+from pairuni.console.counts import counted
+from pairuni.io.files import write_text
+from pairuni.records import TASKS, Task
+from pairuni.report.charts import Series, line_chart
+from pairuni.report.markup import content_policy, escape, placing_rules, section
+from pairuni.studies import statistics
+from pairuni.studies.cells import Cell
+from pairuni.studies.results import Result, result_of
+from pairuni.studies.statistics import Estimate
+
+_CURVES = {
+    "understanding/reward": "Understanding reward",
+    "generation/reward": "Generation reward",
+    "gradient_agreement": "Gradient agreement",
+}
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """The finished runs of a row by seed."""
+
+    row: StudyRow
+    runs: Mapping[int, Result]
+
+    @property
+    def ordered(self) -> list[Result]:
+        return [self.runs[seed] for seed in sorted(self.runs)]
+
+
+def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[RowResults]:
+    """The rows of a study with their finished runs."""
+    found: dict[str, dict[int, Result]] = {row.name: {} for row in study.rows}
+    for cell in cells:
+        if (result := result_of(cell, results)) is not None:
+            found[cell.row.name][cell.seed] = result
+    return [RowResults(row, found[row.name]) for row in study.rows]
+
+
+def write_page(
+    name: str, study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result], out: Path
+) -> Path:
+    """Write ``out``/<name>.html and <name>.md from the finished runs; returns the page's path."""
+    rows = rows_of(study, cells, results)
+    write_text(out / f"{name}.md", markdown(study, rows))
+    path = out / f"{name}.html"
+    write_text(path, html(study, rows))
+    return path
+
+
+def table(study: StudySettings, rows: Sequence[RowResults]) -> list[list[str]]:
+    """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
+    benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
+    agreed = any("gradient_agreement" in run.curves for row in rows for run in row.runs.values())
+    default = next(row for row in rows if row.row.name == study.default)
+    head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
+    for task in TASKS:
+        head += [task, f"difference to {study.default}"]
+    head += [*(["agreement"] if agreed else []), "pairs", "seeds"]
+    return [head, *(_cells(row, default, benchmarks, agreed) for row in rows)]
+
+
+def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agreed: bool) -> list[str]:
+    runs = row.ordered
+    cells = [row.row.name, *(_paper(row.row.paper.get(name)) for name in benchmarks)]
+    for task in TASKS:
+        if not runs:
+            cells += ["", ""]
+            continue
+        cells.append(_percent(statistics.score(runs, task)))
+        other = None if row is default else statistics.difference(row.runs, default.runs, task)
+        cells.append("" if other is None else _points(other))
+    if agreed:
+        mean = statistics.mean_of([run.mean("gradient_agreement") for run in runs])
+        cells.append("" if mean is None else f"{mean:.3f}")
+    counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
+    return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
+
+
+def gains(rows: Sequence[RowResults]) -> list[list[str]]:
+    """Scores before training and gains, header first."""
+    head = ["row", *(f"{task}: before, gain" for task in TASKS)]
+    lines = [head]
+    for row in rows:
+        if runs := row.ordered:
+            lines.append(
+                [
+                    row.row.name,
+                    *(f"{_before(runs, task)}, {_points(statistics.gain(runs, task))}" for task in TASKS),
+                ]
+            )
+    return lines
+
+
+def kinds(rows: Sequence[RowResults], task: Task) -> list[list[str]]:
+    """Mean score after training by kind of item, header first; empty if items have no kinds."""
+    names = list(
+        dict.fromkeys(kind for row in rows for run in row.ordered for kind in run.kinds.get(task, ()))
+    )
+    if not names:
+        return []
+    lines = [["row", *names]]
+    for row in rows:
+        if row.ordered:
+            lines.append([row.row.name, *(_of_kind(row.ordered, task, name) for name in names)])
+    return lines
+
+
+def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """All tables of a study in Markdown."""
+    parts = [_markdown_table(table(study, rows)), _note(study, rows), _markdown_table(gains(rows))]
+    parts += [_markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """The page of a study."""
+    body = [
+        section("table", "Results", _html_table(table(study, rows)), _note(study, rows)),
+        section(
+            "gains",
+            "Before training, and gains",
+            _html_table(gains(rows)),
+            "Points of the held-out score, with 95% intervals.",
+        ),
+        *(
+            section(
+                f"kinds-{task}",
+                f"{task.capitalize()} by kind",
+                _html_table(lines),
+                "Held-out score after training.",
+            )
+            for task in TASKS
+            if (lines := kinds(rows, task))
+        ),
+        section("curves", "Curves", _curves(rows), "Means over the seeds of each row."),
+        section("runs", "Runs", _html_table(_runs(rows)), "Every finished run of this study."),
+    ]
+    style = (
+        "\n"
+        + (files("pairuni.report") / "style.css").read_text(encoding="utf-8")
+        + placing_rules("".join(body))
+    )
+    script = "\n" + (files("pairuni.report") / "script.js").read_text(encoding="utf-8")
+    policy = content_policy(style, script, "data:")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(study.title)} · PairUni study</title>'
+        f"<style>{style}</style></head>\n<body><header><p>PairUni study</p><h1>{escape(study.title)}</h1></header>"
+        "<main>\n" + "\n".join(body) + f"\n</main>\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _note(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    runs = sum(len(row.runs) for row in rows)
+    items = {len(run.after.task(task).items) for row in rows for run in row.runs.values() for task in TASKS}
+    tested = sum(len(row.runs) > 1 for row in rows if row.row.name != study.default) * len(TASKS)
+    return (
+        f"{counted(runs, 'run')}. Held-out scores in percent on {' or '.join(f'{n:,}' for n in sorted(items))} items per "
+        "task and seed, mean over seeds; differences in points, paired by seed and item. Intervals: 95%, bootstrap over "
+        f"seeds and items. Bold: the interval excludes 0. Of {counted(tested, 'difference')}, "
+        f"{0.05 * tested:.1f} would be bold by chance if no row differed."
+    )
+
+
+def _curves(rows: Sequence[RowResults]) -> str:
+    charts = []
+    for curve, title in _CURVES.items():
+        for row in rows:
+            series = [run.curves[curve] for run in row.ordered if curve in run.curves]
+            if not series:
+                continue
+            means = [statistics.mean_of(values) for values in zip(*series, strict=False)]
+            points = [(step, mean) for step, mean in enumerate(means, start=1) if mean is not None]
+            steps, values = zip(*points, strict=True)
+            charts.append(line_chart(Series(f"{title}: {row.row.name}", steps, values, small=True)))
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _runs(rows: Sequence[RowResults]) -> list[list[str]]:
+    head = ["row", "seed", "understanding", "generation", "steps", "seconds", "commit", "finished", "key"]
+    return [
+        head,
+        *(
+            [
+                *(row.row.name, str(run.seed)),
+                *(
+                    f"{100 * run.before.task(task).score:.1f} → {100 * run.after.task(task).score:.1f}"
+                    for task in TASKS
+                ),
+                *(str(run.steps), f"{run.seconds:,.0f}", run.commit or run.version, run.finished, run.key),
+            ]
+            for row in rows
+            for run in row.ordered
+        ),
+    ]
+
+
+def _paper(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _percent(found: Estimate) -> str:
+    interval = (
+        "" if found.interval is None else f" [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]"
+    )
+    return f"{100 * found.mean:.1f}{interval}"
+
+
+def _points(found: Estimate) -> str:
+    interval = (
+        "" if found.interval is None else f" [{100 * found.interval[0]:+.1f}, {100 * found.interval[1]:+.1f}]"
+    )
+    shown = f"{100 * found.mean:+.1f}{interval}".replace("-", "−")
+    return f"**{shown}**" if found.clear else shown
+
+
+def _before(runs: Sequence[Result], task: Task) -> str:
+    return f"{100 * sum(run.before.task(task).score for run in runs) / len(runs):.1f}"
+
+
+def _of_kind(runs: Sequence[Result], task: Task, kind: str) -> str:
+    scores = [
+        score
+        for run in runs
+        for score, name in zip(run.after.task(task).items, run.kinds.get(task, ()), strict=False)
+        if name == kind
+    ]
+    return f"{100 * sum(scores) / len(scores):.1f}" if scores else ""
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rest)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in lines[0])
+    rows = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in lines[1:])
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _html_cell(text: str) -> str:
+    if text.startswith("**"):
+        return f"<td><b>{escape(text.strip('*'))}</b></td>"
+    return f"<td>{escape(text)}</td>"

@@ -1,0 +1,158 @@
+"""results.jsonl: one line for each finished run of any study in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pairuni.io.files import write_text
+from pairuni.records import TASKS, Task
+from pairuni.runs.metrics import MetricsRow, read_metrics
+from pairuni.runs.reading import Count, Number, Part, checked, read_rows
+from pairuni.studies.cells import Cell
+
+RESULTS = "results.jsonl"
+_CURVES = ("understanding/reward", "generation/reward", "gradient_agreement")
+_DIGITS = 4
+
+
+class TaskResult(Part):
+    """Held-out scores of one task. items: the score of each, in the order of the held-out items; kinds: their kinds."""
+
+    score: Number
+    items: list[Number]
+
+
+class Scores(Part):
+    """Held-out scores of both tasks."""
+
+    understanding: TaskResult
+    generation: TaskResult
+
+    def task(self, task: Task) -> TaskResult:
+        return self.understanding if task == "understanding" else self.generation
+
+
+class Result(Part):
+    """A finished run.
+
+    key: of its settings, see ``Cell.key``. study, row: what the run was made for; other studies with the same
+    settings use it too. kinds: the kind of each held-out item by task, empty where items have none. curves: metrics
+    by step. settings, build: as trained and built.
+    """
+
+    key: str
+    seed: Count
+    study: str
+    row: str
+    command: str
+    version: str
+    commit: str
+    finished: str
+    seconds: Number
+    steps: Count
+    pairs: dict[str, Number]
+    before: Scores
+    after: Scores
+    kinds: dict[str, list[str]] = Field(default_factory=dict)
+    curves: dict[str, list[Number | None]]
+    settings: dict[str, Any]
+    build: dict[str, Any] | None = None
+
+    def gain(self, task: Task) -> float:
+        return self.after.task(task).score - self.before.task(task).score
+
+    def mean(self, curve: str) -> float | None:
+        """The mean of a curve over the steps that have it."""
+        values = [value for value in self.curves.get(curve, ()) if value is not None]
+        return sum(values) / len(values) if values else None
+
+
+def read_results(path: Path) -> dict[str, Result]:
+    """The runs of a results file by key; of several with one key the last. Raises ValueError naming a bad line."""
+    results = (checked(Result, row, where) for where, row in read_rows(path))
+    return {result.key: result for result in results}
+
+
+def append_result(path: Path, result: Result) -> None:
+    """Add a line; a last line that a kill cut short is dropped."""
+    rows = [row for _, row in read_rows(path)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in [*rows, result.model_dump(mode="json")]]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def result_of(cell: Cell, results: Mapping[str, Result]) -> Result | None:
+    """The finished run of a cell, or None.
+
+    Raises ValueError if a run has its key but other settings, as when a default has changed since.
+    """
+    found = results.get(cell.key)
+    if found is None:
+        return None
+    now = cell.settings.model_dump(mode="json")
+    for section, values in found.settings.items():
+        if (
+            section not in now
+            or not isinstance(values, dict)
+            or section in ("checkpoint", "logging", "distributed")
+        ):
+            continue
+        for name, value in values.items():
+            if name in now[section] and now[section][name] != value and (section, name) != ("data", "pairs"):
+                raise ValueError(
+                    f"results.jsonl has a run of row {cell.row.name!r}, seed {cell.seed}, in which {section}.{name} was "
+                    f"{value!r} and not {now[section][name]!r}; use another --out"
+                )
+    return found
+
+
+def scores_from(evaluation: Mapping[str, Any], where: str) -> Scores:
+    """The scores of an evaluation file of a run (``runs.evaluations``)."""
+    return checked(
+        Scores,
+        {
+            task: {
+                "score": evaluation[task]["score"],
+                "items": [_item_score(item) for item in evaluation[task]["items"]],
+            }
+            for task in TASKS
+        },
+        where,
+    )
+
+
+def kinds_from(evaluation: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The kind of each item, by task, for the tasks whose items have kinds."""
+    kinds = {task: [item.get("kind", "") for item in evaluation[task]["items"]] for task in TASKS}
+    return {task: names for task, names in kinds.items() if any(names)}
+
+
+def curves_from(path: Path) -> dict[str, list[float | None]]:
+    """The curves of a run's metrics, a value or None for each step, rounded."""
+    rows = [row for row in read_metrics(path) if row.step > 0]
+    curves = {name: [_rounded(row, name) for row in rows] for name in _CURVES}
+    return {name: values for name, values in curves.items() if any(value is not None for value in values)}
+
+
+def numbers_of_pairs(similarities: Sequence[float], kinds: Sequence[str]) -> dict[str, float]:
+    """What a row trained on: pairs, how many of them aligned, and their mean similarity."""
+    return {
+        "count": len(kinds),
+        "aligned": kinds.count("aligned"),
+        "similarity": round(sum(similarities) / len(similarities), _DIGITS),
+    }
+
+
+def _item_score(item: Mapping[str, Any]) -> float:
+    if item.get("correct") is not None:
+        return int(item["correct"])
+    return round(float(item["reward"]), _DIGITS)
+
+
+def _rounded(row: MetricsRow, name: str) -> float | None:
+    value = row.value(name)
+    return None if value is None else round(value, _DIGITS)
