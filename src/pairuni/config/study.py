@@ -14,11 +14,11 @@ class StudyRow(Settings):
 
     name: str = Field(min_length=1)
     """The row's name in the table."""
-    train: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default={})
     """Settings of training that this row changes."""
-    pairs: dict[str, Any] = {}
+    pairs: dict[str, Any] = Field(default={})
     """Settings of the build of pairs that this row changes."""
-    paper: dict[str, float] = {}
+    paper: dict[str, float] = Field(default={})
     """Scores that the paper reports for this row, by benchmark."""
 
     @field_validator("train", "pairs", mode="before")

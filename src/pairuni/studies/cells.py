@@ -17,9 +17,11 @@ from pairuni.pairug.dataset.store import PAIRS
 
 _DIGITS = 12
 """Hexadecimal digits of a key."""
-_NO_INFLUENCE = ("checkpoint", "logging", "distributed")
-"""Sections of a run's settings that do not change what it trains. Keys also leave out defaults, so that they outlive new
-settings."""
+NO_INFLUENCE = ("checkpoint", "logging", "distributed")
+"""Sections of a run's settings that do not change what it trains.
+
+Keys leave out defaults too, so that they stay the same when settings are added.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """Runs with the same key train the same, in whichever study or row they are."""
-        settings = self.settings.model_dump(mode="json", exclude=set(_NO_INFLUENCE), exclude_defaults=True)
+        settings = self.settings.model_dump(mode="json", exclude=set(NO_INFLUENCE), exclude_defaults=True)
         settings["data"]["pairs"] = self._pairs_key
         return _key(settings)
 

@@ -167,10 +167,10 @@ def _note(study: StudySettings, rows: Sequence[RowResults]) -> str:
     items = {len(run.after.task(task).items) for row in rows for run in row.runs.values() for task in TASKS}
     tested = sum(len(row.runs) > 1 for row in rows if row.row.name != study.default) * len(TASKS)
     return (
-        f"{counted(runs, 'run')}. Held-out scores in percent on {' or '.join(f'{n:,}' for n in sorted(items))} items per "
-        "task and seed, mean over seeds; differences in points, paired by seed and item. Intervals: 95%, bootstrap over "
-        f"seeds and items. Bold: the interval excludes 0. Of {counted(tested, 'difference')}, "
-        f"{0.05 * tested:.1f} would be bold by chance if no row differed."
+        f"{counted(runs, 'run')}. Held-out scores in percent, mean over seeds, on "
+        f"{' or '.join(f'{number:,}' for number in sorted(items))} items per task and seed. Differences in points, "
+        "paired by seed and item. Intervals: 95%, bootstrap over seeds and items. Bold: the interval excludes 0; of "
+        f"{counted(tested, 'difference')}, {0.05 * tested:.1f} would be bold by chance if no row differed."
     )
 
 

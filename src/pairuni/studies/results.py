@@ -13,7 +13,7 @@ from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
 from pairuni.runs.metrics import MetricsRow, read_metrics
 from pairuni.runs.reading import Count, Number, Part, checked, read_rows
-from pairuni.studies.cells import Cell
+from pairuni.studies.cells import NO_INFLUENCE, Cell
 
 RESULTS = "results.jsonl"
 _CURVES = ("understanding/reward", "generation/reward", "gradient_agreement")
@@ -93,21 +93,22 @@ def result_of(cell: Cell, results: Mapping[str, Result]) -> Result | None:
     found = results.get(cell.key)
     if found is None:
         return None
-    now = cell.settings.model_dump(mode="json")
-    for section, values in found.settings.items():
-        if (
-            section not in now
-            or not isinstance(values, dict)
-            or section in ("checkpoint", "logging", "distributed")
-        ):
-            continue
-        for name, value in values.items():
-            if name in now[section] and now[section][name] != value and (section, name) != ("data", "pairs"):
-                raise ValueError(
-                    f"results.jsonl has a run of row {cell.row.name!r}, seed {cell.seed}, in which {section}.{name} was "
-                    f"{value!r} and not {now[section][name]!r}; use another --out"
-                )
+    then, now = _flat(found.settings), _flat(cell.settings.model_dump(mode="json", exclude=set(NO_INFLUENCE)))
+    for key in then.keys() & now.keys() - {"data.pairs"}:
+        if then[key] != now[key]:
+            raise ValueError(
+                f"{RESULTS} has a run of row {cell.row.name!r}, seed {cell.seed}, in which {key} was {then[key]!r} "
+                f"and not {now[key]!r}; use another --out"
+            )
     return found
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of all sections, by dotted key."""
+    sections = {name: values for name, values in settings.items() if isinstance(values, dict)}
+    return {
+        f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()
+    }
 
 
 def scores_from(evaluation: Mapping[str, Any], where: str) -> Scores:

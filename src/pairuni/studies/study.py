@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pairuni import __version__
 from pairuni.config import StudySettings, load_settings, to_toml
@@ -167,7 +168,7 @@ def _data_part(folder: Path, data: DataPlan) -> Part:
     if data.world is not None:
         world = {"world": data.world, "seed": build.seed, "samples": data.samples}
         write_text(folder / WORLD, json.dumps(world) + "\n")
-        raw = {task: [str(folder / "world" / task / "data.jsonl")] for task in TASKS}
+        raw: dict[str, Any] = {task: [str(folder / "world" / task / "data.jsonl")] for task in TASKS}
         build = build.model_copy(update=raw)
         commands.insert(0, python(_WORK, "world", str(folder)))
     write_text(folder / "build.toml", to_toml(build))
