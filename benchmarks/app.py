@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from benchmarks.settings import (
+    AgreementBenchSettings,
     CandidateSettings,
     CheckpointBenchSettings,
     ProcessesBenchSettings,
@@ -72,6 +73,14 @@ def processes(settings: ProcessesBenchSettings, as_json: AsJson = False) -> None
     from benchmarks.processes import measure
 
     _show("processes", settings.to_dict(), measure(settings), settings.device, as_json)
+
+
+@settings_command(app, AgreementBenchSettings, recipe=False)
+def agreement(settings: AgreementBenchSettings, as_json: AsJson = False) -> None:
+    """Gradient agreement of training steps on the digits world: the estimate of a run beside the exact cosine."""
+    from benchmarks.agreement import measure
+
+    _show("agreement", settings.to_dict(), measure(settings), settings.device, as_json)
 
 
 @settings_command(app, SelectionSettings, recipe=False)

@@ -113,6 +113,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "pairs_per_second": ("pairs/s", "{:.3g}"),
     "times_one_process": ("times one process", "{:.2f}"),
     "trajectories_per_second": ("trajectories/s", "{:.3g}"),
+    "step_share": ("of a step", "{:+.1%}"),
 }
 """Key of a contender's numbers -> heading and format, in the table's order."""
 
@@ -190,6 +191,16 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"Scores of one at a time and of a batch differ by at most {result['score_difference']:.1e}."
         )
+    if "estimates" in result:
+        sentences.append(
+            f"Over {len(result['by_step']['exact'])} steps the exact cosine has mean {result['exact_mean']:.4f} and "
+            f"standard deviation {result['exact_std']:.4f}."
+        )
+        sentences += [
+            f"Estimates from at most {int(most):,} coordinates of a parameter, {row['read']:.0%} of all, correlate "
+            f"with it by {row['pearson']:.3f} and differ by {row['error']:.4f} (root mean square)."
+            for most, row in result["estimates"].items()
+        ]
     if "copy_bytes_per_second" in result:
         sentences.append(f"Measured copy: {result['copy_bytes_per_second'] / 1e9:,.4g} GB/s.")
     if "matrix_flops_per_second" in result:

@@ -100,6 +100,30 @@ class ProcessesBenchSettings(StepBenchSettings):
     """Runs of each contender."""
 
 
+class AgreementBenchSettings(Settings):
+    """``python -m benchmarks agreement``."""
+
+    model: Literal["tiny"] = "tiny"
+    """The shipped model."""
+    prompts: int = Field(default=16, ge=1)
+    """Pairs of a step."""
+    rollouts: int = Field(default=8, ge=2)
+    """Rollouts of each prompt, K."""
+    steps: int = Field(default=100, ge=3)
+    """Training steps, all of which are measured."""
+    samples: int = Field(default=1500, ge=30)
+    """Raw samples of the digits world of each task, of which the pairs are made."""
+    device: Literal["cpu"] = "cpu"
+    """cpu."""
+    dtype: Literal["float32"] = "float32"
+    """Type of the weights."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the world, of the rollouts and of the coordinates."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
 class SelectionSettings(Settings):
     """Sizes of the sets and of the selection: ``python -m benchmarks pairing`` and ``candidates``."""
 

@@ -22,6 +22,7 @@ CPU: Mapping[str, str] = {
         "checkpoint --model tiny --vocab-size 100000 --prompts 1 --rollouts 2 --steps 5 --repeats 5 --device cpu"
     ),
     "processes-tiny-cpu": "processes --model tiny --prompts 16 --rollouts 8 --steps 6 --repeats 5",
+    "agreement-tiny-cpu": "agreement --steps 100",
     "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
     "pairing-cpu": (
         "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"

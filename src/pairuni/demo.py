@@ -54,7 +54,7 @@ def _run_demo(seed: int, out: Path, world: World) -> Path:
     settings = demo_settings(seed, out / "pairug" / "pairs.jsonl")
     world.on_main(lambda: _begin(settings, out))
     policy = load_policy(settings.policy.model, dtype=settings.policy.dtype)
-    built = world.on_main(lambda: _build(policy, seed, out))
+    built = world.on_main(lambda: build_digits(policy, seed, out, SAMPLES))
     pairs = read_pairs(settings.data.pairs)
     items = held_out_items(seed, HELD_OUT)
 
@@ -97,9 +97,12 @@ def _finish(
     return write_report(out)
 
 
-def _build(policy: UnifiedPolicy, seed: int, out: Path) -> BuildSummary:
-    """Write the world's raw data and pair it, with the policy's own vision tower as image encoder."""
-    world = write_world(out / "world", seed=seed, understanding=SAMPLES, generation=SAMPLES)
+def build_digits(policy: UnifiedPolicy, seed: int, out: Path, samples: int) -> BuildSummary:
+    """Write the world's raw data and pair it, with the policy's own vision tower as image encoder.
+
+    samples: of each task. The pairs are in ``out/pairug``.
+    """
+    world = write_world(out / "world", seed=seed, understanding=samples, generation=samples)
     settings = PairsSettings(
         understanding=[str(world.understanding)],
         generation=[str(world.generation)],

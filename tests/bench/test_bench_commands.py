@@ -155,3 +155,20 @@ def test_two_processes_against_one():
 def test_a_step_with_adapters(no_children):
     found = json.loads(bench("step", "--lora", "2", "--json"))
     assert found["trained_parameters"] < 500_000
+
+
+def test_the_estimated_agreement_beside_the_exact_one(monkeypatch):
+    monkeypatch.setattr("benchmarks.agreement.run_module", lambda module, name, *words: PEAK)
+    words = ["agreement", "--prompts", "3", "--rollouts", "3", "--steps", "3", "--samples", "60", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    check(found, "agreement", ["without", "pairuni"])
+    exact, estimated = found["by_step"]["exact"], found["by_step"]["estimated"]
+    assert len(exact) >= 2  # one step may lack a cosine
+    assert estimated == pytest.approx(exact, abs=0.02)
+    errors = [row["error"] for row in found["estimates"].values()]
+    assert errors[0] < errors[-1]
+    assert [row["read"] for row in found["estimates"].values()] == pytest.approx(
+        [0.776, 0.128, 0.017], abs=0.001
+    )

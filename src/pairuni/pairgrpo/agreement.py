@@ -14,7 +14,7 @@ from pairuni.pairgrpo.activations import with_micro_batches
 from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.records import Task
+from pairuni.records import TASKS, Task
 
 METRIC = "gradient_agreement"
 """Name of the agreement over all parameters; that of a group is ``gradient_agreement/<group>``."""
@@ -31,10 +31,16 @@ def gradient_agreement(
     settings: PairGRPOSettings,
 ) -> dict[str, float]:
     """The exact agreement of a step's understanding and generation gradients, as ``cosines`` returns it."""
-    understanding = task_gradient(policy, batch, parameters, settings, "understanding")
-    generation = task_gradient(policy, batch, parameters, settings, "generation")
+    understanding, generation = (task_gradient(policy, batch, parameters, settings, task) for task in TASKS)
+    return agreement_of([name for name, _ in parameters], understanding, generation)
+
+
+def agreement_of(
+    names: Sequence[str], understanding: Sequence[Tensor], generation: Sequence[Tensor]
+) -> dict[str, float]:
+    """As ``cosines`` returns it, from the gradients of the parameters with these names."""
     sums: dict[str, list[float]] = {}
-    for (name, _), u, g in zip(parameters, understanding, generation, strict=True):
+    for name, u, g in zip(names, understanding, generation, strict=True):
         u, g = u.double(), g.double()
         own = sums.setdefault(group_of(name), [0.0, 0.0, 0.0])
         for place, product in enumerate((u * g, u.square(), g.square())):
