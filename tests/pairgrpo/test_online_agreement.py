@@ -14,8 +14,9 @@ from pairuni.distributed.strategy import Replicate
 from pairuni.distributed.world import World
 from pairuni.pairgrpo import online_agreement
 from pairuni.pairgrpo.agreement import gradient_agreement, group_of, task_gradient
+from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
-from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import update
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.runs.metrics import MetricsLog

@@ -116,7 +116,7 @@ def train(case: dict, rollouts: int, world: World, folder: Path, **sizes: int) -
             reference=reference,
             strategy=strategy,
         )
-    tokens = sum(replay_tokens(one.trajectories) for one in (batch.understanding, batch.generation))
+    tokens = sum(replay_tokens(one.trajectories) for one in batch.rollouts.values())
     return {
         "measured": resident("VmHWM") - before,
         "planned": planned.peak - weights,
@@ -341,7 +341,7 @@ def test_the_budget_grows_with_the_memory_and_counts_adapters(tmp_path, monkeypa
     policy = JanusPolicy(model.to(torch.bfloat16), processor)
     settings = settings_of({"policy": LORA}, 2)
     batch = batch_of(policy, tmp_path, settings)
-    tasks = [batch.understanding.trajectories, batch.generation.trajectories]
+    tasks = [one.trajectories for one in batch.rollouts.values()]
 
     def budget() -> int:
         return activations.micro_batch_budget(policy, tasks, moments=True)

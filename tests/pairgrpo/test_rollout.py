@@ -8,7 +8,7 @@ from PIL import Image
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
-from pairuni.records import Annotation
+from pairuni.records import TASKS, Annotation
 from pairuni.rewards.checked import RewardError
 from reference.pairgrpo_equations import advantage, unified_reward
 
@@ -28,14 +28,14 @@ class Broken:
 def test_groups_keep_the_order_of_their_pairs(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path)
     batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
-    assert batch.understanding.rewards.shape == (5, 5)
-    assert batch.generation.rewards.shape == (5, 4)
-    for index, trajectory in enumerate(batch.generation.trajectories):
+    assert batch.task("understanding").rewards.shape == (5, 5)
+    assert batch.task("generation").rewards.shape == (5, 4)
+    for index, trajectory in enumerate(batch.task("generation").trajectories):
         assert bytes(trajectory.prompt_ids.tolist()).decode() == pairs[index // 4].generate_ann.prompt
-    redness = Redness()([pairs[2].generate_ann] * 4, batch.generation.samples[8:12])
-    assert batch.generation.rewards[2].tolist() == redness
+    redness = Redness()([pairs[2].generate_ann] * 4, batch.task("generation").samples[8:12])
+    assert batch.task("generation").rewards[2].tolist() == redness
     expected = [advantage(redness, k, 1e-4) for k in range(4)]
-    assert batch.generation.advantages[2].tolist() == pytest.approx(expected)
+    assert batch.task("generation").advantages[2].tolist() == pytest.approx(expected)
     weighted = batch.weighted_advantages("generation")[8:12].tolist()
     assert weighted == pytest.approx([0.8 * value for value in expected])  # sqrt(0.64)
 
@@ -54,12 +54,12 @@ def test_a_unified_reward_gives_both_tasks_the_same_advantages(tmp_path: Path) -
     plain = rollout_batch(FakePolicy(), pairs, rollout, REWARDS, **options)
     batch = rollout_batch(FakePolicy(), pairs, rollout, REWARDS, unified_reward=0.8, **options)
     for p in range(len(pairs)):
-        sides = plain.understanding.rewards[p].tolist(), plain.generation.rewards[p].tolist()
+        sides = [plain.task(task).rewards[p].tolist() for task in TASKS]
         rewards = [unified_reward(*sides, k, 0.8) for k in range(4)]
         expected = [advantage(rewards, k, 1e-4) for k in range(4)]
-        assert batch.understanding.advantages[p].tolist() == pytest.approx(expected)
-        assert batch.generation.advantages[p].tolist() == pytest.approx(expected)
-    assert batch.understanding.rewards.equal(plain.understanding.rewards)
+        assert batch.task("understanding").advantages[p].tolist() == pytest.approx(expected)
+        assert batch.task("generation").advantages[p].tolist() == pytest.approx(expected)
+    assert batch.task("understanding").rewards.equal(plain.task("understanding").rewards)
     assert batch.weighted_advantages("understanding").equal(batch.weighted_advantages("generation"))
 
 
@@ -68,7 +68,7 @@ def test_samples_depend_on_the_seed(tmp_path: Path) -> None:
 
     def texts(seed: int) -> list[str]:
         batch = rollout_batch(FakePolicy(), pairs, ROLLOUT, REWARDS, seed=seed, image_folder=tmp_path)
-        return list(batch.understanding.samples)
+        return list(batch.task("understanding").samples)
 
     assert texts(1) == texts(1)
     assert texts(1) != texts(2)

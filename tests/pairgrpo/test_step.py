@@ -11,8 +11,9 @@ from torch import Tensor
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.config import PairGRPOSettings
+from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.pairgrpo.micro_batches import micro_batches
-from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, rollout_batch
+from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import GradientError, update
 from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
 from pairuni.records import TASKS
@@ -65,7 +66,7 @@ def literal(
             group = rollouts.trajectories[p * rollouts.group_size : (p + 1) * rollouts.group_size]
             rewards = rollouts.rewards[p].tolist()
             if unified is not None:
-                both = batch.understanding.rewards[p].tolist(), batch.generation.rewards[p].tolist()
+                both = [batch.task(side).rewards[p].tolist() for side in TASKS]
                 rewards = [unified_reward(*both, k, unified) for k in range(rollouts.group_size)]
             side = Side(
                 log_probs=log_prob_lists(policy, group),
@@ -269,7 +270,8 @@ def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
 def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, reduction: str, size: int | None) -> None:
     policy = FakePolicy(torch.float64)
     batch = sampled(tmp_path, policy)
-    assert len(set(batch.understanding.lengths.tolist())) > 2  # lengths differ, so a wrong normaliser shows
+    lengths = set(batch.task("understanding").lengths.tolist())
+    assert len(lengths) > 2, "lengths differ, so a wrong normaliser shows"
     full = gradient(policy, batch, grpo(token_reduction=reduction))
     cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch_tokens=size))
     for name in full:
@@ -306,7 +308,7 @@ def test_beta_reports_the_kl_and_pulls_back(tmp_path: Path) -> None:
     current = policy.module.shared.data.clone()
     batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))
     at_start = FakePolicy(torch.float64)
-    texts = batch.understanding.trajectories
+    texts = batch.task("understanding").trajectories
     torch.testing.assert_close(reference.log_probs(texts), at_start.log_probs(texts).values.detach())
     assert torch.equal(policy.module.shared.data, current)  # the reference does not change the policy
 
@@ -332,7 +334,7 @@ def test_metrics_of_a_unified_reward(tmp_path: Path) -> None:
     assert metrics["unified/reward"] == pytest.approx(
         metrics["generation/reward"] + 0.8 * metrics["understanding/reward"]
     )
-    flat = [float(group.abs().max()) == 0 for group in batch.understanding.advantages]
+    flat = [float(group.abs().max()) == 0 for group in batch.task("understanding").advantages]
     assert metrics["unified/frac_reward_zero_std"] == pytest.approx(sum(flat) / len(flat))
 
 
@@ -354,7 +356,7 @@ def test_metric_names_and_values(tmp_path: Path) -> None:
     assert metrics["pair_weight"] == pytest.approx((1 + 0.9 + 0.7) / 3)
     assert metrics["generation/completions/mean_length"] == 4
     assert "generation/completions/clipped_ratio" not in metrics  # an image is never truncated
-    cut_short = [not t.finished for t in batch.understanding.trajectories]  # type: ignore[union-attr]
+    cut_short = [not t.finished for t in batch.task("understanding").trajectories]  # type: ignore[union-attr]
     assert metrics["understanding/completions/clipped_ratio"] == pytest.approx(
         sum(cut_short) / len(cut_short)
     )
@@ -369,7 +371,7 @@ def test_sampling_and_replay_mismatch_is_logged(tmp_path: Path) -> None:
     replayed = [
         trajectory
         for trajectory, advantage in zip(
-            batch.generation.trajectories, batch.weighted_advantages("generation"), strict=True
+            batch.task("generation").trajectories, batch.weighted_advantages("generation"), strict=True
         )
         if advantage != 0
     ]

@@ -13,7 +13,7 @@ from torch import nn
 
 from pairuni.config import PairGRPOSettings
 from pairuni.devices import free_memory
-from pairuni.pairgrpo.rollout import RolloutBatch
+from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.policies.policy import ImageTrajectory, Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
 from pairuni.records import TASKS

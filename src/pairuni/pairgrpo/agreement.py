@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pairuni.config import PairGRPOSettings
 from pairuni.pairgrpo.activations import with_micro_batches
+from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.pairgrpo.micro_batches import micro_batches
-from pairuni.pairgrpo.rollout import RolloutBatch
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pairuni.config import PairGRPOSettings
 from pairuni.distributed.world import World, added
 from pairuni.pairgrpo.advantages import unified_rewards, zero_variance_groups
+from pairuni.pairgrpo.batch import StepNumbers, TaskNumbers
 from pairuni.pairgrpo.objective import (
     LossTerms,
     clipped_tokens,
@@ -18,7 +19,6 @@ from pairuni.pairgrpo.objective import (
     k3_kl,
     weighted_token_sum,
 )
-from pairuni.pairgrpo.rollout import StepNumbers, TaskNumbers
 from pairuni.policies.policy import Trajectory
 from pairuni.records import TASKS
 
@@ -54,7 +54,9 @@ def reward_metrics(numbers: TaskNumbers) -> dict[str, float]:
 
 def unified_metrics(numbers: StepNumbers, weight: float) -> dict[str, float]:
     """Those of ``unified_rewards``: the groups that have zero variance here have no gradient in either task."""
-    rewards = unified_rewards(numbers.understanding.rewards, numbers.generation.rewards, weight)
+    rewards = unified_rewards(
+        numbers.task("understanding").rewards, numbers.task("generation").rewards, weight
+    )
     return {
         "unified/reward": float(rewards.mean()),
         "unified/reward_std": float(rewards.std(dim=-1).mean()),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pairuni.config import PairGRPOSettings
 from pairuni.distributed.world import World
+from pairuni.pairgrpo.batch import RolloutBatch, StepNumbers
 from pairuni.pairgrpo.metrics import LossStatistics
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
-from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
 from pairuni.policies.policy import Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.records import Task
 

@@ -1,30 +1,30 @@
-"""Rollouts of a batch of pairs: trajectories, rewards and advantages of both tasks."""
+"""Sampling and scoring the rollouts of a batch of pairs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, RolloutSettings
-from pairuni.distributed.world import World
 from pairuni.io.images import ImageError, load_image
-from pairuni.pairgrpo.advantages import (
-    combined_advantages,
-    group_advantages,
-    pair_weight,
-    unified_rewards,
-    weighted_sum,
+from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
+from pairuni.pairgrpo.batch import RolloutBatch, TaskRollouts
+from pairuni.policies.policy import (
+    ImageSampling,
+    ImageTrajectory,
+    TextSampling,
+    TextTrajectory,
+    Trajectory,
+    UnifiedPolicy,
 )
-from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory, UnifiedPolicy
-from pairuni.records import Annotation, Task, UGPair
+from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.rewards.reward import ImageReward, Reward, TextReward
 from pairuni.rewards.weighted import scores_by_term, terms_of
@@ -58,138 +58,6 @@ class Rewards:
 
     def task(self, task: Task) -> Reward:
         return self.understanding if task == "understanding" else self.generation
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskRollouts:
-    """P groups of K trajectories of one task; trajectories and samples are in pair-major order, P K of them.
-
-    samples: answers or images; rewards, advantages: [P, K] float64, without the pair weight. terms: scores by each
-    reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum.
-    """
-
-    trajectories: Sequence[Trajectory]
-    samples: Sequence[Any]
-    terms: Mapping[str, Tensor]
-    rewards: Tensor
-    advantages: Tensor
-
-    @property
-    def group_size(self) -> int:
-        return self.rewards.shape[1]
-
-    @property
-    def lengths(self) -> Tensor:
-        """[P K] numbers of sampled tokens."""
-        return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
-
-    @property
-    def numbers(self) -> TaskNumbers:
-        # images always have all their tokens: only text can be truncated
-        cut = [not one.finished for one in self.trajectories if one.modality == "text"]
-        prompts = sum(len(one.prompt_ids) for one in self.trajectories)
-        return TaskNumbers(self.terms, self.rewards, self.advantages, self.lengths, cut, prompts)
-
-    @classmethod
-    def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
-        return cls(
-            trajectories=[trajectory for part in parts for trajectory in part.trajectories],
-            samples=[sample for part in parts for sample in part.samples],
-            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
-            rewards=torch.cat([part.rewards for part in parts]),
-            advantages=torch.cat([part.advantages for part in parts]),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutBatch:
-    """Pairs with their rollouts. weights: [P] float64 pair weights w_p."""
-
-    pairs: Sequence[UGPair]
-    weights: Tensor
-    understanding: TaskRollouts
-    generation: TaskRollouts
-
-    def task(self, task: Task) -> TaskRollouts:
-        return self.understanding if task == "understanding" else self.generation
-
-    def weighted_advantages(self, task: Task) -> Tensor:
-        """Eq. 2: [P K] w_p A, in the order of the task's trajectories."""
-        return (self.weights.unsqueeze(-1) * self.task(task).advantages).flatten()
-
-    def unified(self, weight: float, std_eps: float) -> RolloutBatch:
-        """The batch with the advantages of ``unified_rewards`` in both tasks."""
-        rewards = unified_rewards(self.understanding.rewards, self.generation.rewards, weight)
-        advantages = group_advantages(rewards, std_eps)
-        return replace(
-            self,
-            understanding=replace(self.understanding, advantages=advantages),
-            generation=replace(self.generation, advantages=advantages),
-        )
-
-    @classmethod
-    def join(cls, batches: Sequence[RolloutBatch]) -> RolloutBatch:
-        """One batch of all pairs; accumulating gradients over batches equals an update on their union."""
-        return cls(
-            pairs=[pair for batch in batches for pair in batch.pairs],
-            weights=torch.cat([batch.weights for batch in batches]),
-            understanding=TaskRollouts.join([batch.understanding for batch in batches]),
-            generation=TaskRollouts.join([batch.generation for batch in batches]),
-        )
-
-
-@dataclass(frozen=True)
-class TaskNumbers:
-    """What the objective and the metrics need of one task's rollouts besides the trajectories.
-
-    terms, rewards, advantages: [P, K], lengths: [P K], as in ``TaskRollouts``. unfinished: for each answer, whether
-    it was cut off; empty for images. prompt_tokens: of all trajectories.
-    """
-
-    terms: Mapping[str, Tensor]
-    rewards: Tensor
-    advantages: Tensor
-    lengths: Tensor
-    unfinished: Sequence[bool]
-    prompt_tokens: int
-
-    @classmethod
-    def join(cls, parts: Sequence[TaskNumbers]) -> TaskNumbers:
-        return cls(
-            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
-            rewards=torch.cat([part.rewards for part in parts]),
-            advantages=torch.cat([part.advantages for part in parts]),
-            lengths=torch.cat([part.lengths for part in parts]),
-            unfinished=[one for part in parts for one in part.unfinished],
-            prompt_tokens=sum(part.prompt_tokens for part in parts),
-        )
-
-
-@dataclass(frozen=True)
-class StepNumbers:
-    """The numbers of a step's rollouts on all ranks, in the order of the step's pairs.
-
-    weights: [P] pair weights. first_pair: place of this rank's first pair among them.
-    """
-
-    weights: Tensor
-    understanding: TaskNumbers
-    generation: TaskNumbers
-    first_pair: int = 0
-
-    def task(self, task: Task) -> TaskNumbers:
-        return self.understanding if task == "understanding" else self.generation
-
-    @classmethod
-    def gather(cls, batch: RolloutBatch, world: World) -> StepNumbers:
-        """Those of each rank's ``batch``. An exchange."""
-        parts = world.gather((batch.weights, batch.understanding.numbers, batch.generation.numbers))
-        return cls(
-            weights=torch.cat([weights for weights, _, _ in parts]),
-            understanding=TaskNumbers.join([understanding for _, understanding, _ in parts]),
-            generation=TaskNumbers.join([generation for _, _, generation in parts]),
-            first_pair=sum(len(weights) for weights, _, _ in parts[: world.rank]),
-        )
 
 
 class Scoring:
@@ -234,6 +102,7 @@ def begin_rollouts(
     *,
     seed: int,
     image_folder: Path,
+    tasks: Sequence[Task] = TASKS,
     first_prompt: int = 0,
     pair_weight_mode: PairWeight = "sqrt",
     std_eps: float = 1e-4,
@@ -242,49 +111,32 @@ def begin_rollouts(
     """Sample K_u answers and K_g images for each pair and start scoring them.
 
     The returned function waits for the rewards and computes the advantages. image_folder: what the pairs' image
-    paths are relative to. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
+    paths are relative to. tasks: those to sample; the rollouts of a task do not depend on whether the other one is
+    sampled too. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
     unified_reward: one advantage for both tasks, see ``unified_rewards``; None is the method's own advantages.
     Raises ValueError if an image does not open and, now or later, RewardError if a reward fails.
     """
-    questions = [pair.understand_ann for pair in pairs]
-    prompts = [pair.generate_ann for pair in pairs]
-    with torch.no_grad():
-        answer_groups, image_groups = policy.sample(
-            TextSampling(
-                images=[load_pair_image(image_folder / record.image_path) for record in questions],
-                questions=[record.question for record in questions],
-                rollouts=rollout.understanding,
-                temperature=rollout.temperature,
-                max_new_tokens=rollout.max_new_tokens,
-                seed=derive_seed(seed, 0),
-                first_prompt=first_prompt,
-            ),
-            ImageSampling(
-                prompts=[record.prompt for record in prompts],
-                rollouts=rollout.generation,
-                temperature=rollout.temperature,
-                guidance=rollout.guidance,
-                branch=rollout.branch,
-                seed=derive_seed(seed, 1),
-                first_prompt=first_prompt,
-            ),
+    answers, images = _sample(policy, pairs, rollout, tasks, seed, image_folder, first_prompt)
+    scored: dict[Task, Callable[[], TaskRollouts]] = {}
+    if "understanding" in tasks:
+        texts = [answer.text for answer in answers]
+        questions = [pair.understand_ann for pair in pairs]
+        scored["understanding"] = scoring.submit(
+            lambda: _scored(answers, texts, questions, rewards, "understanding", std_eps)
         )
-    answers = [trajectory for group in answer_groups for trajectory in group]
-    images = [trajectory for group in image_groups for trajectory in group]
-    texts = [answer.text for answer in answers]
-    understanding = scoring.submit(
-        lambda: _scored(answers, texts, questions, rewards, "understanding", std_eps)
-    )
-    decoded = policy.decode_images(images)
-    generation = scoring.submit(lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps))
+    if "generation" in tasks:
+        decoded = policy.decode_images(images)
+        prompts = [pair.generate_ann for pair in pairs]
+        scored["generation"] = scoring.submit(
+            lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps)
+        )
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
         batch = RolloutBatch(
             pairs=list(pairs),
             weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
-            understanding=understanding(),
-            generation=generation(),
+            rollouts={task: wait() for task, wait in scored.items()},
         )
         return batch if unified_reward is None else batch.unified(unified_reward, std_eps)
 
@@ -301,6 +153,47 @@ def rollout_batch(
     """``begin_rollouts``, with its keyword arguments, and wait for the rewards."""
     with Scoring(policy.device) as scoring:
         return begin_rollouts(policy, pairs, rollout, rewards, scoring, **options)()
+
+
+@torch.no_grad()
+def _sample(
+    policy: UnifiedPolicy,
+    pairs: Sequence[UGPair],
+    rollout: RolloutSettings,
+    tasks: Sequence[Task],
+    seed: int,
+    image_folder: Path,
+    first_prompt: int,
+) -> tuple[list[TextTrajectory], list[ImageTrajectory]]:
+    """All answers and all images, in the order of the pairs; none of a task that is not sampled."""
+    texts = images = None
+    if "understanding" in tasks:
+        questions = [pair.understand_ann for pair in pairs]
+        texts = TextSampling(
+            images=[load_pair_image(image_folder / record.image_path) for record in questions],
+            questions=[record.question for record in questions],
+            rollouts=rollout.understanding,
+            temperature=rollout.temperature,
+            max_new_tokens=rollout.max_new_tokens,
+            seed=derive_seed(seed, 0),
+            first_prompt=first_prompt,
+        )
+    if "generation" in tasks:
+        images = ImageSampling(
+            prompts=[pair.generate_ann.prompt for pair in pairs],
+            rollouts=rollout.generation,
+            temperature=rollout.temperature,
+            guidance=rollout.guidance,
+            branch=rollout.branch,
+            seed=derive_seed(seed, 1),
+            first_prompt=first_prompt,
+        )
+    if texts is not None and images is not None:
+        answer_groups, image_groups = policy.sample(texts, images)
+    else:
+        answer_groups = [] if texts is None else policy.sample_text(texts)
+        image_groups = [] if images is None else policy.sample_images(images)
+    return [one for group in answer_groups for one in group], [one for group in image_groups for one in group]
 
 
 def load_pair_image(path: Path) -> Image.Image:

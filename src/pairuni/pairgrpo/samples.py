@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairuni.pairgrpo.rollout import RolloutBatch
+from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.records import Task
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.samples import write_sample

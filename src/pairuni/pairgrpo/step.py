@@ -11,10 +11,10 @@ from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.watch import named_ranks
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.activations import with_micro_batches
+from pairuni.pairgrpo.batch import RolloutBatch, StepNumbers
 from pairuni.pairgrpo.metrics import LossStatistics, mean_of_tasks, reward_metrics, unified_metrics
 from pairuni.pairgrpo.micro_batches import micro_batches, task_weights
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
-from pairuni.pairgrpo.rollout import RolloutBatch, StepNumbers
 from pairuni.policies.policy import ReferencePolicy, UnifiedPolicy
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW

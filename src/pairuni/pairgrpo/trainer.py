@@ -20,10 +20,11 @@ from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.world import World
 from pairuni.io.files import clear_partial
 from pairuni.pairgrpo.alarms import Alarms
+from pairuni.pairgrpo.batch import RolloutBatch, StepNumbers
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.preflight import check_pairs
-from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, Scoring, StepNumbers, begin_rollouts
+from pairuni.pairgrpo.rollout import Rewards, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import update
 from pairuni.policies.policy import UnifiedPolicy

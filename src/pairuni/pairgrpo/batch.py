@@ -1,0 +1,157 @@
+"""Rollouts of a batch of pairs, and the numbers of them that all ranks share.
+
+A step rolls out both tasks or one of them: a batch has rollouts of the tasks that it names, and of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pairuni.distributed.world import World
+from pairuni.pairgrpo.advantages import group_advantages, unified_rewards
+from pairuni.policies.policy import Trajectory
+from pairuni.records import Task, UGPair
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRollouts:
+    """P groups of K trajectories of one task; trajectories and samples are in pair-major order, P K of them.
+
+    samples: answers or images; rewards, advantages: [P, K] float64, without the pair weight. terms: scores by each
+    reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum.
+    """
+
+    trajectories: Sequence[Trajectory]
+    samples: Sequence[Any]
+    terms: Mapping[str, Tensor]
+    rewards: Tensor
+    advantages: Tensor
+
+    @property
+    def group_size(self) -> int:
+        return self.rewards.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """[P K] numbers of sampled tokens."""
+        return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
+
+    @property
+    def numbers(self) -> TaskNumbers:
+        # images always have all their tokens: only text can be truncated
+        cut = [not one.finished for one in self.trajectories if one.modality == "text"]
+        prompts = sum(len(one.prompt_ids) for one in self.trajectories)
+        return TaskNumbers(self.terms, self.rewards, self.advantages, self.lengths, cut, prompts)
+
+    @classmethod
+    def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
+        return cls(
+            trajectories=[trajectory for part in parts for trajectory in part.trajectories],
+            samples=[sample for part in parts for sample in part.samples],
+            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
+            rewards=torch.cat([part.rewards for part in parts]),
+            advantages=torch.cat([part.advantages for part in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutBatch:
+    """Pairs with their rollouts of one task or both. weights: [P] float64 pair weights w_p."""
+
+    pairs: Sequence[UGPair]
+    weights: Tensor
+    rollouts: Mapping[Task, TaskRollouts]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that were rolled out."""
+        return list(self.rollouts)
+
+    def task(self, task: Task) -> TaskRollouts:
+        return self.rollouts[task]
+
+    def weighted_advantages(self, task: Task) -> Tensor:
+        """Eq. 2: [P K] w_p A, in the order of the task's trajectories."""
+        return (self.weights.unsqueeze(-1) * self.task(task).advantages).flatten()
+
+    def unified(self, weight: float, std_eps: float) -> RolloutBatch:
+        """The batch with the advantages of ``unified_rewards`` in both tasks."""
+        rewards = unified_rewards(self.task("understanding").rewards, self.task("generation").rewards, weight)
+        advantages = group_advantages(rewards, std_eps)
+        rollouts = {task: replace(one, advantages=advantages) for task, one in self.rollouts.items()}
+        return replace(self, rollouts=rollouts)
+
+    @classmethod
+    def join(cls, batches: Sequence[RolloutBatch]) -> RolloutBatch:
+        """One batch of all pairs; accumulating gradients over batches equals an update on their union."""
+        return cls(
+            pairs=[pair for batch in batches for pair in batch.pairs],
+            weights=torch.cat([batch.weights for batch in batches]),
+            rollouts={
+                task: TaskRollouts.join([batch.task(task) for batch in batches]) for task in batches[0].tasks
+            },
+        )
+
+
+@dataclass(frozen=True)
+class TaskNumbers:
+    """What the objective and the metrics need of one task's rollouts besides the trajectories.
+
+    terms, rewards, advantages: [P, K], lengths: [P K], as in ``TaskRollouts``. unfinished: for each answer, whether
+    it was cut off; empty for images. prompt_tokens: of all trajectories.
+    """
+
+    terms: Mapping[str, Tensor]
+    rewards: Tensor
+    advantages: Tensor
+    lengths: Tensor
+    unfinished: Sequence[bool]
+    prompt_tokens: int
+
+    @classmethod
+    def join(cls, parts: Sequence[TaskNumbers]) -> TaskNumbers:
+        return cls(
+            terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
+            rewards=torch.cat([part.rewards for part in parts]),
+            advantages=torch.cat([part.advantages for part in parts]),
+            lengths=torch.cat([part.lengths for part in parts]),
+            unfinished=[one for part in parts for one in part.unfinished],
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """The numbers of a step's rollouts on all ranks, in the order of the step's pairs.
+
+    weights: [P] pair weights. numbers: of the tasks that were rolled out. first_pair: place of this rank's first pair
+    among them.
+    """
+
+    weights: Tensor
+    numbers: Mapping[Task, TaskNumbers]
+    first_pair: int = 0
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that were rolled out."""
+        return list(self.numbers)
+
+    def task(self, task: Task) -> TaskNumbers:
+        return self.numbers[task]
+
+    @classmethod
+    def gather(cls, batch: RolloutBatch, world: World) -> StepNumbers:
+        """Those of each rank's ``batch``. An exchange."""
+        own = {task: rollouts.numbers for task, rollouts in batch.rollouts.items()}
+        parts = world.gather((batch.weights, own))
+        return cls(
+            weights=torch.cat([weights for weights, _ in parts]),
+            numbers={task: TaskNumbers.join([numbers[task] for _, numbers in parts]) for task in own},
+            first_pair=sum(len(weights) for weights, _ in parts[: world.rank]),
+        )
