@@ -31,7 +31,7 @@ def report(folder: Path, rows: list[dict[str, float | None]]) -> str:
 def test_the_curve_leaves_out_steps_without_a_cosine(tmp_path: Path) -> None:
     page = report(tmp_path / "run", ROWS)
     section = page[page.index('<section id="agreement"') :]
-    assert "Mean <b>+0.200</b>; above 0 in 2 of 3 steps." in section
+    assert "Mean <b>+0.2000</b>; above 0 in 2 of 3 steps." in section
     assert page.count("data-chart=") == 2  # the reward and the agreement
     chart = json.loads(section.split('data-chart="')[1].split('"')[0].replace("&quot;", '"'))
     assert [label[:2] for label in chart["labels"]] == [["1", "0.2"], ["3", "−0.1"], ["4", "0.5"]]
@@ -43,10 +43,10 @@ def test_parts_of_the_model_in_order_with_their_means(tmp_path: Path) -> None:
     rows = [row.split("</th>") for row in table.split('<th scope="row">')[1:]]
     assert [name for name, _ in rows] == ["layer 0", "layer 2", "layer 10", "generation head"]
     assert [cells.rsplit("<td>", 1)[1].split("</td>")[0] for _, cells in rows] == [
-        "+0.100",
-        "−0.200",
-        "+0.200",
-        "+0.050",
+        "+0.1000",
+        "−0.2000",
+        "+0.2000",
+        "+0.0500",
     ]
     # the scale goes from -0.2 to 0.2, so zero is in the middle
     assert 'data-at="left:50.00%;width:25.00%"' in rows[0][1]

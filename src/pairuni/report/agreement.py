@@ -23,7 +23,7 @@ def gradient_agreement(run: Run) -> str:
     if not values:
         return ""
     mean, above = sum(values) / len(values), sum(value > 0 for value in values)
-    facts = f"Mean <b>{signed(mean, 3)}</b>; above 0 in {above:,} of {len(values):,} steps."
+    facts = f"Mean <b>{signed(mean, 4)}</b>; above 0 in {above:,} of {len(values):,} steps."
     curve = line_chart(Series("Over steps", steps, values, "signal", low=0.0))
     groups = [(_label(name), _mean(run.metrics, name)) for name in _groups(run.metrics)]
     parts = signed_bars("By part of the model, mean over the run", groups) if groups else ""

@@ -140,7 +140,7 @@ def signed_bars(title: str, rows: Sequence[tuple[str, float]]) -> str:
         at = placed(left=f"{min(zero, end):.2f}%", width=f"{abs(end - zero):.2f}%")
         shown.append(
             f'<tr><th scope="row">{escape(name)}</th><td><span class="axis" {placed(left=f"{zero:.2f}%")}></span>'
-            f'<span class="length" {at}></span></td><td>{signed(value, 3)}</td></tr>'
+            f'<span class="length" {at}></span></td><td>{signed(value, 4)}</td></tr>'
         )
     return (
         f'<figure class="chart signal"><figcaption>{escape(title)}</figcaption>'
