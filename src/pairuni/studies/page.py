@@ -124,40 +124,59 @@ def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
 
 def html(study: StudySettings, rows: Sequence[RowResults]) -> str:
     """The page of a study."""
-    body = [
-        section("table", "Results", _html_table(table(study, rows)), _note(study, rows)),
-        section(
+    return page(study.title, sections(study, rows))
+
+
+def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "") -> list[str]:
+    """The sections of a study. prefix: of their ids, on a page with several studies."""
+    title = f"{study.title}: " if prefix else ""
+    found = [
+        ("table", "results", table(study, rows), _note(study, rows)),
+        (
             "gains",
-            "Before training, and gains",
-            _html_table(gains(rows)),
-            "Points of the held-out score, with 95% intervals.",
+            "before training, and gains",
+            gains(rows),
+            "Held-out scores; gains in points with 95% intervals.",
         ),
         *(
-            section(
-                f"kinds-{task}",
-                f"{task.capitalize()} by kind",
-                _html_table(lines),
-                "Held-out score after training.",
-            )
+            (f"kinds-{task}", f"{task} by kind", lines, "Held-out score after training.")
             for task in TASKS
             if (lines := kinds(rows, task))
         ),
-        section("curves", "Curves", _curves(rows), "Means over the seeds of each row."),
-        section("runs", "Runs", _html_table(_runs(rows)), "Every finished run of this study."),
     ]
-    style = (
-        "\n"
-        + (files("pairuni.report") / "style.css").read_text(encoding="utf-8")
-        + placing_rules("".join(body))
-    )
-    script = "\n" + (files("pairuni.report") / "script.js").read_text(encoding="utf-8")
+    runs = ("runs", "runs", _runs(rows), "Every finished run; key names its line in results.jsonl.")
+    return [
+        *(_table_section(prefix, title, *one) for one in found),
+        section(
+            f"{prefix}curves",
+            escape(_title(title, "curves")),
+            _curves(rows),
+            "Means over the seeds of each row.",
+        ),
+        _table_section(prefix, title, *runs),
+    ]
+
+
+def _table_section(prefix: str, title: str, name: str, words: str, lines: list[list[str]], note: str) -> str:
+    return section(f"{prefix}{name}", escape(_title(title, words)), _html_table(lines), note)
+
+
+def _title(study: str, words: str) -> str:
+    return f"{study}{words}" if study else words.capitalize()
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A self-contained page of these sections, in the style of a run's report."""
+    assets = files("pairuni.report")
+    style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
+    script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
     policy = content_policy(style, script, "data:")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(study.title)} · PairUni study</title>'
-        f"<style>{style}</style></head>\n<body><header><p>PairUni study</p><h1>{escape(study.title)}</h1></header>"
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)} · PairUni study</title>'
+        f"<style>{style}</style></head>\n<body><header><p>PairUni study</p><h1>{escape(title)}</h1></header>"
         "<main>\n" + "\n".join(body) + f"\n</main>\n<script>{script}</script></body></html>\n"
     )
 

@@ -71,15 +71,23 @@ def estimate(groups: Sequence[Array], *, resamples: int = RESAMPLES, seed: int =
     if count == 1:
         return Estimate(mean, None, 1, better)
     rng = np.random.default_rng(seed)
-    resampled = np.stack(
-        [group[rng.integers(len(group), size=(resamples, len(group)))].mean(axis=1) for group in groups],
-        axis=1,
-    )
+    resampled = np.stack([_resampled_means(group, resamples, rng) for group in groups], axis=1)
     chosen = rng.integers(count, size=(resamples, count))
     scores = np.take_along_axis(resampled, chosen, axis=1).mean(axis=1)
     wider = (count / (count - 1)) ** 0.5
     low, high = np.quantile(scores, (0.025, 0.975))
     return Estimate(mean, (mean + wider * (low - mean), mean + wider * (high - mean)), count, better)
+
+
+def _resampled_means(items: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """Means [resamples] of samples with replacement, as large as ``items`` [I].
+
+    How often each distinct value is drawn is multinomial; scores have few distinct values.
+    """
+    values, counts = np.unique(items, return_counts=True)
+    drawn = rng.multinomial(len(items), counts / len(items), size=resamples)
+    means: Array = drawn @ values / len(items)
+    return means
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

@@ -102,32 +102,27 @@ def _run(study: Study, jobs: int | None, command: str) -> None:
     if not missing:
         logger.info("all %s of %s are finished", counted(len(study.cells), "run"), study.name)
         return
-    logger.info(
-        "%s: %s of %s to run", study.name, counted(len(missing), "run"), counted(len(study.cells), "run")
-    )
+    logger.info("%s: %d of %s to run", study.name, len(missing), counted(len(study.cells), "run"))
     by_folder = {_run_folder(study, cell): cell for cell in missing.values()}
     gpus, cores = machine()
-    finished = len(study.cells) - len(missing)
+    left = len(missing)
     began = time.monotonic()
     progress = Progress(study.name, total=sum(_steps(cell) for cell in missing.values()))
 
     def end(part: Part) -> None:
-        nonlocal finished
+        nonlocal left
         if (cell := by_folder.get(part.folder)) is None:
             return
         result = _keep(study, cell, command)
-        finished += 1
-        left = (
-            (time.monotonic() - began)
-            * (len(missing) - (done := finished - len(study.cells) + len(missing)))
-            / done
-        )
+        left -= 1
+        seconds = (time.monotonic() - began) * left / (len(missing) - left)
         scores = ", ".join(
             f"{task} {result.after.task(task).score:.3f} ({result.gain(task):+.3f})" for task in TASKS
         )
+        done = len(study.cells) - left
         logger.info(
             "%s, seed %d: %s; %d of %d runs, %.0f min left",
-            *(cell.row.name, cell.seed, scores, finished, len(study.cells), left / 60),
+            *(cell.row.name, cell.seed, scores, done, len(study.cells), seconds / 60),
         )
 
     def count(parts: Sequence[Part]) -> None:
