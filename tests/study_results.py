@@ -19,7 +19,7 @@ def made_result(
     """A run with these item scores of both tasks, or other ones of generation."""
 
     def scores(items: Sequence[float]) -> dict[str, Any]:
-        return {"score": sum(items) / len(items), "items": list(items)}
+        return {"score": sum(items) / len(items), "items": list(items), "by_kind": {"a": items[0]}}
 
     before = [0] * len(after) if before is None else before
     values: dict[str, Any] = {

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pairuni.digits.questions import QUESTION_SETS
+
 RECIPES = Path(__file__).parents[2] / "recipes" / "ablations"
 STUDY = """
 title = "Pair weight"
@@ -68,7 +70,10 @@ def test_one_row_from_raw_data_to_the_table(study: Path) -> None:
     [result] = results(study)
     assert (result["row"], result["seed"], result["steps"]) == ("sqrt s", 0, 2)
     assert len(result["curves"]["understanding/reward"]) == 2
-    assert len(result["after"]["understanding"]["items"]) == len(result["kinds"]["generation"]) == 6
+    understanding = result["after"]["understanding"]
+    assert len(understanding["items"]) == 6
+    assert understanding["items"].count("1") / 6 == understanding["score"]
+    assert set(understanding["by_kind"]) == {*QUESTION_SETS["relations"].kinds}
     assert result["settings"]["pairgrpo"]["pairs_per_batch"] == 2
     assert result["build"]["threshold"] == 0.6
     assert "--seeds 1 --row 'sqrt s'" in result["command"]

@@ -8,7 +8,7 @@ import pytest
 
 from pairuni.config import StudySettings, load_settings
 from pairuni.studies.cells import cells_of
-from pairuni.studies.results import append_result, read_results, result_of
+from pairuni.studies.results import append_result, read_results, result_of, scores_from
 from study_results import made_result
 
 ABLATIONS = Path(__file__).parents[2] / "recipes" / "ablations"
@@ -46,3 +46,14 @@ def test_a_run_under_the_same_key_with_other_settings_is_refused() -> None:
 def test_the_mean_of_a_curve_leaves_out_steps_without_it() -> None:
     assert made_result().mean("gradient_agreement") == 0.5
     assert made_result().mean("generation/reward") is None
+
+
+def test_scores_of_right_and_wrong_items_and_of_rewards() -> None:
+    right = {"score": 0.5, "items": [{"kind": "a", "correct": True}, {"kind": "b", "correct": False}]}
+    rewards = {"score": 0.25, "items": [{"reward": 0.123456}, {"reward": 0.4}]}
+    found = scores_from({"understanding": right, "generation": rewards}, "file")
+    assert found.understanding.items == "10"
+    assert found.understanding.item_scores == [1.0, 0.0]
+    assert found.understanding.by_kind == {"a": 1.0, "b": 0.0}
+    assert found.generation.items == [0.1235, 0.4]
+    assert found.generation.by_kind == {}

@@ -45,7 +45,7 @@ def test_the_table_has_the_papers_numbers_scores_and_paired_differences() -> Non
     assert equal[4].startswith(("+0.0 [−", "0.0 [−"))
     assert base[4] == base[6] == ""
     assert empty == ["empty", *[""] * (len(head) - 2), "0"]
-    assert [row[head.index("agreement")] for row in (better, base)] == ["0.500", "0.500"]
+    assert [row[head.index("agreement")] for row in (better, base)] == ["+0.500", "+0.500"]
 
 
 def test_gains_are_over_the_scores_before_training() -> None:
@@ -53,13 +53,9 @@ def test_gains_are_over_the_scores_before_training() -> None:
     assert gains(ROWS)[1][2].startswith("0.0, **+50.0")
 
 
-def test_scores_by_kind() -> None:
-    runs = {0: made_result(after=[1, 0, 1, 1], kinds={"understanding": ["a", "a", "b", "b"]})}
-    assert kinds([RowResults(STUDY.rows[0], runs)], "understanding") == [
-        ["row", "a", "b"],
-        ["better", "50.0", "100.0"],
-    ]
-    assert kinds([RowResults(STUDY.rows[0], runs)], "generation") == []
+def test_scores_by_kind_are_means_over_seeds() -> None:
+    runs = {0: made_result(after=[1, 0]), 1: made_result(seed=1, after=[0, 0])}
+    assert kinds([RowResults(STUDY.rows[0], runs)], "understanding") == [["row", "a"], ["better", "50.0"]]
 
 
 def test_the_note_counts_runs_and_differences() -> None:
@@ -72,4 +68,4 @@ def test_the_page_escapes_names() -> None:
     page = html(STUDY, ROWS)
     assert "&lt;equal&gt;" in page
     assert "<equal>" not in page
-    assert page.count("<h2") == 4
+    assert page.count("<h2") == 6

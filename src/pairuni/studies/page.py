@@ -81,7 +81,7 @@ def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agre
         cells.append("" if other is None else _points(other))
     if agreed:
         mean = statistics.mean_of([run.mean("gradient_agreement") for run in runs])
-        cells.append("" if mean is None else f"{mean:.3f}")
+        cells.append("" if mean is None else _signed(mean))
     counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
     return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
 
@@ -104,7 +104,7 @@ def gains(rows: Sequence[RowResults]) -> list[list[str]]:
 def kinds(rows: Sequence[RowResults], task: Task) -> list[list[str]]:
     """Mean score after training by kind of item, header first; empty if items have no kinds."""
     names = list(
-        dict.fromkeys(kind for row in rows for run in row.ordered for kind in run.kinds.get(task, ()))
+        dict.fromkeys(kind for row in rows for run in row.ordered for kind in run.after.task(task).by_kind)
     )
     if not names:
         return []
@@ -117,8 +117,8 @@ def kinds(rows: Sequence[RowResults], task: Task) -> list[list[str]]:
 
 def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
     """All tables of a study in Markdown."""
-    parts = [_markdown_table(table(study, rows)), _note(study, rows), _markdown_table(gains(rows))]
-    parts += [_markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
+    parts = [markdown_table(table(study, rows)), note(study, rows), markdown_table(gains(rows))]
+    parts += [markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,7 +131,7 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
     """The sections of a study. prefix: of their ids, on a page with several studies."""
     title = f"{study.title}: " if prefix else ""
     found = [
-        ("table", "results", table(study, rows), _note(study, rows)),
+        ("table", "results", table(study, rows), note(study, rows)),
         (
             "gains",
             "before training, and gains",
@@ -181,7 +181,8 @@ def page(title: str, body: Sequence[str]) -> str:
     )
 
 
-def _note(study: StudySettings, rows: Sequence[RowResults]) -> str:
+def note(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """What the numbers of ``table`` are, and how many runs and comparisons there were."""
     runs = sum(len(row.runs) for row in rows)
     items = {len(run.after.task(task).items) for row in rows for run in row.runs.values() for task in TASKS}
     tested = sum(len(row.runs) > 1 for row in rows if row.row.name != study.default) * len(TASKS)
@@ -245,21 +246,21 @@ def _points(found: Estimate) -> str:
     return f"**{shown}**" if found.clear else shown
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def _before(runs: Sequence[Result], task: Task) -> str:
     return f"{100 * sum(run.before.task(task).score for run in runs) / len(runs):.1f}"
 
 
 def _of_kind(runs: Sequence[Result], task: Task, kind: str) -> str:
-    scores = [
-        score
-        for run in runs
-        for score, name in zip(run.after.task(task).items, run.kinds.get(task, ()), strict=False)
-        if name == kind
-    ]
-    return f"{100 * sum(scores) / len(scores):.1f}" if scores else ""
+    mean = statistics.mean_of([run.after.task(task).by_kind.get(kind) for run in runs])
+    return "" if mean is None else f"{100 * mean:.1f}"
 
 
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, header first."""
     head, *rest = lines
     return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rest)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,19 @@ _DIGITS = 4
 
 
 class TaskResult(Part):
-    """Held-out scores of one task. items: the score of each, in the order of the held-out items; kinds: their kinds."""
+    """Held-out scores of one task.
+
+    items: the score of each held-out item, in their order; where items are right or wrong, a string of 1 and 0.
+    by_kind: mean score of the items of each kind, empty where they have none.
+    """
 
     score: Number
-    items: list[Number]
+    items: str | list[Number]
+    by_kind: dict[str, Number] = Field(default_factory=dict)
+
+    @property
+    def item_scores(self) -> list[float]:
+        return [float(item) for item in self.items]
 
 
 class Scores(Part):
@@ -41,8 +51,7 @@ class Result(Part):
     """A finished run.
 
     key: of its settings, see ``Cell.key``. study, row: what the run was made for; other studies with the same
-    settings use it too. kinds: the kind of each held-out item by task, empty where items have none. curves: metrics
-    by step. settings, build: as trained and built.
+    settings use it too. curves: metrics by step. settings, build: as trained and built.
     """
 
     key: str
@@ -58,7 +67,6 @@ class Result(Part):
     pairs: dict[str, Number]
     before: Scores
     after: Scores
-    kinds: dict[str, list[str]] = Field(default_factory=dict)
     curves: dict[str, list[Number | None]]
     settings: dict[str, Any]
     build: dict[str, Any] | None = None
@@ -113,23 +121,22 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def scores_from(evaluation: Mapping[str, Any], where: str) -> Scores:
     """The scores of an evaluation file of a run (``runs.evaluations``)."""
-    return checked(
-        Scores,
-        {
-            task: {
-                "score": evaluation[task]["score"],
-                "items": [_item_score(item) for item in evaluation[task]["items"]],
-            }
-            for task in TASKS
-        },
-        where,
-    )
+    return checked(Scores, {task: _task_scores(evaluation[task]) for task in TASKS}, where)
 
 
-def kinds_from(evaluation: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The kind of each item, by task, for the tasks whose items have kinds."""
-    kinds = {task: [item.get("kind", "") for item in evaluation[task]["items"]] for task in TASKS}
-    return {task: names for task, names in kinds.items() if any(names)}
+def _task_scores(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    items = evaluation["items"]
+    if all(item.get("correct") is not None for item in items):
+        scores: list[float] = [int(item["correct"]) for item in items]
+        kept: str | list[float] = "".join(map(str, scores))
+    else:
+        kept = scores = [round(float(item["reward"]), _DIGITS) for item in items]
+    kinds: dict[str, list[float]] = {}
+    for item, score in zip(items, scores, strict=True):
+        if item.get("kind"):
+            kinds.setdefault(item["kind"], []).append(score)
+    by_kind = {kind: round(statistics.fmean(values), _DIGITS) for kind, values in kinds.items()}
+    return {"score": evaluation["score"], "items": kept, "by_kind": by_kind}
 
 
 def curves_from(path: Path) -> dict[str, list[float | None]]:
@@ -146,12 +153,6 @@ def numbers_of_pairs(similarities: Sequence[float], kinds: Sequence[str]) -> dic
         "aligned": kinds.count("aligned"),
         "similarity": round(sum(similarities) / len(similarities), _DIGITS),
     }
-
-
-def _item_score(item: Mapping[str, Any]) -> float:
-    if item.get("correct") is not None:
-        return int(item["correct"])
-    return round(float(item["reward"]), _DIGITS)
 
 
 def _rounded(row: MetricsRow, name: str) -> float | None:

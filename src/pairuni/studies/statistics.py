@@ -97,4 +97,4 @@ def mean_of(values: Sequence[float | None]) -> float | None:
 
 
 def _items(run: Result, task: Task, when: str) -> Array:
-    return np.array(getattr(run, when).task(task).items, dtype=np.float64)
+    return np.array(getattr(run, when).task(task).item_scores, dtype=np.float64)

@@ -27,7 +27,6 @@ from pairuni.studies.results import (
     RESULTS,
     Result,
     append_result,
-    kinds_from,
     read_results,
     result_of,
     scores_from,
@@ -176,7 +175,6 @@ def _keep(study: Study, cell: Cell, command: str) -> Result:
     folder = _run_folder(study, cell)
     outcome = read_json(_outcome(study, cell))
     after = evaluation_file(folder, outcome["steps"])
-    before_values, after_values = read_json(base), read_json(after)
     result = Result(
         key=cell.key,
         seed=cell.seed,
@@ -186,9 +184,8 @@ def _keep(study: Study, cell: Cell, command: str) -> Result:
         version=__version__,
         commit=_commit(),
         finished=time.strftime("%Y-%m-%d"),
-        before=scores_from(before_values, str(base)),
-        after=scores_from(after_values, str(after)),
-        kinds=kinds_from(after_values),
+        before=scores_from(read_json(base), str(base)),
+        after=scores_from(read_json(after), str(after)),
         settings=cell.settings.model_dump(mode="json"),
         build=None if cell.data is None else cell.data.build.model_dump(mode="json"),
         **outcome,
