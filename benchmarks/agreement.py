@@ -27,7 +27,7 @@ from pairuni.console.progress import Progress
 from pairuni.demo import build_digits
 from pairuni.distributed.strategy import Replicate
 from pairuni.distributed.world import World
-from pairuni.pairgrpo.agreement import METRIC, agreement_of, task_gradient
+from pairuni.pairgrpo.agreement import agreement_of, task_gradient
 from pairuni.pairgrpo.online_agreement import COORDINATES, OnlineAgreement
 from pairuni.pairgrpo.rollout import Rewards, RolloutBatch, rollout_batch
 from pairuni.pairgrpo.step import update
@@ -35,6 +35,7 @@ from pairuni.pairgrpo.trainer import learning_rate_at
 from pairuni.pairug.dataset.store import read_pairs
 from pairuni.policies import load_policy
 from pairuni.records import TASKS
+from pairuni.runs.metrics import AGREEMENT
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.seeding import derive_seed, shuffled_indices
 
@@ -139,10 +140,10 @@ def _train(
             }
             for name in list(ADDS)[:: 1 if step % 2 else -1]:
                 updates[name].append(twins[name].update(batch, step))
-            if METRIC in found:
-                exact.append(found[METRIC])
+            if AGREEMENT in found:
+                exact.append(found[AGREEMENT])
                 for most, metrics in ({COORDINATES: ours.metrics} | samples).items():
-                    estimates[most].append(metrics[METRIC])
+                    estimates[most].append(metrics[AGREEMENT])
             progress.advance(status=f"exact {exact[-1]:.4f}" if exact else "")
     step_seconds = np.add(rollouts, updates[WITHOUT])
     added = statistics.median(np.subtract(updates[OURS], updates[WITHOUT]).tolist())

@@ -1,8 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 
-from pairuni.intervals import bootstrap_interval, wilson_interval
+from pairuni.intervals import bootstrap_interval, median_interval, wilson_interval
 
 
 def test_wilson_interval_solves_its_equation() -> None:
@@ -34,3 +35,13 @@ def test_bootstrap_keeps_the_parts_apart() -> None:
     assert (low, high) == (0.5, 0.75)
     with pytest.raises(ValueError, match="at least one item in every part"):
         bootstrap_interval([[1.0], []], lambda means: means[0])
+
+
+def test_median_interval_covers_the_median_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        low, high = median_interval(rng.standard_normal(40).tolist(), resamples=400, seed=seed)
+        covered += low <= 0.0 <= high
+    assert 0.9 <= covered / 200 <= 0.99
+    assert median_interval([0.5, 0.5, 0.5]) is None

@@ -40,6 +40,15 @@ class Brightness:
         return [sum(sample.convert("L").resize((1, 1)).getdata()) / 255 for sample in samples]
 
 
+class Letters:
+    """An answer's reward for these tests, which differs between answers."""
+
+    name = "letters"
+
+    def __call__(self, records: object, samples: list[str]) -> list[float]:
+        return [sum(ord(letter) % 7 for letter in sample) / 10 for sample in samples]
+
+
 class UserFolder:
     """A model, raw data, pairs and a recipe of a user, and the commands that use them."""
 

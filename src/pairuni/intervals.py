@@ -24,6 +24,16 @@ def wilson_interval(score: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def median_interval(
+    values: Sequence[float], *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """95% percentile interval of the median, by resampling the values with replacement; None as below."""
+    own = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(len(own), size=(resamples, len(own)))
+    low, high = np.quantile(np.median(own[drawn], axis=1), (0.025, 0.975))
+    return (float(low), float(high)) if low < high else None
+
+
 def bootstrap_interval(
     strata: Sequence[Sequence[float] | Sequence[Sequence[float]]],
     statistic: Callable[[list[Array]], Array],

@@ -86,9 +86,14 @@ def fault(words: list[str], command: Any = COMMANDS) -> str | None:
             return f"no command {name}"
         command = command.commands[name]
     options = {word: option for option in command.params for word in option.opts if word.startswith("-")}
-    extra = {"build": PAIRS, "encode": PAIRS, "split": PAIRS, "train": RUN, "serve-reward": RUN}.get(
-        command.name, set()
-    )
+    extra = {
+        "build": PAIRS,
+        "encode": PAIRS,
+        "split": PAIRS,
+        "train": RUN,
+        "agreement": RUN,
+        "serve-reward": RUN,
+    }.get(command.name, set())
     while rest:
         word = rest.pop(0).partition("=")[0]
         if not word.startswith("-"):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from pairuni.config import Pairing
-from pairuni.pairug.dataset.pairings import apply_pairing, load_pairing, sample_held_out
+from pairuni.pairug.dataset.pairings import (
+    apply_pairing,
+    least_similar,
+    load_pairing,
+    sample_held_out,
+)
 from pairuni.pairug.dataset.store import QUADRUPLES, write_pairs
 from pairuni.records import Annotation, Quadruple, UGPair
 
@@ -210,3 +217,17 @@ def test_holding_out_most_of_the_data_is_refused_unless_told_and_all_of_it_alway
     assert len(load_pairing(path, "pairug", seed=1, held_out=PAIRS[:16], most_excluded=0.6)) == 14
     with pytest.raises(ValueError, match=r"holding out 30 pairs leaves none to train on"):
         load_pairing(path, "pairug", seed=1, held_out=sample_held_out(path, 100, seed=1))
+
+
+def test_low_similarity_is_the_arrangement_with_the_smallest_sum_of_cosines():
+    rng = np.random.default_rng(0)
+    pairs = RETRIEVED[:6]
+    understanding, generation = (rng.standard_normal((6, 3)).astype(np.float32) for _ in range(2))
+    made = least_similar(pairs, 5 * understanding, generation)
+    u, g = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (understanding, generation))
+    best = min(
+        itertools.permutations(range(6)), key=lambda order: sum(u[row] @ g[order[row]] for row in range(6))
+    )
+    assert [one.understand_ann for one in made] == [one.understand_ann for one in pairs]
+    assert [one.generate_ann for one in made] == [pairs[place].generate_ann for place in best]
+    assert {one.similarity for one in made} == {1.0}

@@ -114,6 +114,34 @@ def ablate(
     run(study, ctx.args, out=out, seeds=seeds, rows=row or [], jobs=jobs)
 
 
+@app.command(context_settings=SETTINGS_AS_OPTIONS)
+def agreement(
+    ctx: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its policy.model is measured.")],
+    out: Annotated[Path, typer.Option(help="Folder of batches and page.")] = Path("runs/agreement"),
+    batches: Annotated[
+        int, typer.Option(min=1, help="Batches of pairgrpo.pairs_per_batch pairs of each mix.")
+    ] = 50,
+    mixes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names separated by commas, of pairug, retrieved, low-similarity, understanding-only, "
+            "generation-only and random; by default all."
+        ),
+    ] = None,
+) -> None:
+    """Measure the gradient agreement of data mixes, without training: agreement RECIPE [--section.key VALUE ...]
+
+    Resumable: a finished batch is not repeated, and more batches or mixes can be added. Every setting of training is an
+    option.
+    """
+    if str(recipe).startswith("-"):
+        raise typer.BadParameter(f"give the recipe before {recipe}", param_hint="RECIPE")
+    from pairuni.cli.agreement import agreement as run
+
+    run(recipe, ctx.args, out, batches=batches, mixes=mixes)
+
+
 @app.command()
 def compare(
     results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],

@@ -15,9 +15,7 @@ from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task
-
-METRIC = "gradient_agreement"
-"""Name of the agreement over all parameters; that of a group is ``gradient_agreement/<group>``."""
+from pairuni.runs.metrics import AGREEMENT
 
 _WRAPPER = re.compile(r"^(?:(?:base_model|model|module|language_model)\.)+(?=.)")
 _LAYER = re.compile(r"^layers\.(\d+)\.")
@@ -85,14 +83,14 @@ def group_of(name: str) -> str:
 
 
 def cosines(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Cosines in [-1, 1] between two gradients: ``METRIC``, over all parameters, and ``METRIC/<group>``.
+    """Cosines in [-1, 1] between two gradients: ``AGREEMENT``, over all parameters, and ``AGREEMENT/<group>``.
 
     sums: for each group of parameters, the dot product and both squared norms. Where one of the two gradients is zero,
     as it is if all groups of a task have zero variance, there is no cosine, and the name is left out.
     """
-    found = {METRIC: _cosine(*(math.fsum(part) for part in zip(*sums.values(), strict=True)))}
+    found = {AGREEMENT: _cosine(*(math.fsum(part) for part in zip(*sums.values(), strict=True)))}
     for group, own in sums.items():
-        found[f"{METRIC}/{group}"] = _cosine(*own)
+        found[f"{AGREEMENT}/{group}"] = _cosine(*own)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -48,9 +48,9 @@ def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRu
     skeleton.train_only(chosen.trainable)
 
     def check() -> str:
-        digest = _check(skeleton, pairs, settings, settings.data.pairs)
+        digest = check_file(skeleton, pairs, settings, settings.data.pairs)
         if held_out:
-            _check(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
+            check_file(skeleton, held_out, settings, settings.evaluation.pairs or settings.data.pairs)
         return digest
 
     digest = (world or World()).on_main(check)
@@ -106,7 +106,7 @@ def _load_pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], 
     return pairs, held_out
 
 
-def _check(skeleton: UnifiedPolicy, pairs: Sequence[UGPair], settings: RunSettings, file: Path) -> str:
+def check_file(skeleton: UnifiedPolicy, pairs: Sequence[UGPair], settings: RunSettings, file: Path) -> str:
     """``check_pairs``, with faults located in the pair file."""
     try:
         return check_pairs(skeleton, pairs, settings.rollout, file.parent)

@@ -1,6 +1,7 @@
-"""A run as one HTML page; pairs as a gallery."""
+"""A run as one HTML page; pairs as a gallery; the gradient agreement of data mixes."""
 
 from pairuni.report.gallery import write_gallery
+from pairuni.report.mixes import write_mixes
 from pairuni.report.page import write_report
 
-__all__ = ["write_gallery", "write_report"]
+__all__ = ["write_gallery", "write_mixes", "write_report"]
