@@ -168,7 +168,7 @@ def _measured(
         mix=mix,
         batch=batch,
         agreement=agreement,
-        understanding_reward=float(rollouts.understanding.rewards.mean()),
-        generation_reward=float(rollouts.generation.rewards.mean()),
+        understanding_reward=float(rollouts.task("understanding").rewards.mean()),
+        generation_reward=float(rollouts.task("generation").rewards.mean()),
         seconds=time.perf_counter() - began,
     )
