@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.child import run_module
@@ -50,6 +51,14 @@ FEWER = (1 << 13, 1 << 10)
 """Smaller samples, which stand for larger parameters: their estimates are computed from the exact gradients."""
 
 
+Seconds = NDArray[np.float64]
+"""[2]: seconds of the wall clock, and of this process on the processor."""
+
+
+def clocks() -> Seconds:
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 class Trained:
     """A policy that trains by the recipe digits, with the estimate or without; ``update`` returns its seconds."""
 
@@ -68,8 +77,8 @@ class Trained:
     def estimator(self, coordinates: int) -> OnlineAgreement:
         return OnlineAgreement(self.optimizer.masters, seed=self.run.seed, coordinates=coordinates)
 
-    def update(self, batch: RolloutBatch, step: int) -> float:
-        began = time.perf_counter()
+    def update(self, batch: RolloutBatch, step: int) -> Seconds:
+        began = clocks()
         self.metrics = update(
             self.policy,
             batch,
@@ -79,17 +88,19 @@ class Trained:
             learning_rate=learning_rate_at(step, self.run.pairgrpo),
             agreement=self.agreement,
         )
-        return time.perf_counter() - began
+        return clocks() - began
 
 
-def batches(trained: Trained, settings: AgreementBenchSettings) -> Iterator[tuple[int, RolloutBatch, float]]:
+def batches(
+    trained: Trained, settings: AgreementBenchSettings
+) -> Iterator[tuple[int, RolloutBatch, Seconds]]:
     """Step, rollouts of its pairs as a run would sample them, and their seconds."""
     run = trained.run
     pairs, rewards = read_pairs(run.data.pairs), Rewards.from_settings(run.reward)
     for step in range(1, settings.steps + 1):
         start = (step - 1) * settings.prompts
         order = shuffled_indices(len(pairs), start=start, number=settings.prompts, seed=run.seed)
-        began = time.perf_counter()
+        began = clocks()
         batch = rollout_batch(
             trained.policy,
             [pairs[place] for place in order],
@@ -100,13 +111,14 @@ def batches(trained: Trained, settings: AgreementBenchSettings) -> Iterator[tupl
             pair_weight_mode=run.pairgrpo.pair_weight,
             std_eps=run.pairgrpo.std_eps,
         )
-        yield step, batch, time.perf_counter() - began
+        yield step, batch, clocks() - began
 
 
 def measure(settings: AgreementBenchSettings) -> dict[str, Any]:
     """Pearson correlation of estimated and exact cosines over the steps, and what the estimate adds to a step.
 
-    Steps whose gradients have no cosine are left out of the correlation.
+    Steps whose gradients have no cosine are left out of the correlation. step_share: median of the processor time that
+    the estimate adds to a step by that of a step, so that other processes of the machine do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(settings.model, dtype=settings.dtype, device=settings.device)
@@ -125,8 +137,8 @@ def _train(
     estimators = {most: ours.estimator(most) for most in FEWER}
     exact: list[float] = []
     estimates: dict[int, list[float]] = {most: [] for most in (COORDINATES, *FEWER)}
-    rollouts: list[float] = []
-    updates: dict[str, list[float]] = {name: [] for name in ADDS}
+    rollouts: list[Seconds] = []
+    updates: dict[str, list[Seconds]] = {name: [] for name in ADDS}
     with Progress("agreement", total=settings.steps, unit="steps") as progress:
         for step, batch, seconds in batches(ours, settings):
             rollouts.append(seconds)
@@ -145,13 +157,16 @@ def _train(
                 for most, metrics in ({COORDINATES: ours.metrics} | samples).items():
                     estimates[most].append(metrics[AGREEMENT])
             progress.advance(status=f"exact {exact[-1]:.4f}" if exact else "")
-    step_seconds = np.add(rollouts, updates[WITHOUT])
-    added = statistics.median(np.subtract(updates[OURS], updates[WITHOUT]).tolist())
     rows: dict[str, dict[str, Any]] = {}
     for name in ADDS:
-        timing = Timing(seconds=np.add(rollouts, updates[name]).tolist())
-        rows[name] = {**timing.to_dict(), "update_seconds": statistics.median(updates[name]), **memory[name]}
-    rows[OURS]["step_share"] = added / statistics.median(step_seconds.tolist())
+        timing = Timing(
+            seconds=[float(one[0] + two[0]) for one, two in zip(rollouts, updates[name], strict=True)]
+        )
+        median = statistics.median(float(each[0]) for each in updates[name])
+        rows[name] = {**timing.to_dict(), "update_seconds": median, **memory[name]}
+    added = np.subtract(updates[OURS], updates[WITHOUT])[:, 1]
+    of_step = np.add(rollouts, updates[WITHOUT])[:, 1]
+    rows[OURS]["step_share"] = float(np.median(added) / np.median(of_step))
     sizes = [parameter.numel() for _, parameter in ours.parameters]
     return {
         "pairs": settings.prompts,
