@@ -12,8 +12,9 @@ from pathlib import Path
 from pairuni.config import StudySettings, load_settings
 from pairuni.io.files import write_text
 from pairuni.studies.cells import cells_of
-from pairuni.studies.page import RowResults, markdown_table, note, page, rows_of, sections, table
+from pairuni.studies.page import page, sections
 from pairuni.studies.results import RESULTS, Result, read_results
+from pairuni.studies.tables import RowResults, markdown_table, note, results_table, rows_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "evidence.md"
@@ -39,7 +40,9 @@ def with_tables(text: str, results: Mapping[str, Result]) -> str:
 
     def filled(found: re.Match[str]) -> str:
         study, rows = study_rows(found[2], results)
-        return f"{found[1]}\n{markdown_table(table(study, rows))}\n\n{note(study, rows)}\n\n{found[3]}"
+        return (
+            f"{found[1]}\n{markdown_table(results_table(study, rows))}\n\n{note(study, rows)}\n\n{found[3]}"
+        )
 
     return _TABLE.sub(filled, text)
 

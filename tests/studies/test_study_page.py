@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pairuni.config import StudySettings
-from pairuni.studies.page import RowResults, gains, html, kinds, markdown, table
+from pairuni.studies.page import html
+from pairuni.studies.tables import RowResults, gains, kinds, markdown, results_table
 from study_results import made_result
 
 STUDY = StudySettings.model_validate(
@@ -35,7 +36,7 @@ ROWS = [
 
 
 def test_the_table_has_the_papers_numbers_scores_and_paired_differences() -> None:
-    head, better, equal, empty, base = table(STUDY, ROWS)
+    head, better, equal, empty, base = results_table(STUDY, ROWS)
     assert head[:4] == ["Made", "MMMU (paper)", "GenEval (paper)", "understanding"]
     assert better[:3] == ["better", "40.4", "0.79"]
     assert base[:3] == ["base", "38.4", ""]
@@ -68,4 +69,4 @@ def test_the_page_escapes_names() -> None:
     page = html(STUDY, ROWS)
     assert "&lt;equal&gt;" in page
     assert "<equal>" not in page
-    assert page.count("<h2") == 6
+    assert page.count("<h2") == 7

@@ -1,49 +1,40 @@
-"""The results of a study as a self-contained page and as Markdown tables."""
+"""The page of a study: tables, differences with their intervals, and curves, in one file that makes no requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from pairuni.config import StudyRow, StudySettings
-from pairuni.console.counts import counted
+from pairuni.config import StudySettings
 from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
 from pairuni.report.charts import Series, line_chart
-from pairuni.report.markup import content_policy, escape, placing_rules, section
+from pairuni.report.markup import content_policy, escape, placed, placing_rules, section
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
-from pairuni.studies.results import Result, result_of
+from pairuni.studies.results import Result
 from pairuni.studies.statistics import Estimate
+from pairuni.studies.tables import (
+    RowResults,
+    gains,
+    kinds,
+    markdown,
+    note,
+    points,
+    results_table,
+    rows_of,
+    runs_table,
+)
 
 _CURVES = {
     "understanding/reward": "Understanding reward",
     "generation/reward": "Generation reward",
     "gradient_agreement": "Gradient agreement",
 }
-
-
-@dataclass(frozen=True)
-class RowResults:
-    """The finished runs of a row by seed."""
-
-    row: StudyRow
-    runs: Mapping[int, Result]
-
-    @property
-    def ordered(self) -> list[Result]:
-        return [self.runs[seed] for seed in sorted(self.runs)]
-
-
-def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[RowResults]:
-    """The rows of a study with their finished runs."""
-    found: dict[str, dict[int, Result]] = {row.name: {} for row in study.rows}
-    for cell in cells:
-        if (result := result_of(cell, results)) is not None:
-            found[cell.row.name][cell.seed] = result
-    return [RowResults(row, found[row.name]) for row in study.rows]
+_DIFFERENCES = "To the default row, in points of the held-out score, with 95% intervals."
+_SMALLEST_SCALE = 0.01
+"""Half the width of the axis of differences, at least."""
 
 
 def write_page(
@@ -57,71 +48,6 @@ def write_page(
     return path
 
 
-def table(study: StudySettings, rows: Sequence[RowResults]) -> list[list[str]]:
-    """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
-    benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
-    agreed = any("gradient_agreement" in run.curves for row in rows for run in row.runs.values())
-    default = next(row for row in rows if row.row.name == study.default)
-    head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
-    for task in TASKS:
-        head += [task, f"difference to {study.default}"]
-    head += [*(["agreement"] if agreed else []), "pairs", "seeds"]
-    return [head, *(_cells(row, default, benchmarks, agreed) for row in rows)]
-
-
-def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agreed: bool) -> list[str]:
-    runs = row.ordered
-    cells = [row.row.name, *(_paper(row.row.paper.get(name)) for name in benchmarks)]
-    for task in TASKS:
-        if not runs:
-            cells += ["", ""]
-            continue
-        cells.append(_percent(statistics.score(runs, task)))
-        other = None if row is default else statistics.difference(row.runs, default.runs, task)
-        cells.append("" if other is None else _points(other))
-    if agreed:
-        mean = statistics.mean_of([run.mean("gradient_agreement") for run in runs])
-        cells.append("" if mean is None else _signed(mean))
-    counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
-    return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
-
-
-def gains(rows: Sequence[RowResults]) -> list[list[str]]:
-    """Scores before training and gains, header first."""
-    head = ["row", *(f"{task}: before, gain" for task in TASKS)]
-    lines = [head]
-    for row in rows:
-        if runs := row.ordered:
-            lines.append(
-                [
-                    row.row.name,
-                    *(f"{_before(runs, task)}, {_points(statistics.gain(runs, task))}" for task in TASKS),
-                ]
-            )
-    return lines
-
-
-def kinds(rows: Sequence[RowResults], task: Task) -> list[list[str]]:
-    """Mean score after training by kind of item, header first; empty if items have no kinds."""
-    names = list(
-        dict.fromkeys(kind for row in rows for run in row.ordered for kind in run.after.task(task).by_kind)
-    )
-    if not names:
-        return []
-    lines = [["row", *names]]
-    for row in rows:
-        if row.ordered:
-            lines.append([row.row.name, *(_of_kind(row.ordered, task, name) for name in names)])
-    return lines
-
-
-def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
-    """All tables of a study in Markdown."""
-    parts = [markdown_table(table(study, rows)), note(study, rows), markdown_table(gains(rows))]
-    parts += [markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
-    return "\n\n".join(parts) + "\n"
-
-
 def html(study: StudySettings, rows: Sequence[RowResults]) -> str:
     """The page of a study."""
     return page(study.title, sections(study, rows))
@@ -131,7 +57,7 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
     """The sections of a study. prefix: of their ids, on a page with several studies."""
     title = f"{study.title}: " if prefix else ""
     found = [
-        ("table", "results", table(study, rows), note(study, rows)),
+        ("table", "results", results_table(study, rows), note(study, rows)),
         (
             "gains",
             "before training, and gains",
@@ -144,9 +70,16 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
             if (lines := kinds(rows, task))
         ),
     ]
-    runs = ("runs", "runs", _runs(rows), "Every finished run; key names its line in results.jsonl.")
+    charted = _differences(study, rows)
+    runs = ("runs", "runs", runs_table(rows), "Every finished run; key names its line in results.jsonl.")
     return [
-        *(_table_section(prefix, title, *one) for one in found),
+        _table_section(prefix, title, *found[0]),
+        *(
+            [section(f"{prefix}differences", escape(_title(title, "differences")), charted, _DIFFERENCES)]
+            if charted
+            else []
+        ),
+        *(_table_section(prefix, title, *one) for one in found[1:]),
         section(
             f"{prefix}curves",
             escape(_title(title, "curves")),
@@ -181,19 +114,6 @@ def page(title: str, body: Sequence[str]) -> str:
     )
 
 
-def note(study: StudySettings, rows: Sequence[RowResults]) -> str:
-    """What the numbers of ``table`` are, and how many runs and comparisons there were."""
-    runs = sum(len(row.runs) for row in rows)
-    items = {len(run.after.task(task).items) for row in rows for run in row.runs.values() for task in TASKS}
-    tested = sum(len(row.runs) > 1 for row in rows if row.row.name != study.default) * len(TASKS)
-    return (
-        f"{counted(runs, 'run')}. Held-out scores in percent, mean over seeds, on "
-        f"{' or '.join(f'{number:,}' for number in sorted(items))} items per task and seed. Differences in points, "
-        "paired by seed and item. Intervals: 95%, bootstrap over seeds and items. Bold: the interval excludes 0; of "
-        f"{counted(tested, 'difference')}, {0.05 * tested:.1f} would be bold by chance if no row differed."
-    )
-
-
 def _curves(rows: Sequence[RowResults]) -> str:
     charts = []
     for curve, title in _CURVES.items():
@@ -204,75 +124,65 @@ def _curves(rows: Sequence[RowResults]) -> str:
             means = [statistics.mean_of(values) for values in zip(*series, strict=False)]
             points = [(step, mean) for step, mean in enumerate(means, start=1) if mean is not None]
             steps, values = zip(*points, strict=True)
-            charts.append(line_chart(Series(f"{title}: {row.row.name}", steps, values, small=True)))
-    return f'<div class="charts">{"".join(charts)}</div>'
+            charts.append(
+                line_chart(
+                    Series(
+                        f"{title}: {row.row.name}", steps, values, tone=curve.partition("/")[0], small=True
+                    )
+                )
+            )
+    return f'<div class="small-charts">{"".join(charts)}</div>'
 
 
-def _runs(rows: Sequence[RowResults]) -> list[list[str]]:
-    head = ["row", "seed", "understanding", "generation", "steps", "seconds", "commit", "finished", "key"]
-    return [
-        head,
-        *(
-            [
-                *(row.row.name, str(run.seed)),
-                *(
-                    f"{100 * run.before.task(task).score:.1f} → {100 * run.after.task(task).score:.1f}"
-                    for task in TASKS
-                ),
-                *(str(run.steps), f"{run.seconds:,.0f}", run.commit or run.version, run.finished, run.key),
-            ]
+def _differences(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """A card for each task: the difference of every row to the default row, with its interval."""
+    default = next(row for row in rows if row.row.name == study.default)
+    cards = []
+    for task in TASKS:
+        found = [
+            (row.row.name, difference)
             for row in rows
-            for run in row.ordered
-        ),
-    ]
+            if row is not default
+            and (difference := statistics.difference(row.runs, default.runs, task)) is not None
+        ]
+        if found:
+            cards.append(_difference_card(task, found))
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
-def _paper(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
-def _percent(found: Estimate) -> str:
-    interval = (
-        "" if found.interval is None else f" [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]"
+def _difference_card(task: Task, found: Sequence[tuple[str, Estimate]]) -> str:
+    ends = [abs(end) for _, one in found for end in (one.mean, *(one.interval or ()))]
+    scale = max(_SMALLEST_SCALE, *ends)
+    lines = "".join(
+        f'<div class="difference"><span>{escape(name)}</span>{_track(one, scale)}</div>'
+        for name, one in found
     )
-    return f"{100 * found.mean:.1f}{interval}"
-
-
-def _points(found: Estimate) -> str:
-    interval = (
-        "" if found.interval is None else f" [{100 * found.interval[0]:+.1f}, {100 * found.interval[1]:+.1f}]"
+    edge = f"{100 * scale:.1f}"
+    return (
+        f'<article class="card {task}"><h3>{task.capitalize()}</h3>{lines}<div class="difference"><span></span>'
+        f'<div class="scale" aria-hidden="true"><span>−{edge}</span><span>0</span><span>+{edge}</span></div></div>'
+        "</article>"
     )
-    shown = f"{100 * found.mean:+.1f}{interval}".replace("-", "−")
-    return f"**{shown}**" if found.clear else shown
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+def _track(one: Estimate, scale: float) -> str:
+    def at(value: float) -> float:
+        return 50 * (1 + value / scale)
 
-
-def _before(runs: Sequence[Result], task: Task) -> str:
-    return f"{100 * sum(run.before.task(task).score for run in runs) / len(runs):.1f}"
-
-
-def _of_kind(runs: Sequence[Result], task: Task, kind: str) -> str:
-    mean = statistics.mean_of([run.after.task(task).by_kind.get(kind) for run in runs])
-    return "" if mean is None else f"{100 * mean:.1f}"
-
-
-def markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, header first."""
-    head, *rest = lines
-    return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rest)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    whisker = ""
+    if one.interval is not None:
+        low, high = map(at, one.interval)
+        whisker = f'<span class="whisker" {placed(left=f"{low:.2f}%", width=f"{high - low:.2f}%")}></span>'
+    label = points(one).strip("*")
+    mark = f'<span class="mark" {placed(left=f"{at(one.mean):.2f}%")}></span>'
+    zero = '<span class="zero"></span>'
+    return f'<div class="track" role="img" aria-label="{label}" title="{label}">{zero}{whisker}{mark}</div>'
 
 
 def _html_table(lines: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in lines[0])
     rows = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in lines[1:])
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'<div class="wide"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _html_cell(text: str) -> str:

@@ -1,0 +1,176 @@
+"""The tables of a study: scores beside the paper's, paired differences, gains, kinds and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pairuni.config import StudyRow, StudySettings
+from pairuni.console.counts import counted
+from pairuni.records import TASKS, Task
+from pairuni.studies import statistics
+from pairuni.studies.cells import Cell
+from pairuni.studies.results import Result, result_of
+from pairuni.studies.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """The finished runs of a row by seed."""
+
+    row: StudyRow
+    runs: Mapping[int, Result]
+
+    @property
+    def ordered(self) -> list[Result]:
+        return [self.runs[seed] for seed in sorted(self.runs)]
+
+
+def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[RowResults]:
+    """The rows of a study with their finished runs."""
+    found: dict[str, dict[int, Result]] = {row.name: {} for row in study.rows}
+    for cell in cells:
+        if (result := result_of(cell, results)) is not None:
+            found[cell.row.name][cell.seed] = result
+    return [RowResults(row, found[row.name]) for row in study.rows]
+
+
+def results_table(study: StudySettings, rows: Sequence[RowResults]) -> list[list[str]]:
+    """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
+    benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
+    agreed = any("gradient_agreement" in run.curves for row in rows for run in row.runs.values())
+    default = next(row for row in rows if row.row.name == study.default)
+    head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
+    for task in TASKS:
+        head += [task, f"difference to {study.default}"]
+    head += [*(["agreement"] if agreed else []), "pairs", "seeds"]
+    return [head, *(_cells(row, default, benchmarks, agreed) for row in rows)]
+
+
+def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agreed: bool) -> list[str]:
+    runs = row.ordered
+    cells = [row.row.name, *(_paper(row.row.paper.get(name)) for name in benchmarks)]
+    for task in TASKS:
+        if not runs:
+            cells += ["", ""]
+            continue
+        cells.append(_percent(statistics.score(runs, task)))
+        other = None if row is default else statistics.difference(row.runs, default.runs, task)
+        cells.append("" if other is None else points(other))
+    if agreed:
+        mean = statistics.mean_of([run.mean("gradient_agreement") for run in runs])
+        cells.append("" if mean is None else _signed(mean))
+    counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
+    return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
+
+
+def gains(rows: Sequence[RowResults]) -> list[list[str]]:
+    """Scores before training and gains, header first."""
+    head = ["row", *(f"{task}: before, gain" for task in TASKS)]
+    lines = [head]
+    for row in rows:
+        if runs := row.ordered:
+            lines.append(
+                [
+                    row.row.name,
+                    *(f"{_before(runs, task)}, {points(statistics.gain(runs, task))}" for task in TASKS),
+                ]
+            )
+    return lines
+
+
+def kinds(rows: Sequence[RowResults], task: Task) -> list[list[str]]:
+    """Mean score after training by kind of item, header first; empty if items have no kinds."""
+    names = list(
+        dict.fromkeys(kind for row in rows for run in row.ordered for kind in run.after.task(task).by_kind)
+    )
+    if not names:
+        return []
+    lines = [["row", *names]]
+    for row in rows:
+        if row.ordered:
+            lines.append([row.row.name, *(_of_kind(row.ordered, task, name) for name in names)])
+    return lines
+
+
+def runs_table(rows: Sequence[RowResults]) -> list[list[str]]:
+    """Every run with its scores before and after, header first; key names its line in results.jsonl."""
+    head = ["row", "seed", "understanding", "generation", "steps", "seconds", "commit", "finished", "key"]
+    return [
+        head,
+        *(
+            [
+                *(row.row.name, str(run.seed)),
+                *(
+                    f"{100 * run.before.task(task).score:.1f} → {100 * run.after.task(task).score:.1f}"
+                    for task in TASKS
+                ),
+                *(str(run.steps), f"{run.seconds:,.0f}", run.commit or run.version, run.finished, run.key),
+            ]
+            for row in rows
+            for run in row.ordered
+        ),
+    ]
+
+
+def note(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """What the numbers of ``table`` are, and how many runs and comparisons there were."""
+    runs = sum(len(row.runs) for row in rows)
+    items = {len(run.after.task(task).items) for row in rows for run in row.runs.values() for task in TASKS}
+    tested = sum(len(row.runs) > 1 for row in rows if row.row.name != study.default) * len(TASKS)
+    return (
+        f"{counted(runs, 'run')}. Held-out scores in percent, mean over seeds, on "
+        f"{' or '.join(f'{number:,}' for number in sorted(items))} items per task and seed. Differences in points, "
+        "paired by seed and item. Intervals: 95%, bootstrap over seeds and items. Bold: the interval excludes 0; of "
+        f"{counted(tested, 'difference')}, {0.05 * tested:.1f} would be bold by chance if no row differed."
+    )
+
+
+def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
+    """All tables of a study in Markdown."""
+    parts = [markdown_table(results_table(study, rows)), note(study, rows), markdown_table(gains(rows))]
+    parts += [markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, header first."""
+    head, *rest = lines
+    return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rest)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _paper(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _percent(found: Estimate) -> str:
+    interval = (
+        "" if found.interval is None else f" [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]"
+    )
+    return f"{100 * found.mean:.1f}{interval}"
+
+
+def points(found: Estimate) -> str:
+    """A difference in points with its interval, bold in Markdown if the interval excludes 0."""
+    interval = (
+        "" if found.interval is None else f" [{100 * found.interval[0]:+.1f}, {100 * found.interval[1]:+.1f}]"
+    )
+    shown = f"{100 * found.mean:+.1f}{interval}".replace("-", "−")
+    return f"**{shown}**" if found.clear else shown
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _before(runs: Sequence[Result], task: Task) -> str:
+    return f"{100 * sum(run.before.task(task).score for run in runs) / len(runs):.1f}"
+
+
+def _of_kind(runs: Sequence[Result], task: Task, kind: str) -> str:
+    mean = statistics.mean_of([run.after.task(task).by_kind.get(kind) for run in runs])
+    return "" if mean is None else f"{100 * mean:.1f}"
