@@ -91,6 +91,7 @@ def fault(words: list[str], command: Any = COMMANDS) -> str | None:
         "encode": PAIRS,
         "split": PAIRS,
         "train": RUN,
+        "ablate": RUN,
         "agreement": RUN,
         "serve-reward": RUN,
     }.get(command.name, set())

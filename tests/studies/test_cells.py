@@ -10,7 +10,9 @@ from pairuni.config import RunSettings, StudySettings, load_settings
 from pairuni.studies.cells import Cell, cells_of
 
 ABLATIONS = Path(__file__).parents[2] / "recipes" / "ablations"
-STUDIES = sorted(path for path in ABLATIONS.glob("*.toml") if "[[rows]]" in path.read_text(encoding="utf-8"))
+STUDIES = sorted(
+    path for path in ABLATIONS.glob("*.toml") if "\nworld = " in path.read_text(encoding="utf-8")
+)
 
 
 def cells(name: str, *overrides: str, seeds: int = 1) -> dict[tuple[str, int], Cell]:
@@ -71,6 +73,21 @@ def test_rows_with_other_builds_have_other_pairs() -> None:
     assert data is not None
     assert data.build.threshold == 0.7
     assert found["0.7", 0].settings.data.pairs == Path("out/data") / data.key / "pairs.jsonl"
+
+
+def test_the_study_of_janus_pro_has_the_papers_rows_on_pairs_that_exist(
+    tmp_path: Path,
+) -> None:
+    study = load_settings(StudySettings, ABLATIONS / "janus_pro_1b_pairing.toml")
+    small = load_settings(StudySettings, ABLATIONS / "pairing.toml")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("{}\n")
+    found = cells_of(study, ABLATIONS, tmp_path, [f"--data.pairs={pairs}"], seeds=1)
+    assert [cell.settings.data.pairing for cell in found] == [
+        cell.settings.data.pairing for cell in cells_of(small, ABLATIONS, tmp_path, seeds=1)
+    ]
+    assert {cell.settings.data.pairs for cell in found} == {pairs}
+    assert [row.paper for row in study.rows] == [row.paper for row in small.rows]
 
 
 def write_study(folder: Path, rows: str, head: str = "") -> Path:
