@@ -42,15 +42,13 @@ class OnlineAgreement:
         self._groups = sorted({group_of(name) for name in parameters})
         places = {group: index for index, group in enumerate(self._groups)}
         self._coordinates: dict[str, Tensor] = {}
-        self._zeros: dict[str, Tensor] = {}
+        self._dtypes = {name: parameter.dtype for name, parameter in parameters.items()}
         weights, groups = [], []
         for name, parameter in parameters.items():
             drawn = _drawn(parameter.numel(), coordinates, derive_seed(seed, zlib.crc32(name.encode())))
             weights.append(parameter.numel() / len(drawn))
             groups.append(places[group_of(name)])
-            own = _of_rows(drawn, parameter).to(parameter.device)
-            self._coordinates[name] = own
-            self._zeros[name] = torch.zeros(len(own), dtype=parameter.dtype, device=parameter.device)
+            self._coordinates[name] = _of_rows(drawn, parameter).to(parameter.device)
         first = next(iter(parameters.values()))
         self._weights = torch.tensor(weights, dtype=torch.float64, device=first.device)
         self._of_group = torch.tensor(groups, device=first.device)
@@ -62,8 +60,10 @@ class OnlineAgreement:
         """The sampled values of this rank's gradients (``NamedAdamW.gradients``), those of all parameters in a row."""
         return torch.cat(
             [
-                gradients[name].take(coordinates) if name in gradients else self._zeros[name]
-                for name, coordinates in self._coordinates.items()
+                gradients[name].take(places)
+                if name in gradients
+                else places.new_zeros(len(places), dtype=self._dtypes[name])
+                for name, places in self._coordinates.items()
             ]
         )
 
