@@ -16,7 +16,7 @@ from transformers import GenerationConfig, JanusConfig, JanusProcessor
 from pairuni.io.files import atomic_folder
 from pairuni.policies.janus.conversation import ConversationFormat
 from pairuni.policies.janus.generation import GENERATION_FILE, load_generation_config
-from pairuni.policies.janus.loading import parse_config, read_config, untie_stored_head
+from pairuni.policies.janus.loading import check_model_tensors, parse_config, read_config, untie_stored_head
 from pairuni.policies.janus.original_config import config_to_original
 from pairuni.policies.janus.processor import (
     IMAGE_TAGS,
@@ -28,7 +28,7 @@ from pairuni.policies.janus.processor import (
 from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
 from pairuni.policies.janus.tensor_names import Layout, to_original, to_transformers
 from pairuni.policies.janus.tokenizer import TOKENIZER_FILE, read_tokenizer, special_tokens, write_processor
-from pairuni.policies.janus.weights import check_tensors, read_file, read_tensors
+from pairuni.policies.tensors import read_file, read_tensors
 
 UNUSED_FILE = "original_unused.safetensors"
 """In the transformers layout: original tensors that no forward pass reads, for the conversion back."""
@@ -80,7 +80,7 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
     elif (source / UNUSED_FILE).is_file():
         unused = read_file(source / UNUSED_FILE)
     untie_stored_head(config, tensors)
-    check_tensors(tensors, config, source)
+    check_model_tensors(tensors, config, source)
     with atomic_folder(target) as folder:
         if layout == "transformers":
             _write_transformers(folder, checkpoint, tensors, unused)

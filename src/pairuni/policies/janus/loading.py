@@ -22,7 +22,7 @@ from pairuni.policies.janus.original_config import config_to_transformers
 from pairuni.policies.janus.processor import IMAGES_FILE, PROCESSOR_FILE, load_processor
 from pairuni.policies.janus.prompts import JanusPrompts
 from pairuni.policies.janus.tensor_names import Layout, to_transformers
-from pairuni.policies.janus.weights import check_tensors, few, is_finite, read_tensors
+from pairuni.policies.tensors import check_tensors, few, is_finite, read_tensors
 from pairuni.policies.unsupported import refusal, unsupported_by_config
 
 LAYOUTS: dict[str, Layout] = {"janus": "transformers", "multi_modality": "original"}
@@ -166,7 +166,7 @@ def _with_weights(
     if layout == "original":
         tensors, _ = to_transformers(tensors)
     untie_stored_head(config, tensors)
-    check_tensors(tensors, config, folder)
+    check_model_tensors(tensors, config, folder)
     own = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     with no_progress_bar():
         model = JanusForConditionalGeneration.from_pretrained(
@@ -177,6 +177,14 @@ def _with_weights(
         if broken:
             raise ValueError(f"The weights in {folder} exceed float16 ({few(broken)}); choose another dtype.")
     return model
+
+
+def check_model_tensors(tensors: Mapping[str, Tensor], config: JanusConfig, folder: Path) -> None:
+    """Raise ValueError unless these are the tensors of the model that config.json describes."""
+    with described_by(folder / "config.json"), torch.device("meta"):
+        expected = JanusForConditionalGeneration(config).state_dict()
+    tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
+    check_tensors(tensors, expected, folder, tied=tied)
 
 
 def untie_stored_head(config: JanusConfig, tensors: Mapping[str, Tensor]) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import JanusConfig, JanusForConditionalGeneration
 
-from pairuni.policies.files import described_by, read_json, reason
+from pairuni.policies.files import read_json, reason
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weight files in order of preference; each may be sharded, with an index."""
@@ -81,22 +80,22 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
-def check_tensors(found: Mapping[str, Tensor], config: JanusConfig, source: Path) -> None:
-    """Raise ValueError naming the first few tensors that are missing, unexpected, or of another shape or type."""
-    with described_by(source / "config.json"), torch.device("meta"):
-        expected = {
-            name: tensor.shape for name, tensor in JanusForConditionalGeneration(config).state_dict().items()
-        }
-    if config.tie_word_embeddings:
-        expected.pop("lm_head.weight", None)
-    shared = [name for name in expected if name in found]
+def check_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path, *, tied: Collection[str] = ()
+) -> None:
+    """Raise ValueError naming the first few tensors that are missing, unexpected, or of another shape or type.
+
+    expected: the model's own tensors, usually on the device "meta". tied: names that need not be stored.
+    """
+    shapes = {name: tensor.shape for name, tensor in expected.items() if name not in tied}
+    shared = [name for name in shapes if name in found]
     problems = []
     for kind, names in (
-        ("missing", [name for name in expected if name not in found]),
-        ("unexpected", [name for name in found if name not in expected]),
+        ("missing", [name for name in shapes if name not in found]),
+        ("unexpected", [name for name in found if name not in shapes]),
         (
             "different in shape from config.json",
-            [name for name in shared if found[name].shape != expected[name]],
+            [name for name in shared if found[name].shape != shapes[name]],
         ),
         ("not floating-point numbers", [name for name in shared if not found[name].is_floating_point()]),
     ):
