@@ -1,6 +1,6 @@
 """The image of the README: the demo's first twelve held-out prompts, drawn before and after training.
 
-python docs/images/image.py runs/demo docs/images/demo.png
+python docs/images/picture.py runs/demo docs/images/demo.png
 """
 
 import json
