@@ -1,0 +1,128 @@
+"""A small Lumina-DiMOO with seeded weights in the original layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pairuni.policies.lumina_dimoo.ids import TokenIds
+
+IDS = TokenIds(
+    mask=30,
+    newline=31,
+    end=32,
+    padding=33,
+    image_start=34,
+    image_end=35,
+    uncondition=36,
+    answer_start=37,
+    answer_end=38,
+    codes=40,
+    codebook=24,
+)
+"""40 text tokens and 24 codes."""
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LLaDAForMultiModalGeneration"],
+    "model_type": "llada",
+    "d_model": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "mlp_hidden_size": 48,
+    "max_sequence_length": 256,
+    "vocab_size": 64,
+    "embedding_size": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "rope": True,
+    "rope_full_precision": True,
+    "alibi": False,
+    "block_type": "llama",
+    "block_group_size": 1,
+    "activation_type": "silu",
+    "layer_norm_type": "rms",
+    "layer_norm_with_affine": True,
+    "bias_for_layer_norm": False,
+    "attention_layer_norm": False,
+    "include_bias": False,
+    "include_qkv_bias": False,
+    "input_emb_norm": False,
+    "scale_logits": False,
+    "weight_tying": False,
+    "multi_query_attention": None,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "init_device": "meta",
+    "eos_token_id": 32,
+    "mask_token_id": 30,
+    "use_cache": False,
+    "token_ids": IDS.declared(),
+}
+
+RELEASED: dict[str, Any] = {
+    **{key: value for key, value in CONFIG.items() if key != "token_ids"},
+    "d_model": 4096,
+    "n_layers": 32,
+    "n_heads": 32,
+    "n_kv_heads": 32,
+    "mlp_hidden_size": 12288,
+    "max_sequence_length": 4096,
+    "vocab_size": 134548,
+    "embedding_size": 134548,
+    "eos_token_id": 126081,
+    "mask_token_id": 126336,
+}
+"""The full size: LLaDA-8B with the vocabulary of Lumina-DiMOO."""
+
+
+def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, inner, rows = config["d_model"], config["mlp_hidden_size"], config["embedding_size"]
+    found: dict[str, tuple[int, ...]] = {
+        "model.transformer.wte.weight": (rows, width),
+        "model.transformer.ln_f.weight": (width,),
+        "model.transformer.ff_out.weight": (rows, width),
+    }
+    for layer in range(config["n_layers"]):
+        block = f"model.transformer.blocks.{layer}"
+        for name in ("q_proj", "k_proj", "v_proj", "attn_out"):
+            found[f"{block}.{name}.weight"] = (width, width)
+        for name in ("ff_proj", "up_proj"):
+            found[f"{block}.{name}.weight"] = (inner, width)
+        found[f"{block}.ff_out.weight"] = (width, inner)
+        for name in ("attn_norm", "ff_norm"):
+            found[f"{block}.{name}.weight"] = (width,)
+    return found
+
+
+def tensors(config: dict[str, Any] | None = None, seed: int = 7) -> dict[str, Tensor]:
+    """Float32 weights by their original names, from a legacy generator of numpy, whose stream never changes.
+
+    They are large enough that predictions are far from uniform and depend on every position.
+    """
+    rng = np.random.RandomState(seed)
+    made = {}
+    for name, shape in sorted(shapes(config or CONFIG).items()):
+        values = rng.standard_normal(shape)
+        if "norm" in name or "ln_f" in name:
+            values = 1 + 0.2 * values
+        elif "wte" not in name:
+            values = values * 1.5 / np.sqrt(shape[-1])
+        made[name] = torch.from_numpy(values.astype(np.float32))
+    return made
+
+
+def save_tiny_lumina(folder: Path, seed: int = 7, **changes: Any) -> dict[str, Tensor]:
+    """Write a checkpoint of the original layout without tokenizer and VQ; changes: of config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = tensors(CONFIG, seed)
+    save_file(made, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
+    return made
