@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MethodType
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.policies.decoding.sampling import Head
@@ -30,6 +30,20 @@ class JanusParts:
         self.image_head = Head(
             features=lambda states: head.activation_fn(head.proj_out(states)), project=head.vision_head
         )
+
+    @property
+    def by_name(self) -> dict[str, list[nn.Module]]:
+        """The parts that ``policy.trainable`` can name."""
+        core = self.model.model
+        return {
+            "language_model": [core.language_model, self.model.lm_head],
+            "vision_model": [core.vision_model],
+            "aligner": [core.aligner],
+            "vqmodel": [core.vqmodel],
+            "generation_embeddings": [core.generation_embeddings],
+            "generation_aligner": [core.generation_aligner],
+            "generation_head": [core.generation_head],
+        }
 
     def replay(self, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
         """Call ``compute``, which may use all weights of the model, as a forward pass of the model."""

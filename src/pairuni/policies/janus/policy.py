@@ -31,15 +31,15 @@ from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.images import vq_codes, vq_pixels
 from pairuni.policies.janus.inputs import IMAGE_BATCH
 from pairuni.policies.janus.loading import load_model, no_progress_bar
-from pairuni.policies.janus.parts import REPLAY, JanusParts
+from pairuni.policies.janus.parts import JanusParts
+from pairuni.policies.janus.reference import JanusReference, shard_janus
 from pairuni.policies.janus.sampling import ImageRollouts, TextRollouts
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
-from pairuni.policies.llama import PACKED_FORWARD, place_for_decoding
+from pairuni.policies.llama import place_for_decoding
 from pairuni.policies.policy import (
     ImageSampling,
     ImageTrajectory,
-    ReferencePolicy,
     TextSampling,
     TextTrajectory,
     Trajectory,
@@ -47,7 +47,6 @@ from pairuni.policies.policy import (
     UnifiedPolicy,
     padded,
 )
-from pairuni.policies.sharding import shard_module
 
 _TOKENS_PER_BYTE = 4
 """Never exceeded: a byte is at most one token, and more only where a tokenizer's normaliser spells it out."""
@@ -306,20 +305,11 @@ class JanusPolicy(UnifiedPolicy):
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
         if self._inference_weights is None:
             self._decode_with(sharing_copy(self.module))
-        _shard(self._training, mesh, self.inference_module, reshard_after_forward)
+        shard_janus(self._training, mesh, self.inference_module, reshard_after_forward)
         self.refresh_inference()
 
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
-        core = self.module.model
-        known: dict[str, list[nn.Module]] = {
-            "language_model": [core.language_model, self.module.lm_head],
-            "vision_model": [core.vision_model],
-            "aligner": [core.aligner],
-            "vqmodel": [core.vqmodel],
-            "generation_embeddings": [core.generation_embeddings],
-            "generation_aligner": [core.generation_aligner],
-            "generation_head": [core.generation_head],
-        }
+        known = self._training.by_name
         unknown = [part for part in parts if part not in known]
         if unknown:
             raise ValueError(
@@ -352,33 +342,6 @@ class JanusPolicy(UnifiedPolicy):
         parts = [f"model.{part}" for part, _ in self.module.model.named_children()]
         with atomic_folder(Path(folder)) as partial:
             save_adapter(weights, partial, self._lora, base=base, parts=parts)
-
-
-class JanusReference(ReferencePolicy):
-    """A Janus whose weights stay as they are. shared: a model with which it shares the weights that never trained."""
-
-    def __init__(self, parts: JanusParts, *, shared: JanusForConditionalGeneration) -> None:
-        self._parts, self._shared = parts, shared
-
-    @torch.no_grad()
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        return padded(JanusScorer(self._parts).log_probs(trajectories, checkpointing=False)).values
-
-    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
-        _shard(self._parts, mesh, self._shared, reshard_after_forward)
-
-
-def _shard(
-    parts: JanusParts, mesh: DeviceMesh, whole: JanusForConditionalGeneration, reshard_after_forward: bool
-) -> None:
-    shard_module(
-        parts.model,
-        parts.model.model.language_model.layers,
-        mesh,
-        methods=(REPLAY, PACKED_FORWARD),
-        whole=whole,
-        reshard_after_forward=reshard_after_forward,
-    )
 
 
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:
