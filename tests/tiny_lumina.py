@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from tokenizers import processors
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from pairuni.policies.lumina_dimoo.ids import TokenIds
+from tiny_models import tiny_tokenizer
 
 IDS = TokenIds(
     mask=30,
@@ -126,3 +129,10 @@ def save_tiny_lumina(folder: Path, seed: int = 7, **changes: Any) -> dict[str, T
     save_file(made, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
     return made
+
+
+def plain_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of bytes of ``tiny_models``, without a token in front of every text."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer

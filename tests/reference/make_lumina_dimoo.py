@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tiny_lumina import CONFIG, IDS, RELEASED, tensors
-from tiny_models import tiny_tokenizer
+from tiny_lumina import CONFIG, IDS, RELEASED, plain_tokenizer, tensors
 
 OUTPUT = Path(__file__).with_name("lumina_dimoo.json")
 FIELDS = (
@@ -303,16 +302,6 @@ def run_script(name: str, generator: str, text: str, arguments: list[str]) -> di
     ):
         script.main()
     return {key: one[0].tolist() if isinstance(one, torch.Tensor) else one for key, one in captured.items()}
-
-
-def plain_tokenizer() -> Any:
-    """Bytes and special tokens, without a token in front."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = None
-    from tokenizers import processors
-
-    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    return tokenizer
 
 
 def question(text: str) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class PackedRows:
         for (batch, length), *parts in zip(
             self._blocks, queries.split(sizes), keys.split(sizes), values.split(sizes), strict=True
         ):
+            query, key, value = (part.unflatten(0, (batch, length)).transpose(1, 2) for part in parts)
             states = scaled_dot_product_attention(
-                *(part.unflatten(0, (batch, length)).transpose(1, 2) for part in parts),
-                enable_gqa=queries.shape[1] != keys.shape[1],
+                query, key, value, enable_gqa=queries.shape[1] != keys.shape[1]
             )
             mixed.append(states.transpose(1, 2).flatten(0, 1))
         return torch.cat(mixed)
