@@ -110,6 +110,21 @@ def test_a_unified_reward_needs_as_many_answers_as_images(recipe: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("--pairgrpo.unified-reward=0.8", "pairgrpo.unified_reward"),
+        ("--pairgrpo.generation-weight=0", "pairgrpo.generation_weight"),
+    ],
+)
+def test_alternating_tasks_need_both_and_no_unified_reward(recipe: Path, word: str, named: str) -> None:
+    words = ["--pairgrpo.tasks", "alternating"]
+    assert load_settings(RunSettings, recipe, words).pairgrpo.tasks == "alternating"
+    said = message(recipe, *words, word)
+    assert named in said
+    assert "alternating" in said
+
+
 @pytest.mark.parametrize("tokens", ["4000", "auto", "none"])
 def test_micro_batch_tokens(recipe: Path, tokens: str, tmp_path: Path) -> None:
     settings = load_settings(RunSettings, recipe, ["--pairgrpo.micro-batch-tokens", tokens])

@@ -92,6 +92,7 @@ def train(
 
 CASES: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
     (2, {"pairs_per_batch": 2}, {}),
+    (2, {"tasks": "alternating", "updates_per_step": 2}, {}),
     (3, {"beta": 0.2, "updates_per_step": 2, "agreement": True}, {"reshard_after_forward": False}),
     (2, {"beta": 0.2, "lora": LORA, "agreement": True}, {}),
 ]

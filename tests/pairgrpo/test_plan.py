@@ -245,6 +245,33 @@ def test_state_of_shards(janus_7b):
         with_(shard_size=3)
 
 
+def test_steps_that_take_the_tasks_in_turn(janus_1b):
+    """Memory and tokens are those of the larger step; a round of two steps reads and computes what a joint one does."""
+    rollout = {"understanding": 4, "generation": 8, "max_new_tokens": 256, "guidance": 5.0}
+    joint, turns = (
+        plan_run(
+            janus_settings(rollout=rollout, pairgrpo={"pairs_per_batch": 16, "tasks": tasks}),
+            janus_1b,
+            torch.bfloat16,
+        )
+        for tasks in ("joint", "alternating")
+    )
+    images, answers, guided = 8 * 576, 4 * 256, 2
+    assert joint.sampled_tokens == 16 * (images + answers)
+    assert turns.sampled_tokens == 16 * images
+    assert turns.replayed_tokens == 16 * guided * (sizes.PROMPT_TOKENS + images)
+    assert joint.replayed_tokens == turns.replayed_tokens + 16 * (sizes.PROMPT_TOKENS + 576 + answers)
+    assert 2 * turns.operations == pytest.approx(joint.operations)
+    assert turns.peak < joint.peak
+    assert (turns.weights, turns.optimizer) == (joint.weights, joint.optimizer)
+    # answers decode in 256 steps of their own, no longer beside the images in 576
+    weights = joint.parameters * 2
+    question = sizes.PROMPT_TOKENS + 576 + answers
+    per_token = joint.rollout_cache / (16 * (question + guided * (sizes.PROMPT_TOKENS + images)))
+    parts = [576 * (weights + turns.rollout_cache / 2), 256 * (weights + 16 * question * per_token / 2)]
+    assert 2 * turns.decoded_bytes == pytest.approx(sum(parts))
+
+
 def test_what_replicas_send(janus_1b):
     planned = plan_run(janus_settings(), janus_1b, torch.bfloat16, world_size=4)
     assert planned.communicated == pytest.approx(2 * 3 / 4 * 4 * planned.trained)

@@ -43,6 +43,7 @@ from pairuni.config.run import (
     PolicySettings,
     RolloutSettings,
     RunSettings,
+    TaskOrder,
     TokenReduction,
 )
 from pairuni.config.study import StudyRow, StudySettings
@@ -88,6 +89,7 @@ __all__ = [
     "Settings",
     "StudyRow",
     "StudySettings",
+    "TaskOrder",
     "TokenReduction",
     "UserPath",
     "WISESettings",

@@ -15,6 +15,7 @@ Pairing = Literal[
 PairWeight = Literal["sqrt", "linear", "none"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
+TaskOrder = Literal["joint", "alternating"]
 
 
 class LoRASettings(Settings):
@@ -115,6 +116,9 @@ class PairGRPOSettings(Settings):
     """Factor of the generation loss (paper: 1)."""
     std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
+    tasks: TaskOrder = "joint"
+    """joint: each step trains both tasks (paper). alternating: odd steps train understanding, even steps generation, on
+    the same pairs as the step before, so that twice as many steps use the pairs and rollouts of joint training."""
     unified_reward: float | None = Field(default=None, ge=0)
     """w of CoRL's unified reward: rollout k of both tasks has the advantage of R_gen,k + w R_und,k (ULM-R1: 0.8); by
     default each task has its own advantages."""
@@ -196,9 +200,20 @@ class RunSettings(Settings):
     distributed: DistributedSettings = DistributedSettings()
 
     @model_validator(mode="after")
-    def _unified_reward_fits(self) -> RunSettings:
-        if self.pairgrpo.unified_reward is None:
+    def _variants_fit(self) -> RunSettings:
+        grpo = self.pairgrpo
+        if grpo.tasks == "alternating" and 0.0 in (grpo.understanding_weight, grpo.generation_weight):
+            raise ValueError(
+                "pairgrpo.tasks is alternating, which trains each task in steps of its own, so "
+                "pairgrpo.understanding_weight and pairgrpo.generation_weight must both be above 0"
+            )
+        if grpo.unified_reward is None:
             return self
+        if grpo.tasks == "alternating":
+            raise ValueError(
+                "pairgrpo.unified_reward needs the rollouts of both tasks in a step, so pairgrpo.tasks cannot be "
+                "alternating; set it to joint"
+            )
         if self.rollout.understanding != self.rollout.generation:
             raise ValueError(
                 "pairgrpo.unified_reward adds the rewards of answer k and image k, so there must be as many answers "

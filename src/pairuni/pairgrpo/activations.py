@@ -16,7 +16,6 @@ from pairuni.devices import free_memory
 from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.policies.policy import ImageTrajectory, Trajectory, UnifiedPolicy, replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
-from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.shards import is_sharded, local
 
@@ -128,7 +127,7 @@ def with_micro_batches(
     """
     if settings.micro_batch_tokens != "auto":
         return settings
-    tasks = [batch.task(task).trajectories for task in TASKS]
+    tasks = [rollouts.trajectories for rollouts in batch.rollouts.values()]
     budget = micro_batch_budget(policy, tasks, moments=optimizer is None or bool(optimizer.state()))
     return settings.model_copy(update={"micro_batch_tokens": budget})
 

@@ -129,21 +129,21 @@ class TaskNumbers:
 class StepNumbers:
     """The numbers of a step's rollouts on all ranks, in the order of the step's pairs.
 
-    weights: [P] pair weights. numbers: of the tasks that were rolled out. first_pair: place of this rank's first pair
-    among them.
+    weights: [P] pair weights. by_task: those of the tasks that were rolled out. first_pair: place of this rank's first
+    pair among them.
     """
 
     weights: Tensor
-    numbers: Mapping[Task, TaskNumbers]
+    by_task: Mapping[Task, TaskNumbers]
     first_pair: int = 0
 
     @property
     def tasks(self) -> list[Task]:
         """The tasks that were rolled out."""
-        return list(self.numbers)
+        return list(self.by_task)
 
     def task(self, task: Task) -> TaskNumbers:
-        return self.numbers[task]
+        return self.by_task[task]
 
     @classmethod
     def gather(cls, batch: RolloutBatch, world: World) -> StepNumbers:
@@ -152,6 +152,6 @@ class StepNumbers:
         parts = world.gather((batch.weights, own))
         return cls(
             weights=torch.cat([weights for weights, _ in parts]),
-            numbers={task: TaskNumbers.join([numbers[task] for _, numbers in parts]) for task in own},
+            by_task={task: TaskNumbers.join([numbers[task] for _, numbers in parts]) for task in own},
             first_pair=sum(len(weights) for weights, _ in parts[: world.rank]),
         )

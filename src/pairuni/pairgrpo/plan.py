@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 
@@ -17,11 +19,13 @@ from pairuni.pairgrpo.cards import BANDWIDTH, COMPUTE, LINK, NODE, USABLE, Card
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.sizes import (
     ParameterCounts,
+    TokenCounts,
     count_parameters,
     sharded_state,
     tokens_of,
     whole_state,
 )
+from pairuni.pairgrpo.turns import TURNS
 from pairuni.policies.decoding.chunks import KEPT_SHARE
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.policy import UnifiedPolicy
@@ -120,10 +124,39 @@ def plan_run(
     parameter besides the weight and its gradient); float32 weights have the gradient and the moments (12). Adapters
     are float32, beside a merged copy of their matrices for decoding. Sharded training splits float32 weights,
     gradients and moments, and holds a whole copy of the weights for decoding, and in the update the gathered layers.
-    For activations see ``activations_of``. Raises ValueError if ``shard_size`` does not divide ``world_size``.
+    For activations see ``activations_of``. Where steps train the tasks in turn, tokens and memory are those of the
+    larger step, and what takes time is the mean. Raises ValueError if ``shard_size`` does not divide ``world_size``.
     """
-    grpo, rollout = settings.pairgrpo, settings.rollout
-    counts, tokens = count_parameters(settings, policy), tokens_of(settings, policy)
+    counts = count_parameters(settings, policy)
+    plans = []
+    for tasks in TURNS[settings.pairgrpo.tasks]:
+        tokens = tokens_of(settings, policy, tasks)
+        plans.append(_plan_step(settings, policy, dtype, counts, tokens, world_size, strategy, memory))
+    return plans[0] if len(plans) == 1 else _of_turns(plans)
+
+
+def _of_turns(plans: Sequence[Plan]) -> Plan:
+    """The plan of steps that alternate: the largest numbers, and the mean of those that stand for time."""
+    timed = {"decoded_bytes", "operations", "communicated"}
+    numbers: dict[str, Any] = {}
+    for name in (one.name for one in fields(Plan)):
+        values = [getattr(plan, name) for plan in plans]
+        numbers[name] = statistics.fmean(values) if name in timed else max(values)
+    return Plan(**numbers)
+
+
+def _plan_step(
+    settings: RunSettings,
+    policy: UnifiedPolicy,
+    dtype: torch.dtype,
+    counts: ParameterCounts,
+    tokens: TokenCounts,
+    world_size: int,
+    strategy: StrategyName,
+    memory: float | None,
+) -> Plan:
+    """The plan of a step whose pairs have these tokens; see ``plan_run``."""
+    grpo = settings.pairgrpo
     shards = shards_of(world_size, settings.distributed.shard_size) if strategy == "shard" else 1
     pairs = -(-grpo.pairs_per_batch * grpo.batches_per_step // world_size)
     together = min(grpo.pairs_per_batch, pairs)
@@ -136,9 +169,7 @@ def plan_run(
         else whole_state(settings, counts, dtype)
     )
     # rollouts adapt to the free memory: they decode in parts, and free what the update needs
-    steps = max(rollout.max_new_tokens, policy.image_tokens)
-    rows = together * (rollout.understanding + tokens.branches * rollout.generation)
-    parts, kept_cache = -(-rows // MAX_ROWS), 0
+    parts, kept_cache = -(-together * tokens.rows // MAX_ROWS), 0
     if memory is not None:
         parts = max(parts, math.ceil(cache / max(FREE_SHARE * (memory - state.kept), 1.0)))
         kept_cache = cache // parts if cache // parts <= KEPT_SHARE * memory else 0
@@ -168,7 +199,7 @@ def plan_run(
         sampled_tokens=pairs * tokens.sampled,
         replayed_tokens=replayed,
         micro_batch_tokens=passed,
-        decoded_bytes=batches * steps * (parts * counts.parameters * dtype.itemsize + cache / 2),
+        decoded_bytes=batches * tokens.steps * (parts * counts.parameters * dtype.itemsize + cache / 2),
         operations=2.0 * counts.parameters * replayed * (grpo.updates_per_step * passes + (grpo.beta > 0)),
         communicated=0.0
         if world_size == 1

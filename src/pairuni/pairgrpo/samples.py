@@ -14,8 +14,9 @@ PAIRS = 4
 
 
 def save_samples(run: RunFolder, batch: RolloutBatch, *, step: int) -> None:
-    """Write the first pairs of a batch with rewards and advantages into the run's folder."""
-    images, answers = _with_rewards(batch, "generation"), _with_rewards(batch, "understanding")
+    """Write the first pairs of a batch with rewards and advantages of its tasks into the run's folder."""
+    entries = {task: _with_rewards(batch, task) for task in batch.tasks}
+    images, answers = entries.get("generation"), entries.get("understanding")
     for index, pair in enumerate(batch.pairs[:PAIRS]):
         write_sample(
             run,
@@ -23,8 +24,8 @@ def save_samples(run: RunFolder, batch: RolloutBatch, *, step: int) -> None:
             step=step,
             index=index,
             pair_weight=float(batch.weights[index]),
-            images=images[index],
-            answers=answers[index],
+            images=images[index] if images else (),
+            answers=answers[index] if answers else (),
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from pairuni.config import LoRASettings, RunSettings
+from pairuni.config import LoRASettings, RolloutSettings, RunSettings
 from pairuni.pairgrpo.activations import LAYER, Adapter
 from pairuni.policies.policy import UnifiedPolicy
+from pairuni.records import TASKS, Task
 
 PROMPT_TOKENS = 64
 """Assumed tokens of a prompt or a question, besides those of its image."""
@@ -17,36 +19,62 @@ PROMPT_TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """Tokens of one pair, prompts once for all their rollouts.
+    """Tokens of one pair in a step, prompts once for all their rollouts.
 
-    cached: those whose keys and values a rollout stores. replayed: those that an update reads. keys: those that
-    attention reads in an update, prompts for each of their rollouts. branches: of a decoded image.
+    rows: sequences that are decoded together, in ``steps`` decode steps. cached: tokens whose keys and values a rollout
+    stores. replayed: those that an update reads. keys: those that attention reads in an update, prompts for each of
+    their rollouts.
     """
 
+    rows: int
+    steps: int
     sampled: int
     cached: int
     replayed: int
     keys: int
-    branches: int
 
 
-def tokens_of(settings: RunSettings, policy: UnifiedPolicy) -> TokenCounts:
-    """The most that one pair can have."""
-    rollout = settings.rollout
-    answers = rollout.understanding * rollout.max_new_tokens
-    images = rollout.generation * policy.image_tokens
-    question = policy.image_tokens + PROMPT_TOKENS
-    text, image = question + answers, PROMPT_TOKENS + images
-    decoded = 2 if rollout.guidance != 1.0 else 1
-    scored = decoded if rollout.branch == "guided" else 1
-    replayed = text + scored * image
-    repeated = rollout.understanding * question + scored * rollout.generation * PROMPT_TOKENS
+def tokens_of(settings: RunSettings, policy: UnifiedPolicy, tasks: Sequence[Task] = TASKS) -> TokenCounts:
+    """The most that one pair can have in a step that trains these tasks."""
+    found = []
+    if "understanding" in tasks:
+        found.append(_text_tokens(settings.rollout, policy.image_tokens))
+    if "generation" in tasks:
+        found.append(_image_tokens(settings.rollout, policy.image_tokens))
     return TokenCounts(
-        sampled=answers + images,
-        cached=text + decoded * image,
-        replayed=replayed,
-        keys=replayed + repeated,
-        branches=decoded,
+        rows=sum(one.rows for one in found),
+        steps=max(one.steps for one in found),
+        sampled=sum(one.sampled for one in found),
+        cached=sum(one.cached for one in found),
+        replayed=sum(one.replayed for one in found),
+        keys=sum(one.keys for one in found),
+    )
+
+
+def _text_tokens(rollout: RolloutSettings, image_tokens: int) -> TokenCounts:
+    answers = rollout.understanding * rollout.max_new_tokens
+    question = image_tokens + PROMPT_TOKENS
+    return TokenCounts(
+        rows=rollout.understanding,
+        steps=rollout.max_new_tokens,
+        sampled=answers,
+        cached=question + answers,
+        replayed=question + answers,
+        keys=question + answers + rollout.understanding * question,
+    )
+
+
+def _image_tokens(rollout: RolloutSettings, image_tokens: int) -> TokenCounts:
+    images = rollout.generation * image_tokens
+    decoded = 2 if rollout.guidance != 1.0 else 1  # branches
+    scored = decoded if rollout.branch == "guided" else 1
+    return TokenCounts(
+        rows=decoded * rollout.generation,
+        steps=image_tokens,
+        sampled=images,
+        cached=decoded * (PROMPT_TOKENS + images),
+        replayed=scored * (PROMPT_TOKENS + images),
+        keys=scored * (PROMPT_TOKENS + images + rollout.generation * PROMPT_TOKENS),
     )
 
 

@@ -39,7 +39,7 @@ def update(
     numbers: StepNumbers | None = None,
     agreement: OnlineAgreement | None = None,
 ) -> dict[str, float]:
-    """Update the policy ``updates_per_step`` times on one batch of rollouts; the step's metrics.
+    """Update the policy ``updates_per_step`` times on one batch of rollouts; the metrics of its tasks.
 
     reference: needed if beta > 0. strategy: of several processes, each with its own ``batch``; gradients and metrics
     are those of all. numbers: as ``StepNumbers.gather`` gives them, if they are known already. agreement: measures
@@ -49,13 +49,11 @@ def update(
     strategy = strategy or Replicate(World())
     world = strategy.world
     numbers = numbers or StepNumbers.gather(batch, world)
-    if not any(bool(numbers.task(task).advantages.any()) for task in TASKS):
-        logger.warning(
-            "step %d: every advantage of both tasks is zero: within each group all rewards are equal", step
-        )
+    if not any(bool(numbers.task(task).advantages.any()) for task in batch.tasks):
+        logger.warning("step %d: every advantage is zero: within each group all rewards are equal", step)
     settings = with_micro_batches(settings, policy, batch, optimizer)
     weights = task_weights(settings)
-    trained = [task for task in TASKS if weights[task] > 0.0]
+    trained = [task for task in batch.tasks if weights[task] > 0.0]
     agreement = agreement if len(trained) == len(TASKS) else None
     joint = strategy.equal_micro_batches
     phases = [
@@ -68,7 +66,7 @@ def update(
         assert reference is not None, "beta > 0 needs a frozen reference"
         for part in parts:
             part.reference_log_probs = reference.log_probs(part.trajectories)
-    statistics = {task: LossStatistics() for task in TASKS}
+    statistics = {task: LossStatistics() for task in batch.tasks}
     norms = []
     agreements: dict[str, float] = {}
     for repeat in range(settings.updates_per_step):
@@ -95,7 +93,7 @@ def update(
     world.enter(f"step {step}, metrics")
     metrics = {
         f"{task}/{name}": value
-        for task in TASKS
+        for task in batch.tasks
         for name, value in (
             reward_metrics(numbers.task(task)) | statistics[task].metrics(settings.updates_per_step, world)
         ).items()
@@ -105,7 +103,7 @@ def update(
     return {
         **mean_of_tasks(metrics),
         **metrics,
-        "loss": sum(weights[task] * metrics.get(f"{task}/loss", 0.0) for task in TASKS),
+        "loss": sum(weights[task] * metrics.get(f"{task}/loss", 0.0) for task in batch.tasks),
         "grad_norm": sum(norms) / len(norms),
         "learning_rate": learning_rate,
         "pair_weight": float(numbers.weights.mean()),

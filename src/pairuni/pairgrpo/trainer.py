@@ -27,8 +27,9 @@ from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.rollout import Rewards, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.step import update
+from pairuni.pairgrpo.turns import Turn, turn_of
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.records import TASKS, UGPair
+from pairuni.records import TASKS, Task, UGPair
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.history import record_changes
 from pairuni.runs.metrics import MetricsLog, Tracker
@@ -155,13 +156,15 @@ class Trainer:
             world.barrier()
         position, steps = self._position, self._settings.pairgrpo.steps
         self._evaluate_if_missing()
+        rewards: dict[Task, float] = {}
         progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)
         with StopRequest(launched=world.several) as stop, progress:
             self._optimizer.before_update = stop.hold
             try:
                 while position.step < steps and not world.any(stop.requested):
                     row = self._train_step(stop)
-                    progress.advance(status=_status(row))
+                    rewards |= {task: row[key] for task in TASKS if (key := f"{task}/reward") in row}
+                    progress.advance(status=_status(rewards))
                     checkpoints.poll()
                     if self._due(self._settings.checkpoint.every):
                         self._save(checkpoints)
@@ -278,12 +281,13 @@ class Trainer:
         world = self._world
         began = time.perf_counter()
         world.enter(f"step {position.step + 1}, rollout")
-        batch, scoring_seconds = self._rollouts(position.step + 1)
+        turn = turn_of(position.step + 1, settings.pairgrpo.tasks)
+        batch, scoring_seconds = self._rollouts(turn)
         own = {"rollout": time.perf_counter() - began, "rewards": scoring_seconds}
         numbers = StepNumbers.gather(batch, world)
         sampled, waited = time.perf_counter(), world.waited
-        new_tokens = sum(int(numbers.task(task).lengths.sum()) for task in TASKS)
-        prompt_tokens = sum(numbers.task(task).prompt_tokens for task in TASKS)
+        new_tokens = sum(int(one.lengths.sum()) for one in numbers.by_task.values())
+        prompt_tokens = sum(one.prompt_tokens for one in numbers.by_task.values())
         world.enter(f"step {position.step + 1}, update")
         try:
             metrics = update(
@@ -308,7 +312,7 @@ class Trainer:
         own["update"] = ended - sampled - (world.waited - waited)
         row: dict[str, float] = {
             "step": position.step,
-            "epoch": position.step * self.pairs_per_update / len(self._pairs),
+            "epoch": position.step * self.pairs_per_update / (len(turn.steps) * len(self._pairs)),
             **metrics,
             "num_tokens": position.num_tokens,
             "tokens_per_second": new_tokens / (ended - began),
@@ -318,7 +322,9 @@ class Trainer:
         }
         position.unlogged = row
         try:
-            if world.is_main and self._due(settings.logging.samples_every):
+            every = settings.logging.samples_every
+            # of a round, the samples of both tasks or none
+            if world.is_main and any(_is_due(step, every) for step in turn.steps):
                 save_samples(self._run, batch, step=position.step)
             row |= self._evaluate_if_due()
         finally:
@@ -328,13 +334,13 @@ class Trainer:
             self._alarms.after_step(row, seconds)
         return row
 
-    def _rollouts(self, step: int) -> tuple[RolloutBatch, float]:
+    def _rollouts(self, turn: Turn) -> tuple[RolloutBatch, float]:
         """This rank's rollouts of a step, and the seconds that their rewards took."""
         settings = self._settings
         grpo = settings.pairgrpo
         order = shuffled_indices(
             len(self._pairs),
-            start=(step - 1) * self.pairs_per_update,
+            start=(turn.round - 1) * self.pairs_per_update,
             number=self.pairs_per_update,
             seed=settings.seed,
         )
@@ -349,8 +355,9 @@ class Trainer:
                         settings.rollout,
                         self._rewards,
                         scoring,
-                        seed=derive_seed(settings.seed, step, index),
+                        seed=derive_seed(settings.seed, turn.round, index),
                         image_folder=self._image_folder,
+                        tasks=turn.tasks,
                         first_prompt=first,
                         pair_weight_mode=grpo.pair_weight,
                         std_eps=grpo.std_eps,
@@ -396,8 +403,12 @@ class Trainer:
             self._tracker.log(row, self._position.step)
 
     def _due(self, every: int) -> bool:
-        return every > 0 and self._position.step % every == 0
+        return _is_due(self._position.step, every)
 
 
-def _status(row: Mapping[str, float]) -> str:
-    return f"reward understanding {row['understanding/reward']:.3f} generation {row['generation/reward']:.3f}"
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _status(rewards: Mapping[Task, float]) -> str:
+    return " ".join(["reward", *(f"{task} {rewards[task]:.3f}" for task in TASKS if task in rewards)])

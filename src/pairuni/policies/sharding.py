@@ -26,8 +26,9 @@ def shard_module(
     Each block is gathered on its own; what is in no block, with the module. methods: names of the forward methods of
     the module, which returns a list of tensors, and of its blocks. whole: the module's copy for decoding; frozen
     parameters that it shares are not split. What trains is stored in float32 and computes in its former type;
-    gradients are summed in float32, not averaged. The module gets new parameters. Raises ValueError if a trained
-    parameter is tied.
+    gradients are summed in float32, not averaged. A weight that no process uses in a backward pass has no gradient; one
+    that a process uses must be used by all, as micro-batches with the same tasks on each process do. The module gets
+    new parameters. Raises ValueError if a trained parameter is tied.
     """
     for parameter_owner, name, parameter in _trained(module):
         wide = nn.Parameter(parameter.detach().to(_wide(parameter.dtype)))
@@ -38,7 +39,7 @@ def shard_module(
         param_dtype=compute, reduce_dtype=_wide(compute), cast_forward_inputs=False
     )
     of_module, of_block = methods
-    setattr(module, of_module, MethodType(_using_all(getattr(module, of_module), blocks), module))
+    setattr(module, of_module, MethodType(_copying(getattr(module, of_module)), module))
     for unit in (*blocks, module):
         fully_shard(
             unit,
@@ -58,26 +59,13 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _using_all(
-    compute: Callable[..., list[Tensor]], blocks: Sequence[nn.Module]
-) -> Callable[..., list[Tensor]]:
-    """A forward method whose result depends on all weights that are gathered with the module, if only by zero.
+def _copying(compute: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+    """A forward method that returns copies: FSDP2's hooks do not follow views."""
 
-    The processes of a step replay different things, one of them answers alone, say; they must nevertheless reduce the
-    gradients of the same weights.
-    """
+    def copying(module: nn.Module, *inputs: Any) -> list[Tensor]:
+        return [one.clone() for one in compute(*inputs)]
 
-    def used(module: nn.Module, *inputs: Any) -> list[Tensor]:
-        # copies: FSDP2's hooks do not follow views
-        first, *others = (one.clone() for one in compute(*inputs))
-        if torch.is_grad_enabled():
-            of_blocks = {id(one) for block in blocks for one in block.parameters()}
-            for one in module.parameters():
-                if one.requires_grad and id(one) not in of_blocks:
-                    first = first + 0.0 * one.flatten()[0]
-        return [first, *others]
-
-    return used
+    return copying
 
 
 def _trained(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:

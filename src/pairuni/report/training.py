@@ -92,14 +92,22 @@ def rollouts(run: Run) -> str:
     rows = [row for row in run.samples if row.images or row.answers]
     if not rows:
         return ""
-    steps = sorted({row.step for row in rows})
-    chosen = [row for step in dict.fromkeys((steps[0], steps[-1])) for row in rows if row.step == step]
-    body = "".join(_rollout(run.folder.samples, row) for row in chosen[:SHOWN_SAMPLES])
+    chosen = _first_and_last(rows)
+    body = "".join(_rollout(run.folder.samples, row) for row in chosen)
     note = (
         "Groups of rollouts from the first and the last saved step, with their rewards. "
         "Only differences within a group change the policy."
     )
     return section("rollouts", "Rollouts", f'<ol class="rollouts">{body}</ol>', note)
+
+
+def _first_and_last(rows: Sequence[Sample]) -> list[Sample]:
+    """Rows of the first and the last step that have images, and of those that have answers, by step."""
+    steps = set()
+    for shown in ([row.step for row in rows if row.images], [row.step for row in rows if row.answers]):
+        steps |= {min(shown), max(shown)} if shown else set()
+    most = -(-SHOWN_SAMPLES // len(steps))
+    return [row for step in sorted(steps) for row in [one for one in rows if one.step == step][:most]]
 
 
 def _items_by_step(scores: Sequence[tuple[int, StepScores]]) -> list[list[tuple[int, Item]]]:
@@ -154,11 +162,13 @@ def _rollout(samples: Path, row: Sample) -> str:
         f"<li><b>{_reward(one.reward)}</b> {escape(one.text.strip()) or '<i>nothing</i>'}</li>"
         for one in row.answers
     )
-    return (
-        f'<li><p class="tag">step {row.step} · similarity {row.similarity:.2f}</p>'
-        f'<p>{escape(row.prompt)}</p><div class="strip">{images}</div>'
-        f'<p>{escape(f"{row.question} — expected: {row.answer}")}</p><ul class="replies">{answers}</ul></li>'
-    )
+    shown = f'<li><p class="tag">step {row.step} · similarity {row.similarity:.2f}</p>'
+    if images:
+        shown += f'<p>{escape(row.prompt)}</p><div class="strip">{images}</div>'
+    if answers:
+        question = escape(f"{row.question} — expected: {row.answer}")
+        shown += f'<p>{question}</p><ul class="replies">{answers}</ul>'
+    return shown + "</li>"
 
 
 def _reward(reward: float | None) -> str:

@@ -113,6 +113,11 @@ def _check_same_settings(run: RunFolder, step: int, saved: RunState, settings: R
             f"its checkpoint was made with {saved.pairs_per_update} pairs per step, not {pairs} "
             "(pairs_per_batch times batches_per_step)",
         )
+    tasks = saved.settings.get("pairgrpo", {}).get("tasks", "joint")
+    if tasks != grpo.tasks:
+        raise _cannot_resume(
+            run, f"pairgrpo.tasks was {tasks}, is {grpo.tasks}; the pairs of a step depend on it"
+        )
     trainable = saved.settings.get("policy", {}).get("trainable")
     if sorted(trainable or []) != sorted(settings.policy.trainable):
         raise _cannot_resume(
