@@ -22,7 +22,7 @@ RESULTS_FILE = ROOT / "docs" / "evidence" / RESULTS
 ABLATIONS = ROOT / "recipes" / "ablations"
 STUDIES = (
     *("pairing", "weighting", "threshold", "selection", "encoder"),
-    *("matching", "branch", "unified_reward"),
+    *("matching", "tasks", "branch", "unified_reward"),
 )
 """In the order of the page: the paper's tables first."""
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.S)

@@ -63,6 +63,7 @@ class Cell:
         whole = self.settings.model_dump(mode="json")
         decisive = {name: whole[name] for name in ("seed", "policy", "rollout", "reward", "evaluation")}
         decisive["policy"] = {name: decisive["policy"][name] for name in ("model", "dtype")}
+        del decisive["evaluation"]["every"]
         evaluation = self.settings.evaluation
         if evaluation.task == "pairs":
             decisive["pairs"] = self._pairs_key if evaluation.pairs is None else str(evaluation.pairs)
