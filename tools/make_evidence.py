@@ -11,14 +11,18 @@ from pathlib import Path
 
 from pairuni.config import StudySettings, load_settings
 from pairuni.io.files import write_text
+from pairuni.report.document import document
+from pairuni.report.mixes import mixes_sections
+from pairuni.runs.mixes import MixesFolder, mix_statistics, statistics_table
 from pairuni.studies.cells import cells_of
-from pairuni.studies.page import page, sections
+from pairuni.studies.page import sections
 from pairuni.studies.results import RESULTS, Result, read_results
 from pairuni.studies.tables import RowResults, markdown_table, note, results_table, rows_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "evidence.md"
 RESULTS_FILE = ROOT / "docs" / "evidence" / RESULTS
+AGREEMENT = MixesFolder(ROOT / "docs" / "evidence" / "agreement")
 ABLATIONS = ROOT / "recipes" / "ablations"
 STUDIES = (
     *("pairing", "weighting", "threshold", "selection", "encoder"),
@@ -39,6 +43,8 @@ def with_tables(text: str, results: Mapping[str, Result]) -> str:
     """The page with its tables made anew."""
 
     def filled(found: re.Match[str]) -> str:
+        if found[2] == "agreement":
+            return f"{found[1]}\n{markdown_table(statistics_table(mix_statistics(AGREEMENT.read())))}\n\n{found[3]}"
         study, rows = study_rows(found[2], results)
         return (
             f"{found[1]}\n{markdown_table(results_table(study, rows))}\n\n{note(study, rows)}\n\n{found[3]}"
@@ -54,7 +60,8 @@ def html(results: Mapping[str, Result]) -> str:
         study, rows = study_rows(name, results)
         if any(row.runs for row in rows):
             body += sections(study, rows, prefix=f"{name}-")
-    return page("Does pairing help?", body)
+    body += mixes_sections(mix_statistics(AGREEMENT.read()), prefix="agreement-")
+    return document("Evidence", "Does pairing help?", body)
 
 
 def main() -> None:

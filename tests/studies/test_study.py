@@ -63,6 +63,9 @@ def test_a_study_shares_pairs_and_first_scores_and_writes_results_and_page(study
     assert len(list((study.out / "base").iterdir())) == 2
     assert len(list((study.out / "data").iterdir())) == 2
     assert all(result.command == "pairuni ablate" for result in results.values())
+    for result in results.values():
+        assert (study.out / result.settings["data"]["pairs"]).is_file()
+        assert not result.settings["data"]["pairs"].startswith("/")
     assert page == study.out / "weighting.html"
     assert "| none |" in page.with_suffix(".md").read_text()
 

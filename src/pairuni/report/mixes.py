@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from pairuni.io.files import write_text
 from pairuni.report.boxes import box_plot
-from pairuni.report.markup import content_policy, escape, placing_rules, section
+from pairuni.report.document import document, table
+from pairuni.report.markup import section
 from pairuni.runs.mixes import (
     BASELINE,
     PAPER,
@@ -47,36 +47,22 @@ def write_mixes(out: Path) -> Path:
         )
     settings = read_json(folder.settings)
     model = (settings.get("policy") or {}).get("model")
-    write_text(folder.page, _page(found, str(model or "")))
+    write_text(folder.page, document("Gradient agreement", str(model or ""), mixes_sections(found)))
     return folder.page
 
 
-def _page(found: Sequence[MixStatistics], model: str) -> str:
+def mixes_sections(found: Sequence[MixStatistics], prefix: str = "") -> list[str]:
+    """The box plot and its tables. prefix: of the sections' ids, on a page with others."""
     boxes = box_plot(
         "Agreement by data mix",
         {one.mix: list(one.values.values()) for one in found},
         {one.mix: PAPER[one.mix] for one in found if one.mix in PAPER},
     )
-    body = section("boxes", "Gradient agreement", boxes, NOTE)
-    body += section("table", "Statistics", _table(statistics_table(found)), TABLE_NOTE)
+    body = [
+        section(f"{prefix}boxes", "Gradient agreement", boxes, NOTE),
+        section(f"{prefix}statistics", "Statistics", table(statistics_table(found)), TABLE_NOTE),
+    ]
     groups = groups_table(found)
     if len(groups) > 1:
-        body += section("parts", "By part of the model", _table(groups), GROUPS_NOTE)
-    style = "\n" + (files("pairuni.report") / "style.css").read_text(encoding="utf-8") + placing_rules(body)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{content_policy(style, "", "data:")}">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(model)} · gradient agreement</title>'
-        f"<style>{style}</style></head>\n<body><header><p>Gradient agreement</p><h1>{escape(model)}</h1></header>"
-        f"<main>{body}</main></body></html>\n"
-    )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in rows[1:]
-    )
-    return f'<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        body.append(section(f"{prefix}parts", "By part of the model", table(groups), GROUPS_NOTE))
+    return body

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from pathlib import Path
 
 from pairuni.io.files import write_text
 from pairuni.report import agreement, data, gains, items, scores, training
-from pairuni.report.markup import content_policy, escape, placing_rules
+from pairuni.report.document import document
+from pairuni.report.markup import escape
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.run import Run, read_run
 
@@ -44,22 +44,9 @@ def render(run: Run) -> str:
         match for part in body if (match := re.search(r'<section id="([\w-]+)".*?<h2[^>]*>(.*?)</h2>', part))
     ]
     links = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
-    assets = files("pairuni.report")
-    style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
-    script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
-    policy = content_policy(style, script, "data:")
     name = run.folder.root.resolve().name
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(name)} · PairUni run</title>'
-        f"<style>{style}</style></head>\n<body>"
-        f"<header><p>PairUni run</p><h1>{escape(name)}</h1>{_facts(run)}"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main>\n'
-        + "\n".join(body)
-        + f"\n</main>\n<script>{script}</script></body></html>\n"
-    )
+    nav = f'{_facts(run)}<nav aria-label="Sections"><ul>{links}</ul></nav>'
+    return document("PairUni run", name, body, head=nav)
 
 
 def _facts(run: Run) -> str:

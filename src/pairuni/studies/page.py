@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from pairuni.config import StudySettings
 from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
 from pairuni.report.charts import Series, line_chart
-from pairuni.report.markup import content_policy, escape, placed, placing_rules, section
+from pairuni.report.document import document, table
+from pairuni.report.markup import escape, placed, section
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
 from pairuni.studies.results import Result
@@ -50,7 +50,7 @@ def write_page(
 
 def html(study: StudySettings, rows: Sequence[RowResults]) -> str:
     """The page of a study."""
-    return page(study.title, sections(study, rows))
+    return document("PairUni study", study.title, sections(study, rows))
 
 
 def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "") -> list[str]:
@@ -91,27 +91,11 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
 
 
 def _table_section(prefix: str, title: str, name: str, words: str, lines: list[list[str]], note: str) -> str:
-    return section(f"{prefix}{name}", escape(_title(title, words)), _html_table(lines), note)
+    return section(f"{prefix}{name}", escape(_title(title, words)), table(lines), note)
 
 
 def _title(study: str, words: str) -> str:
     return f"{study}{words}" if study else words.capitalize()
-
-
-def page(title: str, body: Sequence[str]) -> str:
-    """A self-contained page of these sections, in the style of a run's report."""
-    assets = files("pairuni.report")
-    style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
-    script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
-    policy = content_policy(style, script, "data:")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)} · PairUni study</title>'
-        f"<style>{style}</style></head>\n<body><header><p>PairUni study</p><h1>{escape(title)}</h1></header>"
-        "<main>\n" + "\n".join(body) + f"\n</main>\n<script>{script}</script></body></html>\n"
-    )
 
 
 def _curves(rows: Sequence[RowResults]) -> str:
@@ -177,15 +161,3 @@ def _track(one: Estimate, scale: float) -> str:
     mark = f'<span class="mark" {placed(left=f"{at(one.mean):.2f}%")}></span>'
     zero = '<span class="zero"></span>'
     return f'<div class="track" role="img" aria-label="{label}" title="{label}">{zero}{whisker}{mark}</div>'
-
-
-def _html_table(lines: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in lines[0])
-    rows = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in lines[1:])
-    return f'<div class="wide"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _html_cell(text: str) -> str:
-    if text.startswith("**"):
-        return f"<td><b>{escape(text.strip('*'))}</b></td>"
-    return f"<td>{escape(text)}</td>"

@@ -186,12 +186,20 @@ def _keep(study: Study, cell: Cell, command: str) -> Result:
         finished=time.strftime("%Y-%m-%d"),
         before=scores_from(read_json(base), str(base)),
         after=scores_from(read_json(after), str(after)),
-        settings=cell.settings.model_dump(mode="json"),
+        settings=_portable(cell, study.out),
         build=None if cell.data is None else cell.data.build.model_dump(mode="json"),
         **outcome,
     )
     append_result(study.results_file, result)
     return result
+
+
+def _portable(cell: Cell, out: Path) -> dict[str, Any]:
+    """The settings of a run, with the path of pairs built for it relative to ``out``."""
+    settings = cell.settings.model_dump(mode="json")
+    if cell.data is not None:
+        settings["data"]["pairs"] = cell.settings.data.pairs.relative_to(out).as_posix()
+    return settings
 
 
 def _run_folder(study: Study, cell: Cell) -> Path:
