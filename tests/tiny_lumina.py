@@ -136,3 +136,37 @@ def plain_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
+
+
+AMUSED: dict[str, Any] = {
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 256, 512, 768],
+    "down_block_types": ["DownEncoderBlock2D"] * 5,
+    "in_channels": 3,
+    "latent_channels": 64,
+    "layers_per_block": 2,
+    "lookup_from_codebook": True,
+    "mid_block_add_attention": False,
+    "norm_num_groups": 32,
+    "norm_type": "group",
+    "num_vq_embeddings": 8192,
+    "out_channels": 3,
+    "sample_size": 32,
+    "scaling_factor": 0.18215,
+    "up_block_types": ["UpDecoderBlock2D"] * 5,
+    "vq_embed_dim": None,
+    "force_upcast": True,
+}
+"""vqvae/config.json of amused/amused-512, whose geometry Lumina-DiMOO's is said to have."""
+
+TINY_VQ: dict[str, Any] = {
+    **AMUSED,
+    "block_out_channels": [8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "num_vq_embeddings": 24,
+}
+"""Two pixels a code."""

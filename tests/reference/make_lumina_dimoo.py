@@ -52,6 +52,8 @@ def main() -> None:
         "pictures": [picture(model, **case) for case in PICTURES],
         "edits": [edit(model, **case) for case in EDITS],
         "prompts": prompts(),
+        "sizes": sizes(),
+        "pixels": pixels(),
     }
     OUTPUT.write_text(json.dumps(content, separators=(",", ":")).replace('],"', '],\n"') + "\n", "utf-8")
 
@@ -340,6 +342,38 @@ def question(text: str) -> dict[str, Any]:
         "ids": tokens[:start],
         "start": start,
     }
+
+
+# Images
+
+IMAGES = [(640, 480), (480, 640), (1000, 300), (300, 300), (3000, 100), (37, 900), (1920, 1080)]
+
+
+def sizes() -> list[dict[str, Any]]:
+    """The size to which the original cuts an image, for images with the area of 512 x 512 or 1024 x 1024."""
+    from utils import image_utils
+
+    found = []
+    for side in (512, 1024):
+        allowed = image_utils.generate_crop_size_list((side // 32) ** 2, 32)
+        for size in IMAGES:
+            with mock.patch.object(image_utils, "center_crop", lambda image, crop_size: crop_size):
+                cut = image_utils.var_center_crop(SimpleNamespace(size=size), crop_size_list=allowed)
+            found.append({"side": side, "image": size, "size": cut})
+    return found
+
+
+def pixels() -> list[list[int]]:
+    """The middle row of an image that the original scales without having to choose where to cut."""
+    from utils.image_utils import center_crop
+
+    image = Image.merge("RGB", [Image.linear_gradient("L").rotate(90 * turn) for turn in range(3)]).resize(
+        (150, 150)
+    )
+    scaled = np.asarray(center_crop(image, (32, 32)))
+    assert scaled.shape == (32, 32, 3)
+    found: list[list[int]] = scaled[16].tolist()
+    return found
 
 
 if __name__ == "__main__":
