@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,9 +17,15 @@ from pairuni.console.progress import Progress
 from pairuni.distributed.shares import cut
 from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.world import World
-from pairuni.io.files import clear_partial
 from pairuni.pairgrpo.alarms import Alarms
 from pairuni.pairgrpo.batch import RolloutBatch, StepNumbers
+from pairuni.pairgrpo.beginning import (
+    check_same,
+    clear_partials,
+    identity_of,
+    keep_complete_steps,
+    refuse_existing,
+)
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.preflight import check_pairs
@@ -33,9 +38,8 @@ from pairuni.records import TASKS, Task, UGPair
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.history import record_changes
 from pairuni.runs.metrics import MetricsLog, Tracker
-from pairuni.runs.state import RunState, digest_of_pairs
-from pairuni.training.checkpoint import list_checkpoints, write_folder
-from pairuni.training.digests import digest_of_tensors
+from pairuni.runs.state import RunState
+from pairuni.training.checkpoint import write_folder
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.seeding import derive_seed, random_state, set_random_state, shuffled_indices
@@ -202,79 +206,39 @@ class Trainer:
     def _begin(self, resume: bool) -> RunCheckpoints:
         """Restore the newest checkpoint, if any, and remove from the folder what later steps left there."""
         run, position, world = self._run, self._position, self._world
-        world.on_main(lambda: self._refuse_existing(resume))
-        identity = self._identity()
-        self._check_same(identity.model_dump(mode="json"))
+        world.on_main(lambda: refuse_existing(run, resume))
+        digest = self._images_digest or check_pairs(
+            self._policy, self._pairs, self._settings.rollout, self._image_folder
+        )
+        identity = identity_of(self._settings, self._policy, self._pairs, self.pairs_per_update, digest)
+        check_same(world, identity.model_dump(mode="json"), run)
         kept = self._settings.checkpoint
         checkpoints = RunCheckpoints(
             run, self._optimizer, identity, keep=kept.keep, keep_best=kept.keep_best, ranks=world
         )
         saved = checkpoints.load(position)
         self._policy.refresh_inference()
-        self._check_same({"the checkpoint's step": position.step})
+        check_same(world, {"the checkpoint's step": position.step}, run)
         # nothing in the folder has changed before this point
-        world.on_main(lambda: self._tidy(checkpoints, saved, identity, resume))
+        world.on_main(lambda: self._keep_complete_steps(checkpoints, saved, identity, resume))
         if saved is None:
             torch.manual_seed(self._settings.seed)
         position.random = random_state()
         position.updates = self._optimizer.updates
         return checkpoints
 
-    def _refuse_existing(self, resume: bool) -> None:
-        run = self._run
-        if not resume and (run.metrics.exists() or list_checkpoints(run.checkpoints)):
-            raise ValueError(f"{run.root} already holds a run; resume it or choose another folder")
-
-    def _tidy(
+    def _keep_complete_steps(
         self, checkpoints: RunCheckpoints, saved: RunState | None, identity: RunState, resume: bool
     ) -> None:
-        """Remove what later steps left in the folder, and record settings that change now."""
-        run, position = self._run, self._position
-        for folder in (run.root, run.checkpoints, run.samples, run.evaluation):
-            clear_partial(folder)
+        clear_partials(self._run)
         checkpoints.tidy()
-        self._metrics.rewind(position.step or -1)  # a run without a checkpoint evaluates step 0 again
-        MetricsLog(run.samples_log).rewind(position.step)
-        if saved is None:
-            run.history.unlink(missing_ok=True)
-            if resume:
-                logger.info("%s has no checkpoint yet: training from step 1", run.root)
-            return
-        logger.info("resuming after step %d", position.step)
-        if position.step < self._settings.pairgrpo.steps:
-            record_changes(run, position.step, saved.settings, identity.settings)
-        rows = self._metrics.rows()
-        if saved.unlogged is not None and (not rows or rows[-1]["step"] < position.step):
-            self._metrics.append(saved.unlogged)
-        self._alarms.remember(self._metrics.rows())
-
-    def _check_same(self, own: Mapping[str, Any]) -> None:
-        """Raise ValueError unless all ranks have the same values; an exchange."""
-        first, *others = self._world.gather(own)
-        for rank, other in enumerate(others, start=1):
-            odd = [name for name in first if first[name] != other[name]]
-            if odd:
-                raise ValueError(
-                    f"rank {rank} differs from rank 0 in {odd[0]}: all processes must run the same command on the "
-                    f"same files, and all machines must see {self._run.root} and the pairs"
-                )
-
-    def _identity(self) -> RunState:
-        """What distinguishes this run from others. Raises UnusablePairs."""
-        digest = self._images_digest or check_pairs(
-            self._policy, self._pairs, self._settings.rollout, self._image_folder
-        )
-        module = self._policy.inference_module
-        return RunState(
-            num_tokens=0,
-            seed=self._settings.seed,
-            pairs_per_update=self.pairs_per_update,
-            pairs_sha256=digest_of_pairs(self._pairs),
-            pictures_sha256=digest,
-            policy_sha256=digest_of_tensors(module.state_dict()),
-            dtype=str(next(module.parameters()).dtype).removeprefix("torch."),
-            settings=self._settings.model_dump(mode="json"),
-        )
+        keep_complete_steps(self._run, self._metrics, self._position, saved)
+        if saved is not None:
+            if self._position.step < self._settings.pairgrpo.steps:
+                record_changes(self._run, self._position.step, saved.settings, identity.settings)
+            self._alarms.remember(self._metrics.rows())
+        elif resume:
+            logger.info("%s has no checkpoint yet: training from step 1", self._run.root)
 
     def _train_step(self, stop: StopRequest) -> dict[str, float]:
         settings, position = self._settings, self._position
