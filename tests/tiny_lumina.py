@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from tokenizers import processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from pairuni.policies.lumina_dimoo.ids import TokenIds
+from pairuni.policies.lumina_dimoo.ids import NAMES, TokenIds
+from pairuni.policies.lumina_dimoo.vq import new_vq
 from tiny_models import tiny_tokenizer
 
 IDS = TokenIds(
@@ -170,3 +171,51 @@ TINY_VQ: dict[str, Any] = {
     "num_vq_embeddings": 24,
 }
 """Two pixels a code."""
+
+
+BYTE_IDS = TokenIds(
+    mask=256,
+    newline=257,
+    end=258,
+    padding=259,
+    image_start=260,
+    image_end=261,
+    uncondition=262,
+    answer_start=263,
+    answer_end=264,
+    codes=265,
+    codebook=24,
+)
+"""Ids of a model whose text tokens are bytes."""
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """256 bytes and the special tokens of ``BYTE_IDS``."""
+    special = {getattr(BYTE_IDS, role): token for role, token in NAMES.items()}
+    special |= {BYTE_IDS.newline: "<|reserved_0|>", BYTE_IDS.padding: "<|reserved_1|>"}
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(special[one] for one in sorted(special))]
+    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
+    backend.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in tokens[256:]])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=NAMES["end"])
+
+
+def save_byte_lumina(folder: Path, seed: int = 7) -> dict[str, Tensor]:
+    """Write a whole checkpoint whose text tokens are bytes, with tokenizer and VQ."""
+    rows = BYTE_IDS.vocabulary
+    config = {**CONFIG, "vocab_size": rows, "embedding_size": rows, "token_ids": BYTE_IDS.declared()}
+    folder.mkdir(parents=True, exist_ok=True)
+    made = tensors(config, seed)
+    save_file(made, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=3), encoding="utf-8")
+    byte_tokenizer().save_pretrained(folder)
+    random_state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    vq: Any = new_vq(**TINY_VQ)
+    with torch.no_grad():
+        vq.quantize.embedding.weight.normal_()
+        vq.quant_conv.weight.normal_(0, 2)
+    torch.set_rng_state(random_state)
+    vq.save_pretrained(folder / "vqvae")
+    return made
