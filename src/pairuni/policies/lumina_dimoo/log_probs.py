@@ -61,7 +61,7 @@ class SequenceElbo:
     """An unbiased estimate of the evidence lower bound per token: one decision per trace.
 
     The bound of T tokens is the mean, over l uniform from 1 to T and masks of l tokens, of T / l times the summed
-    log-probs of the masked tokens (LLaDA, arXiv:2502.09992, Eq. 14). Masks come in coupled pairs, a mask and its
+    log-probs of the masked tokens (LLaDA, arXiv:2502.09992). Masks come in coupled pairs, a mask and its
     complement, so that each pair scores every token once; l is drawn from 0 to T, which (T + 1) / T corrects, since an
     empty mask scores nothing. pairs: their number; their l are spread evenly. The value is the bound divided by T, as
     in the ratio of ESPO (arXiv:2512.03759).

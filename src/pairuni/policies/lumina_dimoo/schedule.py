@@ -45,7 +45,7 @@ def text_steps(length: int, block: int, steps: int) -> list[Step]:
 
 
 def picture_steps(codes: int, steps: int) -> list[Step]:
-    """The cosine schedule (arXiv:2202.04200, Eq. 3): after step i of n, cos(pi/2 i/n) of the codes are still open.
+    """The cosine schedule (MaskGIT, arXiv:2202.04200): after step i of n, cos(pi/2 i/n) of the codes are still open.
 
     At least one code is set in each step, and at most as many steps are made as there are codes.
     """
