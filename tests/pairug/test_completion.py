@@ -123,7 +123,8 @@ def test_a_stopped_run_asks_only_for_what_is_missing(complete, tmp_path):
 def test_annotators_by_name():
     assert isinstance(make_annotator(f"{__name__}:Careless"), Careless)
     with pytest.raises(
-        ValueError, match="no annotator is called 'gpt'; known: scene, scene-relations, endpoint, batch, local,"
+        ValueError,
+        match="no annotator is called 'gpt'; known: scene, scene-relations, endpoint, batch, local,",
     ):
         make_annotator("gpt")
     with pytest.raises(ValueError, match="the module nowhere, which was not found"):
