@@ -40,7 +40,7 @@ def study_rows(name: str, results: Mapping[str, Result]) -> tuple[StudySettings,
 
 
 def with_tables(text: str, results: Mapping[str, Result]) -> str:
-    """The page with its tables made anew."""
+    """The page with its tables updated."""
 
     def filled(found: re.Match[str]) -> str:
         if found[2] == "agreement":

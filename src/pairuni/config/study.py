@@ -38,7 +38,7 @@ class StudySettings(Settings):
     """Recipe of the build of pairs that all rows share, relative to the study's file; by default the pairs are the file
     that the training recipe names."""
     world: Literal["digits", "relations"] | None = None
-    """Build from the raw data of a digits world, written anew for each seed, instead of the inputs of ``pairs``."""
+    """Build from the raw data of a digits world, generated for each seed, instead of the inputs of ``pairs``."""
     samples: int = Field(default=1500, ge=1)
     """With ``world``: raw samples of each task."""
     seeds: int = Field(default=3, ge=1)

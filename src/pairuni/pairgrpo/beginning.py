@@ -69,7 +69,7 @@ def clear_partials(run: RunFolder) -> None:
 def keep_complete_steps(
     run: RunFolder, metrics: MetricsLog, position: Position, saved: RunState | None
 ) -> None:
-    """Remove what steps after ``position`` left in the folder. saved: the checkpoint's state; None starts anew."""
+    """Remove what steps after ``position`` left in the folder. saved: the checkpoint's state; None without one."""
     metrics.rewind(position.step or -1)  # a run without a checkpoint evaluates step 0 again
     MetricsLog(run.samples_log).rewind(position.step)
     if saved is None:

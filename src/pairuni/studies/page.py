@@ -13,7 +13,7 @@ from pairuni.report.document import document, table
 from pairuni.report.markup import escape, placed, section
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
-from pairuni.studies.results import Result
+from pairuni.studies.results import Result, mean_of
 from pairuni.studies.statistics import Estimate
 from pairuni.studies.tables import (
     RowResults,
@@ -105,7 +105,7 @@ def _curves(rows: Sequence[RowResults]) -> str:
             series = [run.curves[curve] for run in row.ordered if curve in run.curves]
             if not series:
                 continue
-            means = [statistics.mean_of(values) for values in zip(*series, strict=False)]
+            means = [mean_of(values) for values in zip(*series, strict=False)]
             points = [(step, mean) for step, mean in enumerate(means, start=1) if mean is not None]
             steps, values = zip(*points, strict=True)
             charts.append(

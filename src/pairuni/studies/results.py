@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
+from pairuni.runs.history import settings_changes
 from pairuni.runs.metrics import MetricsRow, read_metrics
 from pairuni.runs.reading import Count, Number, Part, checked, read_rows
 from pairuni.studies.cells import NO_INFLUENCE, Cell
@@ -19,6 +20,12 @@ from pairuni.studies.cells import NO_INFLUENCE, Cell
 RESULTS = "results.jsonl"
 _CURVES = ("understanding/reward", "generation/reward", "gradient_agreement")
 _DIGITS = 4
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that there are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 class TaskResult(Part):
@@ -76,8 +83,7 @@ class Result(Part):
 
     def mean(self, curve: str) -> float | None:
         """The mean of a curve over the steps that have it."""
-        values = [value for value in self.curves.get(curve, ()) if value is not None]
-        return sum(values) / len(values) if values else None
+        return mean_of(self.curves.get(curve, ()))
 
 
 def read_results(path: Path) -> dict[str, Result]:
@@ -101,22 +107,14 @@ def result_of(cell: Cell, results: Mapping[str, Result]) -> Result | None:
     found = results.get(cell.key)
     if found is None:
         return None
-    then, now = _flat(found.settings), _flat(cell.settings.model_dump(mode="json", exclude=set(NO_INFLUENCE)))
-    for key in then.keys() & now.keys() - {"data.pairs"}:
-        if then[key] != now[key]:
+    now = cell.settings.model_dump(mode="json", exclude=set(NO_INFLUENCE))
+    for key, (was, value) in settings_changes(found.settings, now).items():
+        if key != "data.pairs":
             raise ValueError(
-                f"{RESULTS} has a run of row {cell.row.name!r}, seed {cell.seed}, in which {key} was {then[key]!r} "
-                f"and not {now[key]!r}; use another --out"
+                f"{RESULTS} has a run of row {cell.row.name!r}, seed {cell.seed}, in which {key} was {was!r} "
+                f"and not {value!r}; use another --out"
             )
     return found
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of all sections, by dotted key."""
-    sections = {name: values for name, values in settings.items() if isinstance(values, dict)}
-    return {
-        f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()
-    }
 
 
 def scores_from(evaluation: Mapping[str, Any], where: str) -> Scores:

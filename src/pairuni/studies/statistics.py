@@ -90,11 +90,5 @@ def _resampled_means(items: Array, resamples: int, rng: np.random.Generator) -> 
     return means
 
 
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of the values that there are."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
 def _items(run: Result, task: Task, when: str) -> Array:
     return np.array(getattr(run, when).task(task).item_scores, dtype=np.float64)

@@ -10,7 +10,7 @@ from pairuni.console.counts import counted
 from pairuni.records import TASKS, Task
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
-from pairuni.studies.results import Result, result_of
+from pairuni.studies.results import Result, mean_of, result_of
 from pairuni.studies.statistics import Estimate
 
 
@@ -58,7 +58,7 @@ def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agre
         other = None if row is default else statistics.difference(row.runs, default.runs, task)
         cells.append("" if other is None else points(other))
     if agreed:
-        mean = statistics.mean_of([run.mean("gradient_agreement") for run in runs])
+        mean = mean_of([run.mean("gradient_agreement") for run in runs])
         cells.append("" if mean is None else _signed(mean))
     counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
     return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
@@ -148,19 +148,21 @@ def _paper(value: float | None) -> str:
 
 
 def _percent(found: Estimate) -> str:
-    interval = (
-        "" if found.interval is None else f" [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]"
-    )
-    return f"{100 * found.mean:.1f}{interval}"
+    return _with_interval(found, ".1f")
 
 
 def points(found: Estimate) -> str:
     """A difference in points with its interval, bold in Markdown if the interval excludes 0."""
-    interval = (
-        "" if found.interval is None else f" [{100 * found.interval[0]:+.1f}, {100 * found.interval[1]:+.1f}]"
-    )
-    shown = f"{100 * found.mean:+.1f}{interval}".replace("-", "−")
+    shown = _with_interval(found, "+.1f").replace("-", "−")
     return f"**{shown}**" if found.clear else shown
+
+
+def _with_interval(found: Estimate, form: str) -> str:
+    shown = f"{100 * found.mean:{form}}"
+    if found.interval is None:
+        return shown
+    low, high = found.interval
+    return f"{shown} [{100 * low:{form}}, {100 * high:{form}}]"
 
 
 def _signed(value: float) -> str:
@@ -172,5 +174,5 @@ def _before(runs: Sequence[Result], task: Task) -> str:
 
 
 def _of_kind(runs: Sequence[Result], task: Task, kind: str) -> str:
-    mean = statistics.mean_of([run.after.task(task).by_kind.get(kind) for run in runs])
+    mean = mean_of([run.after.task(task).by_kind.get(kind) for run in runs])
     return "" if mean is None else f"{100 * mean:.1f}"
