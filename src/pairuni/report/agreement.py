@@ -7,10 +7,9 @@ from collections.abc import Iterable
 
 from pairuni.report.charts import Series, line_chart, signed, signed_bars
 from pairuni.report.markup import section
-from pairuni.runs.metrics import MetricsRow, series
+from pairuni.runs.metrics import AGREEMENT, MetricsRow, series
 from pairuni.runs.run import Run
 
-KEY = "gradient_agreement"
 NOTE = (
     "Cosine between the understanding and the generation gradient of each step: above 0, the tasks pull the weights in "
     "one direction. Steps in which one of the gradients is zero have no cosine."
@@ -19,7 +18,7 @@ _LAYER = re.compile(r"layer_(\d+)")
 
 
 def gradient_agreement(run: Run) -> str:
-    steps, values = series(run.metrics, KEY)
+    steps, values = series(run.metrics, AGREEMENT)
     if not values:
         return ""
     mean, above = sum(values) / len(values), sum(value > 0 for value in values)
@@ -34,7 +33,7 @@ def gradient_agreement(run: Run) -> str:
 
 def _groups(rows: Iterable[MetricsRow]) -> list[str]:
     """The measured parts of the model: layers by number, then the others by name."""
-    prefix = f"{KEY}/"
+    prefix = f"{AGREEMENT}/"
     names = {
         key.removeprefix(prefix)
         for row in rows
@@ -55,5 +54,5 @@ def _label(name: str) -> str:
 
 
 def _mean(rows: list[MetricsRow], name: str) -> float:
-    _, values = series(rows, f"{KEY}/{name}")
+    _, values = series(rows, f"{AGREEMENT}/{name}")
     return sum(values) / len(values)

@@ -11,6 +11,7 @@ from pairuni.records import TASKS, Task
 from pairuni.report.charts import Series, line_chart
 from pairuni.report.document import document, table
 from pairuni.report.markup import escape, placed, section
+from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
 from pairuni.studies.results import Result, mean_of
@@ -30,7 +31,7 @@ from pairuni.studies.tables import (
 _CURVES = {
     "understanding/reward": "Understanding reward",
     "generation/reward": "Generation reward",
-    "gradient_agreement": "Gradient agreement",
+    AGREEMENT: "Gradient agreement",
 }
 _DIFFERENCES = "To the default row, in points of the held-out score, with 95% intervals."
 _SMALLEST_SCALE = 0.01

@@ -13,12 +13,12 @@ from pydantic import Field
 from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
 from pairuni.runs.history import settings_changes
-from pairuni.runs.metrics import MetricsRow, read_metrics
+from pairuni.runs.metrics import AGREEMENT, MetricsRow, read_metrics
 from pairuni.runs.reading import Count, Number, Part, checked, read_rows
 from pairuni.studies.cells import NO_INFLUENCE, Cell
 
 RESULTS = "results.jsonl"
-_CURVES = ("understanding/reward", "generation/reward", "gradient_agreement")
+_CURVES = ("understanding/reward", "generation/reward", AGREEMENT)
 _DIGITS = 4
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pairuni.config import StudyRow, StudySettings
 from pairuni.console.counts import counted
 from pairuni.records import TASKS, Task
+from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
 from pairuni.studies.results import Result, mean_of, result_of
@@ -38,7 +39,7 @@ def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, R
 def results_table(study: StudySettings, rows: Sequence[RowResults]) -> list[list[str]]:
     """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
     benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
-    agreed = any("gradient_agreement" in run.curves for row in rows for run in row.runs.values())
+    agreed = any(AGREEMENT in run.curves for row in rows for run in row.runs.values())
     default = next(row for row in rows if row.row.name == study.default)
     head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
     for task in TASKS:
@@ -58,7 +59,7 @@ def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agre
         other = None if row is default else statistics.difference(row.runs, default.runs, task)
         cells.append("" if other is None else points(other))
     if agreed:
-        mean = mean_of([run.mean("gradient_agreement") for run in runs])
+        mean = mean_of([run.mean(AGREEMENT) for run in runs])
         cells.append("" if mean is None else _signed(mean))
     counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
     return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
