@@ -122,6 +122,34 @@ class ImageSampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EditSampling:
+    """A request for ``rollouts`` edits of each image by its instruction.
+
+    guidance: against the prompt without the instruction; image_guidance: against the one without the image; 1 turns
+    each off. For branch see ``ImageTrajectory``, for first_prompt ``TextSampling``.
+    """
+
+    images: Sequence[Image.Image]
+    instructions: Sequence[str]
+    rollouts: int = 1
+    temperature: float = 1.0
+    guidance: float
+    image_guidance: float
+    branch: LogProbBranch = "guided"
+    seed: int = 0
+    first_prompt: int = 0
+
+
+class CannotEdit(ValueError):
+    """A policy without image editing was asked to edit."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The policy {name} cannot edit images; choose a model that can, such as Lumina-DiMOO."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrajectoryLogProbs:
     """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask is 1 for real tokens."""
 
@@ -170,6 +198,12 @@ class UnifiedPolicy(ABC):
     module: nn.Module
     default_guidance: float = 5.0
     """Guidance of image generation unless a caller chooses another (paper: 5)."""
+    edits: bool = False
+    """Whether it edits images by an instruction."""
+    default_edit_guidance: float = 3.5
+    """Guidance of an edit against the prompt without the instruction, unless a caller chooses another."""
+    default_image_guidance: float = 5.0
+    """Likewise against the prompt without the image; both are Lumina-DiMOO's."""
     image_tokens: int
     """Tokens of an image, in a question or generated."""
     activation_checkpointing: bool = False
@@ -190,6 +224,13 @@ class UnifiedPolicy(ABC):
     @abstractmethod
     def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
         """One list of trajectories per prompt, in order; reproducible as in ``sample_text``."""
+
+    def sample_edits(self, request: EditSampling) -> list[list[ImageTrajectory]]:
+        """One list of trajectories per image, in order; reproducible as in ``sample_text``.
+
+        Raises CannotEdit, a ValueError; a policy with ``edits`` overrides this.
+        """
+        raise CannotEdit(self.name)
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
@@ -254,6 +295,27 @@ class UnifiedPolicy(ABC):
             seed=seed,
         )
         return self.decode_images(self.sample_images(request)[0])
+
+    def edit_image(
+        self,
+        image: Image.Image,
+        instruction: str,
+        *,
+        guidance: float | None = None,
+        image_guidance: float | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> Image.Image:
+        """One image edited by an instruction; a guidance of None is the policy's default. Raises CannotEdit."""
+        request = EditSampling(
+            images=[image],
+            instructions=[instruction],
+            temperature=temperature,
+            guidance=self.default_edit_guidance if guidance is None else guidance,
+            image_guidance=self.default_image_guidance if image_guidance is None else image_guidance,
+            seed=seed,
+        )
+        return self.decode_images(self.sample_edits(request)[0])[0]
 
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
