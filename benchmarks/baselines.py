@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs
+from pairuni.policies.trajectories import TrajectoryLogProbs
 
 UPDATE_STEPS = ("images-once", "sampled-positions")
 """Optimizations of ours that can be added to the peers' update, one after the other."""
@@ -92,7 +93,7 @@ def peers_rollout(
 
 
 def text_forward(
-    policy: JanusPolicy, trajectories: Sequence[TextTrajectory], *, given: Sequence[str] = ()
+    policy: JanusPolicy, trajectories: Sequence[TextTokens], *, given: Sequence[str] = ()
 ) -> TrajectoryLogProbs:
     """The peers' forward pass over answers: log-probs [N, T] of the sampled tokens, with gradient.
 
@@ -135,7 +136,7 @@ def text_forward(
 
 
 def image_forward(
-    policy: JanusPolicy, trajectories: Sequence[ImageTrajectory], *, given: Sequence[str] = ()
+    policy: JanusPolicy, trajectories: Sequence[ImageTokens], *, given: Sequence[str] = ()
 ) -> TrajectoryLogProbs:
     """The peers' forward pass over images, all of one guidance and branch: log-probs [N, T], with gradient.
 

@@ -18,8 +18,9 @@ from benchmarks.workload import build, random_trajectories
 from pairuni.config import PairGRPOSettings, PolicySettings
 from pairuni.pairgrpo.micro_batches import MicroBatch, TaskRows
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
+from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageTrajectory, TextTrajectory, Trajectory, TrajectoryLogProbs
+from pairuni.policies.trajectories import TrajectoryLogProbs
 from pairuni.records import TASKS
 
 OURS, CHECKPOINTED = "pairuni", "pairuni-checkpointed"
@@ -53,14 +54,14 @@ def _loss(replay: TrajectoryLogProbs, advantages: Tensor) -> Tensor:
 
 def our_update(
     policy: JanusPolicy,
-    answers: Sequence[TextTrajectory],
-    images: Sequence[ImageTrajectory],
+    answers: Sequence[TextTokens],
+    images: Sequence[ImageTokens],
     advantages: Tensor,
     *,
     checkpointing: bool = False,
 ) -> None:
     """Forward and backward of both tasks as one micro-batch; advantages: [answers + images]."""
-    trajectories: list[Trajectory] = [*answers, *images]
+    trajectories: list[TokenTrajectory] = [*answers, *images]
     bounds = (0, len(answers), len(trajectories))
     task_rows = []
     for task, start, end in zip(TASKS, bounds[:-1], bounds[1:], strict=True):
@@ -80,8 +81,8 @@ def our_update(
 
 def peers_update(
     policy: JanusPolicy,
-    answers: Sequence[TextTrajectory],
-    images: Sequence[ImageTrajectory],
+    answers: Sequence[TextTokens],
+    images: Sequence[ImageTokens],
     advantages: Tensor,
     *,
     given: Sequence[str] = (),
@@ -121,13 +122,13 @@ def contenders(policy: JanusPolicy, settings: UpdateBenchSettings) -> dict[str, 
 def groups_of(policy: JanusPolicy, settings: UpdateBenchSettings) -> list[Group]:
     """The groups of trajectories of ``random_trajectories``; guided images include their unconditional rows."""
     answers, images = random_trajectories(policy, settings)
-    every: list[Trajectory] = [*answers[:: settings.rollouts], *images[:: settings.rollouts]]
+    every: list[TokenTrajectory] = [*answers[:: settings.rollouts], *images[:: settings.rollouts]]
     groups = [
         Group(
             prompt=len(one.prompt_ids),
             completions=(len(one.tokens),) * settings.rollouts,
             modality=one.modality,
-            imaged=one.modality == "text",
+            imaged=isinstance(one, TextTokens),
         )
         for one in every
     ]

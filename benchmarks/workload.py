@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.settings import WorkloadSettings
 from benchmarks.shapes import build_policy
+from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageTrajectory, TextTrajectory
 
 PROMPTS = (
     "a red seven top left and a blue two",
@@ -62,7 +62,7 @@ def noise_images(policy: JanusPolicy, count: int) -> list[Image.Image]:
 
 def random_trajectories(
     policy: JanusPolicy, settings: WorkloadSettings
-) -> tuple[list[TextTrajectory], list[ImageTrajectory]]:
+) -> tuple[list[TextTokens], list[ImageTokens]]:
     """P groups of K answers of ``answer_length`` random tokens, and P groups of K images of random codes.
 
     The cost of an update does not depend on the tokens; random ones fix its size without a rollout.
@@ -79,7 +79,7 @@ def random_trajectories(
         pixels = policy.pixel_values([image])[0]
         prompt = policy.prompts.understanding(question, with_image=True)
         answers += [
-            TextTrajectory(
+            TextTokens(
                 tokens=random_tokens(settings.answer_length, text.vocab_size),
                 log_probs=torch.zeros(settings.answer_length),
                 prompt_ids=prompt,
@@ -93,7 +93,7 @@ def random_trajectories(
     for words in image_prompts(settings.prompts):
         prompt = policy.prompts.generation(words)
         images += [
-            ImageTrajectory(
+            ImageTokens(
                 tokens=random_tokens(policy.image_tokens, vq.num_embeddings),
                 log_probs=torch.zeros(policy.image_tokens),
                 prompt_ids=prompt,

@@ -14,15 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pairuni.policies.policy import (
-    ImageSampling,
-    ImageTrajectory,
-    TextSampling,
-    TextTrajectory,
-    Trajectory,
-    TrajectoryLogProbs,
-    UnifiedPolicy,
-)
+from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
+from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.trajectories import TrajectoryLogProbs
 
 EOS = 0
 WORDS = ["", "A", "B", "C", "D"]
@@ -46,7 +40,7 @@ class FakeTables(nn.Module):
         self.frozen = nn.Parameter(torch.ones(3, dtype=dtype))
 
 
-class FakePolicy(UnifiedPolicy):
+class FakePolicy(AutoregressivePolicy):
     """Row 0 of each table is the unconditional prompt; ``shared`` scales both tasks' logits."""
 
     name = "fake"
@@ -65,7 +59,7 @@ class FakePolicy(UnifiedPolicy):
         unconditional = self._logits(self.module.cells, 0, previous)
         return unconditional + guidance * (conditional - unconditional)
 
-    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+    def sample_text(self, request: TextSampling) -> list[list[TextTokens]]:
         groups = []
         for index, (image, question) in enumerate(zip(request.images, request.questions, strict=True)):
             assert image is not None
@@ -80,7 +74,7 @@ class FakePolicy(UnifiedPolicy):
                     "text", prompt, request.temperature, 1.0, request.max_new_tokens, draw
                 )
                 group.append(
-                    TextTrajectory(
+                    TextTokens(
                         tokens=tokens,
                         log_probs=log_probs,
                         prompt_ids=prompt,
@@ -93,7 +87,7 @@ class FakePolicy(UnifiedPolicy):
             groups.append(group)
         return groups
 
-    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTokens]]:
         groups = []
         for index, text in enumerate(request.prompts):
             prompt = torch.tensor(list(text.encode()))
@@ -105,7 +99,7 @@ class FakePolicy(UnifiedPolicy):
                 tokens, log_probs = self._sample(
                     "image", prompt, request.temperature, request.guidance, IMAGE_TOKENS, draw
                 )
-                trajectory = ImageTrajectory(
+                trajectory = ImageTokens(
                     tokens=tokens,
                     log_probs=log_probs,
                     prompt_ids=prompt,
@@ -137,7 +131,7 @@ class FakePolicy(UnifiedPolicy):
             log_probs.append(distribution[tokens[-1]])
         return torch.tensor(tokens), torch.stack(log_probs)
 
-    def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
+    def decode_images(self, trajectories: Sequence[ImageTokens]) -> list[Image.Image]:
         images = []
         for trajectory in trajectories:
             image = Image.new("RGB", (2, 2))
@@ -145,13 +139,13 @@ class FakePolicy(UnifiedPolicy):
             images.append(image)
         return images
 
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
+    def log_probs(self, trajectories: Sequence[TokenTrajectory]) -> TrajectoryLogProbs:
         self.replays += 1
         longest = max(len(trajectory.tokens) for trajectory in trajectories)
         rows, mask = [], torch.zeros(len(trajectories), longest)
         for row, trajectory in enumerate(trajectories):
             guidance = 1.0
-            if isinstance(trajectory, ImageTrajectory) and trajectory.branch == "guided":
+            if isinstance(trajectory, ImageTokens) and trajectory.branch == "guided":
                 guidance = trajectory.guidance
             previous, values = 0, []
             for token in trajectory.tokens.tolist():

@@ -19,7 +19,7 @@ def test_cosine_of_the_two_gradients(tmp_path: Path) -> None:
     flat = {}
     for task in ("understanding", "generation"):
         policy.module.zero_grad()
-        for part in micro_batches(batch, grpo(), [task]):  # type: ignore[list-item]
+        for part in micro_batches(policy, batch, grpo(), [task]):  # type: ignore[list-item]
             part.loss(policy, grpo()).backward()
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for _, p in parameters]
         flat[task] = torch.cat([gradient.flatten() for gradient in gradients])

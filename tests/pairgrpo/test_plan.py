@@ -15,13 +15,13 @@ from pair_batches import make_pairs, run_settings
 from pairuni.config import RunSettings
 from pairuni.distributed.strategy import Replicate, Shard
 from pairuni.distributed.world import World
-from pairuni.pairgrpo import activations, sizes
+from pairuni.pairgrpo import activations
 from pairuni.pairgrpo.cards import NODES, USABLE
 from pairuni.pairgrpo.plan import ERROR, choose_strategy, device_memory, plan_run
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import update
+from pairuni.policies import costs
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import replay_tokens
 from pairuni.policies.replay import LOGITS_BUDGET
 from pairuni.training.optimizer import NamedAdamW
 from ranks import run_ranks, values_of
@@ -116,7 +116,7 @@ def train(case: dict, rollouts: int, world: World, folder: Path, **sizes: int) -
             reference=reference,
             strategy=strategy,
         )
-    tokens = sum(replay_tokens(one.trajectories) for one in batch.rollouts.values())
+    tokens = sum(policy.replay_cost(one.trajectories).tokens for one in batch.rollouts.values())
     return {
         "measured": resident("VmHWM") - before,
         "planned": planned.peak - weights,
@@ -129,7 +129,7 @@ def measure(world: World, case: dict, folder: Path) -> dict[str, float]:
     LOGITS_BUDGET.update(
         cpu=4 << 20, cuda=4 << 20
     )  # a large fixed cost would hide the part that grows with the model
-    sizes.PROMPT_TOKENS = 18  # of these pairs, one token a byte
+    costs.PROMPT_TOKENS = 18  # of these pairs, one token a byte
     own = folder / str(world.rank)
     own.mkdir()
     train(case, 2, world, own)
@@ -259,15 +259,15 @@ def test_steps_that_take_the_tasks_in_turn(janus_1b):
     images, answers, guided = 8 * 576, 4 * 256, 2
     assert joint.sampled_tokens == 16 * (images + answers)
     assert turns.sampled_tokens == 16 * images
-    assert turns.replayed_tokens == 16 * guided * (sizes.PROMPT_TOKENS + images)
-    assert joint.replayed_tokens == turns.replayed_tokens + 16 * (sizes.PROMPT_TOKENS + 576 + answers)
+    assert turns.replayed_tokens == 16 * guided * (costs.PROMPT_TOKENS + images)
+    assert joint.replayed_tokens == turns.replayed_tokens + 16 * (costs.PROMPT_TOKENS + 576 + answers)
     assert 2 * turns.operations == pytest.approx(joint.operations)
     assert turns.peak < joint.peak
     assert (turns.weights, turns.optimizer) == (joint.weights, joint.optimizer)
     # answers decode in 256 steps of their own, no longer beside the images in 576
     weights = joint.parameters * 2
-    question = sizes.PROMPT_TOKENS + 576 + answers
-    per_token = joint.rollout_cache / (16 * (question + guided * (sizes.PROMPT_TOKENS + images)))
+    question = costs.PROMPT_TOKENS + 576 + answers
+    per_token = joint.rollout_cache / (16 * (question + guided * (costs.PROMPT_TOKENS + images)))
     parts = [576 * (weights + turns.rollout_cache / 2), 256 * (weights + 16 * question * per_token / 2)]
     assert 2 * turns.decoded_bytes == pytest.approx(sum(parts))
 
@@ -351,7 +351,7 @@ def test_auto_does_not_change_the_gradient(tmp_path, monkeypatch):
     monkeypatch.setattr(
         policy,
         "log_probs",
-        lambda ones, real=policy.log_probs: passes.append(replay_tokens(ones)) or real(ones),
+        lambda ones, real=policy.log_probs: passes.append(policy.replay_cost(ones).tokens) or real(ones),
     )
     found = gradients_of(policy, batch, auto)
     assert len(passes) > 2

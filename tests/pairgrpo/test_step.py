@@ -15,7 +15,8 @@ from pairuni.pairgrpo.batch import RolloutBatch
 from pairuni.pairgrpo.micro_batches import micro_batches
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.step import GradientError, update
-from pairuni.policies.policy import ImageTrajectory, TextTrajectory, TrajectoryLogProbs, replay_tokens
+from pairuni.policies.autoregressive import ImageTokens, TextTokens
+from pairuni.policies.trajectories import TrajectoryLogProbs
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
 from reference.pairgrpo_equations import Side, literal_adamw, task_objective, unified_reward, weight
@@ -33,7 +34,7 @@ def gradient(
     policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, reference: Any = None
 ) -> Any:
     policy.module.zero_grad()
-    parts = micro_batches(batch, settings, TASKS)
+    parts = micro_batches(policy, batch, settings, TASKS)
     for part in parts:
         if reference is not None:
             part.reference_log_probs = reference.log_probs(part.trajectories)
@@ -132,7 +133,7 @@ def test_gradient_matches_the_equations(tmp_path: Path, options: dict[str, Any])
     )
     current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
 
-    parts = micro_batches(batch, settings, TASKS)
+    parts = micro_batches(current, batch, settings, TASKS)
     total = torch.zeros((), dtype=torch.float64)
     for part in parts:
         with torch.no_grad():
@@ -186,7 +187,7 @@ def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str,
 def test_ratio_is_exactly_one_before_the_first_update(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)
-    for part in micro_batches(batch, grpo(micro_batch_tokens=20), TASKS):
+    for part in micro_batches(policy, batch, grpo(micro_batch_tokens=20), TASKS):
         part.loss(policy, grpo())
         replay = policy.log_probs(part.trajectories).values
         assert part.old_log_probs is not None
@@ -200,7 +201,7 @@ def test_one_forward_pass_per_micro_batch_and_update(tmp_path: Path) -> None:
     policy.replays = 0
     update(policy, batch, optimizer, grpo(micro_batch_tokens=40), step=1, learning_rate=0.05)
     # old log-probs need no separate pass
-    assert policy.replays == len(micro_batches(batch, grpo(micro_batch_tokens=40), TASKS)) > 1
+    assert policy.replays == len(micro_batches(policy, batch, grpo(micro_batch_tokens=40), TASKS)) > 1
 
 
 def test_micro_batches_skip_zero_advantages_and_respect_the_token_limit(tmp_path: Path) -> None:
@@ -215,21 +216,21 @@ def test_micro_batches_skip_zero_advantages_and_respect_the_token_limit(tmp_path
         if advantage != 0
     }
     assert 0 < len(nonzero) < 15 + 12  # some advantages are zero, and those trajectories are not replayed
-    full = micro_batches(batch, grpo(), TASKS)
+    full = micro_batches(policy, batch, grpo(), TASKS)
     assert [len(rows.advantages) for part in full for rows in part.tasks] == [
         sum(id(trajectory) in nonzero for trajectory in batch.task(task).trajectories) for task in TASKS
     ]
     for budget in (1, 30, 60, 200):
-        parts = micro_batches(batch, grpo(micro_batch_tokens=budget), TASKS)
+        parts = micro_batches(policy, batch, grpo(micro_batch_tokens=budget), TASKS)
         assert sorted(id(one) for part in parts for one in part.trajectories) == sorted(nonzero)
         for part in parts:
-            assert replay_tokens(part.trajectories) <= budget or len(part.trajectories) == 1
+            assert policy.replay_cost(part.trajectories).tokens <= budget or len(part.trajectories) == 1
             assert sum(len(rows.advantages) for rows in part.tasks) == len(part.trajectories)
 
 
 def test_replayed_tokens_count_shared_prompts_once() -> None:
     prompt, pixels = torch.arange(7), torch.zeros(3, 2, 2)
-    text = TextTrajectory(
+    text = TextTokens(
         tokens=torch.arange(4),
         log_probs=torch.zeros(4),
         prompt_ids=prompt,
@@ -238,7 +239,7 @@ def test_replayed_tokens_count_shared_prompts_once() -> None:
         finished=True,
         text="",
     )
-    image = ImageTrajectory(
+    image = ImageTokens(
         tokens=torch.arange(5),
         log_probs=torch.zeros(5),
         prompt_ids=prompt,
@@ -246,11 +247,12 @@ def test_replayed_tokens_count_shared_prompts_once() -> None:
         guidance=3.0,
         branch="guided",
     )
-    assert replay_tokens([text]) == 7 + 3
-    assert replay_tokens([text, text]) == 7 + 2 * 3
-    assert replay_tokens([text, replace(text, pixel_values=pixels.clone())]) == 2 * (7 + 3)
-    assert replay_tokens([image, image]) == 2 * (7 + 2 * 4)
-    assert replay_tokens([replace(image, branch="conditional"), text]) == 7 + 4 + 7 + 3
+    policy = FakePolicy()
+    assert policy.replay_cost([text]).tokens == 7 + 3
+    assert policy.replay_cost([text, text]).tokens == 7 + 2 * 3
+    assert policy.replay_cost([text, replace(text, pixel_values=pixels.clone())]).tokens == 2 * (7 + 3)
+    assert policy.replay_cost([image, image]).tokens == 2 * (7 + 2 * 4)
+    assert policy.replay_cost([replace(image, branch="conditional"), text]).tokens == 7 + 4 + 7 + 3
 
 
 def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_all_similarities_one_is_plain_grpo(tmp_path: Path) -> None:
 def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, reduction: str, size: int | None) -> None:
     policy = FakePolicy(torch.float64)
     batch = sampled(tmp_path, policy)
-    lengths = set(batch.task("understanding").lengths.tolist())
+    lengths = set(batch.task("understanding").numbers.decisions.tolist())
     assert len(lengths) > 2, "lengths differ, so a wrong normaliser shows"
     full = gradient(policy, batch, grpo(token_reduction=reduction))
     cut = gradient(policy, batch, grpo(token_reduction=reduction, micro_batch_tokens=size))

@@ -55,7 +55,7 @@ def test_ratio_and_micro_batches(tmp_path: Path) -> None:
     gradients = {}
     for size in (None, 60):
         policy.module.zero_grad()
-        for part in micro_batches(batch, grpo(micro_batch_tokens=size), TASKS):
+        for part in micro_batches(policy, batch, grpo(micro_batch_tokens=size), TASKS):
             part.loss(policy, grpo()).backward()
             again = policy.log_probs(part.trajectories).values
             assert part.old_log_probs is not None

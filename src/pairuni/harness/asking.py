@@ -12,7 +12,8 @@ from PIL import Image
 from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import TextSampling, TextTrajectory, UnifiedPolicy
+from pairuni.policies.policy import TextSampling, UnifiedPolicy
+from pairuni.policies.trajectories import TextTrajectory
 
 SeveralImages = Literal["error", "row", "first"]
 """How a question with several images is handled, since a policy takes one."""

@@ -27,7 +27,7 @@ from pairuni.harness.asking import (
     one_image,
 )
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, UnifiedPolicy
 from pairuni.runs.models import load_model
 
 AUTO_BATCH = 64
@@ -119,17 +119,8 @@ class PairUni(lmms):
                 contexts.append(_text(context))
                 continuations.append(str(continuation))
             scored = self.policy.score_text(images, contexts, continuations)
-            greedy = self.policy.sample_text(
-                TextSampling(
-                    images=images,
-                    questions=contexts,
-                    temperature=0.0,
-                    max_new_tokens=max(len(one.tokens) for one in scored),
-                )
-            )
-            for given, (said,) in zip(scored, greedy, strict=True):
-                same = said.tokens[: len(given.tokens)].tolist() == given.tokens.tolist()
-                pair = Likelihood(-float(given.log_probs.double().mean()), same)
+            for one in scored:
+                pair = Likelihood(-float(one.log_probs.double().mean()), one.greedy)
                 results.append(GenerationResult(text=pair))
         return results
 
@@ -165,7 +156,7 @@ class PairUni(lmms):
         with self._progress(total=len(requests)) as progress:
             for batch in batches:
                 for index, said, text in batch:
-                    counts = TokenCounts(input_tokens=len(said.prompt_ids), output_tokens=len(said.tokens))
+                    counts = TokenCounts(input_tokens=said.prompt_tokens, output_tokens=said.sampled_tokens)
                     results[index] = GenerationResult(text=text, token_counts=counts)
                     self.cache_hook.add_partial("generate_until", requests[index].args[:2], text)
                 progress.update(len(batch))

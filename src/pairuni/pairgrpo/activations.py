@@ -14,8 +14,9 @@ from torch import nn
 from pairuni.config import PairGRPOSettings
 from pairuni.devices import free_memory
 from pairuni.pairgrpo.batch import RolloutBatch
-from pairuni.policies.policy import ImageTrajectory, Trajectory, UnifiedPolicy, replay_tokens
+from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.replay import LOGITS_BUDGET
+from pairuni.policies.trajectories import Trajectory
 from pairuni.training.optimizer import NamedAdamW
 from pairuni.training.shards import is_sharded, local
 
@@ -143,10 +144,11 @@ def micro_batch_budget(policy: UnifiedPolicy, tasks: Sequence[Sequence[Trajector
     # adapters and sharded weights are float32 beside frozen ones in the type of the activations
     dtype = min((one.dtype for one in parameters if one.is_floating_point()), key=lambda one: one.itemsize)
     matrices = [one.numel() for one in parameters if one.requires_grad and one.ndim >= 2]
+    costs = [policy.replay_cost(ones) for ones in tasks if ones]
     activations = activations_of(
         policy,
         dtype,
-        keys_per_token=max((_keys(ones) / replay_tokens(ones) for ones in tasks if ones), default=1.0),
+        keys_per_token=max((cost.keys / cost.tokens for cost in costs), default=1.0),
         adapters=_adapters_in(policy.module),
         head=max(matrices, default=0),
         checkpointing=policy.activation_checkpointing,
@@ -174,15 +176,6 @@ def pending_bytes(module: nn.Module, dtype: torch.dtype, *, moments: bool) -> in
     # weights, gradients and their float32 copies, outside the layers and of two layers at a time
     gathered = whole.pop("", 0) + 2 * max(whole.values(), default=0)
     return total + gathered * (2 * dtype.itemsize + 4)
-
-
-def _keys(trajectories: Sequence[Trajectory]) -> int:
-    """Keys that attention reads when the trajectories are replayed together."""
-    repeated = 0
-    for one in trajectories:
-        guided = isinstance(one, ImageTrajectory) and one.scores_guidance
-        repeated += len(one.prompt_ids) * (2 if guided else 1)
-    return repeated + replay_tokens(trajectories)
 
 
 def _adapters_in(module: nn.Module) -> dict[str, Adapter]:

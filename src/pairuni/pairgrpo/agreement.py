@@ -61,7 +61,7 @@ def task_gradient(
     free = settings.model_copy(update={"beta": 0.0, "understanding_weight": 1.0, "generation_weight": 1.0})
     free = with_micro_batches(free, policy, batch, None)
     total = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in tensors]
-    for part in micro_batches(batch, free, [task]):
+    for part in micro_batches(policy, batch, free, [task]):
         gradients = torch.autograd.grad(part.loss(policy, free), tensors, allow_unused=True)
         for summed, gradient in zip(total, gradients, strict=True):
             if gradient is not None:

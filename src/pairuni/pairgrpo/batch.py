@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.advantages import group_advantages, unified_rewards
-from pairuni.policies.policy import Trajectory
+from pairuni.policies.trajectories import TextTrajectory, Trajectory
 from pairuni.records import Task, UGPair
 
 
@@ -37,16 +37,17 @@ class TaskRollouts:
         return self.rewards.shape[1]
 
     @property
-    def lengths(self) -> Tensor:
-        """[P K] numbers of sampled tokens."""
-        return torch.tensor([len(trajectory.tokens) for trajectory in self.trajectories])
-
-    @property
     def numbers(self) -> TaskNumbers:
-        # images always have all their tokens: only text can be truncated
-        cut = [not one.finished for one in self.trajectories if one.modality == "text"]
-        prompts = sum(len(one.prompt_ids) for one in self.trajectories)
-        return TaskNumbers(self.terms, self.rewards, self.advantages, self.lengths, cut, prompts)
+        return TaskNumbers(
+            terms=self.terms,
+            rewards=self.rewards,
+            advantages=self.advantages,
+            decisions=torch.tensor([one.decisions for one in self.trajectories]),
+            sampled_tokens=torch.tensor([one.sampled_tokens for one in self.trajectories]),
+            # images always have all their tokens: only text can be truncated
+            unfinished=[not one.finished for one in self.trajectories if isinstance(one, TextTrajectory)],
+            prompt_tokens=sum(one.prompt_tokens for one in self.trajectories),
+        )
 
     @classmethod
     def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
@@ -98,18 +99,19 @@ class RolloutBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskNumbers:
     """What the objective and the metrics need of one task's rollouts besides the trajectories.
 
-    terms, rewards, advantages: [P, K], lengths: [P K], as in ``TaskRollouts``. unfinished: for each answer, whether
-    it was cut off; empty for images. prompt_tokens: of all trajectories.
+    terms, rewards, advantages: [P, K] as in ``TaskRollouts``. decisions, sampled_tokens: [P K] of each trajectory.
+    unfinished: for each answer, whether it was cut off; empty for images. prompt_tokens: of all trajectories.
     """
 
     terms: Mapping[str, Tensor]
     rewards: Tensor
     advantages: Tensor
-    lengths: Tensor
+    decisions: Tensor
+    sampled_tokens: Tensor
     unfinished: Sequence[bool]
     prompt_tokens: int
 
@@ -119,7 +121,8 @@ class TaskNumbers:
             terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
             rewards=torch.cat([part.rewards for part in parts]),
             advantages=torch.cat([part.advantages for part in parts]),
-            lengths=torch.cat([part.lengths for part in parts]),
+            decisions=torch.cat([part.decisions for part in parts]),
+            sampled_tokens=torch.cat([part.sampled_tokens for part in parts]),
             unfinished=[one for part in parts for one in part.unfinished],
             prompt_tokens=sum(part.prompt_tokens for part in parts),
         )

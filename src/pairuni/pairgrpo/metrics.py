@@ -19,7 +19,7 @@ from pairuni.pairgrpo.objective import (
     k3_kl,
     weighted_token_sum,
 )
-from pairuni.policies.policy import Trajectory
+from pairuni.policies.trajectories import Trajectory
 from pairuni.records import TASKS
 
 _AVERAGED = (
@@ -36,7 +36,7 @@ _AVERAGED = (
 
 def reward_metrics(numbers: TaskNumbers) -> dict[str, float]:
     """Rewards, the terms of a summed reward, and lengths of one task's rollouts."""
-    lengths = numbers.lengths.double()
+    lengths = numbers.sampled_tokens.double()
     metrics = {
         "reward": float(numbers.rewards.mean()),
         "reward_std": float(numbers.rewards.std(dim=-1).mean()),

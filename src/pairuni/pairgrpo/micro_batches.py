@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,9 @@ from pairuni.distributed.world import World
 from pairuni.pairgrpo.batch import RolloutBatch, StepNumbers
 from pairuni.pairgrpo.metrics import LossStatistics
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
-from pairuni.policies.policy import Trajectory, UnifiedPolicy, replay_tokens
+from pairuni.policies.costs import ReplayCost
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.trajectories import Trajectory
 from pairuni.records import Task
 
 _Row = tuple[Task, int]
@@ -63,7 +65,7 @@ class MicroBatch:
         total = replay.values.new_zeros(())
         for part in self.tasks:
             trajectories = self.trajectories[part.rows]
-            own = (part.rows, slice(max(len(one.tokens) for one in trajectories)))
+            own = (part.rows, slice(max(one.decisions for one in trajectories)))
             log_probs = replay.values[own]
             reference = self.reference_log_probs
             terms = LossTerms(
@@ -91,6 +93,7 @@ def task_weights(settings: PairGRPOSettings) -> dict[Task, float]:
 
 
 def micro_batches(
+    policy: UnifiedPolicy,
     batch: RolloutBatch,
     settings: PairGRPOSettings,
     tasks: Sequence[Task],
@@ -113,8 +116,8 @@ def micro_batches(
     for task in tasks:
         first = numbers.first_pair * batch.task(task).group_size
         own = slice(first, first + len(batch.task(task).trajectories))
-        lengths = numbers.task(task).lengths
-        coefficients[task] = trajectory_coefficients(lengths, settings.token_reduction)[own]
+        decisions = numbers.task(task).decisions
+        coefficients[task] = trajectory_coefficients(decisions, settings.token_reduction)[own]
     weights = task_weights(settings)
     groups: list[list[_Row]] = []
     for pair in range(len(batch.pairs)):
@@ -122,7 +125,7 @@ def micro_batches(
             size = batch.task(task).group_size
             rows = range(pair * size, (pair + 1) * size)
             groups.append([(task, row) for row in rows if settings.beta > 0.0 or advantages[task][row] != 0])
-    parts = _pack(groups, batch, limit)
+    parts = _pack(groups, batch, limit, policy.replay_cost)
     replayed = [{task for task, _ in part} for part in parts]
     everywhere = replayed if equal is None else _union(equal.gather(replayed))
     result = []
@@ -164,14 +167,20 @@ def _union(ranks: Sequence[Sequence[set[Task]]]) -> list[set[Task]]:
 
 
 def _shortest(batch: RolloutBatch, task: Task) -> int:
-    return int(batch.task(task).lengths.argmin())
+    lengths = [one.sampled_tokens for one in batch.task(task).trajectories]
+    return lengths.index(min(lengths))
 
 
-def _pack(groups: Sequence[Sequence[_Row]], batch: RolloutBatch, budget: int | None) -> list[list[_Row]]:
+def _pack(
+    groups: Sequence[Sequence[_Row]],
+    batch: RolloutBatch,
+    budget: int | None,
+    cost: Callable[[Sequence[Trajectory]], ReplayCost],
+) -> list[list[_Row]]:
     """Groups in parts of at most ``budget`` tokens; a group is split only if it alone exceeds the budget."""
 
     def fits(rows: Sequence[_Row]) -> bool:
-        return budget is None or replay_tokens([batch.task(t).trajectories[row] for t, row in rows]) <= budget
+        return budget is None or cost([batch.task(t).trajectories[row] for t, row in rows]).tokens <= budget
 
     parts: list[list[_Row]] = [[]]
     for group in groups:

@@ -19,13 +19,13 @@ from pairuni.pairgrpo.cards import BANDWIDTH, COMPUTE, LINK, NODE, USABLE, Card
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.sizes import (
     ParameterCounts,
-    TokenCounts,
     count_parameters,
+    rollout_cost,
     sharded_state,
-    tokens_of,
     whole_state,
 )
 from pairuni.pairgrpo.turns import TURNS
+from pairuni.policies.costs import RolloutCost
 from pairuni.policies.decoding.chunks import KEPT_SHARE
 from pairuni.policies.decoding.loop import MAX_ROWS
 from pairuni.policies.policy import UnifiedPolicy
@@ -130,8 +130,8 @@ def plan_run(
     counts = count_parameters(settings, policy)
     plans = []
     for tasks in TURNS[settings.pairgrpo.tasks]:
-        tokens = tokens_of(settings, policy, tasks)
-        plans.append(_plan_step(settings, policy, dtype, counts, tokens, world_size, strategy, memory))
+        cost = rollout_cost(settings, policy, tasks)
+        plans.append(_plan_step(settings, policy, dtype, counts, cost, world_size, strategy, memory))
     return plans[0] if len(plans) == 1 else _of_turns(plans)
 
 
@@ -150,33 +150,33 @@ def _plan_step(
     policy: UnifiedPolicy,
     dtype: torch.dtype,
     counts: ParameterCounts,
-    tokens: TokenCounts,
+    cost: RolloutCost,
     world_size: int,
     strategy: StrategyName,
     memory: float | None,
 ) -> Plan:
-    """The plan of a step whose pairs have these tokens; see ``plan_run``."""
+    """The plan of a step whose pairs have this cost; see ``plan_run``."""
     grpo = settings.pairgrpo
     shards = shards_of(world_size, settings.distributed.shard_size) if strategy == "shard" else 1
     pairs = -(-grpo.pairs_per_batch * grpo.batches_per_step // world_size)
     together = min(grpo.pairs_per_batch, pairs)
     batches = -(-pairs // together)
-    replayed = pairs * tokens.replayed
-    cache = together * tokens.cached * _cache_bytes_per_token(policy, dtype)
+    replayed = pairs * cost.replayed
+    cache = together * cost.cached * _cache_bytes_per_token(policy, dtype)
     state = (
         sharded_state(settings, counts, dtype, shards)
         if strategy == "shard"
         else whole_state(settings, counts, dtype)
     )
     # rollouts adapt to the free memory: they decode in parts, and free what the update needs
-    parts, kept_cache = -(-together * tokens.rows // MAX_ROWS), 0
+    parts, kept_cache = -(-together * cost.rows // MAX_ROWS), 0
     if memory is not None:
         parts = max(parts, math.ceil(cache / max(FREE_SHARE * (memory - state.kept), 1.0)))
         kept_cache = cache // parts if cache // parts <= KEPT_SHARE * memory else 0
     activations = activations_of(
         policy,
         dtype,
-        keys_per_token=tokens.keys / tokens.replayed,
+        keys_per_token=cost.keys / cost.replayed,
         adapters=counts.adapters,
         head=counts.head,
         checkpointing=settings.policy.activation_checkpointing,
@@ -196,10 +196,10 @@ def _plan_step(
         activations=activations.of(passed),
         rollout_cache=cache if memory is None else cache // parts,
         kept_cache=kept_cache,
-        sampled_tokens=pairs * tokens.sampled,
+        sampled_tokens=pairs * cost.sampled,
         replayed_tokens=replayed,
         micro_batch_tokens=passed,
-        decoded_bytes=batches * tokens.steps * (parts * counts.parameters * dtype.itemsize + cache / 2),
+        decoded_bytes=batches * cost.steps * (parts * counts.parameters * dtype.itemsize + cache / 2),
         operations=2.0 * counts.parameters * replayed * (grpo.updates_per_step * passes + (grpo.beta > 0)),
         communicated=0.0
         if world_size == 1

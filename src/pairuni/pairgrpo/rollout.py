@@ -16,14 +16,8 @@ from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, Roll
 from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.pairgrpo.batch import RolloutBatch, TaskRollouts
-from pairuni.policies.policy import (
-    ImageSampling,
-    ImageTrajectory,
-    TextSampling,
-    TextTrajectory,
-    Trajectory,
-    UnifiedPolicy,
-)
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.trajectories import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.rewards.reward import ImageReward, Reward, TextReward

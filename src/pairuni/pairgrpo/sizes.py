@@ -1,4 +1,4 @@
-"""What a plan counts: the tokens of a pair, the parameters of a policy, and the bytes of the training state."""
+"""What a plan counts: the cost of a pair, the parameters of a policy, and the bytes of the training state."""
 
 from __future__ import annotations
 
@@ -8,74 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pairuni.config import LoRASettings, RolloutSettings, RunSettings
+from pairuni.config import LoRASettings, RunSettings
 from pairuni.pairgrpo.activations import LAYER, Adapter
+from pairuni.policies.costs import RolloutCost
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task
 
-PROMPT_TOKENS = 64
-"""Assumed tokens of a prompt or a question, besides those of its image."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class TokenCounts:
-    """Tokens of one pair in a step, prompts once for all their rollouts.
-
-    rows: sequences that are decoded together, in ``steps`` decode steps. cached: tokens whose keys and values a rollout
-    stores. replayed: those that an update reads. keys: those that attention reads in an update, prompts for each of
-    their rollouts.
-    """
-
-    rows: int
-    steps: int
-    sampled: int
-    cached: int
-    replayed: int
-    keys: int
-
-
-def tokens_of(settings: RunSettings, policy: UnifiedPolicy, tasks: Sequence[Task] = TASKS) -> TokenCounts:
-    """The most that one pair can have in a step that trains these tasks."""
+def rollout_cost(settings: RunSettings, policy: UnifiedPolicy, tasks: Sequence[Task] = TASKS) -> RolloutCost:
+    """The most that one pair can cost in a step that trains these tasks."""
     found = []
     if "understanding" in tasks:
-        found.append(_text_tokens(settings.rollout, policy.image_tokens))
+        found.append(policy.text_cost(settings.rollout))
     if "generation" in tasks:
-        found.append(_image_tokens(settings.rollout, policy.image_tokens))
-    return TokenCounts(
-        rows=sum(one.rows for one in found),
-        steps=max(one.steps for one in found),
-        sampled=sum(one.sampled for one in found),
-        cached=sum(one.cached for one in found),
-        replayed=sum(one.replayed for one in found),
-        keys=sum(one.keys for one in found),
-    )
-
-
-def _text_tokens(rollout: RolloutSettings, image_tokens: int) -> TokenCounts:
-    answers = rollout.understanding * rollout.max_new_tokens
-    question = image_tokens + PROMPT_TOKENS
-    return TokenCounts(
-        rows=rollout.understanding,
-        steps=rollout.max_new_tokens,
-        sampled=answers,
-        cached=question + answers,
-        replayed=question + answers,
-        keys=question + answers + rollout.understanding * question,
-    )
-
-
-def _image_tokens(rollout: RolloutSettings, image_tokens: int) -> TokenCounts:
-    images = rollout.generation * image_tokens
-    decoded = 2 if rollout.guidance != 1.0 else 1  # branches
-    scored = decoded if rollout.branch == "guided" else 1
-    return TokenCounts(
-        rows=decoded * rollout.generation,
-        steps=image_tokens,
-        sampled=images,
-        cached=decoded * (PROMPT_TOKENS + images),
-        replayed=scored * (PROMPT_TOKENS + images),
-        keys=scored * (PROMPT_TOKENS + images + rollout.generation * PROMPT_TOKENS),
-    )
+        found.append(policy.image_cost(settings.rollout))
+    return RolloutCost.together(found)
 
 
 @dataclass(frozen=True, kw_only=True)

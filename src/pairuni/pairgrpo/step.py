@@ -57,7 +57,7 @@ def update(
     agreement = agreement if len(trained) == len(TASKS) else None
     joint = strategy.equal_micro_batches
     phases = [
-        micro_batches(batch, settings, tasks, numbers=numbers, equal=world if joint else None)
+        micro_batches(policy, batch, settings, tasks, numbers=numbers, equal=world if joint else None)
         for tasks in ([trained] if agreement is None else [[task] for task in trained])
     ]
     parts = list(itertools.chain(*phases))

@@ -250,7 +250,7 @@ class Trainer:
         own = {"rollout": time.perf_counter() - began, "rewards": scoring_seconds}
         numbers = StepNumbers.gather(batch, world)
         sampled, waited = time.perf_counter(), world.waited
-        new_tokens = sum(int(one.lengths.sum()) for one in numbers.by_task.values())
+        new_tokens = sum(int(one.sampled_tokens.sum()) for one in numbers.by_task.values())
         prompt_tokens = sum(one.prompt_tokens for one in numbers.by_task.values())
         world.enter(f"step {position.step + 1}, update")
         try:

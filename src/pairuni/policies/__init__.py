@@ -1,16 +1,14 @@
 """A unified model: weights, prompts, tokens, log-probs. No RL and no datasets here."""
 
-from pairuni.policies.policy import (
-    ImageSampling,
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.registry import load_policy
+from pairuni.policies.trajectories import (
     ImageTrajectory,
     LogProbBranch,
-    TextSampling,
     TextTrajectory,
     Trajectory,
     TrajectoryLogProbs,
-    UnifiedPolicy,
 )
-from pairuni.policies.registry import load_policy
 
 __all__ = [
     "ImageSampling",

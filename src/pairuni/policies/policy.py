@@ -1,8 +1,4 @@
-"""The interface that the trainer sees: a unified policy and its trajectories.
-
-A trajectory carries everything that replaying it needs. Temperature, guidance and the branch of the log-probs are read
-from the trajectory, never again from settings, so that sampled and scored trajectories agree.
-"""
+"""The interface that the trainer sees: a unified policy, requests for rollouts, and a frozen reference."""
 
 from __future__ import annotations
 
@@ -11,81 +7,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from pairuni.config import LoRASettings
+from pairuni.config import LoRASettings, RolloutSettings
+from pairuni.policies.costs import ReplayCost, RolloutCost
+from pairuni.policies.trajectories import (
+    ImageTrajectory,
+    LogProbBranch,
+    TextTrajectory,
+    Trajectory,
+    TrajectoryLogProbs,
+)
 
-Modality = Literal["text", "image"]
-LogProbBranch = Literal["guided", "conditional"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTrajectory:
-    """One sampled answer o to (image, question). All tensors live on the CPU.
-
-    tokens: [T] sampled ids; the last of a finished answer is the end-of-sequence id that was sampled.
-    log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
-    prompt_ids: [P] the unpadded prompt, image placeholders expanded.
-    pixel_values: [C, H, W] the preprocessed image of the question, or None for text-only questions.
-    """
-
-    modality: Literal["text"] = "text"
-    tokens: Tensor
-    log_probs: Tensor
-    prompt_ids: Tensor
-    pixel_values: Tensor | None
-    temperature: float
-    finished: bool
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageTrajectory:
-    """One sampled image, as the policy's discrete image tokens. All tensors live on the CPU.
-
-    tokens: [T] sampled codebook ids, in sampling order.
-    log_probs: [T] float32, of the branch named by ``branch``.
-    prompt_ids: [P] the unpadded conditional prompt, begin-of-image included.
-    guidance: g of the logits u + g (c - u); 1 means no unconditional branch.
-    branch: "guided" scores the guided logits, which were sampled from; "conditional" scores the conditional logits.
-    """
-
-    modality: Literal["image"] = "image"
-    tokens: Tensor
-    log_probs: Tensor
-    prompt_ids: Tensor
-    temperature: float
-    guidance: float
-    branch: LogProbBranch
-
-    @property
-    def scores_guidance(self) -> bool:
-        """Whether its log-probs need the unconditional branch."""
-        return self.branch == "guided" and self.guidance != 1.0
-
-
-Trajectory = TextTrajectory | ImageTrajectory
-
-
-def replay_tokens(trajectories: Sequence[Trajectory]) -> int:
-    """Tokens of one packed forward of these trajectories: a shared prompt counts once, a guided image twice."""
-    prompts: dict[tuple[object, ...], int] = {}
-    total = 0
-    for one in trajectories:
-        if isinstance(one, TextTrajectory):
-            key: tuple[object, ...] = (tuple(one.prompt_ids.tolist()), id(one.pixel_values))
-            branches = 1
-        else:
-            key = (tuple(one.prompt_ids.tolist()),)
-            branches = 2 if one.scores_guidance else 1
-        prompts[key] = branches * len(one.prompt_ids)
-        total += branches * (len(one.tokens) - 1)
-    return total + sum(prompts.values())
+Text = TypeVar("Text", bound=TextTrajectory)
+Drawing = TypeVar("Drawing", bound=ImageTrajectory)
+Either = TypeVar("Either", bound=Trajectory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +50,8 @@ class TextSampling:
 class ImageSampling:
     """A request for ``rollouts`` images of each prompt.
 
-    For guidance and branch see ``ImageTrajectory``, for first_prompt ``TextSampling``.
+    guidance: weight of classifier-free guidance; 1 turns it off. branch: which log-probs the trajectories carry, those
+    of the guided predictions, which are sampled from, or of the conditional ones. first_prompt: see ``TextSampling``.
     """
 
     prompts: Sequence[str]
@@ -126,7 +68,7 @@ class EditSampling:
     """A request for ``rollouts`` edits of each image by its instruction.
 
     guidance: against the prompt without the instruction; image_guidance: against the one without the image; 1 turns
-    each off. For branch see ``ImageTrajectory``, for first_prompt ``TextSampling``.
+    each off. For branch see ``ImageSampling``, for first_prompt ``TextSampling``.
     """
 
     images: Sequence[Image.Image]
@@ -150,33 +92,29 @@ class CannotEdit(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectoryLogProbs:
-    """Differentiable log-probs of N trajectories, right-padded. values, mask: [N, T]; mask is 1 for real tokens."""
+class ScoredAnswer:
+    """An answer that was given: float32 log-probs [T] of its tokens at temperature 1, without gradient.
 
-    values: Tensor
-    mask: Tensor
+    greedy: whether a greedy answer begins with these tokens.
+    """
 
-
-def padded(rows: Sequence[Tensor]) -> TrajectoryLogProbs:
-    """Log-probs [T_i] of each trajectory as one right-padded table."""
-    values = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row.detach()) for row in rows], batch_first=True)
-    return TrajectoryLogProbs(values=values, mask=mask)
+    log_probs: Tensor
+    greedy: bool
 
 
-class ReferencePolicy(ABC):
+class ReferencePolicy(ABC, Generic[Either]):
     """A policy whose weights stay as they are, for the KL term."""
 
     @abstractmethod
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        """[N, T] log-probs of the trajectories as ``UnifiedPolicy.log_probs`` gives them, without gradient."""
+    def log_probs(self, trajectories: Sequence[Either]) -> Tensor:
+        """[N, D] log-probs of the trajectories as ``UnifiedPolicy.log_probs`` gives them, without gradient."""
 
     @abstractmethod
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
         """Split the weights over processes, as ``UnifiedPolicy.shard`` does."""
 
 
-class FrozenCopy(ReferencePolicy):
+class FrozenCopy(ReferencePolicy[Any]):
     """A policy's copy, for policies that have no reference of their own."""
 
     def __init__(self, policy: UnifiedPolicy) -> None:
@@ -184,15 +122,18 @@ class FrozenCopy(ReferencePolicy):
         self._policy.module.requires_grad_(False)
 
     @torch.no_grad()
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
+    def log_probs(self, trajectories: Sequence[Any]) -> Tensor:
         return self._policy.log_probs(trajectories).values
 
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
         self._policy.shard(mesh, reshard_after_forward=reshard_after_forward)
 
 
-class UnifiedPolicy(ABC):
-    """One model that answers questions about images and generates images from prompts."""
+class UnifiedPolicy(ABC, Generic[Text, Drawing]):
+    """One model that answers questions about images and generates images from prompts.
+
+    Text, Drawing: the trajectories of the model family.
+    """
 
     name: str
     module: nn.Module
@@ -204,8 +145,6 @@ class UnifiedPolicy(ABC):
     """Guidance of an edit against the prompt without the instruction, unless a caller chooses another."""
     default_image_guidance: float = 5.0
     """Likewise against the prompt without the image; both are Lumina-DiMOO's."""
-    image_tokens: int
-    """Tokens of an image, in a question or generated."""
     activation_checkpointing: bool = False
     """Whether ``log_probs`` keeps one state per layer and recomputes the rest in the backward pass."""
 
@@ -214,7 +153,7 @@ class UnifiedPolicy(ABC):
         return next(self.module.parameters()).device
 
     @abstractmethod
-    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+    def sample_text(self, request: TextSampling) -> list[list[Text]]:
         """One list of trajectories per question, in order.
 
         A trajectory depends on the seed, on the index of its prompt (``first_prompt`` included) and of its rollout,
@@ -222,10 +161,10 @@ class UnifiedPolicy(ABC):
         """
 
     @abstractmethod
-    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+    def sample_images(self, request: ImageSampling) -> list[list[Drawing]]:
         """One list of trajectories per prompt, in order; reproducible as in ``sample_text``."""
 
-    def sample_edits(self, request: EditSampling) -> list[list[ImageTrajectory]]:
+    def sample_edits(self, request: EditSampling) -> list[list[Drawing]]:
         """One list of trajectories per image, in order; reproducible as in ``sample_text``.
 
         Raises CannotEdit, a ValueError; a policy with ``edits`` overrides this.
@@ -234,7 +173,7 @@ class UnifiedPolicy(ABC):
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
-    ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
+    ) -> tuple[list[list[Text]], list[list[Drawing]]]:
         """The results of ``sample_text`` and ``sample_images``.
 
         A policy that can decode both in the same steps overrides this to save time.
@@ -242,15 +181,28 @@ class UnifiedPolicy(ABC):
         return self.sample_text(texts), self.sample_images(images)
 
     @abstractmethod
-    def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
+    def decode_images(self, trajectories: Sequence[Drawing]) -> list[Image.Image]:
         """The images of trajectories, as RGB."""
 
     @abstractmethod
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
-        """Teacher-forced log pi(o_t | q, o_<t) of the trajectories, in their order, with gradient.
+    def log_probs(self, trajectories: Sequence[Text | Drawing]) -> TrajectoryLogProbs:
+        """Log-probs of the decisions of the trajectories, in their order, with gradient.
 
-        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and branch.
+        Text and image trajectories may be mixed; each is replayed with its own temperature, guidance and branch. What
+        the model is shown depends on the trajectory alone, so that old, new and reference log-probs are comparable.
         """
+
+    @abstractmethod
+    def replay_cost(self, trajectories: Sequence[Text | Drawing]) -> ReplayCost:
+        """What one call of ``log_probs`` with these trajectories costs; called often, for micro-batches."""
+
+    @abstractmethod
+    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        """What the answers to one question cost at most; the skeleton of a policy suffices."""
+
+    @abstractmethod
+    def image_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        """What the images of one prompt cost, likewise."""
 
     def question_fault(self, text: str) -> str | None:
         """Why ``text`` cannot be a question or a generation prompt, or None.
@@ -319,16 +271,19 @@ class UnifiedPolicy(ABC):
 
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
-    ) -> list[TextTrajectory]:
-        """Given answers as trajectories of temperature 1 with their log-probs, without an end-of-sequence id.
+    ) -> list[ScoredAnswer]:
+        """The log-probs of given answers, without an end-of-sequence id.
 
         A policy for benchmarks that rank answers by likelihood overrides this.
         """
         raise NotImplementedError(f"The policy {self.name} cannot score answers that it did not sample.")
 
-    @abstractmethod
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pooled features of the vision tower, [N, D] float32 on the CPU, not normalised."""
+        """Pooled features of the policy's own vision tower, [N, D] float32 on the CPU, not normalised.
+
+        Raises ValueError if the policy has no vision tower.
+        """
+        raise ValueError(f"The policy {self.name} has no vision tower; choose another image encoder.")
 
     @abstractmethod
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pairuni.policies.adapters import (
     read_adapter,
     save_adapter,
 )
+from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.inference import InferenceWeights, own_parameters, set_parameter, sharing_copy
 from pairuni.policies.janus.generation import stop_ids
@@ -37,22 +37,14 @@ from pairuni.policies.janus.sampling import ImageRollouts, TextRollouts
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
 from pairuni.policies.llama import place_for_decoding
-from pairuni.policies.policy import (
-    ImageSampling,
-    ImageTrajectory,
-    TextSampling,
-    TextTrajectory,
-    Trajectory,
-    TrajectoryLogProbs,
-    UnifiedPolicy,
-    padded,
-)
+from pairuni.policies.policy import ImageSampling, ScoredAnswer, TextSampling
+from pairuni.policies.trajectories import TrajectoryLogProbs, padded
 
 _TOKENS_PER_BYTE = 4
 """Never exceeded: a byte is at most one token, and more only where a tokenizer's normaliser spells it out."""
 
 
-class JanusPolicy(UnifiedPolicy):
+class JanusPolicy(AutoregressivePolicy):
     """A ``JanusForConditionalGeneration`` and its processor; the model stays in eval mode, without dropout."""
 
     module: JanusForConditionalGeneration
@@ -86,26 +78,26 @@ class JanusPolicy(UnifiedPolicy):
 
     # Sampling
 
-    def sample_text(self, request: TextSampling) -> list[list[TextTrajectory]]:
+    def sample_text(self, request: TextSampling) -> list[list[TextTokens]]:
         self._check_current()
         texts = TextRollouts(self, request)
         return texts.trajectories(self.loop.run([texts.request])[0])
 
-    def sample_images(self, request: ImageSampling) -> list[list[ImageTrajectory]]:
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTokens]]:
         self._check_current()
         images = ImageRollouts(self, request)
         return images.trajectories(self.loop.run([images.request])[0])
 
     def sample(
         self, texts: TextSampling, images: ImageSampling
-    ) -> tuple[list[list[TextTrajectory]], list[list[ImageTrajectory]]]:
+    ) -> tuple[list[list[TextTokens]], list[list[ImageTokens]]]:
         self._check_current()
         text, image = TextRollouts(self, texts), ImageRollouts(self, images)
         text_rollouts, image_rollouts = self.loop.run([text.request, image.request])
         return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
 
     @torch.no_grad()
-    def decode_images(self, trajectories: Sequence[ImageTrajectory]) -> list[Image.Image]:
+    def decode_images(self, trajectories: Sequence[ImageTokens]) -> list[Image.Image]:
         images = []
         for start in range(0, len(trajectories), IMAGE_BATCH):
             batch = trajectories[start : start + IMAGE_BATCH]
@@ -168,7 +160,7 @@ class JanusPolicy(UnifiedPolicy):
 
     # Scoring
 
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> TrajectoryLogProbs:
+    def log_probs(self, trajectories: Sequence[TokenTrajectory]) -> TrajectoryLogProbs:
         if not trajectories:
             raise ValueError("log_probs was given no trajectories.")
         rows = JanusScorer(self._training).log_probs(
@@ -179,7 +171,7 @@ class JanusPolicy(UnifiedPolicy):
     @torch.no_grad()
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
-    ) -> list[TextTrajectory]:
+    ) -> list[ScoredAnswer]:
         """As ``UnifiedPolicy.score_text``. Raises ValueError for an answer without tokens."""
         given = []
         for image, question, answer in zip(images, questions, answers, strict=True):
@@ -189,7 +181,7 @@ class JanusPolicy(UnifiedPolicy):
                     f"An answer to {question[:80]!r} is empty; give at least one token to score."
                 )
             given.append(
-                TextTrajectory(
+                TextTokens(
                     tokens=torch.tensor(ids),
                     log_probs=torch.zeros(len(ids)),
                     prompt_ids=self.prompts.understanding(question, with_image=image is not None),
@@ -199,12 +191,22 @@ class JanusPolicy(UnifiedPolicy):
                     text=answer,
                 )
             )
-        self.check_context(
-            [one.prompt_ids for one in given], max((len(one.tokens) for one in given), default=0)
-        )
+        if not given:
+            return []
+        longest = max(len(one.tokens) for one in given)
+        self.check_context([one.prompt_ids for one in given], longest)
         self._check_current()
-        rows = JanusScorer(self.inference).log_probs(given, checkpointing=False) if given else []
-        return [replace(one, log_probs=row.float().cpu()) for one, row in zip(given, rows, strict=True)]
+        rows = JanusScorer(self.inference).log_probs(given, checkpointing=False)
+        greedy = self.sample_text(
+            TextSampling(images=images, questions=questions, temperature=0.0, max_new_tokens=longest)
+        )
+        return [
+            ScoredAnswer(
+                log_probs=row.float().cpu(),
+                greedy=torch.equal(said.tokens[: len(one.tokens)], one.tokens),
+            )
+            for one, row, (said,) in zip(given, rows, greedy, strict=True)
+        ]
 
     # Features and codes
 

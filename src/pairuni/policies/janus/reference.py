@@ -9,21 +9,23 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import JanusForConditionalGeneration
 
+from pairuni.policies.autoregressive import TokenTrajectory
 from pairuni.policies.janus.parts import REPLAY, JanusParts
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.llama import PACKED_FORWARD
-from pairuni.policies.policy import ReferencePolicy, Trajectory, padded
+from pairuni.policies.policy import ReferencePolicy
 from pairuni.policies.sharding import shard_module
+from pairuni.policies.trajectories import padded
 
 
-class JanusReference(ReferencePolicy):
+class JanusReference(ReferencePolicy[TokenTrajectory]):
     """A Janus whose weights stay as they are. shared: a model with which it shares the weights that never trained."""
 
     def __init__(self, parts: JanusParts, *, shared: JanusForConditionalGeneration) -> None:
         self._parts, self._shared = parts, shared
 
     @torch.no_grad()
-    def log_probs(self, trajectories: Sequence[Trajectory]) -> Tensor:
+    def log_probs(self, trajectories: Sequence[TokenTrajectory]) -> Tensor:
         return padded(JanusScorer(self._parts).log_probs(trajectories, checkpointing=False)).values
 
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:

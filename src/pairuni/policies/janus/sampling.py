@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.decoding.requests import Prompt, Request, Rollout
 from pairuni.policies.decoding.sampling import SamplingParams
 from pairuni.policies.janus.inputs import digest
-from pairuni.policies.policy import ImageSampling, ImageTrajectory, TextSampling, TextTrajectory
+from pairuni.policies.policy import ImageSampling, TextSampling
 
 if TYPE_CHECKING:
     from pairuni.policies.janus.policy import JanusPolicy
@@ -68,13 +69,13 @@ class TextRollouts:
             prompts.append(made[shown])
         return prompts
 
-    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[TextTrajectory]]:
+    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[TextTokens]]:
         return [[self._trajectory(index, one) for one in group] for index, group in enumerate(groups)]
 
-    def _trajectory(self, index: int, rollout: Rollout) -> TextTrajectory:
+    def _trajectory(self, index: int, rollout: Rollout) -> TextTokens:
         # the stop token is not part of the text, even where it is an ordinary token
         tokens = rollout.tokens[:-1] if rollout.finished else rollout.tokens
-        return TextTrajectory(
+        return TextTokens(
             tokens=rollout.tokens,
             log_probs=rollout.log_probs,
             prompt_ids=self.ids[index],
@@ -130,10 +131,10 @@ class ImageRollouts:
             for ids in (self.ids[index] for index in chosen)
         ]
 
-    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[ImageTrajectory]]:
+    def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[ImageTokens]]:
         return [
             [
-                ImageTrajectory(
+                ImageTokens(
                     tokens=rollout.tokens,
                     log_probs=rollout.log_probs,
                     prompt_ids=self.ids[index],

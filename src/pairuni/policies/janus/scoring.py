@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.sampling import Head, scoring_temperature
 from pairuni.policies.janus.inputs import JanusInputs, digest
 from pairuni.policies.janus.parts import JanusParts
-from pairuni.policies.policy import ImageTrajectory, Modality, TextTrajectory, Trajectory
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
 
+Modality = Literal["text", "image"]
 Key = tuple[Modality, bytes, tuple[int, ...]]
 Place = tuple[Key, int]
 """A prompt (its modality, image and ids), and a sequence's number among those that continue it."""
@@ -61,13 +63,13 @@ class JanusScorer:
         self.inputs, self.layers = parts.inputs, parts.layers
         self.text, self.image = parts.text_head, parts.image_head
 
-    def log_probs(self, trajectories: Sequence[Trajectory], *, checkpointing: bool) -> list[Tensor]:
+    def log_probs(self, trajectories: Sequence[TokenTrajectory], *, checkpointing: bool) -> list[Tensor]:
         """float32 log-probs [T_i] of each trajectory, in their order, with gradient."""
         return self._parts.replay(lambda: self._log_probs(trajectories, checkpointing))
 
-    def _log_probs(self, trajectories: Sequence[Trajectory], checkpointing: bool) -> list[Tensor]:
+    def _log_probs(self, trajectories: Sequence[TokenTrajectory], checkpointing: bool) -> list[Tensor]:
         pixels = {
-            id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTrajectory)
+            id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTokens)
         }
         digests = {number: digest(values) for number, values in pixels.items()}
         sequences, places, unconditional = self._sequences(trajectories, digests)
@@ -80,8 +82,8 @@ class JanusScorer:
             for key, group in zip(sequences.continuations, packed, strict=True)
             for number, rows in enumerate(group)
         }
-        text = [index for index, one in enumerate(trajectories) if isinstance(one, TextTrajectory)]
-        image = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTrajectory)]
+        text = [index for index, one in enumerate(trajectories) if isinstance(one, TextTokens)]
+        image = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTokens)]
         found: dict[int, Tensor] = {}
         if text:
             features = self.text.features(torch.cat([states[places[index]] for index in text]))
@@ -92,14 +94,14 @@ class JanusScorer:
         return [found[index] for index in range(len(trajectories))]
 
     def _sequences(
-        self, trajectories: Sequence[Trajectory], digests: Mapping[int, bytes]
+        self, trajectories: Sequence[TokenTrajectory], digests: Mapping[int, bytes]
     ) -> tuple[_Sequences, list[Place], dict[int, Place]]:
         """All sequences, the place of each trajectory, and that of a guided image's unconditional sequence."""
         sequences = _Sequences()
         places: list[Place] = []
         unconditional: dict[int, Place] = {}
         for index, one in enumerate(trajectories):
-            if isinstance(one, TextTrajectory):
+            if isinstance(one, TextTokens):
                 number = len(sequences.text)
                 sequences.text.append(one.tokens[:-1])
                 places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
@@ -114,7 +116,7 @@ class JanusScorer:
 
     def _image_features(
         self,
-        trajectories: Sequence[Trajectory],
+        trajectories: Sequence[TokenTrajectory],
         chosen: Sequence[int],
         states: Mapping[Place, Tensor],
         places: Sequence[Place],
@@ -129,13 +131,13 @@ class JanusScorer:
         for index, conditional in zip(chosen, pieces, strict=False):
             one = trajectories[index]
             if index in others:
-                assert isinstance(one, ImageTrajectory)
+                assert isinstance(one, ImageTokens)
                 conditional = self.image.guided(conditional, others[index], one.guidance)
             guided.append(conditional)
         return torch.cat(guided)
 
     def _scored(
-        self, head: Head, features: Tensor, chosen: Sequence[int], trajectories: Sequence[Trajectory]
+        self, head: Head, features: Tensor, chosen: Sequence[int], trajectories: Sequence[TokenTrajectory]
     ) -> dict[int, Tensor]:
         picked = [trajectories[index] for index in chosen]
         counts = [len(one.tokens) for one in picked]

@@ -1,0 +1,122 @@
+"""Autoregressive policies: trajectories are tokens in sampling order, each one a decision given those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pairuni.config import RolloutSettings
+from pairuni.policies import costs
+from pairuni.policies.costs import ReplayCost, RolloutCost
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.trajectories import ImageTrajectory, LogProbBranch, TextTrajectory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextTokens(TextTrajectory):
+    """One sampled answer o to (image, question).
+
+    tokens: [T] sampled ids; the last of a finished answer is the end-of-sequence id that was sampled.
+    log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
+    prompt_ids: [P] the unpadded prompt, image placeholders expanded.
+    pixel_values: [C, H, W] the preprocessed image of the question, or None for text-only questions.
+    """
+
+    tokens: Tensor
+    prompt_ids: Tensor
+    pixel_values: Tensor | None
+    temperature: float
+
+    @property
+    def sampled_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt_ids)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageTokens(ImageTrajectory):
+    """One sampled image, as discrete image tokens.
+
+    tokens: [T] sampled codebook ids, in sampling order.
+    log_probs: [T] float32, of the branch named by ``branch``.
+    prompt_ids: [P] the unpadded conditional prompt, begin-of-image included.
+    guidance: g of the logits u + g (c - u); 1 means no unconditional branch.
+    branch: "guided" scores the guided logits, which were sampled from; "conditional" scores the conditional logits.
+    """
+
+    tokens: Tensor
+    prompt_ids: Tensor
+    temperature: float
+    guidance: float
+    branch: LogProbBranch
+
+    @property
+    def sampled_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def scores_guidance(self) -> bool:
+        """Whether its log-probs need the unconditional branch."""
+        return self.branch == "guided" and self.guidance != 1.0
+
+
+TokenTrajectory = TextTokens | ImageTokens
+
+
+class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
+    """A policy that samples token by token. Its trajectories are ``TextTokens`` and ``ImageTokens``."""
+
+    image_tokens: int
+    """Tokens of an image, in a question or generated."""
+
+    def replay_cost(self, trajectories: Sequence[TokenTrajectory]) -> ReplayCost:
+        """A shared prompt counts once, a guided image twice; the last token of a sequence is not read."""
+        prompts: dict[tuple[object, ...], int] = {}
+        total = repeated = 0
+        for one in trajectories:
+            key: tuple[object, ...] = (tuple(one.prompt_ids.tolist()),)
+            branches = 1
+            if isinstance(one, TextTokens):
+                key = (*key, id(one.pixel_values))
+            elif one.scores_guidance:
+                branches = 2
+            prompts[key] = branches * len(one.prompt_ids)
+            repeated += branches * len(one.prompt_ids)
+            total += branches * (len(one.tokens) - 1)
+        tokens = total + sum(prompts.values())
+        return ReplayCost(tokens, tokens + repeated)
+
+    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        answers = rollout.understanding * rollout.max_new_tokens
+        question = self.image_tokens + costs.PROMPT_TOKENS
+        return RolloutCost(
+            rows=rollout.understanding,
+            steps=rollout.max_new_tokens,
+            sampled=answers,
+            cached=question + answers,
+            replayed=question + answers,
+            keys=question + answers + rollout.understanding * question,
+        )
+
+    def image_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        images = rollout.generation * self.image_tokens
+        decoded = 2 if rollout.guidance != 1.0 else 1  # branches
+        scored = decoded if rollout.branch == "guided" else 1
+        prompt = costs.PROMPT_TOKENS
+        return RolloutCost(
+            rows=decoded * rollout.generation,
+            steps=self.image_tokens,
+            sampled=images,
+            cached=decoded * (prompt + images),
+            replayed=scored * (prompt + images),
+            keys=scored * (prompt + images + rollout.generation * prompt),
+        )

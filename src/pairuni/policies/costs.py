@@ -1,0 +1,42 @@
+"""What rollouts and replays cost a policy, in tokens, for plans and for micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+PROMPT_TOKENS = 64
+"""Assumed tokens of a prompt or a question, besides those of its image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutCost:
+    """Tokens of the rollouts of one group, at most; prompts are shared by a group where the policy shares them.
+
+    rows: sequences that are decoded together. steps: passes over the weights, one after the other. sampled: tokens of
+    the samples. computed: tokens of passes over complete sequences, whose cost is arithmetic, not the reading of
+    weights. cached: tokens whose keys and values are stored. replayed: tokens that an update reads. keys: those that
+    attention reads in an update.
+    """
+
+    rows: int
+    steps: int
+    sampled: int
+    computed: int = 0
+    cached: int
+    replayed: int
+    keys: int
+
+    @classmethod
+    def together(cls, costs: Sequence[RolloutCost]) -> RolloutCost:
+        """The cost of rollouts that are decoded in the same steps."""
+        sums = {name: sum(getattr(one, name) for one in costs) for name in (one.name for one in fields(cls))}
+        return cls(**{**sums, "steps": max(one.steps for one in costs)})
+
+
+@dataclass(frozen=True)
+class ReplayCost:
+    """Tokens of one forward pass of ``UnifiedPolicy.log_probs``, and those that its attention reads as keys."""
+
+    tokens: int
+    keys: int
