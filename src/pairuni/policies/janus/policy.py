@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch import Tensor
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.config import LoRASettings
 from pairuni.io.files import atomic_folder
-from pairuni.policies.adapters import (
-    base_parameters,
-    inject_lora,
-    is_adapter,
-    load_adapter_tensors,
-    lora_config,
-    read_adapter,
-    save_adapter,
-)
 from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.loop import DecodeLoop
-from pairuni.policies.inference import InferenceWeights, own_parameters, set_parameter, sharing_copy
 from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.images import vq_codes, vq_pixels
 from pairuni.policies.janus.inputs import IMAGE_BATCH
 from pairuni.policies.janus.loading import load_model, no_progress_bar
 from pairuni.policies.janus.parts import JanusParts
-from pairuni.policies.janus.reference import JanusReference, shard_janus
 from pairuni.policies.janus.sampling import ImageRollouts, TextRollouts
 from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
-from pairuni.policies.llama import place_for_decoding
+from pairuni.policies.llama_policy import LlamaPolicy
 from pairuni.policies.policy import ImageSampling, ScoredAnswer, TextSampling
-from pairuni.policies.trajectories import TrajectoryLogProbs, padded
 
 _TOKENS_PER_BYTE = 4
 """Never exceeded: a byte is at most one token, and more only where a tokenizer's normaliser spells it out."""
 
 
-class JanusPolicy(AutoregressivePolicy):
-    """A ``JanusForConditionalGeneration`` and its processor; the model stays in eval mode, without dropout."""
+class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], AutoregressivePolicy):
+    """A ``JanusForConditionalGeneration`` and its processor."""
 
     module: JanusForConditionalGeneration
 
@@ -60,21 +45,21 @@ class JanusPolicy(AutoregressivePolicy):
     ) -> None:
         """tokenizer: the content of tokenizer.json, which ``save_pretrained`` then writes unchanged."""
         self.name = name
+        self.processor = processor
+        super().__init__(model)
         self._tokenizer_json = tokenizer
-        self.module, self.processor = model.eval(), processor
         self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
         self.image_tokens = int(model.config.vq_config.num_patches) ** 2
         self.stop_ids = stop_ids(model.generation_config, processor)
-        place_for_decoding(model.model.language_model)
-        self._training = self.inference = JanusParts(model, processor)
-        self._inference_weights: InferenceWeights | None = None
-        self._lora: dict[str, Any] | None = None
         self.prompts = self.inference.inputs.prompts
         self.loop = loop or DecodeLoop(self.inference.layers)
 
-    @property
-    def inference_module(self) -> JanusForConditionalGeneration:
-        return self.inference.model
+    def _parts(self, model: JanusForConditionalGeneration) -> JanusParts:
+        return JanusParts(model, self.processor)
+
+    def _use_for_decoding(self, parts: JanusParts) -> None:
+        super()._use_for_decoding(parts)
+        self.loop = self.loop.with_layers(parts.layers)
 
     # Sampling
 
@@ -160,13 +145,10 @@ class JanusPolicy(AutoregressivePolicy):
 
     # Scoring
 
-    def log_probs(self, trajectories: Sequence[TokenTrajectory]) -> TrajectoryLogProbs:
-        if not trajectories:
-            raise ValueError("log_probs was given no trajectories.")
-        rows = JanusScorer(self._training).log_probs(
-            trajectories, checkpointing=self.activation_checkpointing
-        )
-        return padded(rows)
+    def _score(
+        self, parts: JanusParts, trajectories: Sequence[TokenTrajectory], *, checkpointing: bool
+    ) -> list[Tensor]:
+        return JanusScorer(parts).log_probs(trajectories, checkpointing=checkpointing)
 
     @torch.no_grad()
     def score_text(
@@ -196,7 +178,7 @@ class JanusPolicy(AutoregressivePolicy):
         longest = max(len(one.tokens) for one in given)
         self.check_context([one.prompt_ids for one in given], longest)
         self._check_current()
-        rows = JanusScorer(self.inference).log_probs(given, checkpointing=False)
+        rows = self._score(self.inference, given, checkpointing=False)
         greedy = self.sample_text(
             TextSampling(images=images, questions=questions, temperature=0.0, max_new_tokens=longest)
         )
@@ -235,100 +217,6 @@ class JanusPolicy(AutoregressivePolicy):
             codes.append(vq_codes(self.inference_module.model.vqmodel, pixels).cpu())
         return torch.cat(codes)
 
-    # Training
-
-    def add_adapters(self, settings: LoRASettings, *, seed: int) -> None:
-        assert self._inference_weights is None, "adapters come first, and once"
-        layers = "|".join(settings.targets)
-        self._lora = lora_config(settings, rf".*language_model\.layers\.\d+\.(self_attn|mlp)\.({layers})")
-        self._inject(self._lora, seed)
-        names = {
-            name.rpartition(".")[0] for name, _ in self.module.named_modules() if name.endswith(".lora_A")
-        }
-        unused = [one for one in settings.targets if not any(name.endswith(f".{one}") for name in names)]
-        if unused:
-            raise ValueError(f"policy.lora.targets: the model's layers have no {', '.join(unused)}")
-        if settings.adapter is not None:
-            found, tensors = read_adapter(settings.adapter)
-            for key, name in (("r", "rank"), ("lora_alpha", "alpha")):
-                if found[key] != self._lora[key]:
-                    raise ValueError(
-                        f"policy.lora.{name} is {self._lora[key]}, but the adapter in {settings.adapter} has "
-                        f"{found[key]}; use its value"
-                    )
-            load_adapter_tensors(self.module, tensors, settings.adapter)
-        self.refresh_inference()
-
-    def load_adapter(self, folder: Path) -> None:
-        """Add an adapter's weights to those of the model. Raises ValueError if it does not fit."""
-        config, tensors = read_adapter(folder)
-        self._inject(config, 0)
-        load_adapter_tensors(self.module, tensors, folder)
-        self.merge_adapters()
-
-    def merge_adapters(self) -> None:
-        if self._inference_weights is not None:
-            self.refresh_inference()
-            self.module = self.inference.model
-            self._training, self._inference_weights, self._lora = self.inference, None, None
-
-    def _inject(self, config: Mapping[str, Any], seed: int) -> None:
-        """Add adapters to the training weights; decoding gets weights of its own where they are."""
-        whole = sharing_copy(self.module)
-        inject_lora(self.module, config, seed=seed)
-        adapted = [name for name, part in self.module.named_modules() if hasattr(part, "lora_A")]
-        own_parameters(whole, [f"{name}.weight" for name in adapted])
-        self._decode_with(whole)
-
-    def _decode_with(self, whole: JanusForConditionalGeneration) -> None:
-        """Decode with the weights of this module from now on."""
-        place_for_decoding(whole.model.language_model)
-        self.inference = JanusParts(whole.eval(), self.processor)
-        self._inference_weights = InferenceWeights(whole, self.module)
-        self.loop = self.loop.with_layers(self.inference.layers)
-
-    def refresh_inference(self) -> None:
-        if self._inference_weights is not None:
-            self._inference_weights.refresh()
-
-    def _check_current(self) -> None:
-        if self._inference_weights is not None:
-            self._inference_weights.check_current()
-
-    def reference(self) -> JanusReference:
-        model = sharing_copy(self.inference_module)
-        for name, parameter in base_parameters(self.module):
-            value = parameter
-            if parameter.requires_grad:
-                value = nn.Parameter(parameter.detach().clone(), requires_grad=False)
-            set_parameter(model, name, value)
-        return JanusReference(JanusParts(model, self.processor), shared=self.inference_module)
-
-    def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
-        if self._inference_weights is None:
-            self._decode_with(sharing_copy(self.module))
-        shard_janus(self._training, mesh, self.inference_module, reshard_after_forward)
-        self.refresh_inference()
-
-    def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
-        known = self._training.by_name
-        unknown = [part for part in parts if part not in known]
-        if unknown:
-            raise ValueError(
-                f"The policy has no part {', '.join(unknown)}; its parts are {', '.join(known)}."
-            )
-        if self._lora is not None and "language_model" not in parts:
-            raise ValueError(
-                "policy.lora adapts the language model, but policy.trainable does not name language_model"
-            )
-        self.module.requires_grad_(False)
-        for part in parts:
-            for module in known[part]:
-                for name, parameter in module.named_parameters():
-                    adapted = self._lora is not None and part == "language_model"
-                    parameter.requires_grad_(is_adapter(name) or not adapted)
-        return self.trained()
-
     # Saving
 
     def save_pretrained(self, folder: Path) -> None:
@@ -337,13 +225,6 @@ class JanusPolicy(AutoregressivePolicy):
         with atomic_folder(Path(folder), keep_all_but="model*.safetensors*") as partial, no_progress_bar():
             self.inference_module.save_pretrained(partial)
             write_processor(self.processor, partial, self._tokenizer_json)
-
-    def save_adapter(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        assert self._lora is not None, "there is no adapter to save"
-        base = str(Path(self.name).resolve()) if Path(self.name).is_dir() else self.name
-        parts = [f"model.{part}" for part, _ in self.module.model.named_children()]
-        with atomic_folder(Path(folder)) as partial:
-            save_adapter(weights, partial, self._lora, base=base, parts=parts)
 
 
 def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:
