@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,8 +102,13 @@ def render(scene: Scene, rng: np.random.Generator, scans: Scans | None = None) -
     """
     if scans is None:
         scans = load_scans(scene.split)
+    return painted([(thing, rng) for thing in scene.things], scans)
+
+
+def painted(things: Iterable[tuple[Thing, np.random.Generator]], scans: Scans) -> NDArray[np.uint8]:
+    """The image [SIZE, SIZE, 3] of things, each with the generator that chooses its scan, shift and brightness."""
     image = np.zeros((SIZE, SIZE, 3), dtype=np.float32)
-    for thing in scene.things:
+    for thing, rng in things:
         glyph = scans.glyphs[rng.choice(scans.of_digit(thing.digit))]
         row, column = PLACES[thing.place]
         top = row * CELL + int(rng.integers(1, CELL - GLYPH))
