@@ -15,7 +15,14 @@ from pairuni import __version__
 from pairuni.chat.reasoning import without_reasoning
 from pairuni.config import Settings, to_toml
 from pairuni.distributed.shares import Share
-from pairuni.evaluation.inference import PromptItem, QuestionItem, answer_questions, generate_images
+from pairuni.evaluation.inference import (
+    EditItem,
+    PromptItem,
+    QuestionItem,
+    answer_questions,
+    edit_images,
+    generate_images,
+)
 from pairuni.evaluation.model import Model
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.run_folder import (
@@ -32,7 +39,7 @@ from pairuni.io.locks import exclusive_lock
 T = TypeVar("T")
 
 Records = Mapping[str, Mapping[str, Any]]
-"""By key, {"reply", "finished"} of a question and {"guidance"} of a prompt."""
+"""By key, {"reply", "finished"} of a question, {"guidance"} of a prompt, {"guidance", "image guidance"} of an edit."""
 
 
 def reply_to(records: Records, key: str) -> str:
@@ -56,6 +63,7 @@ class Benchmark:
     finish: Callable[[Records], list[Result]]
     questions: Sequence[QuestionItem] = ()
     prompts: Sequence[PromptItem] = ()
+    edits: Sequence[EditItem] = ()
     max_new_tokens: int = 0
     subset: str | None = None
     unscored: str = ""
@@ -70,7 +78,7 @@ class Benchmark:
 
     @property
     def keys(self) -> list[str]:
-        return [*(item.key for item in self.questions), *(item.key for item in self.prompts)]
+        return [item.key for items in (self.questions, self.prompts, self.edits) for item in items]
 
 
 def run_benchmark(
@@ -102,6 +110,7 @@ def run_benchmark(
         generate_images(
             model, benchmark.prompts, run, title=f"{benchmark.name} images", seed_of=benchmark.seed_of
         )
+        edit_images(model, benchmark.edits, run, title=f"{benchmark.name} edits", seed_of=benchmark.seed_of)
         if share.rank > 0 and benchmark.share_work is None:
             return None
         records = wait_for_records(out, benchmark.keys)
@@ -157,8 +166,10 @@ def _described(benchmark: Benchmark, model: Model) -> dict[str, Any]:
     described = {**model.described(), **benchmark.settings}
     if benchmark.questions:
         described |= {"decoding": "greedy", "most new tokens": benchmark.max_new_tokens}
-    if benchmark.prompts:
+    if benchmark.prompts or benchmark.edits:
         described |= {"seed": model.seed, "temperature": model.temperature, "guidance": model.guidance}
+    if benchmark.edits:
+        described["image guidance"] = model.image_guidance
     if benchmark.subset is not None:
         described["subset"] = benchmark.subset
     return described
@@ -167,14 +178,15 @@ def _described(benchmark: Benchmark, model: Model) -> dict[str, Any]:
 def _items_digest(benchmark: Benchmark) -> str:
     texts = [f"{item.key}\n{item.question}" for item in benchmark.questions]
     texts += [f"{item.key}\n{item.prompt}\n{len(item.files)}" for item in benchmark.prompts]
+    texts += [f"{item.key}\n{item.instruction}" for item in benchmark.edits]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def _completed(result: Result, benchmark: Benchmark, settings: Mapping[str, Any], records: Records) -> Result:
     """The result with the run's settings and the number of truncated replies."""
     complete = {**settings, **result.settings, "pairuni": __version__}
-    if benchmark.prompts:
-        complete["guidance"] = records[benchmark.prompts[0].key]["guidance"]
+    for item in (*benchmark.prompts[:1], *benchmark.edits[:1]):
+        complete |= records[item.key]
     counts = dict(result.counts)
     if benchmark.questions:
         counts["cut at the limit"] = sum(not records[item.key]["finished"] for item in benchmark.questions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pairuni.evaluation.model import Model
 from pairuni.evaluation.question_images import ImageSource, one_image
 from pairuni.evaluation.run_folder import Run, process_batches
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
 
 _WRITERS = 8
 """Threads that save images."""
@@ -37,6 +37,16 @@ class PromptItem:
     key: str
     prompt: str
     files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class EditItem:
+    """An instruction for an image, and the file of the edited image. key: it is recorded under it."""
+
+    key: str
+    image: ImageSource
+    instruction: str
+    file: Path
 
 
 def answer_questions(
@@ -76,9 +86,7 @@ def generate_images(
     run's seed and the index of the batch's first prompt.
     """
     seed_of = seed_of or _batch_seed
-    run.lost |= {
-        item.key for item in items if item.key in run and not all(path.is_file() for path in item.files)
-    }
+    run.lost |= _lost(run, {item.key: item.files for item in items})
 
     def generate(batch: Sequence[PromptItem], start: int) -> dict[str, Any]:
         policy = model.policy
@@ -93,13 +101,64 @@ def generate_images(
             )
         )
         images = policy.decode_images([trajectory for group in groups for trajectory in group])
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            list(writers.map(_save, [path for item in batch for path in item.files], images))
+        _save([path for item in batch for path in item.files], images)
         return {item.key: {"guidance": guidance} for item in batch}
 
     rollouts = len(items[0].files) if items else 1
     size = max(1, model.batch_size // rollouts)
     process_batches(items, run, size=size, work=generate, key=lambda item: item.key, title=title)
+
+
+def edit_images(
+    model: Model,
+    items: Sequence[EditItem],
+    run: Run,
+    *,
+    title: str,
+    seed_of: Callable[[int, int], int] | None = None,
+) -> None:
+    """Write this process's edited images, then record {"guidance", "image guidance"} for each; see
+    ``generate_images``.
+    """
+    seed_of = seed_of or _batch_seed
+    run.lost |= _lost(run, {item.key: (item.file,) for item in items})
+
+    def edit(batch: Sequence[EditItem], start: int) -> dict[str, Any]:
+        policy = model.policy
+        used = {
+            "guidance": policy.default_edit_guidance if model.guidance is None else model.guidance,
+            "image guidance": (
+                policy.default_image_guidance if model.image_guidance is None else model.image_guidance
+            ),
+        }
+        groups = policy.sample_edits(
+            EditSampling(
+                images=[_load_source(item) for item in batch],
+                instructions=[item.instruction for item in batch],
+                temperature=model.temperature,
+                guidance=used["guidance"],
+                image_guidance=used["image guidance"],
+                seed=seed_of(model.seed, start),
+            )
+        )
+        _save([item.file for item in batch], policy.decode_images([group[0] for group in groups]))
+        return {item.key: used for item in batch}
+
+    process_batches(items, run, size=model.batch_size, work=edit, key=lambda item: item.key, title=title)
+
+
+def _lost(run: Run, files: Mapping[str, Sequence[Path]]) -> set[str]:
+    """The recorded keys of which a file no longer exists."""
+    return {key for key, paths in files.items() if key in run and not all(path.is_file() for path in paths)}
+
+
+def _load_source(item: EditItem) -> Image.Image:
+    try:
+        image = one_image([item.image])
+    except ValueError as error:
+        raise ValueError(f"edit {item.key}: {error}") from None
+    assert image is not None
+    return image
 
 
 def _load_images(
@@ -116,7 +175,12 @@ def _load_images(
     return loaded
 
 
-def _save(path: Path, image: Image.Image) -> None:
+def _save(paths: Sequence[Path], images: Sequence[Image.Image]) -> None:
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        list(writers.map(_save_one, paths, images))
+
+
+def _save_one(path: Path, image: Image.Image) -> None:
     # the GPU waits, and compressing an image well takes as long as generating part of it
     with atomic_write(path) as partial:
         image.save(partial, format="PNG", compress_level=1)

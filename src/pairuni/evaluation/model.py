@@ -20,8 +20,8 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 class Model:
     """A model and its sampling settings.
 
-    batch_size: replies or images generated at once; the noise of an image depends on it. guidance: None is the
-    policy's own.
+    batch_size: replies or images generated at once; the noise of an image depends on it. guidance, image_guidance:
+    None is the policy's own.
     """
 
     name: str
@@ -31,11 +31,12 @@ class Model:
     seed: int = 0
     temperature: float = 1.0
     guidance: float | None = None
+    image_guidance: float | None = None
 
     @classmethod
     def of(cls, settings: BenchmarkSettings | DigitsSettings, **fixed: Any) -> Self:
         """The model of an evaluation's settings. fixed: values that the benchmark fixes."""
-        fields = {"batch_size", "seed", "temperature", "guidance"} & set(type(settings).model_fields)
+        fields = {"batch_size", "seed", "temperature", "guidance", "image_guidance"} & set(type(settings).model_fields)
         return cls(
             name=settings.model,
             device=settings.device,

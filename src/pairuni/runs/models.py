@@ -11,7 +11,7 @@ import torch
 
 from pairuni.io.locks import target_lock
 from pairuni.policies.adapters import base_of, is_adapter_folder
-from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.policy import CannotEdit, UnifiedPolicy
 from pairuni.policies.registry import SHIPPED, load_policy, resolve
 from pairuni.runs.folder import RunFolder, step_name
 from pairuni.runs.state import read_run_state, settings_of
@@ -45,6 +45,13 @@ def load_model(
     if is_adapter_folder(folder):
         return with_adapter(folder, device=device, dtype=dtype, weights=weights)
     return from_checkpoint(folder, device=device, dtype=dtype, weights=weights)
+
+
+def check_edits(name: str | Path) -> None:
+    """Raise CannotEdit, a ValueError, if a model cannot edit images; its weights are not read."""
+    policy = load_model(name, device="cpu", weights=False)
+    if not policy.edits:
+        raise CannotEdit(policy.name)
 
 
 def with_adapter(
