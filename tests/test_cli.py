@@ -29,7 +29,7 @@ def pairs(tmp_path: Path) -> Path:
 def test_help_names_every_command() -> None:
     code, said, _ = call("--help")
     assert code == 0
-    for command in ("demo", "pairs", "train", "eval", "draw", "answer", "convert", "report", "env"):
+    for command in ("demo", "pairs", "train", "eval", "draw", "edit", "answer", "convert", "report", "env"):
         assert f"  {command} " in said
     assert call("--version")[1] == f"pairuni {__version__}\n"
 

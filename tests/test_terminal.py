@@ -144,6 +144,7 @@ COMMANDS: dict[str, Words] = {
     "answer: the image": lambda h: ["answer", h.write("x.png", HOSTILE), "q", "--model", "tiny"],
     "answer: the model": lambda h: ["answer", str(h.root / "a.png"), "q", "--model", str(h.root / NAME)],
     "draw": lambda h: ["draw", HOSTILE, "--model", "tiny", "--out", str(h.root / f"x.{NAME}")],
+    "edit": lambda h: ["edit", str(h.root / "a.png"), "x", "--model", "tiny", "--out", str(h.root / f"x.{NAME}")],
     "serve-reward": lambda h: ["serve-reward", HOSTILE],
     "serve-reward: a class": lambda h: ["serve-reward", f"{NAME}:Class"],
     "convert a model": lambda h: ["convert", str(h.root), str(h.root / NAME), "--layout", "original"],

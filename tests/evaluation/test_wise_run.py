@@ -246,7 +246,3 @@ def test_empty_replies_of_a_judge_are_not_stored(data: Path, tmp_path: Path) -> 
         server.reply = marks
         score(server, data, tmp_path, limit=24)
     assert len((tmp_path / "judge.jsonl").read_bytes().splitlines()) == 24
-
-
-def test_no_policy_edits_images() -> None:
-    assert "cannot edit images" in evaluate("imgedit", code=1)

@@ -14,7 +14,7 @@ from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
 from pairuni.cli.options import SETTINGS_AS_OPTIONS, settings_command
 from pairuni.cli.pair_commands import app as pairs_app
-from pairuni.config import AnswerSettings, DistributedSettings, DrawSettings
+from pairuni.config import AnswerSettings, DistributedSettings, DrawSettings, EditSettings
 from pairuni.console.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -184,6 +184,14 @@ def draw(settings: DrawSettings) -> None:
 
     for path in run(settings):
         typer.echo(path)
+
+
+@settings_command(app, EditSettings, recipe=False, arguments=("image", "instruction"))
+def edit(settings: EditSettings) -> None:
+    """Edit an image by an instruction."""
+    from pairuni.cli.models import edit as run
+
+    typer.echo(run(settings))
 
 
 @settings_command(app, AnswerSettings, recipe=False, arguments=("image", "question"))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from pairuni.cli.errors import Interrupted
 from pairuni.cli.options import settings_command
 from pairuni.config import (
+    DigitsEditsSettings,
     DigitsSettings,
     GenEvalJudgingSettings,
     GenEvalSettings,
+    ImgEditSettings,
     MMMUSettings,
     MMStarSettings,
     ScoreSettings,
@@ -29,20 +32,27 @@ from pairuni.io.locks import folder_lock, target_lock
 if TYPE_CHECKING:
     from pairuni.evaluation.benchmark import Benchmark
 
+D = TypeVar("D", bound=DigitsSettings)
+
 app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
 
 
 @settings_command(app, DigitsSettings)
 def digits(settings: DigitsSettings) -> None:
     """Score both tasks on held-out scenes of handwritten digits."""
-    from pairuni.digits.evaluation import BATCH
     from pairuni.evaluation.digits import digits_benchmark
 
-    if settings.out is None and share_of(os.environ).world_size > 1:
-        raise ValueError("several processes share the run's folder: give --out")
-    with ExitStack() as stack:
-        out = settings.out or Path(stack.enter_context(TemporaryDirectory()))
-        _run(digits_benchmark(settings, out), settings, out, named=settings.out is not None, batch_size=BATCH)
+    _run_digits(digits_benchmark, settings)
+
+
+@settings_command(app, DigitsEditsSettings)
+def digits_edits(settings: DigitsEditsSettings) -> None:
+    """Score image editing on held-out scenes of handwritten digits."""
+    from pairuni.evaluation.digits_edits import digits_edits_benchmark
+    from pairuni.runs.models import check_edits
+
+    check_edits(settings.model)
+    _run_digits(digits_edits_benchmark, settings)
 
 
 @settings_command(app, YesNoSettings)
@@ -104,15 +114,14 @@ def judge(settings: GenEvalJudgingSettings) -> None:
         typer.echo(judge_and_score(settings, share) or _done(share))
 
 
-@app.command()
-def imgedit(
-    model: Annotated[str, typer.Option(help="A model; none here can edit images.")] = "This model",
-) -> None:
-    """ImgEdit: explains why no model here can run it; eval score scores the judge's replies."""
-    raise ValueError(
-        f"{model} cannot edit images: Janus generates only from text; "
-        "pairuni eval score imgedit scores the judge's replies to the edits of another model"
-    )
+@settings_command(app, ImgEditSettings)
+def imgedit(settings: ImgEditSettings) -> None:
+    """ImgEdit-Bench Basic: 737 edited images, scored by a judge; its key is read from OPENAI_API_KEY."""
+    from pairuni.evaluation.imgedit import imgedit_benchmark, imgedit_judge
+    from pairuni.runs.models import check_edits
+
+    check_edits(settings.model)
+    _run(imgedit_benchmark(settings, imgedit_judge(settings)), settings, settings.out)
 
 
 @settings_command(app, ScoreSettings, recipe=False, arguments=("task", "paths"))
@@ -129,6 +138,17 @@ def score(settings: ScoreSettings) -> None:
                 path = settings.out / f"{result.slug}.json"
                 result.write(path)
                 typer.echo(f"result: {path}")
+
+
+def _run_digits(benchmark: Callable[[D, Path], Benchmark], settings: D) -> None:
+    """Run a benchmark of the digits world, in a folder that is removed unless the user names one."""
+    from pairuni.digits.evaluation import BATCH
+
+    if settings.out is None and share_of(os.environ).world_size > 1:
+        raise ValueError("several processes share the run's folder: give --out")
+    with ExitStack() as stack:
+        out = settings.out or Path(stack.enter_context(TemporaryDirectory()))
+        _run(benchmark(settings, out), settings, out, named=settings.out is not None, batch_size=BATCH)
 
 
 def _run(

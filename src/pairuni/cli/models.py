@@ -1,4 +1,4 @@
-"""Commands that use one model: generate images, answer, convert, export."""
+"""Commands that use one model: generate and edit images, answer, convert, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image
 
-from pairuni.config import AnswerSettings, DrawSettings
+from pairuni.config import AnswerSettings, DrawSettings, EditSettings
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import atomic_write
 from pairuni.io.images import load_image
@@ -18,10 +18,7 @@ from pairuni.io.locks import target_lock
 def draw(settings: DrawSettings) -> list[Path]:
     """Generate images of a prompt and write them to ``out``; several are named out-1, out-2, ..."""
     out, count = settings.out, settings.count
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{out}: not an image file name; end it in .png, .jpg or .webp")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
+    _check_target(out)
     from pairuni.runs.models import load_model
 
     with target_lock(out, "draw"):
@@ -35,20 +32,57 @@ def draw(settings: DrawSettings) -> list[Path]:
         )
         paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{n}") for n in range(1, count + 1)]
         for path, made in zip(paths, images, strict=True):
-            with atomic_write(path) as temporary:
-                made.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
+            _save(made, path)
     return paths
+
+
+def edit(settings: EditSettings) -> Path:
+    """Edit an image by an instruction and write it to ``out``; a model that cannot edit is refused before it loads."""
+    out = settings.out
+    _check_target(out)
+    image = _load(settings.image)
+    from pairuni.runs.models import check_edits, load_model
+
+    check_edits(settings.model)
+    with target_lock(out, "edit"):
+        policy = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+        edited = policy.edit_image(
+            image,
+            settings.instruction,
+            guidance=settings.guidance,
+            image_guidance=settings.image_guidance,
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
+        _save(edited, out)
+    return out
 
 
 def answer(settings: AnswerSettings) -> str:
     """Answer a question about an image with greedy decoding."""
-    if not settings.image.exists():
-        raise FileNotFoundError(f"{settings.image}: no such image")
-    image = load_image(settings.image)
+    image = _load(settings.image)
     from pairuni.runs.models import load_model
 
     policy = load_model(settings.model, device=settings.device, dtype=settings.dtype)
     return policy.answer(image, settings.question, max_new_tokens=settings.max_new_tokens)
+
+
+def _load(path: Path) -> Image.Image:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such image")
+    return load_image(path)
+
+
+def _check_target(out: Path) -> None:
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{out}: not an image file name; end it in .png, .jpg or .webp")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: no such folder to write the image to")
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        image.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
 
 
 def export(source: Path, out: Path | None, *, base: str | None) -> str:

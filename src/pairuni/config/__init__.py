@@ -6,9 +6,11 @@ Does not import torch.
 from pairuni.config.base import Inputs, Settings, UserPath, split_list
 from pairuni.config.endpoint import EndpointSettings
 from pairuni.config.evaluation import (
+    DigitsEditsSettings,
     DigitsSettings,
     GenEvalJudgingSettings,
     GenEvalSettings,
+    ImgEditSettings,
     MMMUSettings,
     MMStarSettings,
     ScoreSettings,
@@ -17,7 +19,7 @@ from pairuni.config.evaluation import (
 )
 from pairuni.config.loading import load_settings, shipped_recipe
 from pairuni.config.messages import setting_keys
-from pairuni.config.models import AnswerSettings, DrawSettings
+from pairuni.config.models import AnswerSettings, DrawSettings, EditSettings
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
 from pairuni.config.rewards import (
     ClipSettings,
@@ -57,14 +59,17 @@ __all__ = [
     "CompletionSettings",
     "CompositionSettings",
     "DataSettings",
+    "DigitsEditsSettings",
     "DigitsSettings",
     "DistributedSettings",
     "DrawSettings",
+    "EditSettings",
     "EndpointSettings",
     "EvaluationSettings",
     "GenEvalJudgingSettings",
     "GenEvalSettings",
     "HPSv2Settings",
+    "ImgEditSettings",
     "Inputs",
     "JudgeSettings",
     "LoRASettings",

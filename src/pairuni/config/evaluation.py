@@ -89,6 +89,27 @@ class WISESettings(TextToImageSettings):
     """Number of concurrent requests to the judge."""
 
 
+class ImgEditSettings(TextToImageSettings):
+    """ImgEdit-Bench Basic, with or without a judge behind an OpenAI-compatible endpoint."""
+
+    images: UserPath | None = None
+    """Folder of the source images; by default ``data``."""
+    guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the instruction; 1 turns it off. By default the model's own."""
+    image_guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the image; 1 turns it off. By default the model's own."""
+    judge: str | None = Field(default=None, min_length=1)
+    """The judge's model name at the endpoint, such as gpt-4o; by default, images are only edited."""
+    base_url: str | None = Field(default=None, min_length=1)
+    """The endpoint, such as http://localhost:8000/v1; by default OpenAI's."""
+    judge_prompts: UserPath | None = None
+    """ImgEdit's prompts.json; needed with ``judge``."""
+    judge_temperature: float | None = Field(default=None, ge=0)
+    """The judge's sampling temperature; by default the server's, as in the official script."""
+    concurrency: int = Field(default=8, ge=1)
+    """Number of concurrent requests to the judge."""
+
+
 class DigitsSettings(ModelSettings):
     """The held-out scenes of the digits world."""
 
@@ -100,6 +121,17 @@ class DigitsSettings(ModelSettings):
     """Seed of the items and of image sampling."""
     out: UserPath | None = None
     """Folder for the scored items; running the same command again resumes it."""
+
+
+class DigitsEditsSettings(DigitsSettings):
+    """Held-out edits of the digits world."""
+
+    items: int = Field(default=512, ge=1)
+    """Number of held-out edits, of four kinds in turn."""
+    guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the instruction; 1 turns it off. By default the model's own."""
+    image_guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the image; 1 turns it off. By default the model's own."""
 
 
 class GenEvalJudgingSettings(Settings):

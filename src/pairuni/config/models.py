@@ -1,4 +1,4 @@
-"""Settings of the commands that use one model: `pairuni draw` and `pairuni answer`."""
+"""Settings of the commands that use one model: `pairuni draw`, `pairuni edit` and `pairuni answer`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ class DrawSettings(ModelSettings):
     """Random seed."""
     guidance: float | None = Field(default=None, ge=1)
     """Classifier-free guidance weight; 1 turns guidance off. By default the checkpoint's own, else 5."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature; 0 is greedy."""
+
+
+class EditSettings(ModelSettings):
+    """An image edited by an instruction."""
+
+    image: UserPath
+    """Image file."""
+    instruction: str
+    """What to change, such as "remove the hat"."""
+    out: UserPath
+    """File of the edited image."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed."""
+    guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the instruction; 1 turns it off. By default the model's own."""
+    image_guidance: float | None = Field(default=None, ge=1)
+    """Guidance against the prompt without the image; 1 turns it off. By default the model's own."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy."""
 

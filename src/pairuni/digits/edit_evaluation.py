@@ -26,8 +26,8 @@ from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
 from pairuni.policies.policy import EditSampling, UnifiedPolicy
 
-PARTS = ("followed", "kept")
-"""What a correct edit consists of: the instruction is followed, the rest of the scene is kept."""
+PARTS = {"followed": "instruction followed", "kept": "rest kept"}
+"""What a correct edit consists of: attributes of ``MarkedEdit``, and their names."""
 _SHOWN = 60
 """Number of items whose images are saved."""
 

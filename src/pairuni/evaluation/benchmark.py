@@ -110,7 +110,7 @@ def run_benchmark(
         generate_images(
             model, benchmark.prompts, run, title=f"{benchmark.name} images", seed_of=benchmark.seed_of
         )
-        edit_images(model, benchmark.edits, run, title=f"{benchmark.name} edits", seed_of=benchmark.seed_of)
+        edit_images(model, benchmark.edits, run, title=f"{benchmark.name} images", seed_of=benchmark.seed_of)
         if share.rank > 0 and benchmark.share_work is None:
             return None
         records = wait_for_records(out, benchmark.keys)
@@ -185,8 +185,9 @@ def _items_digest(benchmark: Benchmark) -> str:
 def _completed(result: Result, benchmark: Benchmark, settings: Mapping[str, Any], records: Records) -> Result:
     """The result with the run's settings and the number of truncated replies."""
     complete = {**settings, **result.settings, "pairuni": __version__}
-    for item in (*benchmark.prompts[:1], *benchmark.edits[:1]):
-        complete |= records[item.key]
+    for generated in (benchmark.prompts, benchmark.edits):
+        if generated:
+            complete |= records[generated[0].key]
     counts = dict(result.counts)
     if benchmark.questions:
         counts["cut at the limit"] = sum(not records[item.key]["finished"] for item in benchmark.questions)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image
 
 from pairuni.config import DigitsSettings
 from pairuni.digits.evaluation import (
@@ -25,6 +22,7 @@ from pairuni.digits.evaluation import (
 from pairuni.digits.world import held_out_items
 from pairuni.evaluation.benchmark import Benchmark, Records
 from pairuni.evaluation.inference import PromptItem, QuestionItem
+from pairuni.evaluation.question_images import png_bytes
 from pairuni.evaluation.result import Result
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
@@ -61,7 +59,7 @@ def digits_benchmark(settings: DigitsSettings, out: Path) -> Benchmark:
         name="digits",
         settings={"prompts": "the digits world's", "seed of the items": settings.seed},
         questions=[
-            QuestionItem(f"question {number}", (_png(one.image),), one.question.text)
+            QuestionItem(f"question {number}", (png_bytes(one.image),), one.question.text)
             for number, one in enumerate(questions)
         ],
         prompts=[
@@ -97,9 +95,3 @@ def _understanding_result(items: Sequence[Marked]) -> Result:
         for name, score in ((form, share_correct(found)), (f"{form}, words alone", share_reading(found))):
             parts[name], counts[name] = 100 * score, len(found)
     return replace(result, parts=parts, counts=counts)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible endpoint: one image per request; every reply is stored on arrival."""
+"""A judge behind an OpenAI-compatible endpoint: one case per request; every reply is stored on arrival."""
 
 from __future__ import annotations
 
@@ -33,26 +33,35 @@ MOST_FAULTS = 20
 
 
 @dataclass(frozen=True)
-class Case:
-    """One image to judge, and its prompt."""
+class ImageFile:
+    """An image file to send."""
 
-    name: str
-    system: str
-    text: str
-    image: Path
+    path: Path
 
     def encoded(self) -> tuple[str, bytes]:
         """(MIME type, bytes) to send: the file if every reader decodes it to the same image, else a PNG of its RGB.
 
         Raises ImageError naming the file.
         """
-        return sendable(self.image)
+        return sendable(self.path)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case to judge: its prompt, and its images, which follow the text."""
+
+    name: str
+    system: str
+    text: str
+    images: tuple[Path, ...]
 
     @cached_property
     def digest(self) -> str:
-        """Digest of texts and image."""
-        content = json.dumps([self.system, self.text]).encode()
-        return hashlib.sha256(content + self.image.read_bytes()).hexdigest()[:32]
+        """Digest of texts and images."""
+        digest = hashlib.sha256(json.dumps([self.system, self.text]).encode())
+        for image in self.images:
+            digest.update(image.read_bytes())
+        return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ class _Judge(Generic[M]):
         return PlainRequest(
             model=self._settings.model,
             system=case.system,
-            content=(case.text, case),
+            content=(case.text, *map(ImageFile, case.images)),
             max_tokens=self._settings.max_tokens,
             temperature=self._settings.temperature,
         )

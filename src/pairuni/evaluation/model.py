@@ -36,7 +36,9 @@ class Model:
     @classmethod
     def of(cls, settings: BenchmarkSettings | DigitsSettings, **fixed: Any) -> Self:
         """The model of an evaluation's settings. fixed: values that the benchmark fixes."""
-        fields = {"batch_size", "seed", "temperature", "guidance", "image_guidance"} & set(type(settings).model_fields)
+        fields = {"batch_size", "seed", "temperature", "guidance", "image_guidance"} & set(
+            type(settings).model_fields
+        )
         return cls(
             name=settings.model,
             device=settings.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +29,13 @@ def _load(image: ImageSource) -> Image.Image:
         return load_image(image)
     except ImageError as error:
         raise ImageError(error.reason, error.path or "an image of the data set") from None
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def check_images(images: Sequence[Path], where: str) -> None:

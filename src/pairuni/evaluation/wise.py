@@ -128,7 +128,7 @@ def _judged(
 ) -> dict[str, Judged[dict[str, int]]]:
     """The judge's replies by prompt id."""
     cases = {
-        str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), folder / f"{i}.png")
+        str(i): Case(f"prompt {i}", judge.prompt.system, judge.prompt.filled(row), (folder / f"{i}.png",))
         for i, row in prompts.items()
     }
     read = partial(_marks, protocol=protocol)

@@ -16,6 +16,7 @@ from pairuni.io.files import write_text
 
 TYPES = ("add", "adjust", "extract", "replace", "remove", "background", "style", "compose", "action")
 EDITS = 737
+PROTOCOL = "official marks, micro"
 
 
 def mark_in(reply: str) -> float | None:
@@ -74,7 +75,7 @@ def score(replies: Mapping[str, str], edits: Mapping[str, Mapping[str, Any]], *,
     sizes = np.array([len(found) for found in types.values()])
     return Result(
         benchmark="ImgEdit-Bench Basic",
-        protocol=part_of("official marks, micro", len(replies), EDITS),
+        protocol=part_of(PROTOCOL, len(replies), EDITS),
         score=sum(every) / len(every),
         unit="of 5, mean over edits",
         interval=bootstrap_interval(
