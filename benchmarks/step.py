@@ -13,7 +13,7 @@ from benchmarks.rollout import TEMPERATURE
 from benchmarks.settings import StepBenchSettings
 from benchmarks.timing import Timing, interleaved
 from benchmarks.workload import build, image_prompts, noise_images, questions
-from pairuni.config import LoRASettings, PairGRPOSettings, PolicySettings, RolloutSettings
+from pairuni.config import JanusSettings, LoRASettings, PairGRPOSettings, RolloutSettings
 from pairuni.distributed.strategy import Replicate, Strategy
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
@@ -67,7 +67,7 @@ class Stepper:
         )
         if settings.lora is not None:
             policy.add_adapters(LoRASettings(rank=settings.lora, alpha=2.0 * settings.lora), seed=0)
-        policy.train_only(PolicySettings.model_fields["trainable"].get_default())
+        policy.train_only(JanusSettings.model_fields["trainable"].get_default())
         self.strategy.place(policy)
         self.optimizer = NamedAdamW(policy.trained(), learning_rate=self.grpo.learning_rate)
         self.places = self.strategy.world.share.of(settings.prompts)

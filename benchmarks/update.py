@@ -15,7 +15,7 @@ from benchmarks.hardware import copy_bandwidth, matrix_rate
 from benchmarks.settings import UpdateBenchSettings
 from benchmarks.timing import interleaved
 from benchmarks.workload import build, random_trajectories
-from pairuni.config import PairGRPOSettings, PolicySettings
+from pairuni.config import JanusSettings, PairGRPOSettings
 from pairuni.pairgrpo.micro_batches import MicroBatch, TaskRows
 from pairuni.pairgrpo.objective import LossTerms, pairgrpo_loss, trajectory_coefficients
 from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory
@@ -34,7 +34,7 @@ ADDS = {
 }
 """Descriptions of the contenders, each of which adds one thing to the previous ones."""
 
-_TRAINS: list[str] = PolicySettings.model_fields["trainable"].get_default()
+_TRAINS: list[str] = JanusSettings.model_fields["trainable"].get_default()
 _GRPO = PairGRPOSettings()
 
 

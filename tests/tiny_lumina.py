@@ -201,10 +201,27 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=NAMES["end"])
 
 
-def save_byte_lumina(folder: Path, seed: int = 7) -> dict[str, Tensor]:
-    """Write a whole checkpoint whose text tokens are bytes, with tokenizer and VQ."""
+SAMPLING = {
+    "image_size": 8,
+    "edit_size": 32,
+    "question_size": 32,
+    "image_steps": 4,
+    "answer_length": 8,
+    "text_block": 4,
+    "text_steps": 2,
+}
+"""Of a model whose codes have a side of two pixels: 4 x 4 codes an image."""
+
+
+def save_byte_lumina(folder: Path, seed: int = 7, **sampling: Any) -> dict[str, Tensor]:
+    """Write a whole checkpoint whose text tokens are bytes, with tokenizer and VQ.
+
+    sampling: its own sampling settings, such as ``SAMPLING``.
+    """
     rows = BYTE_IDS.vocabulary
     config = {**CONFIG, "vocab_size": rows, "embedding_size": rows, "token_ids": BYTE_IDS.declared()}
+    if sampling:
+        config["sampling"] = sampling
     folder.mkdir(parents=True, exist_ok=True)
     made = tensors(config, seed)
     save_file(made, folder / "model.safetensors")

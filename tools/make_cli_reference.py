@@ -6,6 +6,7 @@ python tools/make_cli_reference.py
 from __future__ import annotations
 
 import textwrap
+import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from typer.main import get_command
 
 from pairuni.cli.app import app
-from pairuni.config import PairsSettings, RunSettings, Settings
+from pairuni.config import PairsSettings, RunSettings, Settings, section_classes
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 
@@ -84,9 +85,10 @@ def _parameter(one: Any) -> tuple[str, str, str]:
 
 def _settings(cls: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for name, field in cls.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Settings):
-            yield from _settings(annotation, f"{prefix}{name}.")
+        variants = section_classes(field.annotation)
+        if variants and types.NoneType not in typing.get_args(field.annotation):
+            rows = {row[0]: row for one in reversed(variants) for row in _settings(one, f"{prefix}{name}.")}
+            yield from (row for row in rows.values())
         else:
             default = "" if field.is_required() else field.get_default(call_default_factory=True)
             yield f"`{prefix}{name}`", _default(default, field.is_required()), field.description or ""

@@ -87,7 +87,7 @@ def _train(
     from pairuni.pairgrpo.trainer import Trainer
     from pairuni.report import write_report
     from pairuni.runs.history import describe_settings
-    from pairuni.runs.models import load_model
+    from pairuni.runs.models import load_for_run
     from pairuni.runs.run import write_summary
     from pairuni.runs.state import check_settings
 
@@ -96,8 +96,7 @@ def _train(
     prepared = prepare_run(settings, world)
     # raises for a folder that was evaluated on other items, before the weights are loaded
     evaluate = evaluation_in_training(settings, prepared.held_out, prepared.rewards, run.root, world)
-    chosen = settings.policy
-    policy = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    policy = load_for_run(settings.policy)
     trainer = Trainer(
         settings,
         policy,

@@ -18,9 +18,10 @@ from pairuni.config.evaluation import (
     YesNoSettings,
 )
 from pairuni.config.loading import load_settings, shipped_recipe
-from pairuni.config.messages import setting_keys
+from pairuni.config.messages import section_classes, setting_keys
 from pairuni.config.models import AnswerSettings, DrawSettings, EditSettings
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
+from pairuni.config.policy import JanusSettings, LoRASettings, LuminaDimooSettings, PolicySettings
 from pairuni.config.rewards import (
     ClipSettings,
     CompositionSettings,
@@ -38,11 +39,9 @@ from pairuni.config.run import (
     EvaluationSettings,
     LoggingSettings,
     LogProbBranchName,
-    LoRASettings,
     PairGRPOSettings,
     Pairing,
     PairWeight,
-    PolicySettings,
     RolloutSettings,
     RunSettings,
     TaskOrder,
@@ -71,10 +70,12 @@ __all__ = [
     "HPSv2Settings",
     "ImgEditSettings",
     "Inputs",
+    "JanusSettings",
     "JudgeSettings",
     "LoRASettings",
     "LogProbBranchName",
     "LoggingSettings",
+    "LuminaDimooSettings",
     "MMMUSettings",
     "MMStarSettings",
     "Matching",
@@ -100,6 +101,7 @@ __all__ = [
     "WISESettings",
     "YesNoSettings",
     "load_settings",
+    "section_classes",
     "setting_keys",
     "shipped_recipe",
     "split_list",

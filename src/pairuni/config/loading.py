@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pairuni.config.base import Settings, split_list
-from pairuni.config.messages import setting_keys, unknown_setting, wrong_value
+from pairuni.config.messages import setting_keys, unknown_setting, without_variants, wrong_value
 
 S = TypeVar("S", bound=Settings)
 
@@ -39,7 +39,7 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
     except ValidationError as error:
         sentences = []
         for details in error.errors(include_url=False):
-            loc = tuple(str(part) for part in details["loc"])
+            loc = without_variants(cls, [str(part) for part in details["loc"]])
             key = ".".join(part for part in loc if not part.isdigit())
             if loc in given:
                 where = "--" + key.replace("_", "-")

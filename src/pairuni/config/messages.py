@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import types
 import typing
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pairuni.config.base import Settings
 
@@ -13,20 +15,44 @@ def setting_keys(cls: type[Settings]) -> dict[str, Any]:
     """All dotted keys of a settings class, mapped to their annotations; an optional section is a key too."""
     keys: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
-        section = section_class(field.annotation)
-        if section is not None:
+        sections = section_classes(field.annotation)
+        for section in sections:
             keys.update({f"{name}.{key}": inner for key, inner in setting_keys(section).items()})
-        if section is not field.annotation:
+        if not sections or types.NoneType in typing.get_args(field.annotation):
             keys[name] = field.annotation
     return keys
 
 
-def section_class(annotation: Any) -> type[Settings] | None:
-    """The settings class of a section, which may be optional; None for a plain value."""
-    for option in (annotation, *typing.get_args(annotation)):
-        if isinstance(option, type) and issubclass(option, Settings):
-            return option
-    return None
+def section_classes(annotation: Any) -> list[type[Settings]]:
+    """The settings class of a section, which may be optional, or those of its variants; empty for a plain value."""
+    if typing.get_origin(annotation) is Annotated:
+        return section_classes(typing.get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [one for option in typing.get_args(annotation) for one in section_classes(option)]
+    return []
+
+
+def without_variants(cls: type[Settings], loc: Sequence[str]) -> tuple[str, ...]:
+    """The path of a setting in pydantic's ``loc``, which also names the variant of a section."""
+    if not loc or loc[0] not in cls.model_fields:
+        return tuple(loc)
+    sections = section_classes(cls.model_fields[loc[0]].annotation)
+    rest = loc[2:] if len(sections) > 1 else loc[1:]
+    if not sections or not rest:
+        return (loc[0], *rest)
+    return (loc[0], *without_variants(sections[0], rest))
+
+
+def _variant_with(cls: type[Settings], key: str) -> str:
+    """The ``type`` of the variant of a section that has this setting."""
+    name, _, rest = key.partition(".")
+    sections = [
+        one for one in section_classes(cls.model_fields[name].annotation) if rest in setting_keys(one)
+    ]
+    variant: str = typing.get_args(sections[0].model_fields["type"].annotation)[0]
+    return variant
 
 
 _OTHER_NAMES = {
@@ -63,6 +89,9 @@ _OTHER_NAMES = {
 
 def unknown_setting(cls: type[Settings], where: str, key: str) -> str:
     keys = setting_keys(cls)
+    if key in keys:
+        section = key.rpartition(".")[0]
+        return f"{where} is a setting of {section}.type {_variant_with(cls, key)} only; remove it, or set the type"
     flags = where.startswith("--")
     other = _OTHER_NAMES.get(key.rpartition(".")[2], "")
     if other in keys:
@@ -101,6 +130,7 @@ _TYPE_WORDS = {
     "path_type": "must be a path",
     "finite_number": "must be a finite number",
     "model_type": "must be a table",
+    "union_tag_not_found": "must be a table",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
 }
@@ -112,12 +142,16 @@ def wrong_value(cls: type[Settings], where: str, key: str, details: dict[str, An
         return where + str(details["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return unknown_setting(cls, where, key)
+    if kind == "union_tag_invalid":
+        where, details = f"{where}.type", {**details, "input": details["input"]["type"]}
     if kind == "missing":
         inner = [known for known in setting_keys(cls) if known.startswith(key + ".")]
         key = inner[0] if inner else key
         return f"{key} is required; set it in the recipe or with --{key.replace('_', '-')} VALUE"
     if kind == "literal_error":
         allowed = f"must be one of {context['expected'].replace(' or ', ', ')}"
+    elif kind == "union_tag_invalid":
+        allowed = f"must be one of {context['expected_tags']}"
     elif kind in _TYPE_WORDS:
         allowed = _TYPE_WORDS[kind]
     else:

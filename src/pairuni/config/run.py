@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pairuni.config.base import Settings, UserPath
+from pairuni.config.policy import AnyPolicySettings
 from pairuni.config.rewards import RewardSettings
 
 Pairing = Literal[
@@ -16,38 +17,6 @@ PairWeight = Literal["sqrt", "linear", "none"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 LogProbBranchName = Literal["guided", "conditional"]
 TaskOrder = Literal["joint", "alternating"]
-
-
-class LoRASettings(Settings):
-    """Low-rank adapters on the language model, which then train instead of its weights (extra ``lora``)."""
-
-    rank: int = Field(default=32, ge=1)
-    """Rank of each adapter."""
-    alpha: float = Field(default=64.0, gt=0)
-    """The adapter's output is scaled by alpha / rank."""
-    targets: list[str] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
-    )
-    """Linear layers of each decoder layer that get an adapter."""
-    adapter: UserPath | None = None
-    """Folder of an adapter to continue from, such as a run's final/; its rank, alpha and targets must be these."""
-
-
-class PolicySettings(Settings):
-    """The unified model that is trained."""
-
-    model: str = Field(min_length=1)
-    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B."""
-    trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
-    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; auto is bfloat16 if the device supports it, else float32."""
-    device: str = Field(default="auto", min_length=1)
-    """auto, cpu, cuda or cuda:N."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time for the update."""
-    lora: LoRASettings | None = None
-    """Train adapters of the language model; by default its weights train. Other parts in ``trainable`` train fully."""
 
 
 class DataSettings(Settings):
@@ -189,7 +158,7 @@ class RunSettings(Settings):
 
     seed: int = Field(default=0, ge=0)
     """Seed of data order, rollouts and initialisation."""
-    policy: PolicySettings
+    policy: AnyPolicySettings
     data: DataSettings
     rollout: RolloutSettings = RolloutSettings()
     reward: RewardSettings = RewardSettings()

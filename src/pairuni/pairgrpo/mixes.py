@@ -23,7 +23,7 @@ from pairuni.records import Annotation, UGPair
 from pairuni.rewards.weighted import check_needs
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.runs.mixes import BatchAgreement, Mix, MixesFolder
-from pairuni.runs.models import load_model
+from pairuni.runs.models import load_for_run
 from pairuni.runs.state import digest_of_pairs
 from pairuni.training.digests import digest_of_tensors
 from pairuni.training.seeding import derive_seed, shuffled_indices
@@ -51,8 +51,7 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     """
     rewards = Rewards.from_settings(settings.reward)
     count = batches * settings.pairgrpo.pairs_per_batch
-    chosen = settings.policy
-    skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
+    skeleton = load_for_run(settings.policy, weights=False)
     every = {mix: _all_pairs(settings, mix) for mix in mixes}
     pairs = {mix: _in_order(own, mix, count, settings) for mix, own in every.items()}
     for own in pairs.values():
@@ -120,7 +119,7 @@ def _features(policy: UnifiedPolicy, sides: Sequence[Annotation], image_folder: 
 def _loaded(settings: RunSettings) -> UnifiedPolicy:
     """The policy as a trainer would begin with it."""
     chosen = settings.policy
-    policy = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    policy = load_for_run(settings.policy)
     policy.module.eval()
     policy.activation_checkpointing = chosen.activation_checkpointing
     if chosen.lora is not None:

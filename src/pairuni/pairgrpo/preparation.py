@@ -19,7 +19,7 @@ from pairuni.pairug.dataset.places import find_places
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, UGPair
 from pairuni.rewards.weighted import check_needs
-from pairuni.runs.models import load_model
+from pairuni.runs.models import load_for_run
 
 logger = logging.getLogger("pairuni")
 
@@ -43,9 +43,8 @@ def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRu
     """
     rewards = Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)
-    chosen = settings.policy
-    skeleton = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, weights=False)
-    skeleton.train_only(chosen.trainable)
+    skeleton = load_for_run(settings.policy, weights=False)
+    skeleton.train_only(settings.policy.trainable)
 
     def check() -> str:
         digest = check_file(skeleton, pairs, settings, settings.data.pairs)

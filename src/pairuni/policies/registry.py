@@ -1,4 +1,4 @@
-"""Loading a policy by the model_type of its checkpoint. A new model family adds one line to ``POLICIES``."""
+"""Loading a policy by the model_type of its checkpoint. A new model family adds lines to the tables below."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pairuni.config import PolicySettings
 from pairuni.devices import check_device, fit_threads, resolve_device, resolve_dtype
 from pairuni.io.hub import TEXT_FILES, WEIGHT_FILES, model_folder
 from pairuni.policies.files import read_json
@@ -17,9 +18,13 @@ from pairuni.policies.unsupported import refusal, unsupported_by_config, unsuppo
 POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
+    "llada": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
 }
-"""model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype). On the device
-"meta" it returns the policy without weights."""
+"""model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype, settings). On
+the device "meta" it returns the policy without weights."""
+
+TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo"}
+"""model_type -> ``policy.type``, where a family has settings of its own."""
 
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
@@ -28,13 +33,19 @@ _HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
 
 
 def load_policy(
-    name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    weights: bool = True,
+    settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
     """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
 
     device, dtype: names as in ``pairuni.devices``. weights: False gives a policy on the device "meta" that can check
-    prompts and count parameters; it needs only configuration and tokenizer. Raises ValueError when the checkpoint is
-    missing, incomplete or of an unknown kind.
+    prompts and count parameters; it needs only configuration and tokenizer. settings: those of a run, of which the
+    family reads its own. Raises ValueError when the checkpoint is missing, incomplete, of an unknown kind, or of
+    another family than the settings.
     """
     folder = resolve(name_or_path, weights=weights)
     if not (folder / "config.json").is_file():
@@ -49,12 +60,19 @@ def load_policy(
         raise ValueError(
             f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
         )
+    if settings is not None and settings.type != TYPES.get(model_type, settings.type):
+        raise ValueError(
+            f"{name_or_path} is a model of policy.type {TYPES[model_type]}, but policy.type is {settings.type}; set it "
+            f"to {TYPES[model_type]}."
+        )
     module, _, attribute = POLICIES[model_type].partition(":")
     chosen = resolve_device(device)
     precision = resolve_dtype(dtype, chosen)
     chosen = check_device(chosen) if weights else torch.device("meta")
     load = getattr(importlib.import_module(module), attribute)
-    policy: UnifiedPolicy = load(folder, name=str(name_or_path), device=chosen, dtype=precision)
+    policy: UnifiedPolicy = load(
+        folder, name=str(name_or_path), device=chosen, dtype=precision, settings=settings
+    )
     fit_threads(policy.module)
     return policy
 

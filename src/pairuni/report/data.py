@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pairuni.config import RunSettings, Settings
+from pairuni.config import RunSettings, Settings, section_classes
 from pairuni.records import UGPair
 from pairuni.report.charts import histogram
 from pairuni.report.images import image_tag
@@ -71,12 +71,10 @@ def _settings_table(name: str, values: dict[str, Any]) -> str:
 
 
 def _descriptions(section: str) -> dict[str, str]:
-    cls: Any = RunSettings if section == "run" else None
+    classes: list[type[Settings]] = [RunSettings] if section == "run" else []
     if section in RunSettings.model_fields:
-        cls = RunSettings.model_fields[section].annotation
-    if not (isinstance(cls, type) and issubclass(cls, Settings)):
-        return {}
-    return {key: field.description or "" for key, field in cls.model_fields.items()}
+        classes = section_classes(RunSettings.model_fields[section].annotation)
+    return {key: field.description or "" for cls in classes for key, field in cls.model_fields.items()}
 
 
 def _plain(value: Any) -> str:

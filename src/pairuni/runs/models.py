@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pairuni.config import PolicySettings
 from pairuni.io.locks import target_lock
 from pairuni.policies.adapters import base_of, is_adapter_folder
 from pairuni.policies.policy import CannotEdit, UnifiedPolicy
@@ -28,8 +29,20 @@ from pairuni.training.digests import digest_of_tensors
 logger = logging.getLogger("pairuni")
 
 
+def load_for_run(settings: PolicySettings, *, weights: bool = True) -> UnifiedPolicy:
+    """The policy that a run with these settings begins with. weights: as in ``load_policy``."""
+    return load_model(
+        settings.model, device=settings.device, dtype=settings.dtype, weights=weights, settings=settings
+    )
+
+
 def load_model(
-    name: str | Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    weights: bool = True,
+    settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
     """Load as ``load_policy`` does, also from the folder of a run or of a checkpoint.
 
@@ -38,13 +51,13 @@ def load_model(
     """
     folder = model_folder_of(name)
     if folder is None:
-        return load_policy(name, device=device, dtype=dtype, weights=weights)
+        return load_policy(name, device=device, dtype=dtype, weights=weights, settings=settings)
     if (folder / "config.json").is_file():
         logger.info("model: %s", folder)
-        return load_policy(folder, device=device, dtype=dtype, weights=weights)
+        return load_policy(folder, device=device, dtype=dtype, weights=weights, settings=settings)
     if is_adapter_folder(folder):
-        return with_adapter(folder, device=device, dtype=dtype, weights=weights)
-    return from_checkpoint(folder, device=device, dtype=dtype, weights=weights)
+        return with_adapter(folder, device=device, dtype=dtype, weights=weights, settings=settings)
+    return from_checkpoint(folder, device=device, dtype=dtype, weights=weights, settings=settings)
 
 
 def check_edits(name: str | Path) -> None:
@@ -55,7 +68,13 @@ def check_edits(name: str | Path) -> None:
 
 
 def with_adapter(
-    folder: Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True, base: str | None = None
+    folder: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    weights: bool = True,
+    base: str | None = None,
+    settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
     """The model of an adapter's folder, adapter merged.
 
@@ -63,7 +82,7 @@ def with_adapter(
     """
     model = base or base_of(folder)
     with _needed(folder, "the adapter's base model"):
-        policy = load_model(model, device=device, dtype=dtype, weights=weights)
+        policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings)
     logger.info("model: %s with the adapter %s", model, folder)
     if weights:
         policy.load_adapter(folder)
@@ -105,30 +124,37 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def from_checkpoint(
-    folder: Path, *, device: str = "auto", dtype: str = "auto", weights: bool = True, base: str | None = None
+    folder: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    weights: bool = True,
+    base: str | None = None,
+    settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
     """The model of a checkpoint: the model that its run began with, and the trained weights.
 
-    base: where that model is, if not where the run found it. Raises CheckpointError for a damaged checkpoint, and
+    base: where that model is, if not where the run found it. settings: those of the run that continues; by default
+    those of the run that made the checkpoint. Raises CheckpointError for a damaged checkpoint, and
     ValueError if the base is another model; that is detected only when it is loaded in the run's dtype.
     """
     checkpoint = load_checkpoint(folder)
     state = read_run_state(checkpoint.state, folder)
-    settings = settings_of(state, folder).policy
-    model = base or settings.model
+    run = settings_of(state, folder).policy
+    model = base or run.model
     with _needed(folder, "the model that its run began with"):
-        policy = load_model(model, device=device, dtype=dtype, weights=weights)
+        policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings or run)
     logger.info("model: %s with the weights of %s", model, folder)
     if weights:
-        if settings.lora is not None:
-            policy.add_adapters(settings.lora, seed=0)
+        if run.lora is not None:
+            policy.add_adapters(run.lora, seed=0)
         own = str(next(policy.inference_module.parameters()).dtype).removeprefix("torch.")
         if (
             own == state.dtype
             and digest_of_tensors(policy.inference_module.state_dict()) != state.policy_sha256
         ):
             raise ValueError(f"{folder}: {model} is not the model that its run began with")
-        _load_trained(policy, checkpoint, settings.trainable, getattr(torch, state.dtype))
+        _load_trained(policy, checkpoint, run.trainable, getattr(torch, state.dtype))
     # the base of an adapter that trains on top of it
     policy.name = str(folder)
     return policy

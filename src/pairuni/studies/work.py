@@ -21,7 +21,7 @@ from pairuni.pairgrpo.preparation import PreparedRun, prepare_run
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.folder import RunFolder, step_name
-from pairuni.runs.models import load_model
+from pairuni.runs.models import load_for_run
 from pairuni.studies.results import curves_from, numbers_of_pairs
 
 SETTINGS = "config.toml"
@@ -83,8 +83,7 @@ def evaluation_file(folder: Path, step: int) -> Path:
 
 
 def _policy(settings: RunSettings) -> UnifiedPolicy:
-    chosen = settings.policy
-    return load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)
+    return load_for_run(settings.policy)
 
 
 def _evaluate(

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
+from pairuni.config import PolicySettings
 from pairuni.io.files import atomic_folder
 from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.loop import DecodeLoop
@@ -227,7 +228,12 @@ class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], Autoregressi
             write_processor(self.processor, partial, self._tokenizer_json)
 
 
-def load_janus(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> JanusPolicy:
-    """The policy in a checkpoint folder of either layout; on the device "meta" without its weights."""
+def load_janus(
+    folder: Path, *, name: str, device: torch.device, dtype: torch.dtype, settings: PolicySettings | None
+) -> JanusPolicy:
+    """The policy in a checkpoint folder of either layout; on the device "meta" without its weights.
+
+    Janus has no settings that loading needs.
+    """
     model, processor = load_model(folder, dtype=dtype, weights=device.type != "meta")
     return JanusPolicy(model.to(device), processor, name=name, tokenizer=read_tokenizer(folder))

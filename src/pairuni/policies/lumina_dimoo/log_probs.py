@@ -45,6 +45,10 @@ class TraceReplay:
     def decisions(self, trace: Trace) -> int:
         return len(trace.choices)
 
+    def states(self, steps: int) -> int:
+        """States of a trace that was sampled in this number of steps."""
+        return -(-steps // self.shrink)
+
     def views(self, trace: Trace) -> list[View]:
         steps = torch.unique(trace.steps, return_inverse=True)[1] // self.shrink
         groups = range(int(steps.max()) + 1)
@@ -75,6 +79,10 @@ class SequenceElbo:
 
     def decisions(self, trace: Trace) -> int:
         return 1
+
+    def states(self, steps: int) -> int:
+        """States of a trace, at most; an empty mask is left out."""
+        return 2 * self.pairs
 
     def views(self, trace: Trace) -> list[View]:
         rng = np.random.default_rng(trace.mask_seed)
@@ -141,7 +149,7 @@ def replay_tokens(traces: Sequence[Trace], estimator: Estimator) -> int:
     for trace in traces:
         prompts = (trace.prompt.ids, *(ids for ids, _ in trace.scored_branches))
         row = sum(len(ids) + len(trace.canvas.ids) for ids in prompts)
-        total += row * len(estimator.views(trace))
+        total += row * estimator.states(len(torch.unique(trace.steps)))
     return total
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 from transformers import LlamaForCausalLM
 
-from pairuni.policies.llama import Forward, LlamaLayers
+from pairuni.policies.llama import Forward
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.packing import PackedRows
+from pairuni.policies.parts import LANGUAGE_MODEL, ModelParts
 from pairuni.policies.replay import linear_log_probs
 
 
@@ -43,12 +44,16 @@ class OutputHead:
         return linear_log_probs(features, affine, choices, temperature)
 
 
-class LuminaDimoo:
+class LuminaDimoo(ModelParts):
     """A model's weights and special ids, and what is computed with them."""
 
     def __init__(self, model: LlamaForCausalLM, ids: TokenIds) -> None:
-        self.model, self.ids = model, ids
-        self.layers = LlamaLayers(model.model)
+        super().__init__(model, model.model)
+        self.ids = ids
+
+    @property
+    def by_name(self) -> dict[str, list[nn.Module]]:
+        return {LANGUAGE_MODEL: [self.model.model, self.model.lm_head]}
 
     @property
     def device(self) -> torch.device:

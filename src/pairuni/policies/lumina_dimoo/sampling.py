@@ -25,13 +25,19 @@ MAX_TOKENS = 1 << 14
 
 @torch.no_grad()
 def sample(
-    model: LuminaDimoo, tasks: Sequence[Task], rollouts: int, *, max_tokens: int = MAX_TOKENS
+    model: LuminaDimoo, tasks: Sequence[Task], rollouts: int | Sequence[int], *, max_tokens: int = MAX_TOKENS
 ) -> list[list[Trace]]:
-    """``rollouts`` traces of each task, in order; texts and pictures may be mixed and decode in the same passes.
+    """``rollouts`` traces of each task, or a number of its own for each, in order.
+
+    Texts and pictures may be mixed; they decode in the same passes.
 
     A trace depends on its task and on its number among the rollouts, not on how rows are batched.
     """
-    rows = [[_Row(task, rollout, model.ids.codes) for rollout in range(rollouts)] for task in tasks]
+    counts = [rollouts] * len(tasks) if isinstance(rollouts, int) else rollouts
+    rows = [
+        [_Row(task, rollout, model.ids.codes) for rollout in range(count)]
+        for task, count in zip(tasks, counts, strict=True)
+    ]
     waiting = [row for group in rows for row in group]
     if waiting:
         forward = model.layers.inference(min(max_tokens, sum(row.tokens for row in waiting)))

@@ -44,6 +44,18 @@ def text_steps(length: int, block: int, steps: int) -> list[Step]:
     ]
 
 
+def answer_steps(length: int, block: int, steps: int) -> list[Step]:
+    """``text_steps`` with ``steps`` steps in each block; a shorter last block has as many, at most one for a token."""
+    whole, rest = divmod(length, block)
+    found = text_steps(whole * block, block, whole * steps) if whole else []
+    if rest:
+        found += [
+            Step(step.first + whole * block, step.last + whole * block, step.count, step.ends_block)
+            for step in text_steps(rest, rest, steps)
+        ]
+    return found
+
+
 def picture_steps(codes: int, steps: int) -> list[Step]:
     """The cosine schedule (MaskGIT, arXiv:2202.04200): after step i of n, cos(pi/2 i/n) of the codes are still open.
 

@@ -1,0 +1,91 @@
+"""Settings of the model that is trained: one class for each model family, chosen by ``type``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pairuni.config.base import Settings, UserPath
+
+
+class LoRASettings(Settings):
+    """Low-rank adapters on the language model, which then train instead of its weights (extra ``lora``)."""
+
+    rank: int = Field(default=32, ge=1)
+    """Rank of each adapter."""
+    alpha: float = Field(default=64.0, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    targets: list[str] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+    )
+    """Linear layers of each decoder layer that get an adapter."""
+    adapter: UserPath | None = None
+    """Folder of an adapter to continue from, such as a run's final/; its rank, alpha and targets must be these."""
+
+
+class PolicySettings(Settings):
+    """The unified model that is trained; what all families share."""
+
+    model: str = Field(min_length=1)
+    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B."""
+    type: str
+    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    trainable: list[str] = Field(min_length=1)
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; auto is bfloat16 if the device supports it, else float32."""
+    device: str = Field(default="auto", min_length=1)
+    """auto, cpu, cuda or cuda:N."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time for the update."""
+    lora: LoRASettings | None = None
+    """Train adapters of the language model; by default its weights train. Other parts in ``trainable`` train fully."""
+
+
+class JanusSettings(PolicySettings):
+    """Janus and Janus-Pro."""
+
+    type: Literal["janus"] = "janus"
+    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+
+
+class LuminaDimooSettings(PolicySettings):
+    """Lumina-DiMOO, a masked diffusion model. Where a sampling setting is absent, the checkpoint's own value counts."""
+
+    type: Literal["lumina_dimoo"]
+    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    trainable: list[str] = Field(default=["language_model"], min_length=1)
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    image_size: int | None = Field(default=None, ge=1)
+    """Lumina-DiMOO: pixels of a side of the images that are generated, and about that of images in questions."""
+    image_steps: int | None = Field(default=None, ge=1)
+    """Lumina-DiMOO: steps in which the codes of an image are set (paper: 35)."""
+    text_block: int | None = Field(default=None, ge=1)
+    """Lumina-DiMOO: tokens of the blocks in which answers are filled from left to right."""
+    text_steps: int | None = Field(default=None, ge=1)
+    """Lumina-DiMOO: steps in which a block is filled (paper: 2, the size of a block is not stated)."""
+    estimator: Literal["trace", "elbo"] = "trace"
+    """Lumina-DiMOO: log-probs by trace replay, each token scored in the state of sampling; or by the sequence's
+    evidence lower bound with coupled masks (paper: not stated)."""
+    shrink: int = Field(default=1, ge=1)
+    """Lumina-DiMOO: steps of sampling that trace replay scores in one state; 1 is exact, more are cheaper."""
+    elbo_pairs: int = Field(default=1, ge=1)
+    """Lumina-DiMOO: coupled pairs of masks of the evidence lower bound."""
+
+
+def _family(given: Any) -> Any:
+    """The ``type`` of settings or of a table, which may leave it out."""
+    if isinstance(given, Mapping):
+        return given.get("type", "janus")
+    return getattr(given, "type", None)
+
+
+AnyPolicySettings = Annotated[
+    Annotated[JanusSettings, Tag("janus")] | Annotated[LuminaDimooSettings, Tag("lumina_dimoo")],
+    Discriminator(_family),
+]
+"""The settings of a model of any family; without ``type``, of a Janus."""

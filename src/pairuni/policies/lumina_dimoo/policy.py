@@ -1,0 +1,188 @@
+"""Lumina-DiMOO behind the ``UnifiedPolicy`` interface: answers, images and edits by masked diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from pairuni.config import LuminaDimooSettings, PolicySettings, RolloutSettings
+from pairuni.io.files import atomic_folder
+from pairuni.policies.costs import PROMPT_TOKENS, ReplayCost, RolloutCost
+from pairuni.policies.llama_policy import LlamaPolicy
+from pairuni.policies.lumina_dimoo.loading import LuminaCheckpoint, load_checkpoint
+from pairuni.policies.lumina_dimoo.log_probs import (
+    Estimator,
+    SequenceElbo,
+    TraceReplay,
+    log_probs,
+    replay_tokens,
+)
+from pairuni.policies.lumina_dimoo.model import LuminaDimoo
+from pairuni.policies.lumina_dimoo.prompts import LuminaPrompts
+from pairuni.policies.lumina_dimoo.sampling import sample
+from pairuni.policies.lumina_dimoo.sampling_config import SECTION, SamplingConfig, sampling_config
+from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
+from pairuni.policies.lumina_dimoo.tasks import LuminaTasks, picture_codes
+from pairuni.policies.lumina_dimoo.traces import Task, Trace
+from pairuni.policies.lumina_dimoo.trajectories import ImageTrace, LuminaTrajectory, TextTrace
+from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+
+
+class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
+    """A Lumina-DiMOO checkpoint, how it samples, and the estimator of its log-probs."""
+
+    module: LlamaForCausalLM
+    edits = True
+
+    def __init__(
+        self,
+        checkpoint: LuminaCheckpoint,
+        config: SamplingConfig,
+        *,
+        estimator: Estimator | None = None,
+        name: str = "lumina_dimoo",
+    ) -> None:
+        """estimator: by default exact trace replay."""
+        self.name, self.checkpoint, self.config = name, checkpoint, config
+        self.estimator = estimator or TraceReplay()
+        super().__init__(checkpoint.model)
+        prompts = LuminaPrompts(checkpoint.tokenizer, checkpoint.ids)
+        self.tasks = LuminaTasks(prompts, checkpoint.vq, config)
+        self.default_guidance = config.guidance
+        self.default_edit_guidance = config.edit_guidance
+        self.default_image_guidance = config.image_guidance
+
+    def _parts(self, model: LlamaForCausalLM) -> LuminaDimoo:
+        return LuminaDimoo(model, self.checkpoint.ids)
+
+    # Sampling
+
+    def sample_text(self, request: TextSampling) -> list[list[TextTrace]]:
+        return self._texts(self._sample(self.tasks.texts(request), request.rollouts))
+
+    def sample_images(self, request: ImageSampling) -> list[list[ImageTrace]]:
+        return self._images(self._sample(self.tasks.images(request), request.rollouts))
+
+    def sample_edits(self, request: EditSampling) -> list[list[ImageTrace]]:
+        return self._images(self._sample(self.tasks.edits(request), request.rollouts))
+
+    def sample(
+        self, texts: TextSampling, images: ImageSampling
+    ) -> tuple[list[list[TextTrace]], list[list[ImageTrace]]]:
+        questions, drawings = self.tasks.texts(texts), self.tasks.images(images)
+        counts = [texts.rollouts] * len(questions) + [images.rollouts] * len(drawings)
+        traces = self._sample([*questions, *drawings], counts)
+        return self._texts(traces[: len(questions)]), self._images(traces[len(questions) :])
+
+    def _sample(self, tasks: Sequence[Task], rollouts: int | Sequence[int]) -> list[list[Trace]]:
+        self._check_current()
+        return sample(self.inference, tasks, rollouts)
+
+    def _texts(self, groups: Sequence[Sequence[Trace]]) -> list[list[TextTrace]]:
+        return [[self.tasks.text(one, self._decided(one)) for one in group] for group in groups]
+
+    def _images(self, groups: Sequence[Sequence[Trace]]) -> list[list[ImageTrace]]:
+        return [[self.tasks.image(one, self._decided(one)) for one in group] for group in groups]
+
+    @torch.no_grad()
+    def _decided(self, trace: Trace) -> Tensor:
+        """The log-probs of a trace's decisions; where these are not its tokens, they are scored."""
+        if isinstance(self.estimator, TraceReplay):
+            return trace.log_probs
+        (values,) = log_probs(self.inference, [trace], self.estimator)
+        return values.cpu()
+
+    def decode_images(self, trajectories: Sequence[ImageTrace]) -> list[Image.Image]:
+        return self.checkpoint.vq.decode([picture_codes(one) for one in trajectories])
+
+    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
+        """The greedy answer to one question; by default of up to the checkpoint's ``answer_length``."""
+        return super().answer(image, question, max_new_tokens=max_new_tokens or self.config.answer_length)
+
+    def question_fault(self, text: str) -> str | None:
+        return self.tasks.prompts.fault(text)
+
+    # Scoring
+
+    def _score(
+        self, parts: LuminaDimoo, trajectories: Sequence[LuminaTrajectory], *, checkpointing: bool
+    ) -> list[Tensor]:
+        traces = [one.trace for one in trajectories]
+        return parts.replay(lambda: log_probs(parts, traces, self.estimator, checkpointing=checkpointing))
+
+    def replay_cost(self, trajectories: Sequence[LuminaTrajectory]) -> ReplayCost:
+        tokens = replay_tokens([one.trace for one in trajectories], self.estimator)
+        return ReplayCost(tokens, tokens)
+
+    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        steps = answer_steps(rollout.max_new_tokens, self.config.text_block, self.config.text_steps)
+        picture = _picture_tokens(self.tasks.codes(self.config.question_size))
+        row = PROMPT_TOKENS + picture + rollout.max_new_tokens + 2
+        return self._cost(rollout.understanding, rollout.max_new_tokens, len(steps), row, row)
+
+    def image_cost(self, rollout: RolloutSettings) -> RolloutCost:
+        side = self.tasks.codes(self.config.image_size)
+        steps = picture_steps(side**2, self.config.image_steps)
+        row = PROMPT_TOKENS + _picture_tokens(side) + 2
+        sampled = row * (2 if rollout.guidance != 1.0 else 1)
+        scored = sampled if rollout.branch == "guided" else row
+        return self._cost(rollout.generation, side**2, len(steps), sampled, scored)
+
+    def _cost(self, rollouts: int, tokens: int, steps: int, sampled: int, scored: int) -> RolloutCost:
+        """Of rollouts of so many tokens each; sampled, scored: tokens of the rows of a step and of a state."""
+        replayed = rollouts * scored * self.estimator.states(steps)
+        return RolloutCost(
+            rows=rollouts,
+            steps=steps,
+            sampled=rollouts * tokens,
+            computed=rollouts * sampled * steps,
+            cached=0,
+            replayed=replayed,
+            keys=replayed,
+        )
+
+    # Saving
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the checkpoint in the original layout, with ``config`` in its config.json; adapters are merged."""
+        self._check_current()
+        config = {key: value for key, value in self.checkpoint.config.items() if key != SECTION}
+        if declared := self.config.declared():
+            config[SECTION] = declared
+        with atomic_folder(Path(folder), keep_all_but="model*.safetensors*") as partial:
+            replace(self.checkpoint, model=self.inference_module, config=config).save(partial)
+
+
+def _picture_tokens(side: int) -> int:
+    """Tokens of a square picture in a prompt or on a canvas: codes, newlines, begin and end."""
+    return side * (side + 1) + 2
+
+
+def load_lumina_dimoo(
+    folder: Path, *, name: str, device: torch.device, dtype: torch.dtype, settings: PolicySettings | None
+) -> LuminaDimooPolicy:
+    """The policy in a checkpoint folder of the original layout; on the device "meta" without its weights.
+
+    settings: those of a run, which replace the checkpoint's own.
+    """
+    checkpoint = load_checkpoint(folder, dtype=dtype, weights=device.type != "meta")
+    config = sampling_config(checkpoint.config, folder / "config.json")
+    estimator: Any = None
+    if settings is not None:
+        assert isinstance(settings, LuminaDimooSettings), "load_policy compares the types"
+        config = config.with_settings(settings)
+        estimator = (
+            SequenceElbo(pairs=settings.elbo_pairs)
+            if settings.estimator == "elbo"
+            else TraceReplay(shrink=settings.shrink)
+        )
+    checkpoint.model.to(device)
+    checkpoint.vq.model.to(device)
+    return LuminaDimooPolicy(checkpoint, config, estimator=estimator, name=name)
