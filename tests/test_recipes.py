@@ -7,8 +7,8 @@ import pytest
 from tools.make_recipe_plans import PLANS, RECIPES, with_plan
 
 
-def test_every_janus_recipe_has_a_plan() -> None:
-    assert {path.stem for path in RECIPES.glob("janus*.toml")} == set(PLANS)
+def test_every_full_size_recipe_has_a_plan() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} - {"digits"} == set(PLANS)
 
 
 @pytest.mark.parametrize("recipe", PLANS)

@@ -1,6 +1,6 @@
-"""Writes the plan in the comment of each Janus-Pro recipe, as ``pairuni train RECIPE --dry-run --gpus N`` prints it.
+"""Writes the plan in the comment of each full-size recipe, as ``pairuni train RECIPE --dry-run --gpus N`` prints it.
 
-The command runs on folders with Janus-Pro's configuration and a byte tokenizer, and on HPSv2 without its weights. A
+The command runs on folders with the model's configuration and a byte tokenizer, and on HPSv2 without its weights. A
 plan needs sizes only, so nothing is downloaded.
 
 python tools/make_recipe_plans.py
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, GenerationConfig
 
+from benchmarks.lumina_shapes import write_skeleton
 from benchmarks.shapes import SHAPES, byte_processor, janus_config
 from pairuni.cli.training import train
 from pairuni.pairug.dataset.store import write_pairs
@@ -33,6 +34,7 @@ PLANS = {
     "janus_pro_7b": ("janus-pro-7b", 8, "H100 80GB"),
     "janus_pro_1b_lora": ("janus-pro-1b", 1, "RTX 4090 24GB"),
     "janus_pro_7b_lora": ("janus-pro-7b", 1, "H100 80GB"),
+    "lumina_dimoo": ("lumina-dimoo", 8, "H100 80GB"),
 }
 """Recipe -> the shape of its model, the number of GPUs, and the GPU whose plan is shown."""
 
@@ -104,6 +106,9 @@ def with_plan(recipe: str) -> str:
 
 
 def _write_skeleton(name: str, folder: Path) -> None:
+    if name == "lumina-dimoo":
+        write_skeleton(folder)
+        return
     shape = SHAPES[name]
     processor = byte_processor(shape)
     tokenizer = processor.tokenizer

@@ -208,7 +208,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     layout: Annotated[Literal["transformers", "original"], typer.Option(help="Layout to write.")],
 ) -> None:
-    """Convert a Janus checkpoint between the transformers layout and the original layout."""
+    """Convert a checkpoint between the transformers layout and the original layout."""
     from pairuni.cli.models import convert as run
 
     typer.echo(run(source, target, layout))

@@ -104,8 +104,8 @@ def merge(source: Path, out: Path, *, base: str | None) -> str:
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:
-    """Convert a Janus checkpoint; returns a message."""
-    from pairuni.policies.janus.convert import convert_checkpoint
+    """Convert a checkpoint; returns a message."""
+    from pairuni.policies.conversion import convert_checkpoint
     from pairuni.policies.registry import resolve
 
     refuse_several(os.environ, "convert")

@@ -107,7 +107,7 @@ def _on_card(
         shown.add(str(memory))
         yield from ((f"  {name}", said) for name, said in memory)
     parts = {
-        "rollout": plan.rollout_seconds(card),
+        "rollout": plan.rollout_seconds(card, dtype),
         "update": plan.update_seconds(card, dtype),
         "communication": plan.communication_seconds(card, gpus),
     }
@@ -127,7 +127,7 @@ def _memory(plan: Plan) -> list[tuple[str, str]]:
         *_if_any("reference", plan.reference),
         *_if_any("gathered", plan.gathered, " (in the update)"),
         ("activations", f"{size_in_words(plan.activations)} (in the update{passed})"),
-        ("keys and values", f"{size_in_words(plan.rollout_cache)} (in the rollout)"),
+        *_if_any("keys and values", plan.rollout_cache, " (in the rollout)"),
     ]
 
 

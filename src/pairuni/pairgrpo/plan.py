@@ -49,8 +49,8 @@ class Plan:
 
     sampled_tokens: the most that one step can sample. replayed_tokens: those that one update's forward and backward
     passes read, shared prompts and unconditional branches included; micro_batch_tokens: those of one pass.
-    decoded_bytes: what a step's rollouts read at most; operations: those of its updates; communicated: bytes that the
-    process sends in a step.
+    decoded_bytes: what a step's rollouts read at most; rollout_operations: those of rollouts that compute complete
+    sequences again and again; operations: those of its updates; communicated: bytes that the process sends in a step.
     """
 
     parameters: int
@@ -68,6 +68,7 @@ class Plan:
     replayed_tokens: int
     micro_batch_tokens: int = 0
     decoded_bytes: float
+    rollout_operations: float = 0.0
     operations: float
     communicated: float = 0.0
 
@@ -82,14 +83,14 @@ class Plan:
         """Whether the card can hold the run and ``reward_models`` bytes of rewards' weights."""
         return self.peak + reward_models <= card.usable
 
-    def rollout_seconds(self, card: Card) -> float:
-        """Seconds of a step's rollouts: reading weights, keys and values at a share of the bandwidth."""
-        return self.decoded_bytes / (BANDWIDTH * card.bandwidth)
+    def rollout_seconds(self, card: Card, dtype: torch.dtype) -> float:
+        """Seconds of rollouts: reading weights, keys and values at a share of the bandwidth, and arithmetic."""
+        read = self.decoded_bytes / (BANDWIDTH * card.bandwidth)
+        return read + self.rollout_operations / _rate(card, dtype)
 
     def update_seconds(self, card: Card, dtype: torch.dtype) -> float:
         """Seconds of a step's updates: their operations at a share of the matrix rate."""
-        rate = card.float32 if dtype.itemsize >= 4 else card.bfloat16
-        return self.operations / (COMPUTE * rate)
+        return self.operations / _rate(card, dtype)
 
     def communication_seconds(self, card: Card, world_size: int) -> float:
         """Seconds of a step's collectives, as if nothing ran beside them."""
@@ -100,7 +101,7 @@ class Plan:
     def step_seconds(self, card: Card, dtype: torch.dtype, world_size: int = 1) -> float:
         """Seconds of a step on the card, rewards not counted."""
         return (
-            self.rollout_seconds(card)
+            self.rollout_seconds(card, dtype)
             + self.update_seconds(card, dtype)
             + self.communication_seconds(card, world_size)
         )
@@ -137,7 +138,7 @@ def plan_run(
 
 def _of_turns(plans: Sequence[Plan]) -> Plan:
     """The plan of steps that alternate: the largest numbers, and the mean of those that stand for time."""
-    timed = {"decoded_bytes", "operations", "communicated"}
+    timed = {"decoded_bytes", "rollout_operations", "operations", "communicated"}
     numbers: dict[str, Any] = {}
     for name in (one.name for one in fields(Plan)):
         values = [getattr(plan, name) for plan in plans]
@@ -200,6 +201,7 @@ def _plan_step(
         replayed_tokens=replayed,
         micro_batch_tokens=passed,
         decoded_bytes=batches * cost.steps * (parts * counts.parameters * dtype.itemsize + cache / 2),
+        rollout_operations=2.0 * counts.parameters * pairs * cost.computed,
         operations=2.0 * counts.parameters * replayed * (grpo.updates_per_step * passes + (grpo.beta > 0)),
         communicated=0.0
         if world_size == 1
@@ -298,6 +300,11 @@ def _communicated(
     gathers = 2 if settings.distributed.reshard_after_forward else 1
     passes = grpo.updates_per_step * micro_batches
     return sent + passes * (gathers * gather + reduce) + gather * (1 + (grpo.beta > 0) * micro_batches)
+
+
+def _rate(card: Card, dtype: torch.dtype) -> float:
+    """Operations a second that matrix products are assumed to reach."""
+    return COMPUTE * (card.float32 if dtype.itemsize >= 4 else card.bfloat16)
 
 
 def _cache_bytes_per_token(policy: UnifiedPolicy, dtype: torch.dtype) -> int:

@@ -19,11 +19,12 @@ POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
     "llada": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
+    "llama": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
 }
 """model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype, settings). On
 the device "meta" it returns the policy without weights."""
 
-TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo"}
+TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo", "llama": "lumina_dimoo"}
 """model_type -> ``policy.type``, where a family has settings of its own."""
 
 SHIPPED = {"tiny": "tiny-janus"}
@@ -48,18 +49,7 @@ def load_policy(
     another family than the settings.
     """
     folder = resolve(name_or_path, weights=weights)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
-    config = read_json(folder / "config.json")
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str):
-        raise ValueError(f"{folder / 'config.json'} has no model_type; restore the file.")
-    if unsupported := unsupported_by_config(config):
-        raise ValueError(refusal(folder / "config.json", unsupported))
-    if model_type not in POLICIES:
-        raise ValueError(
-            f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
-        )
+    model_type = checkpoint_type(folder)
     if settings is not None and settings.type != TYPES.get(model_type, settings.type):
         raise ValueError(
             f"{name_or_path} is a model of policy.type {TYPES[model_type]}, but policy.type is {settings.type}; set it "
@@ -75,6 +65,23 @@ def load_policy(
     )
     fit_threads(policy.module)
     return policy
+
+
+def checkpoint_type(folder: Path) -> str:
+    """The model_type of a checkpoint, one of ``POLICIES``. Raises ValueError for a folder without a known one."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
+    config = read_json(folder / "config.json")
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise ValueError(f"{folder / 'config.json'} has no model_type; restore the file.")
+    if unsupported := unsupported_by_config(config):
+        raise ValueError(refusal(folder / "config.json", unsupported))
+    if model_type not in POLICIES:
+        raise ValueError(
+            f"{folder / 'config.json'} has the model_type {model_type!r}; supported: {', '.join(POLICIES)}."
+        )
+    return model_type
 
 
 def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:

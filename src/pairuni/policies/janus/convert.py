@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, JanusConfig, JanusProcessor
 
 from pairuni.io.files import atomic_folder
+from pairuni.policies.conversion import ConversionReport, Layout, check_conversion
 from pairuni.policies.janus.conversation import ConversationFormat
 from pairuni.policies.janus.generation import GENERATION_FILE, load_generation_config
 from pairuni.policies.janus.loading import check_model_tensors, parse_config, read_config, untie_stored_head
@@ -26,28 +27,12 @@ from pairuni.policies.janus.processor import (
     load_processor,
 )
 from pairuni.policies.janus.prompts import IMAGE_TOKENS, JanusPrompts
-from pairuni.policies.janus.tensor_names import Layout, to_original, to_transformers
+from pairuni.policies.janus.tensor_names import to_original, to_transformers
 from pairuni.policies.janus.tokenizer import TOKENIZER_FILE, read_tokenizer, special_tokens, write_processor
 from pairuni.policies.tensors import read_file, read_tensors
 
 UNUSED_FILE = "original_unused.safetensors"
 """In the transformers layout: original tensors that no forward pass reads, for the conversion back."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConversionReport:
-    """What a conversion did; tensors and parameters count those of the model.
-
-    unused: original tensors that the model does not use, kept in ``UNUSED_FILE``. absent: whether the original layout
-    was written without them, because the source does not have them.
-    """
-
-    source_layout: Layout
-    target_layout: Layout
-    tensors: int
-    parameters: int
-    unused: tuple[str, ...]
-    absent: bool
 
 
 def convert_checkpoint(source: Path, target: Path, layout: Layout) -> ConversionReport:
@@ -56,13 +41,8 @@ def convert_checkpoint(source: Path, target: Path, layout: Layout) -> Conversion
     Raises ValueError when the source is not a complete Janus checkpoint or already has the layout, and when the
     target folder is not empty.
     """
-    if layout not in ("transformers", "original"):
-        raise ValueError(f"The layout {layout!r} is unknown; choose 'transformers' or 'original'.")
     raw, found = read_config(source)
-    if found == layout:
-        raise ValueError(f"{source} already has the {layout} layout; no files were written.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder; choose another target.")
+    check_conversion(source, found, target, layout)
     processor = load_processor(source, found)
     config = parse_config(raw, found, processor, source)
     checkpoint = _Checkpoint(

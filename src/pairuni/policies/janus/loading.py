@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import JanusConfig, JanusForConditionalGeneration, JanusProcessor
 from transformers.utils import logging as transformers_logging
 
+from pairuni.policies.conversion import Layout
 from pairuni.policies.files import described_by, read_json
 from pairuni.policies.janus.generation import load_generation_config
 from pairuni.policies.janus.original_config import config_to_transformers
 from pairuni.policies.janus.processor import IMAGES_FILE, PROCESSOR_FILE, load_processor
 from pairuni.policies.janus.prompts import JanusPrompts
-from pairuni.policies.janus.tensor_names import Layout, to_transformers
+from pairuni.policies.janus.tensor_names import to_transformers
 from pairuni.policies.tensors import check_tensors, few, is_finite, read_tensors
 from pairuni.policies.unsupported import refusal, unsupported_by_config
 

@@ -9,10 +9,10 @@ from typing import Any
 from transformers import JanusProcessor
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from pairuni.policies.conversion import Layout
 from pairuni.policies.files import described_by, optional_json
 from pairuni.policies.janus.conversation import DEFAULT_FORMAT, FORMATS, is_in_format
 from pairuni.policies.janus.prompts import IMAGE_TOKENS
-from pairuni.policies.janus.tensor_names import Layout
 from pairuni.policies.janus.tokenizer import load_tokenizer
 
 PROCESSOR_FILE, IMAGES_FILE = "processor_config.json", "preprocessor_config.json"

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-Layout = Literal["transformers", "original"]
-
-MODEL_TYPES: dict[str, Layout] = {"janus": "transformers", "multi_modality": "original"}
 
 MAX_DEPTH = 8
 """Linear layers of the deepest projector."""

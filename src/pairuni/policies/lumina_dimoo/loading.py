@@ -1,4 +1,4 @@
-"""A whole Lumina-DiMOO checkpoint in the original layout: weights, special ids, tokenizer and VQ.
+"""A whole Lumina-DiMOO checkpoint of either layout: weights, special ids, tokenizer and VQ.
 
 The tokenizer is read from tokenizer.json; the original loads it with code from the hub, which never runs here.
 """
@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from pairuni.policies.files import described_by, read_json
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.vq import FOLDER, LuminaVQ, load_vq
-from pairuni.policies.lumina_dimoo.weights import load_model, save_model
+from pairuni.policies.lumina_dimoo.weights import load_model, read_config, save_model
 
 TOKENIZER_FILE = "tokenizer.json"
 _TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -33,7 +33,7 @@ class LuminaCheckpoint:
     files: dict[str, bytes]
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint into an existing folder, for this package and for the original code."""
+        """Write the original layout into an existing folder, for this package and for the original code."""
         save_model(self.model, self.ids, folder, original=self.config)
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
@@ -66,6 +66,6 @@ def load_checkpoint(
         ids=ids,
         tokenizer=tokenizer,
         vq=load_vq(folder, ids, weights=weights),
-        config=read_json(folder / "config.json"),
+        config=read_config(folder)[0],
         files={name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()},
     )

@@ -1,4 +1,4 @@
-"""The weights of a Lumina-DiMOO checkpoint in the original layout: loaded into, and saved from, ``LlamaForCausalLM``.
+"""The weights of a Lumina-DiMOO checkpoint, loaded into, and saved from, ``LlamaForCausalLM``.
 
 The module only holds the weights. Its own forward pass is causal and must not be used; ``model.LuminaDimoo`` computes.
 Checkpoints are untrusted: no code in the folder runs.
@@ -13,13 +13,18 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from transformers import LlamaForCausalLM
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from pairuni.policies.conversion import Layout
 from pairuni.policies.files import read_json
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.model_config import MODEL_TYPE, config_to_original, config_to_transformers
 from pairuni.policies.lumina_dimoo.tensor_names import to_original, to_transformers
 from pairuni.policies.tensors import check_tensors, few, is_finite, read_tensors
+
+ORIGINAL = "lumina_dimoo"
+"""Key of config.json in the layout of transformers: the config.json of the original layout."""
 
 
 def load_model(
@@ -30,20 +35,15 @@ def load_model(
     weights: without them the model has shapes only, on the device "meta". Raises ValueError when config.json describes
     another model, and when the weights are missing, damaged or do not fit it.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} has no config.json; give the folder of a Lumina-DiMOO checkpoint.")
-    original = read_json(path)
-    if original.get("model_type") != MODEL_TYPE:
-        raise ValueError(
-            f"{path} has the model_type {original.get('model_type')!r}; supported: {MODEL_TYPE}."
-        )
-    config, ids = config_to_transformers(original, path)
+    original, layout = read_config(folder)
+    config, ids = config_to_transformers(original, folder / "config.json")
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
     if not weights:
         return model.to(dtype or torch.float32).eval(), ids
-    tensors = to_transformers(read_tensors(folder))
+    tensors = read_tensors(folder)
+    if layout == "original":
+        tensors = to_transformers(tensors)
     check_tensors(tensors, model.state_dict(), folder)
     wanted = dtype or next(iter(tensors.values())).dtype
     tensors = {name: tensor.to(wanted) for name, tensor in tensors.items()}
@@ -64,8 +64,45 @@ def save_model(
 
     original: the config.json that the model was loaded with, kept as it is; by default a new one.
     """
-    tensors = to_original({name: tensor.detach() for name, tensor in model.state_dict().items()})
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    own = config_to_original(model.config, ids) if original is None else original
+    save_tensors(tensors, model.config, folder, "original", original=own)
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Layout]:
+    """The config.json of the original layout, also from the other one, and the layout of the folder.
+
+    Raises ValueError naming the file when it is missing, damaged or of another model.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no config.json; give the folder of a Lumina-DiMOO checkpoint.")
+    config = read_json(path)
+    if config.get("model_type") == MODEL_TYPE:
+        return config, "original"
+    original = config.get(ORIGINAL)
+    if config.get("model_type") == "llama" and isinstance(original, dict):
+        return original, "transformers"
+    raise ValueError(
+        f"{path} has the model_type {config.get('model_type')!r}; supported: {MODEL_TYPE}, and llama with {ORIGINAL}."
+    )
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor],
+    config: LlamaConfig,
+    folder: Path,
+    layout: Layout,
+    *,
+    original: Mapping[str, Any],
+) -> None:
+    """Write tensors, by their transformers names, and config.json. original: that of the original layout."""
+    content: dict[str, Any] = dict(original)
+    if layout == "original":
+        tensors = to_original(tensors)
+    else:
+        llama = {**config.to_dict(), "architectures": ["LlamaForCausalLM"]}
+        content = {**llama, ORIGINAL: content}
     save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, folder)
-    config = config_to_original(model.config, ids) if original is None else dict(original)
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
