@@ -14,6 +14,7 @@ from benchmarks.settings import (
     AgreementBenchSettings,
     CandidateSettings,
     CheckpointBenchSettings,
+    DiffusionBenchSettings,
     ProcessesBenchSettings,
     RewardBenchSettings,
     RolloutBenchSettings,
@@ -73,6 +74,18 @@ def processes(settings: ProcessesBenchSettings, as_json: AsJson = False) -> None
     from benchmarks.processes import measure
 
     _show("processes", settings.to_dict(), measure(settings), settings.device, as_json)
+
+
+@settings_command(app, DiffusionBenchSettings, recipe=False)
+def diffusion(settings: DiffusionBenchSettings, as_json: AsJson = False) -> None:
+    """Images per second of Lumina-DiMOO: the original's loop, and ours; forward and backward of its replays."""
+    from benchmarks.diffusion import measure
+    from pairuni.devices import check_device, resolve_device, resolve_dtype
+
+    device = check_device(resolve_device(settings.device))
+    dtype = str(resolve_dtype(settings.dtype, device)).removeprefix("torch.")
+    settings = settings.model_copy(update={"device": str(device), "dtype": dtype})
+    _show("diffusion", settings.to_dict(), measure(settings), settings.device, as_json)
 
 
 @settings_command(app, AgreementBenchSettings, recipe=False)

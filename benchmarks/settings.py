@@ -100,6 +100,39 @@ class ProcessesBenchSettings(StepBenchSettings):
     """Runs of each contender."""
 
 
+class DiffusionBenchSettings(Settings):
+    """``python -m benchmarks diffusion``."""
+
+    model: Literal["small", "lumina-dimoo"] = "small"
+    """Lumina-DiMOO in a small shape or in its published one, with random weights."""
+    prompts: int = Field(default=8, ge=1)
+    """Prompts."""
+    rollouts: int = Field(default=2, ge=1)
+    """Images of each prompt, K."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16."""
+    repeats: int = Field(default=3, ge=1)
+    """Measured repeats, after one warm-up."""
+    image_size: int | None = Field(default=None, ge=16)
+    """Pixels of the images' side; by default 128 for small, else 512."""
+    image_steps: int = Field(default=35, ge=1)
+    """Steps of an image."""
+    guidance: float = Field(default=5.0, ge=1.0)
+    """Classifier-free guidance."""
+    branch: Literal["guided", "conditional"] = "guided"
+    """Branch whose log-probs are computed."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Images that are replayed in one pass."""
+    skip: list[str] = Field(default=[])
+    """A contender to leave out; repeatable."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a result stores them."""
+        return self.model_dump()
+
+
 class AgreementBenchSettings(Settings):
     """``python -m benchmarks agreement``."""
 

@@ -23,6 +23,7 @@ CPU: Mapping[str, str] = {
     ),
     "processes-tiny-cpu": "processes --model tiny --prompts 16 --rollouts 8 --steps 6 --repeats 5",
     "agreement-tiny-cpu": "agreement --steps 100",
+    "diffusion-small-cpu": "diffusion --model small --prompts 4 --rollouts 2 --repeats 5 --device cpu",
     "reward-small-cpu": "reward --model small --prompts 8 --rollouts 8 --repeats 7 --device cpu",
     "pairing-cpu": (
         "pairing --understanding 47000 --generation 60000 --dimensions 2048 --clusters 5000 --repeats 1"
@@ -59,6 +60,9 @@ CUDA: Mapping[str, str] = {
     ),
     "checkpoint-1b-cuda": (
         "checkpoint --model janus-pro-1b --prompts 2 --rollouts 8 --repeats 3 --micro-batch-tokens 8192 --device cuda"
+    ),
+    "diffusion-lumina-dimoo-cuda": (
+        "diffusion --model lumina-dimoo --prompts 8 --rollouts 2 --repeats 1 --device cuda --skip replay"
     ),
     "reward-vit-h-14-cuda": "reward --model vit-h-14 --prompts 8 --rollouts 8 --repeats 3 --device cuda",
 }

@@ -25,10 +25,10 @@ def bench(*words, device="cpu"):
     return done.stdout
 
 
-def check(found, name, contenders):
+def check(found, name, contenders, model="tiny"):
     assert found["bench"] == name
     assert set(found["contenders"]) == set(contenders)
-    assert found["settings"]["model"] == "tiny"
+    assert found["settings"]["model"] == model
     assert found["hardware"]["device"] == "cpu"
     assert found["hardware"]["cores"] >= 1
     assert found["versions"]["torch"]
@@ -172,3 +172,29 @@ def test_the_estimated_agreement_beside_the_exact_one(monkeypatch):
     assert [row["read"] for row in found["estimates"].values()] == pytest.approx(
         [0.776, 0.128, 0.017], abs=0.001
     )
+
+
+def test_the_original_loop_of_lumina_dimoo_beside_ours(monkeypatch):
+    monkeypatch.setattr("benchmarks.diffusion.run_module", lambda module, name, *words: PEAK)
+    words = [
+        "--prompts",
+        "1",
+        "--rollouts",
+        "2",
+        "--repeats",
+        "1",
+        "--image-size",
+        "32",
+        "--image-steps",
+        "3",
+    ]
+    done = CliRunner().invoke(app, ["diffusion", *words, "--device", "cpu", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    check(
+        found, "diffusion", ["original", "pairuni", "replay", "replay-shrunk", "replay-elbo"], model="small"
+    )
+    ours = found["contenders"]["pairuni"]
+    assert ours["images_per_second"] == pytest.approx(2 / ours["seconds"])
+    rate = found["rollout_flops"] / ours["seconds"]
+    assert ours["matrix_share"] == pytest.approx(rate / found["matrix_flops_per_second"])

@@ -21,7 +21,9 @@ def source(tmp_path):
 
 
 def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_there_and_back_changes_no_tensor_and_no_other_file(source, tmp_path):
