@@ -9,41 +9,17 @@ import torch
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
 
-from pairuni.digits.language import Request, caption, parse
-from pairuni.digits.prompts import PROMPT_KINDS, random_request, scene_for
-from pairuni.digits.scans import varied_scans
-from pairuni.digits.scenes import Scene, random_scene
-from tools.tiny_model.data import VARIANTS, pixel_values_of
-from tools.tiny_model.schedule import Report
+from tools.pretraining import bank
+from tools.pretraining.bank import rendered, sample_scenes
+from tools.pretraining.schedule import Report
 from tools.tiny_model.vq import quantise
 
 
-@dataclass(frozen=True)
-class Bank:
+@dataclass(frozen=True, eq=False)
+class Bank(bank.Bank):
     """N images. features: [N, patches, width] of the tower; codes: [N, IMAGE_TOKENS] of the tokenizer."""
 
-    scenes: list[Scene]
-    requests: list[Request]
     features: Tensor
-    codes: Tensor
-
-    def with_things(self, most: int) -> np.ndarray:
-        """Indices of the images with at most ``most`` things."""
-        return np.flatnonzero([len(scene.things) <= most for scene in self.scenes])
-
-
-def sample_scenes(rng: np.random.Generator, size: int) -> tuple[list[Scene], list[Request]]:
-    """Scenes and their requests: half for prompts of the six kinds, half for captions of random scenes."""
-    scenes, requests = [], []
-    for row in range(size):
-        if row % 2:
-            request = random_request(rng, PROMPT_KINDS[rng.integers(len(PROMPT_KINDS))], "train")
-            scenes.append(scene_for(request, rng, "train"))
-            requests.append(request)
-        else:
-            scenes.append(random_scene(rng, "train"))
-            requests.append(parse(caption(scenes[-1])))
-    return scenes, requests
 
 
 @torch.no_grad()
@@ -53,11 +29,9 @@ def fill_bank(
     """Render ``size`` training images and encode them with the tower and the image tokenizer."""
     rng = np.random.default_rng(seed)
     scenes, requests = sample_scenes(rng, size)
-    scans = varied_scans("train", VARIANTS)
     features, codes = [], []
-    for start in range(0, size, batch):
-        pixel_values = pixel_values_of(scenes[start : start + batch], rng, scans)
+    for start, pixel_values in rendered(scenes, rng, batch):
         features.append(model.model.vision_model(pixel_values).last_hidden_state)
         codes.append(quantise(model.model.vqmodel, pixel_values)[2].flatten(1))
         report("bank", start, size, {})
-    return Bank(scenes, requests, torch.cat(features), torch.cat(codes))
+    return Bank(scenes, requests, torch.cat(codes), torch.cat(features))

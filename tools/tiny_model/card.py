@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pairuni.digits.evaluation import Evaluation
-from pairuni.intervals import wilson_interval
+from pairuni.digits.scenes import SIZE
+from tools.pretraining.card import DATA, StageRow, language_rows, score_table, stage_table
+from tools.pretraining.stages import facts, stages_of
 from tools.tiny_model.recipe import Recipe
 
 _CARD = """---
@@ -30,9 +30,7 @@ pretraining stops early, so that both tasks can improve. It is trained only on t
 
 ## Data
 
-Images of {size}x{size} pixels composed of the 1,797 handwritten digits of scikit-learn (from the UCI "Optical
-Recognition of Handwritten Digits" set, CC BY 4.0): 1,400 scans for training, 397 held out. Scenes and prompts
-are split by a hash of their text, 80% for training. No stage uses held-out data.
+{data}
 
 ## Reproducing it
 
@@ -59,54 +57,21 @@ judged entirely correct or not by the evaluation detector. 95% Wilson intervals.
 
 
 def write_card(
-    folder: Path,
-    stages: Path,
-    recipe: Recipe,
-    evaluation: Evaluation,
-    *,
-    parameters: int,
-    size: int,
-    guidance: float,
+    folder: Path, recipe: Recipe, evaluation: Evaluation, *, parameters: int, guidance: float
 ) -> None:
-    """Write ``folder/README.md``; ``stages`` is the folder with the seconds of each stage."""
-    rows = [
-        ("vision tower", recipe.tower_steps, recipe.tower_batch, recipe.seed, "tower"),
-        ("image tokenizer", recipe.vq_steps, recipe.vq_batch, recipe.seed, "vq"),
-        *(
-            (
-                f"language model: {stage.name}",
-                stage.steps,
-                f"{recipe.batch} + {recipe.batch}",
-                recipe.seed + 2,
-                "",
-            )
-            for stage in recipe.stages
-        ),
-        ("language model, all", sum(s.steps for s in recipe.stages), "", recipe.seed + 2, "model"),
+    """Write ``folder/README.md``; the seconds are those of the stored stages."""
+    kept, seed = stages_of(folder), recipe.seed
+    rows: list[StageRow] = [
+        ("vision tower", recipe.tower_steps, recipe.tower_batch, seed, facts(kept, "tower")["seconds"]),
+        ("image tokenizer", recipe.vq_steps, recipe.vq_batch, seed, facts(kept, "vq")["seconds"]),
+        *language_rows(recipe.stages, recipe.batch, seed + 2, facts(kept, "model")["seconds"]),
     ]
-    table = "\n".join(
-        f"| {name} | {steps} | {batch} | {seed} | {_seconds(stages, kept)} |"
-        for name, steps, batch, seed, kept in rows
-    )
-    scores = "\n".join(_score_row(task, evaluation) for task in ("understanding", "generation"))
     card = _CARD.format(
         parameters=parameters,
-        size=size,
-        stages=table,
+        data=DATA.format(size=SIZE),
+        stages=stage_table(rows),
         count=len(evaluation.understanding),
         guidance=guidance,
-        scores=scores,
+        scores=score_table(evaluation),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _seconds(stages: Path, kept: str) -> str:
-    facts: dict[str, Any] = json.loads((stages / f"{kept}.json").read_text()) if kept else {}
-    return f"{facts['seconds']:.0f}" if facts else ""
-
-
-def _score_row(task: str, evaluation: Evaluation) -> str:
-    items = getattr(evaluation, task)
-    right = sum(item.correct for item in items)
-    low, high = wilson_interval(right / len(items), len(items))
-    return f"| {task} | {100 * right / len(items):.1f}% | {100 * low:.1f} to {100 * high:.1f}% |"

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.digits.language import caption, sentence
-from pairuni.digits.prompts import PROMPT_KINDS, random_request
-from pairuni.digits.questions import QUESTION_KINDS, random_question
-from pairuni.digits.scenes import random_scene
+from tools.pretraining.lessons import Stage, corpus
+from tools.pretraining.schedule import Report
+from tools.pretraining.stages import keep, run_stage, stages_of
 from tools.tiny_model.bank import fill_bank
 from tools.tiny_model.model import make_model, make_processor, train_tokenizer
-from tools.tiny_model.schedule import Report
-from tools.tiny_model.supervised import DESCRIBE, Stage, train_language_model
+from tools.tiny_model.supervised import train_language_model
 from tools.tiny_model.tower import train_tower
 from tools.tiny_model.vq import train_vq
 
@@ -47,19 +41,8 @@ class Recipe:
     )
 
 
-def corpus(seed: int, size: int = 4000) -> Iterator[str]:
-    """Texts of all kinds in the digits world, to train the tokenizer on."""
-    rng = np.random.default_rng(seed)
-    for row in range(size):
-        scene = random_scene(rng, "train")
-        yield f" {caption(scene)}"
-        yield f"\n{DESCRIBE}\n\n"
-        request = random_request(rng, PROMPT_KINDS[row % len(PROMPT_KINDS)], "train")
-        yield f"<|User|>: {sentence(request)}\n\n<|Assistant|>:"
-        kind = QUESTION_KINDS[row % len(QUESTION_KINDS)]
-        if question := random_question(rng, scene, kind, multiple_choice=row % 2 == 0):
-            yield f"\n{question.text}\n\n"
-            yield f" {question.answer}"
+_FORMATS = {"answer": " {}", "question": "\n{}\n\n", "prompt": "<|User|>: {}\n\n<|Assistant|>:"}
+"""How the conversation format surrounds a text of each role."""
 
 
 def pretrain(
@@ -69,56 +52,42 @@ def pretrain(
 
     The weights of each stage are in ``<out>-stages``; a stage found there is not run again.
     """
-    kept = out.with_name(f"{out.name}-stages")
+    kept = stages_of(out)
     kept.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     if not (kept / "processor").exists():
-        make_processor(train_tokenizer(corpus(recipe.seed))).save_pretrained(kept / "processor")
+        texts = (_FORMATS[role].format(text) for role, text in corpus(recipe.seed))
+        make_processor(train_tokenizer(texts)).save_pretrained(kept / "processor")
     processor = JanusProcessor.from_pretrained(kept / "processor", backend="pil")
     model = make_model(processor.tokenizer)
 
     tower, vqmodel = model.model.vision_model, model.model.vqmodel
-    tower_file, vq_file, language_file = (kept / f"{part}.safetensors" for part in ("tower", "vq", "model"))
-    if not tower_file.exists():
-        start = time.monotonic()
-        scores = train_tower(
+    run_stage(
+        tower,
+        kept / "tower.safetensors",
+        lambda: train_tower(
             tower,
             model.config.vision_config.hidden_size,
             steps=recipe.tower_steps,
             batch=recipe.tower_batch,
             seed=recipe.seed,
             report=report,
-        )
-        _keep(tower, tower_file, {**scores, "seconds": time.monotonic() - start})
-    tower.load_state_dict(load_file(tower_file))
-    if not vq_file.exists():
-        start = time.monotonic()
-        train_vq(vqmodel, steps=recipe.vq_steps, batch=recipe.vq_batch, seed=recipe.seed, report=report)
-        _keep(vqmodel, vq_file, {"seconds": time.monotonic() - start})
-    vqmodel.load_state_dict(load_file(vq_file))
+        ),
+    )
+    run_stage(
+        vqmodel,
+        kept / "vq.safetensors",
+        lambda: train_vq(
+            vqmodel, steps=recipe.vq_steps, batch=recipe.vq_batch, seed=recipe.seed, report=report
+        ),
+    )
     with torch.no_grad():
         model.model.generation_embeddings.weight.copy_(vqmodel.quantize.embedding.weight)
-    if not language_file.exists():
-        start = time.monotonic()
-        stage_files = [kept / f"model-{stage.name}.safetensors" for stage in recipe.stages]
-        finished = sum(file.exists() for file in stage_files)
-        if finished:
-            model.load_state_dict(load_file(stage_files[finished - 1]))
-        bank = fill_bank(model, size=recipe.bank, seed=recipe.seed + 1, report=report)
-        train_language_model(
-            model,
-            processor,
-            bank,
-            recipe.stages,
-            batch=recipe.batch,
-            learning_rate=recipe.learning_rate,
-            seed=recipe.seed + 2,
-            report=report,
-            finished=finished,
-            at_stage_end=lambda stage: _keep(model, kept / f"model-{stage.name}.safetensors", {}),
-        )
-        _keep(model, language_file, {"seconds": time.monotonic() - start})
-    model.load_state_dict(load_file(language_file))
+    run_stage(
+        model,
+        kept / "model.safetensors",
+        lambda: _train_language_model(model, processor, recipe, kept, report),
+    )
     # bfloat16 halves the size in the package; training converts to float32.
     model.requires_grad_(False).eval().to(torch.bfloat16)
     model.save_pretrained(out)
@@ -126,8 +95,28 @@ def pretrain(
     return model, processor
 
 
-def _keep(module: torch.nn.Module, path: Path, facts: dict[str, float]) -> None:
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
-    partial.rename(path)
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+def _train_language_model(
+    model: JanusForConditionalGeneration,
+    processor: JanusProcessor,
+    recipe: Recipe,
+    kept: Path,
+    report: Report,
+) -> None:
+    """Train the language model, starting after the last stage of the curriculum whose weights are in ``kept``."""
+    files = [kept / f"model-{stage.name}.safetensors" for stage in recipe.stages]
+    finished = sum(file.exists() for file in files)
+    if finished:
+        model.load_state_dict(load_file(files[finished - 1]))
+    bank = fill_bank(model, size=recipe.bank, seed=recipe.seed + 1, report=report)
+    train_language_model(
+        model,
+        processor,
+        bank,
+        recipe.stages,
+        batch=recipe.batch,
+        learning_rate=recipe.learning_rate,
+        seed=recipe.seed + 2,
+        report=report,
+        finished=finished,
+        at_stage_end=lambda stage: keep(model, kept / f"model-{stage.name}.safetensors", {}),
+    )

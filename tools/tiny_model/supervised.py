@@ -1,13 +1,8 @@
-"""Stage 3: the language model learns both tasks on the bank of images, with a curriculum.
-
-Captions come before questions, because accuracy on colours stays at chance for long with questions alone. Open answers
-come before option letters.
-"""
+"""Stage 3: the language model learns both tasks on the bank of images, with a curriculum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,41 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
-from pairuni.digits.language import Request, caption, sentence
-from pairuni.digits.questions import QUESTION_KINDS, Question, random_question, without_options
+from pairuni.digits.language import Request, sentence
 from pairuni.digits.scenes import Scene
+from tools.pretraining.lessons import Stage, exercise
+from tools.pretraining.schedule import Report, one_cycle
 from tools.tiny_model.bank import Bank
 from tools.tiny_model.model import BOI, EOI, IMAGE, IMAGE_TOKENS
-from tools.tiny_model.schedule import Report, one_cycle
 
-DESCRIBE = "describe the picture."
 UNCONDITIONAL = 0.12
 """Share of image examples whose prompt is blanked, to train the unconditional branch of guidance."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the curriculum: images of at most ``things`` things.
-
-    describe: share of text examples that describe the image; choose: share of questions with options;
-    letter: share of those whose reply adds the option's letter to its words.
-    """
-
-    name: str
-    steps: int
-    things: int
-    describe: float
-    choose: float
-    letter: float
-
-
-def taught_reply(question: Question, letter: bool) -> str:
-    """The target reply: the answer in words; for a question with options, optionally also its letter.
-
-    In this recipe the model learns to name the correct option, but letters stay at chance.
-    """
-    _, words = without_options(question.text, question.answer)
-    return f"{words}. {question.answer}" if letter and words != question.answer else words
 
 
 class Teacher:
@@ -63,13 +32,7 @@ class Teacher:
 
     def text_example(self, rng: np.random.Generator, scene: Scene, stage: Stage) -> tuple[list[int], int]:
         """Token ids of a question with its answer, and the position where the answer begins."""
-        question, answer = DESCRIBE, caption(scene)
-        if rng.random() >= stage.describe:
-            asked = None
-            while asked is None:
-                kind = QUESTION_KINDS[rng.integers(len(QUESTION_KINDS))]
-                asked = random_question(rng, scene, kind, multiple_choice=rng.random() < stage.choose)
-            question, answer = asked.text, taught_reply(asked, letter=rng.random() < stage.letter)
+        question, answer = exercise(rng, scene, stage)
         prompt = self._prompt([{"type": "image"}, {"type": "text", "text": question}])
         prompt = prompt.replace(IMAGE, BOI + IMAGE * IMAGE_TOKENS + EOI)
         ids = self.tokenizer(prompt)["input_ids"]

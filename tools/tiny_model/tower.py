@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairuni.digits.scans import load_scans
-from pairuni.digits.scenes import COLOURS, PLACES, Scene, random_scene
-from tools.tiny_model.data import pixel_values_of, scene_batches
-from tools.tiny_model.schedule import Report, one_cycle
-
-NOTHING = 10
-"""The class of an empty place, after the ten digits."""
+from pairuni.digits.scenes import COLOURS, random_scene
+from tools.pretraining.data import pixel_values_of, scene_batches
+from tools.pretraining.places import NOTHING, place_targets
+from tools.pretraining.schedule import Report, one_cycle
 
 
 class PlaceReader(nn.Module):
@@ -32,18 +30,6 @@ class PlaceReader(nn.Module):
         grid = patches.transpose(1, 2).unflatten(2, (side, side))
         places = F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
         return self.digit(places), self.colour(places)
-
-
-def place_targets(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
-    """Digit class [N, 4] (NOTHING where empty) and colour class [N, 4] (-100 where empty)."""
-    digits = torch.full((len(scenes), len(PLACES)), NOTHING)
-    colours = torch.full((len(scenes), len(PLACES)), -100)
-    for row, scene in enumerate(scenes):
-        for thing in scene.things:
-            column = list(PLACES).index(thing.place)
-            digits[row, column] = thing.digit
-            colours[row, column] = list(COLOURS).index(thing.colour)
-    return digits, colours
 
 
 def train_tower(

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
-from tools.tiny_model.data import scene_batches
-from tools.tiny_model.schedule import Report, one_cycle
+from tools.pretraining.data import scene_batches
+from tools.pretraining.schedule import Report, one_cycle
 
 
 def quantise(vqmodel: JanusVQVAE, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""What the recipes of the tiny models share: images, lessons, schedule and stored stages."""
