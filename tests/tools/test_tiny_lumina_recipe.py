@@ -64,8 +64,9 @@ def test_each_word_and_each_fixed_sentence_is_one_token(teacher):
 def test_a_description_ends_and_is_padded(teacher):
     example = teacher.text_example(np.random.default_rng(0), SCENE, CODES_SEEN, DESCRIBING)
     canvas = words(teacher, filled(example))[-26:]
-    said = "<answer> a red seven top left and a blue eight bottom right <|endoftext|>".split()
-    assert canvas == [*said, *["<|reserved_1|>"] * 12, "</answer>"]
+    padding = 12 * " <|reserved_1|>"
+    said = f"<answer> a red seven top left and a blue eight bottom right <|endoftext|>{padding} </answer>"
+    assert " ".join(canvas) == said
 
 
 def test_masks_cover_only_the_answer(teacher):
@@ -81,10 +82,10 @@ def test_masks_cover_only_the_answer(teacher):
 def test_a_drawing_is_rows_of_codes(teacher):
     request = parse("a red seven")
     found = [teacher.picture_example(np.random.default_rng(seed), request, CODES_SEEN) for seed in range(60)]
-    rows = [f"{4 * row} {4 * row + 1} {4 * row + 2} {4 * row + 3} <|reserved_0|>".split() for row in range(4)]
-    picture = ["<answer>", "<IMAGE>", *sum(rows, []), "</IMAGE>", "</answer>"]
+    line = "<|reserved_0|>"
+    picture = f"0 1 2 3 {line} 4 5 6 7 {line} 8 9 10 11 {line} 12 13 14 15 {line}"
     seen = [words(teacher, filled(example)) for example in found]
-    assert all(one[-24:] == picture for one in seen)
+    assert all(" ".join(one[-24:]) == f"<answer> <IMAGE> {picture} </IMAGE> </answer>" for one in seen)
     prompts = {" ".join(one[4:-25]) for one in seen}
     assert prompts == {"a red seven", "<uncondition>"}
 
