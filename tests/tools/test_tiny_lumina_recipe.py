@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import cross_entropy
 
+from pairuni.digits.evaluation import evaluate
 from pairuni.digits.language import parse
 from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.scenes import Scene, Thing
 from pairuni.digits.world import held_out_items
-from pairuni.policies.lumina_dimoo.loading import load_checkpoint
+from pairuni.policies import load_policy
 from pairuni.policies.lumina_dimoo.model import LuminaDimoo
 from tools.pretraining.lessons import Stage, corpus
 from tools.tiny_lumina.card import write_card
 from tools.tiny_lumina.model import CODES, embed_codes, ids_of, make_model, make_vq, train_tokenizer
 from tools.tiny_lumina.recipe import Recipe, pretrain
-from tools.tiny_lumina.scoring import Decoding, score
 from tools.tiny_lumina.supervised import Example, Teacher, losses, masked
 from tools.tiny_lumina.vq import Codebook
 
@@ -183,9 +182,10 @@ def test_a_recipe_makes_a_checkpoint_and_resumes(tmp_path: Path, recipe):
     pretrain(out, recipe, report)
     assert steps == []
 
-    checkpoint = load_checkpoint(out, dtype=torch.float32)
-    evaluation = score(checkpoint, held_out_items(0, 3), Decoding(text_steps=2, picture_steps=2))
-    write_card(out, checkpoint, recipe, evaluation, Decoding())
+    policy = load_policy(out, dtype="float32")
+    assert (policy.config.image_size, policy.config.answer_length) == (32, 8)
+    evaluation = evaluate(policy, held_out_items(0, 3), guidance=2.0, seed=0)
+    write_card(out, policy, recipe, evaluation)
     assert "| understanding | 0.0% |" in (out / "README.md").read_text()
     assert len(first) == (out / "model.safetensors").stat().st_size
-    assert checkpoint.vq.encode([Image.new("RGB", (32, 32))])[0].shape == (4, 4)
+    assert evaluation.generation[0].image.size == (32, 32)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import torch
-
+from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
-from pairuni.policies.lumina_dimoo.loading import load_checkpoint
+from pairuni.policies import load_policy
+from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
 from tools.pretraining.command import output_folder, progress
 from tools.tiny_lumina.card import write_card
+from tools.tiny_lumina.model import SAMPLING
 from tools.tiny_lumina.recipe import Recipe, pretrain
-from tools.tiny_lumina.scoring import Decoding, score
-
-ITEMS = 510
 
 
 def main() -> None:
     out = output_folder(__doc__)
-    recipe, decoding = Recipe(), Decoding()
+    recipe = Recipe()
     pretrain(out, recipe, progress())
-    checkpoint = load_checkpoint(out, dtype=torch.float32)
-    evaluation = score(checkpoint, held_out_items(recipe.seed, ITEMS), decoding)
-    write_card(out, checkpoint, recipe, evaluation, decoding)
+    policy = load_policy(out, dtype="float32")
+    assert isinstance(policy, LuminaDimooPolicy)
+    items = held_out_items(recipe.seed, 510)
+    evaluation = evaluate(policy, items, guidance=SAMPLING.guidance, seed=recipe.seed)
+    write_card(out, policy, recipe, evaluation)
     print(evaluation.scores())
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairuni.digits.evaluation import Evaluation
+from pairuni.digits.evaluation import MAX_NEW_TOKENS, Evaluation
 from pairuni.digits.scenes import SIZE
-from pairuni.policies.lumina_dimoo.loading import LuminaCheckpoint
+from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
 from tools.pretraining.card import DATA, StageRow, language_rows, score_table, stage_table
 from tools.pretraining.stages import facts, stages_of
 from tools.tiny_lumina.recipe import Recipe
-from tools.tiny_lumina.scoring import Decoding
 
 _CARD = """---
 license: apache-2.0
@@ -48,6 +47,8 @@ threads. Weights are stored in bfloat16.
 {picture_steps} steps at temperature 1 with guidance {guidance:g} and judged entirely correct or not by the evaluation
 detector. 95% Wilson intervals.
 
+    pairuni eval digits --model DIR --items {count} --guidance {guidance:g}
+
 | task | score | interval |
 |---|---|---|
 {scores}
@@ -59,12 +60,12 @@ them, and {original:.1%} of the images themselves.
 
 def write_card(
     folder: Path,
-    checkpoint: LuminaCheckpoint,
+    policy: LuminaDimooPolicy,
     recipe: Recipe,
     evaluation: Evaluation,
-    decoding: Decoding,
 ) -> None:
     """Write ``folder/README.md``; the seconds are those of the stored stages."""
+    checkpoint, sampling = policy.checkpoint, policy.config
     kept, seed = stages_of(folder), recipe.seed
     tokenizer = facts(kept, "vq")
     rows: list[StageRow] = [
@@ -79,10 +80,10 @@ def write_card(
         data=DATA.format(size=SIZE),
         stages=stage_table(rows),
         count=len(evaluation.understanding),
-        length=decoding.length,
-        text_steps=decoding.text_steps,
-        picture_steps=decoding.picture_steps,
-        guidance=decoding.guidance,
+        length=MAX_NEW_TOKENS,
+        text_steps=sampling.text_steps,
+        picture_steps=sampling.image_steps,
+        guidance=sampling.guidance,
         scores=score_table(evaluation),
         restored=tokenizer["restored"],
         original=tokenizer["original"],

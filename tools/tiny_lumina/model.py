@@ -14,12 +14,23 @@ from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.scenes import SIZE
 from pairuni.policies.lumina_dimoo.ids import NAMES, TokenIds
 from pairuni.policies.lumina_dimoo.prompts import DRAWING, EDITING, QUESTION
+from pairuni.policies.lumina_dimoo.sampling_config import SamplingConfig
 from pairuni.policies.lumina_dimoo.vq import new_vq
 
-SIDE = 4
-"""Rows and columns of the codes of an image."""
 CODES = 512
 VOCABULARY = 448
+
+SAMPLING = SamplingConfig(
+    image_size=SIZE,
+    edit_size=SIZE,
+    question_size=SIZE,
+    image_steps=8,
+    answer_length=8,
+    text_block=8,
+    text_steps=4,
+    guidance=2.0,
+)
+"""How the checkpoint samples unless a caller chooses otherwise."""
 
 _TAGS = ("<system>", "</system>", "<user>", "</user>")
 _RESERVED = {"newline": "<|reserved_0|>", "padding": "<|reserved_1|>"}

@@ -8,17 +8,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.loading import LuminaCheckpoint
 from pairuni.policies.lumina_dimoo.model_config import config_to_original
+from pairuni.policies.lumina_dimoo.sampling_config import SECTION
 from pairuni.policies.lumina_dimoo.vq import LuminaVQ
 from tools.pretraining.lessons import Stage, corpus
 from tools.pretraining.schedule import Report
 from tools.pretraining.stages import keep, run_stage, stages_of
 from tools.tiny_lumina.bank import fill_bank
-from tools.tiny_lumina.model import embed_codes, ids_of, make_model, make_vq, train_tokenizer
+from tools.tiny_lumina.model import SAMPLING, embed_codes, ids_of, make_model, make_vq, train_tokenizer
 from tools.tiny_lumina.supervised import train_language_model
 from tools.tiny_lumina.vq import train_vq
 
@@ -33,18 +35,18 @@ class Recipe:
     vq_learning_rate: float = 2e-3
     reading: float = 0.2
     bank: int = 30_000
-    batch: int = 64
-    learning_rate: float = 1.5e-3
+    batch: int = 32
+    learning_rate: float = 1.2e-3
     stages: tuple[Stage, ...] = field(
         default=(
-            Stage("words", steps=400, things=2, describe=0.7, choose=0.0, letter=1.0),
-            Stage("questions", steps=800, things=4, describe=0.4, choose=0.0, letter=1.0),
-            Stage("options", steps=500, things=4, describe=0.15, choose=0.6, letter=0.7),
+            Stage("words", steps=500, things=2, describe=0.7, choose=0.0, letter=1.0),
+            Stage("questions", steps=1000, things=4, describe=0.4, choose=0.0, letter=1.0),
+            Stage("options", steps=700, things=4, describe=0.15, choose=0.6, letter=0.7),
         )
     )
 
 
-def pretrain(out: Path, recipe: Recipe, report: Report) -> LuminaCheckpoint:
+def pretrain(out: Path, recipe: Recipe, report: Report) -> None:
     """Run the recipe and write ``out``, a checkpoint in the original layout.
 
     The weights of each stage are in ``<out>-stages``; a stage found there is not run again.
@@ -72,7 +74,7 @@ def pretrain(out: Path, recipe: Recipe, report: Report) -> LuminaCheckpoint:
         ),
     )
     # bfloat16 halves the size in the package. The language model trains on the codes that the stored weights give.
-    vq.to(torch.bfloat16).to(torch.float32)
+    _round(vq)
     embed_codes(model, ids, vq)
     run_stage(
         model,
@@ -84,12 +86,17 @@ def pretrain(out: Path, recipe: Recipe, report: Report) -> LuminaCheckpoint:
         ids=ids,
         tokenizer=tokenizer,
         vq=LuminaVQ(vq.to(torch.bfloat16), ids),
-        config=config_to_original(model.config, ids),
+        config={**config_to_original(model.config, ids), SECTION: SAMPLING.declared()},
         files={file.name: file.read_bytes() for file in (kept / "tokenizer").iterdir()},
     )
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.save(out)
-    return checkpoint
+
+
+@torch.no_grad()
+def _round(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.copy_(parameter.to(torch.bfloat16))
 
 
 def _train_language_model(
