@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from pairuni.digits.edits import Edit
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.language import parse
 from pairuni.digits.questions import LETTER_SUFFIX
@@ -16,9 +17,9 @@ from pairuni.digits.scenes import Scene, Thing
 from pairuni.digits.world import held_out_items
 from pairuni.policies import load_policy
 from pairuni.policies.lumina_dimoo.model import LuminaDimoo
-from tools.pretraining.lessons import Stage, corpus
+from tools.pretraining.lessons import Stage
 from tools.tiny_lumina.card import write_card
-from tools.tiny_lumina.model import CODES, embed_codes, ids_of, make_model, make_vq, train_tokenizer
+from tools.tiny_lumina.model import CODES, embed_codes, ids_of, make_model, make_vq, texts, train_tokenizer
 from tools.tiny_lumina.recipe import Recipe, pretrain
 from tools.tiny_lumina.supervised import Example, Teacher, losses, masked
 from tools.tiny_lumina.vq import Codebook
@@ -30,7 +31,7 @@ CODES_SEEN = torch.arange(16).view(4, 4)
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(text for _, text in corpus(0))
+    return train_tokenizer(texts(0))
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +81,27 @@ def test_masks_cover_only_the_answer(teacher):
 
 def test_a_drawing_is_rows_of_codes(teacher):
     request = parse("a red seven")
-    found = [teacher.picture_example(np.random.default_rng(seed), request, CODES_SEEN) for seed in range(60)]
+    found = [teacher.drawing_example(np.random.default_rng(seed), request, CODES_SEEN) for seed in range(60)]
     line = "<|reserved_0|>"
     picture = f"0 1 2 3 {line} 4 5 6 7 {line} 8 9 10 11 {line} 12 13 14 15 {line}"
     seen = [words(teacher, filled(example)) for example in found]
     assert all(" ".join(one[-24:]) == f"<answer> <IMAGE> {picture} </IMAGE> </answer>" for one in seen)
     prompts = {" ".join(one[4:-25]) for one in seen}
     assert prompts == {"a red seven", "<uncondition>"}
+
+
+def test_an_edit_shows_the_source_in_the_prompt_and_the_target_on_the_canvas(teacher):
+    after = Scene((Thing("top left", 7, "green"), Thing("bottom right", 8, "blue")))
+    edit = Edit("recolour", SCENE, after, "make the red seven green")
+    example = teacher.edit_example(np.random.default_rng(1), edit, CODES_SEEN, CODES_SEEN + 20)
+    seen = " ".join(words(teacher, filled(example)))
+    line = "<|reserved_0|>"
+    source = f"0 1 2 3 {line} 4 5 6 7 {line} 8 9 10 11 {line} 12 13 14 15 {line}"
+    target = f"20 21 22 23 {line} 24 25 26 27 {line} 28 29 30 31 {line} 32 33 34 35 {line}"
+    assert seen.endswith(
+        f"<user> make the red seven green <IMAGE> {source} </IMAGE> </user> "
+        f"<answer> <IMAGE> {target} </IMAGE> </answer>"
+    )
 
 
 def test_masked_shares_follow_the_cosine_schedule():
@@ -103,7 +118,7 @@ def test_the_losses_are_those_of_single_rows(teacher):
     core = LuminaDimoo(make_model(teacher.ids), teacher.ids)
     rng = np.random.default_rng(3)
     texts = [teacher.text_example(rng, SCENE, CODES_SEEN, DESCRIBING) for _ in range(3)]
-    pictures = [teacher.picture_example(rng, parse("a seven"), CODES_SEEN) for _ in range(2)]
+    pictures = [teacher.drawing_example(rng, parse("a seven"), CODES_SEEN) for _ in range(2)]
 
     def scores(example: Example, head: torch.Tensor, first: int) -> torch.Tensor:
         states = core.states([example.ids], [example.places])
@@ -155,7 +170,7 @@ def recipe():
         Stage("words", steps=2, things=2, describe=0.7, choose=0.0, letter=1.0),
         Stage("options", steps=2, things=4, describe=0.2, choose=0.6, letter=0.7),
     )
-    return Recipe(vq_steps=12, vq_batch=2, bank=24, batch=2, stages=stages)
+    return Recipe(vq_steps=12, vq_batch=2, bank=24, edit_bank=8, batch=2, edits=1, stages=stages)
 
 
 def test_a_recipe_makes_a_checkpoint_and_resumes(tmp_path: Path, recipe):
@@ -168,7 +183,7 @@ def test_a_recipe_makes_a_checkpoint_and_resumes(tmp_path: Path, recipe):
     pretrain(out, recipe, report)
     trained = [("vq", step) for step in range(12)]
     written = [("words", 0), ("words", 1), ("options", 2), ("options", 3)]
-    assert steps == [*trained, ("bank", 0), *written]
+    assert steps == [*trained, ("bank", 0), ("edits", 0), *written]
     first = (out / "model.safetensors").read_bytes()
     assert sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) < 16 << 20
 
@@ -176,7 +191,7 @@ def test_a_recipe_makes_a_checkpoint_and_resumes(tmp_path: Path, recipe):
     (tmp_path / "tiny-stages" / "model.safetensors").unlink()
     (tmp_path / "tiny-stages" / "model-options.safetensors").unlink()
     pretrain(out, recipe, report)
-    assert steps == [("bank", 0), *written[2:]]
+    assert steps == [("bank", 0), ("edits", 0), *written[2:]]
 
     steps.clear()
     pretrain(out, recipe, report)

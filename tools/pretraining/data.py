@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pairuni.digits.scans import Scans, varied_scans
@@ -17,8 +18,12 @@ VARIANTS = 6
 
 def pixel_values_of(scenes: list[Scene], rng: np.random.Generator, scans: Scans) -> Tensor:
     """The rendered scenes as pixel values [N, 3, SIZE, SIZE] in [-1, 1], as from the processor."""
-    rendered = np.stack([render(scene, rng, scans) for scene in scenes])
-    return torch.from_numpy(rendered).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_pixel_values(np.stack([render(scene, rng, scans) for scene in scenes]))
+
+
+def as_pixel_values(images: NDArray[np.uint8]) -> Tensor:
+    """Images [N, H, W, 3] as pixel values [N, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def scene_batches(

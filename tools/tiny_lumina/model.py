@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pairuni.digits.edits import EDIT_KINDS, random_edit
 from pairuni.digits.questions import LETTER_SUFFIX
 from pairuni.digits.scenes import SIZE
 from pairuni.policies.lumina_dimoo.ids import NAMES, TokenIds
 from pairuni.policies.lumina_dimoo.prompts import DRAWING, EDITING, QUESTION
 from pairuni.policies.lumina_dimoo.sampling_config import SamplingConfig
 from pairuni.policies.lumina_dimoo.vq import new_vq
+from tools.pretraining.lessons import corpus
 
 CODES = 512
 VOCABULARY = 448
@@ -29,6 +32,8 @@ SAMPLING = SamplingConfig(
     text_block=8,
     text_steps=4,
     guidance=2.0,
+    edit_guidance=2.0,
+    image_guidance=1.0,
 )
 """How the checkpoint samples unless a caller chooses otherwise."""
 
@@ -36,6 +41,14 @@ _TAGS = ("<system>", "</system>", "<user>", "</user>")
 _RESERVED = {"newline": "<|reserved_0|>", "padding": "<|reserved_1|>"}
 _SENTENCES = (QUESTION, DRAWING, EDITING, f" {LETTER_SUFFIX}")
 """Texts that never vary; a single token of each shortens the prompts by half."""
+
+
+def texts(seed: int, instructions: int = 2000) -> Iterator[str]:
+    """Texts of all kinds in the digits world, and instructions for edits."""
+    yield from (text for _, text in corpus(seed))
+    rng = np.random.default_rng([seed, 1])
+    for row in range(instructions):
+        yield random_edit(rng, EDIT_KINDS[row % len(EDIT_KINDS)], "train").instruction
 
 
 def train_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:

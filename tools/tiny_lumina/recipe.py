@@ -16,11 +16,11 @@ from pairuni.policies.lumina_dimoo.loading import LuminaCheckpoint
 from pairuni.policies.lumina_dimoo.model_config import config_to_original
 from pairuni.policies.lumina_dimoo.sampling_config import SECTION
 from pairuni.policies.lumina_dimoo.vq import LuminaVQ
-from tools.pretraining.lessons import Stage, corpus
+from tools.pretraining.lessons import Stage
 from tools.pretraining.schedule import Report
 from tools.pretraining.stages import keep, run_stage, stages_of
-from tools.tiny_lumina.bank import fill_bank
-from tools.tiny_lumina.model import SAMPLING, embed_codes, ids_of, make_model, make_vq, train_tokenizer
+from tools.tiny_lumina.bank import fill_bank, fill_edit_bank
+from tools.tiny_lumina.model import SAMPLING, embed_codes, ids_of, make_model, make_vq, texts, train_tokenizer
 from tools.tiny_lumina.supervised import train_language_model
 from tools.tiny_lumina.vq import train_vq
 
@@ -35,7 +35,9 @@ class Recipe:
     vq_learning_rate: float = 2e-3
     reading: float = 0.2
     bank: int = 30_000
+    edit_bank: int = 8_000
     batch: int = 32
+    edits: int = 8
     learning_rate: float = 1.2e-3
     stages: tuple[Stage, ...] = field(
         default=(
@@ -55,7 +57,7 @@ def pretrain(out: Path, recipe: Recipe, report: Report) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     if not (kept / "tokenizer").exists():
-        train_tokenizer(text for _, text in corpus(recipe.seed)).save_pretrained(kept / "tokenizer")
+        train_tokenizer(texts(recipe.seed)).save_pretrained(kept / "tokenizer")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(kept / "tokenizer")
     ids = ids_of(tokenizer)
     vq: Any = make_vq()
@@ -74,7 +76,7 @@ def pretrain(out: Path, recipe: Recipe, report: Report) -> None:
         ),
     )
     # bfloat16 halves the size in the package. The language model trains on the codes that the stored weights give.
-    _round(vq)
+    _round(vq.eval())
     embed_codes(model, ids, vq)
     run_stage(
         model,
@@ -113,14 +115,17 @@ def _train_language_model(
     finished = sum(file.exists() for file in files)
     if finished:
         model.load_state_dict(load_file(files[finished - 1]))
-    bank = fill_bank(vq.eval(), size=recipe.bank, seed=recipe.seed + 1, report=report)
+    bank = fill_bank(vq, size=recipe.bank, seed=recipe.seed + 1, report=report)
+    edit_bank = fill_edit_bank(vq, size=recipe.edit_bank, seed=recipe.seed + 3, report=report)
     train_language_model(
         model,
         tokenizer,
         ids,
         bank,
+        edit_bank,
         recipe.stages,
         batch=recipe.batch,
+        edits=recipe.edits,
         learning_rate=recipe.learning_rate,
         seed=recipe.seed + 2,
         report=report,

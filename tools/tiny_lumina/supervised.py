@@ -1,4 +1,4 @@
-"""Stage 2: the language model learns both tasks on the bank of images, with a curriculum.
+"""Stage 2: the language model learns its tasks on the bank of images, with a curriculum.
 
 The loss is the cross-entropy of masked positions. Of answers, their padding and pictures, shares drawn by the cosine
 schedule are masked (Alpha-VLLM/Lumina-DiMOO, ``train/train.py``).
@@ -17,20 +17,22 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pairuni.digits.edits import Edit
 from pairuni.digits.language import Request, sentence
 from pairuni.digits.scenes import Scene
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.model import LuminaDimoo
-from pairuni.policies.lumina_dimoo.prompts import Canvas, LuminaPrompts
+from pairuni.policies.lumina_dimoo.prompts import Canvas, LuminaPrompts, Prompt
 from pairuni.policies.lumina_dimoo.traces import row_of
 from tools.pretraining.bank import Bank
 from tools.pretraining.lessons import DESCRIBE, Stage, exercise
 from tools.pretraining.schedule import Report, one_cycle
+from tools.tiny_lumina.bank import EditBank
 
 ANSWER, DESCRIPTION = 8, 24
 """Tokens of the canvas of an answer, and of a description."""
 UNCONDITIONAL = 0.1
-"""Share of drawings without a prompt, to train the unconditional branch of guidance."""
+"""Share of drawings and edits without a text, to train the unconditional branch of guidance."""
 _PADDING = 0.1
 """Weight of the loss of padding."""
 
@@ -68,9 +70,16 @@ class Teacher:
         hidden = masked(rng, content), content + masked(rng, len(tokens) - content)
         return _example(self.prompts.question(question, codes).ids, canvas, torch.tensor(tokens), *hidden)
 
-    def picture_example(self, rng: np.random.Generator, request: Request, codes: Tensor) -> Example:
+    def drawing_example(self, rng: np.random.Generator, request: Request, codes: Tensor) -> Example:
         """A prompt, sometimes the unconditional one, and its picture with ``codes`` [h, w]."""
-        prompt = self.prompts.drawing(sentence(request), guidance=2.0)
+        return self._picture(rng, self.prompts.drawing(sentence(request), guidance=2.0), codes)
+
+    def edit_example(self, rng: np.random.Generator, edit: Edit, source: Tensor, target: Tensor) -> Example:
+        """A picture with an instruction, sometimes without, and the edited picture; codes [h, w] of both."""
+        prompt = self.prompts.editing(edit.instruction, source, guidance=2.0, image_guidance=1.0)
+        return self._picture(rng, prompt, target)
+
+    def _picture(self, rng: np.random.Generator, prompt: Prompt, codes: Tensor) -> Example:
         ((unconditional, _),) = prompt.unconditional
         ids = unconditional if rng.random() < UNCONDITIONAL else prompt.ids
         canvas = self.prompts.picture_canvas(*codes.shape)
@@ -115,16 +124,18 @@ def train_language_model(
     tokenizer: PreTrainedTokenizerFast,
     ids: TokenIds,
     bank: Bank,
+    edit_bank: EditBank,
     stages: Sequence[Stage],
     *,
     batch: int,
+    edits: int,
     learning_rate: float,
     seed: int,
     report: Report,
     finished: int = 0,
     at_stage_end: Callable[[Stage], None] | None = None,
 ) -> None:
-    """Train in place, starting with stage ``finished``.
+    """Train in place, starting with stage ``finished``. A step has ``batch`` texts and pictures, ``edits`` among these.
 
     One learning-rate schedule covers all stages; a resumed run starts with new optimizer moments.
     """
@@ -139,9 +150,16 @@ def train_language_model(
     for stage in stages[finished:]:
         rows = bank.with_things(stage.things)
         for _ in range(stage.steps):
-            seen, drawn = rng.choice(rows, size=(2, batch))
+            seen, drawn = rng.choice(rows, size=batch), rng.choice(rows, size=batch - edits)
+            edited = rng.choice(len(edit_bank.edits), size=edits)
             texts = [teacher.text_example(rng, bank.scenes[i], bank.codes[i], stage) for i in seen]
-            pictures = [teacher.picture_example(rng, bank.requests[i], bank.codes[i]) for i in drawn]
+            pictures = [
+                *(teacher.drawing_example(rng, bank.requests[i], bank.codes[i]) for i in drawn),
+                *(
+                    teacher.edit_example(rng, edit_bank.edits[i], edit_bank.sources[i], edit_bank.targets[i])
+                    for i in edited
+                ),
+            ]
             # One context per step: autocast caches cast weights until its context ends.
             with torch.autocast("cpu", torch.bfloat16):
                 answering, padding, drawing = losses(core, texts, pictures)
