@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pairuni.digits.edits import Edit
+from pairuni.digits.edit_evaluation import evaluate_edits
+from pairuni.digits.edits import Edit, held_out_edits
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.language import parse
 from pairuni.digits.questions import LETTER_SUFFIX
@@ -200,7 +201,8 @@ def test_a_recipe_makes_a_checkpoint_and_resumes(tmp_path: Path, recipe):
     policy = load_policy(out, dtype="float32")
     assert (policy.config.image_size, policy.config.answer_length) == (32, 8)
     evaluation = evaluate(policy, held_out_items(0, 3), guidance=2.0, seed=0)
-    write_card(out, policy, recipe, evaluation)
+    edits = evaluate_edits(policy, held_out_edits(0, 4), guidance=2.0, image_guidance=1.0, seed=0)
+    write_card(out, policy, recipe, evaluation, edits)
     assert "| understanding | 0.0% |" in (out / "README.md").read_text()
     assert len(first) == (out / "model.safetensors").stat().st_size
     assert evaluation.generation[0].image.size == (32, 32)

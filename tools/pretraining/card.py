@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pairuni.digits.evaluation import Evaluation
 from pairuni.intervals import wilson_interval
 from tools.pretraining.lessons import Stage
 
@@ -33,10 +32,13 @@ def stage_table(rows: Sequence[StageRow]) -> str:
     )
 
 
-def score_table(evaluation: Evaluation) -> str:
-    """The lines of a table of scores with 95% Wilson intervals, without its head."""
+def score_table(scores: Mapping[str, tuple[float, int]]) -> str:
+    """The lines of a table of scores with 95% Wilson intervals, without its head.
+
+    scores: task -> share of correct items, and number of items.
+    """
     lines = []
-    for task, score in evaluation.scores().items():
-        low, high = wilson_interval(score, len(getattr(evaluation, task)))
+    for task, (score, items) in scores.items():
+        low, high = wilson_interval(score, items)
         lines.append(f"| {task} | {100 * score:.1f}% | {100 * low:.1f} to {100 * high:.1f}% |")
     return "\n".join(lines)

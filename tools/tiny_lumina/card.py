@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pairuni.digits.edit_evaluation import EditEvaluation, score_of
 from pairuni.digits.evaluation import MAX_NEW_TOKENS, Evaluation
 from pairuni.digits.scenes import SIZE
 from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
@@ -18,11 +19,12 @@ pipeline_tag: any-to-any
 
 # tiny-lumina
 
-A masked discrete diffusion model of {parameters:,} parameters that answers questions about images of coloured
-handwritten digits and generates such images from prompts. It is a small Lumina-DiMOO in the original layout: a
-bidirectional Llama over text tokens and picture codes, and the `VQModel` of diffusers ({vq_parameters:,} parameters),
-which encodes an image as {side} x {side} of {codes} codes. It is made for post-training experiments on two CPU cores.
-Its pretraining stops early, so that both tasks can improve. It is trained only on the digits world.
+A masked discrete diffusion model of {parameters:,} parameters: it answers questions about images of coloured
+handwritten digits, generates such images from prompts, and edits them by instructions. It is a small Lumina-DiMOO in
+the original layout: a bidirectional Llama over text tokens and picture codes, and the `VQModel` of diffusers
+({vq_parameters:,} parameters), which encodes an image as {side} x {side} of {codes} codes. It is made for
+post-training experiments on two CPU cores. Its pretraining stops early, so that all tasks can improve. It is trained
+only on the digits world.
 
 Its special ids are its own, under `token_ids` of `config.json`. The fixed sentences of the prompts are one token each.
 
@@ -48,6 +50,7 @@ threads. Weights are stored in bfloat16.
 detector. 95% Wilson intervals.
 
     pairuni eval digits --model DIR --items {count} --guidance {guidance:g}
+    pairuni eval digits-edits --model DIR --items {count}
 
 | task | score | interval |
 |---|---|---|
@@ -63,6 +66,7 @@ def write_card(
     policy: LuminaDimooPolicy,
     recipe: Recipe,
     evaluation: Evaluation,
+    edits: EditEvaluation,
 ) -> None:
     """Write ``folder/README.md``; the seconds are those of the stored stages."""
     checkpoint, sampling = policy.checkpoint, policy.config
@@ -72,6 +76,10 @@ def write_card(
         ("image tokenizer", recipe.vq_steps, recipe.vq_batch, seed, tokenizer["core_seconds"]),
         *language_rows(recipe.stages, recipe.batch, seed + 2, facts(kept, "model")["core_seconds"]),
     ]
+    scores = {
+        **{task: (score, len(evaluation.generation)) for task, score in evaluation.scores().items()},
+        "editing": (score_of(edits.edits), len(edits.edits)),
+    }
     card = _CARD.format(
         parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         vq_parameters=sum(parameter.numel() for parameter in checkpoint.vq.model.parameters()),
@@ -84,7 +92,7 @@ def write_card(
         text_steps=sampling.text_steps,
         picture_steps=sampling.image_steps,
         guidance=sampling.guidance,
-        scores=score_table(evaluation),
+        scores=score_table(scores),
         restored=tokenizer["restored"],
         original=tokenizer["original"],
     )

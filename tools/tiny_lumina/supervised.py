@@ -143,10 +143,8 @@ def train_language_model(
     teacher, core = Teacher(tokenizer, ids), LuminaDimoo(model, ids)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     total = sum(stage.steps for stage in stages)
-    schedule = one_cycle(optimizer, total, warmup=0.03)
     done = sum(stage.steps for stage in stages[:finished])
-    for _ in range(done):
-        schedule.step()
+    schedule = one_cycle(optimizer, total, warmup=0.03, done=done)
     for stage in stages[finished:]:
         rows = bank.with_things(stage.things)
         for _ in range(stage.steps):

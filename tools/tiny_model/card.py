@@ -66,12 +66,13 @@ def write_card(
         ("image tokenizer", recipe.vq_steps, recipe.vq_batch, seed, facts(kept, "vq")["seconds"]),
         *language_rows(recipe.stages, recipe.batch, seed + 2, facts(kept, "model")["seconds"]),
     ]
+    count = len(evaluation.understanding)
     card = _CARD.format(
         parameters=parameters,
         data=DATA.format(size=SIZE),
         stages=stage_table(rows),
-        count=len(evaluation.understanding),
+        count=count,
         guidance=guidance,
-        scores=score_table(evaluation),
+        scores=score_table({task: (score, count) for task, score in evaluation.scores().items()}),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
