@@ -15,7 +15,10 @@ Report = Callable[[str, int, int, dict[str, float]], None]
 def one_cycle(
     optimizer: Optimizer, steps: int, *, warmup: float = 0.05, floor: float = 0.02, done: int = 0
 ) -> LambdaLR:
-    """Linear warm-up over a share of the steps, then a cosine down to ``floor`` of the peak; ``done`` steps are over."""
+    """Linear warm-up over a share of the steps, then a cosine down to ``floor`` of the peak.
+
+    done: steps of an earlier run, after which this one continues.
+    """
     rise = max(1, round(steps * warmup))
 
     def scale(step: int) -> float:
