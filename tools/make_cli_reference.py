@@ -54,6 +54,8 @@ def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         yield name, command
         return
+    if command.invoke_without_command:
+        yield name, command
     for inner, one in command.commands.items():
         yield from _commands(f"{name} {inner}", one)
 

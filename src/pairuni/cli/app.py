@@ -14,6 +14,7 @@ from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
 from pairuni.cli.options import SETTINGS_AS_OPTIONS, settings_command
 from pairuni.cli.pair_commands import app as pairs_app
+from pairuni.cli.recipes import app as recipes_app
 from pairuni.config import AnswerSettings, DistributedSettings, DrawSettings, EditSettings
 from pairuni.console.terminal import make_visible, print_reply
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(eval_app, name="eval")
+app.add_typer(recipes_app, name="recipes")
 
 
 def _version(wanted: bool) -> None:
@@ -65,7 +67,7 @@ def demo(
 @app.command(context_settings=SETTINGS_AS_OPTIONS)
 def train(
     ctx: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/janus_pro_1b.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, or a name of `pairuni recipes`.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint.")] = False,
     dry_run: Annotated[
@@ -92,7 +94,7 @@ def train(
 @app.command(context_settings=SETTINGS_AS_OPTIONS)
 def ablate(
     ctx: typer.Context,
-    study: Annotated[Path, typer.Argument(help="A TOML study, such as recipes/ablations/pairing.toml.")],
+    study: Annotated[Path, typer.Argument(help="A TOML study, or a name of `pairuni recipes`.")],
     out: Annotated[Path, typer.Option(help="Folder of runs, results and page.")] = Path("runs/ablations"),
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds; by default the study's.")] = None,
     row: Annotated[
@@ -117,7 +119,7 @@ def ablate(
 @app.command(context_settings=SETTINGS_AS_OPTIONS)
 def agreement(
     ctx: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its policy.model is measured.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, or a name; its policy.model is measured.")],
     out: Annotated[Path, typer.Option(help="Folder of batches and page.")] = Path("runs/agreement"),
     batches: Annotated[
         int, typer.Option(min=1, help="Batches of pairgrpo.pairs_per_batch pairs of each mix.")

@@ -17,11 +17,12 @@ from pairuni.config.evaluation import (
     WISESettings,
     YesNoSettings,
 )
-from pairuni.config.loading import load_settings, shipped_recipe
+from pairuni.config.loading import load_settings
 from pairuni.config.messages import section_classes, setting_keys
 from pairuni.config.models import AnswerSettings, DrawSettings, EditSettings
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
 from pairuni.config.policy import JanusSettings, LoRASettings, LuminaDimooSettings, PolicySettings
+from pairuni.config.recipes import find_recipe, shipped_recipe
 from pairuni.config.rewards import (
     ClipSettings,
     CompositionSettings,
@@ -100,6 +101,7 @@ __all__ = [
     "UserPath",
     "WISESettings",
     "YesNoSettings",
+    "find_recipe",
     "load_settings",
     "section_classes",
     "setting_keys",

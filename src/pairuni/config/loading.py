@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pairuni.config.base import Settings, split_list
 from pairuni.config.messages import setting_keys, unknown_setting, without_variants, wrong_value
+from pairuni.config.recipes import find_recipe
 
 S = TypeVar("S", bound=Settings)
 
@@ -20,11 +21,12 @@ S = TypeVar("S", bound=Settings)
 def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[str] = ()) -> S:
     """Settings from a TOML recipe, then dotted overrides: ``["--pairgrpo.learning-rate", "2e-6"]``.
 
+    recipe: a file, or the name of a shipped recipe, as in ``find_recipe``.
     Keys may be written with hyphens or underscores, an override as two words or as ``--key=value``.
     Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
     key, the value given and the allowed values.
     """
-    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(recipe))
+    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(find_recipe(recipe)))
     given = _parse_overrides(cls, overrides)
     for path, value in given.items():
         table = values
@@ -49,18 +51,7 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
         raise ValueError("\n".join(sentences)) from None
 
 
-def shipped_recipe(name: str) -> Path:
-    """The path of a recipe in recipes/, given its name without .toml, in the installed package or the repository."""
-    package = Path(__file__).parents[1]
-    installed = package / "recipes" / f"{name}.toml"
-    return installed if installed.is_file() else package.parents[1] / "recipes" / f"{name}.toml"
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such recipe; a recipe is a TOML file such as recipes/digits.toml"
-        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni import __version__
-from pairuni.config import StudySettings, load_settings, to_toml
+from pairuni.config import StudySettings, find_recipe, load_settings, to_toml
 from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
 from pairuni.io.files import write_text
@@ -58,10 +58,12 @@ class Study:
         seeds: int | None = None,
         rows: Sequence[str] = (),
     ) -> Study:
-        """The study of a file. rows: only these and the default row; seeds: instead of the file's number.
+        """The study of a file, or the shipped one of this name.
 
+        rows: only these and the default row; seeds: instead of the file's number.
         Raises ValueError for settings that are wrong and for a row that the study does not have.
         """
+        path = find_recipe(path)
         settings = load_settings(StudySettings, path)
         if unknown := set(rows) - {row.name for row in settings.rows}:
             names = ", ".join(row.name for row in settings.rows)

@@ -1,0 +1,99 @@
+"""pairuni recipes, and commands that are given a recipe's name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from commands import call, fails
+from pairuni.config import RunSettings, StudySettings, load_settings, shipped_recipe
+from pairuni.config.recipes import shipped_recipes
+from pairuni.studies.study import Study
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml"))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the commands run in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_list_has_every_recipe_and_what_it_is_for() -> None:
+    code, said, _ = call("recipes")
+    assert code == 0
+    listed = dict(re.split(r"  +", line, maxsplit=1) for line in said.splitlines())
+    assert sorted(listed) == NAMES
+    assert listed["janus_pro_7b_lora"] == "PairGRPO on Janus-Pro-7B with LoRA on one 80 GB card."
+    for name, line in listed.items():
+        assert re.fullmatch(r"[A-Z].{19,119}\.", line), f"{name}: the first line is not a sentence: {line}"
+
+
+def test_a_copy_is_the_recipe_and_never_overwrites(here: Path) -> None:
+    code, said, errors = call("recipes", "copy", "janus_pro_1b")
+    assert (code, said) == (0, "recipes/janus_pro_1b.toml\n"), errors
+    copied = here / "recipes" / "janus_pro_1b.toml"
+    assert copied.read_bytes() == (RECIPES / "janus_pro_1b.toml").read_bytes()
+    copied.write_text("mine")
+    assert "recipes/janus_pro_1b.toml already exists" in fails("recipes", "copy", "janus_pro_1b")
+    assert copied.read_text() == "mine"
+    assert call("recipes", "copy", "janus_pro_1b.toml", "--to", "a/b")[1] == "a/b/janus_pro_1b.toml\n"
+
+
+def test_a_copied_study_has_the_recipes_that_it_names(here: Path) -> None:
+    names = ["pairing", "relations", "relations_pairs"]
+    assert call("recipes", "copy", "ablations/pairing")[1].splitlines() == [
+        f"recipes/ablations/{name}.toml" for name in names
+    ]
+    shared = here / "recipes" / "ablations" / "relations.toml"
+    shared.write_text(shared.read_text() + "# mine\n")
+    assert call("recipes", "copy", "ablations/tasks")[1] == "recipes/ablations/tasks.toml\n"
+    assert shared.read_text().endswith("# mine\n")
+    call("recipes", "copy", "ablations/janus_pro_1b_pairing", "--to", "janus")
+    assert sorted(str(path) for path in (here / "janus").rglob("*.toml")) == [
+        str(here / "janus" / name) for name in ("ablations/janus_pro_1b_pairing.toml", "janus_pro_1b.toml")
+    ]
+    Study.load(Path("recipes/ablations/pairing.toml"), here / "out")
+
+
+def test_an_unknown_recipe(here: Path) -> None:
+    for name in ("janus", "../pyproject", str(RECIPES / "digits"), ""):
+        assert f"no recipe is called {name!r}; known: digits, janus_pro_1b," in fails("recipes", "copy", name)
+    assert not list(here.iterdir())
+
+
+def test_a_name_stands_for_the_shipped_recipe_unless_there_is_a_file(here: Path) -> None:
+    shipped = load_settings(RunSettings, RECIPES / "digits.toml")
+    assert load_settings(RunSettings, Path("digits")) == shipped
+    assert load_settings(StudySettings, Path("ablations/pairing")).title == "Pairing"
+    (here / "digits").mkdir()
+    assert load_settings(RunSettings, Path("digits")) == shipped
+    (here / "digits").rmdir()
+    (here / "digits").write_text('policy.model = "mine"\ndata.pairs = "p.jsonl"\n')
+    assert load_settings(RunSettings, Path("digits")).policy.model == "mine"
+
+
+def test_a_file_is_never_guessed() -> None:
+    for given in ("digits.toml", "recipes/digits.toml", "/digits"):
+        with pytest.raises(FileNotFoundError, match=r"no such recipe.*pairuni recipes copy digits"):
+            load_settings(RunSettings, Path(given))
+    with pytest.raises(FileNotFoundError, match=r"no such recipe.*that `pairuni recipes` lists"):
+        load_settings(RunSettings, Path("digit"))
+
+
+def test_commands_take_a_name() -> None:
+    said = fails("train", "digits")
+    assert "runs/demo/pairug/pairs.jsonl: no such pair file" in said
+    study = Study.load(Path("ablations/pairing"), Path("out"), seeds=1)
+    assert study.name == "pairing"
+    assert {cell.settings.policy.model for cell in study.cells} == {"tiny"}
+
+
+def test_a_recipe_by_name_in_python() -> None:
+    assert shipped_recipe("digits") == shipped_recipes()["digits"] == RECIPES / "digits.toml"
+    with pytest.raises(ValueError, match="no recipe is called 'digit'; known: digits"):
+        shipped_recipe("digit")
