@@ -203,14 +203,14 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 SAMPLING = {
     "image_size": 8,
-    "edit_size": 32,
-    "question_size": 32,
+    "edit_size": 8,
+    "question_size": 8,
     "image_steps": 4,
     "answer_length": 8,
     "text_block": 4,
     "text_steps": 2,
 }
-"""Of a model whose codes have a side of two pixels: 4 x 4 codes an image."""
+"""Of a model whose codes have a side of two pixels: about 4 x 4 codes an image."""
 
 
 def save_byte_lumina(folder: Path, seed: int = 7, **sampling: Any) -> dict[str, Tensor]:

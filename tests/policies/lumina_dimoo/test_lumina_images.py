@@ -37,7 +37,7 @@ def photos():
 
 def test_sizes_are_those_of_the_original(original):
     for case in original["sizes"]:
-        found = nearest_size(*case["image"], sizes(case["side"]))
+        found = nearest_size(*case["image"], sizes(case["side"], 32))
         assert list(found) == case["size"]
 
 
@@ -53,8 +53,6 @@ def test_an_image_is_cut_in_the_middle():
     found = fit(image, (32, 32))
     assert found.mode == "RGB"
     assert np.unique(np.asarray(found).reshape(-1, 3), axis=0).tolist() == [[0, 0, 255]]
-    with pytest.raises(ValueError, match="multiple of 32"):
-        sizes(100)
 
 
 def test_codes_are_those_of_the_original_calls(vq, photos):

@@ -9,6 +9,7 @@ import torch
 from lumina_tasks import mixed_tasks, picture_task, text_task
 
 from pairuni.policies.lumina_dimoo.log_probs import SequenceElbo, TraceReplay, log_probs, replay_tokens
+from pairuni.policies.lumina_dimoo.packing import PackedRows
 from pairuni.policies.lumina_dimoo.sampling import sample
 from tiny_lumina import IDS
 
@@ -198,12 +199,32 @@ def test_batches_change_no_value(lumina, traces, estimator):
 
 
 def test_tokens_of_a_replay(lumina):
-    [[trace]] = sample(lumina, [picture_task([4, 5], 2, 3, 4, (([36], 3.0),))], 1)
-    row = 2 * (2 + 3) + 4  # two rows of codes with their newlines, four tokens around them
-    assert replay_tokens([trace], TraceReplay()) == 4 * (row + 2 - 2 + row + 1 - 2)
-    assert replay_tokens([trace, trace], TraceReplay(shrink=2)) == 2 * 2 * (2 * row - 1)
+    task = picture_task([4, 5], 3, 4, 4, (([36], 3.0),), temperature=3.0)
+    [[trace, other]] = sample(lumina, [task], 2)
+    canvas = 3 * (4 + 1) + 4  # three rows of codes with their newlines, four tokens around them
+    state = 2 + canvas + 1 + canvas
+    assert replay_tokens(lumina, [trace], TraceReplay()) == 4 * state
+    assert replay_tokens(lumina, [trace, trace], TraceReplay(shrink=2)) == 2 * state
+    # before the first step, the rollouts of a prompt do not differ
+    assert not torch.equal(trace.choices[trace.steps == 0], other.choices[trace.steps == 0])
+    assert replay_tokens(lumina, [trace, other], TraceReplay()) == (1 + 2 * 3) * state
+    assert replay_tokens(lumina, [trace, other], TraceReplay(shrink=2)) == (1 + 2) * state
     conditional = replace(trace, branch="conditional")
-    assert replay_tokens([conditional], TraceReplay(shrink=4)) == row
+    assert replay_tokens(lumina, [conditional], TraceReplay(shrink=4)) == 2 + canvas
     for impossible in (lambda: TraceReplay(shrink=0), lambda: SequenceElbo(pairs=0)):
         with pytest.raises(ValueError, match="at least 1"):
             impossible()
+
+
+@pytest.mark.parametrize("estimator", [TraceReplay(), TraceReplay(shrink=3), SequenceElbo(pairs=2)])
+def test_a_replay_packs_the_tokens_that_it_counts(lumina, traces, estimator, monkeypatch):
+    packed = []
+
+    def counting(lengths):
+        packed.append(sum(lengths))
+        return PackedRows(lengths)
+
+    monkeypatch.setattr("pairuni.policies.lumina_dimoo.model.PackedRows", counting)
+    for some in (traces, traces[:1], traces[2:4], [*traces[:3], traces[0]]):
+        log_probs(lumina, some, estimator)
+        assert packed.pop() == replay_tokens(lumina, some, estimator)

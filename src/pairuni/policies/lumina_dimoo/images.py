@@ -11,21 +11,20 @@ from functools import lru_cache
 
 from PIL import Image
 
-PATCH = 32
-"""Widths and heights are multiples of it."""
+PATCH_CODES = 2
+"""Widths and heights are multiples of so many codes: of 32 pixels in the released model."""
 
 _RATIO = 4.0
 """The largest ratio of the sides."""
 
 
 @lru_cache
-def sizes(side: int, patch: int = PATCH) -> tuple[tuple[int, int], ...]:
+def sizes(side: int, patch: int) -> tuple[tuple[int, int], ...]:
     """(width, height) of all images with about the area of a square of ``side`` pixels.
 
-    Raises ValueError unless the side is a multiple of the patch.
+    The side is a multiple of the patch, and so are the widths and heights.
     """
-    if side < patch or side % patch:
-        raise ValueError(f"An image of {side} pixels is impossible; choose a multiple of {patch}.")
+    assert side in range(patch, side + 1, patch), "settings of sizes are checked where they are read"
     patches = (side // patch) ** 2
     found = []
     wide, high = patches, 1

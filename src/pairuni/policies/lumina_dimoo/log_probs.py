@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pairuni.policies.decoding.sampling import scoring_temperature
-from pairuni.policies.lumina_dimoo.model import LuminaDimoo, guided
+from pairuni.policies.lumina_dimoo.model import LuminaDimoo, distinct, guided
 from pairuni.policies.lumina_dimoo.traces import Kind, Trace, row_of
 
 
@@ -45,9 +45,9 @@ class TraceReplay:
     def decisions(self, trace: Trace) -> int:
         return len(trace.choices)
 
-    def states(self, steps: int) -> int:
-        """States of a trace that was sampled in this number of steps."""
-        return -(-steps // self.shrink)
+    def states(self, rollouts: int, steps: int) -> int:
+        """Different states of the traces of one task, each sampled in this number of steps; the first is the same."""
+        return 1 + rollouts * (-(-steps // self.shrink) - 1)
 
     def views(self, trace: Trace) -> list[View]:
         steps = torch.unique(trace.steps, return_inverse=True)[1] // self.shrink
@@ -80,9 +80,9 @@ class SequenceElbo:
     def decisions(self, trace: Trace) -> int:
         return 1
 
-    def states(self, steps: int) -> int:
-        """States of a trace, at most; an empty mask is left out."""
-        return 2 * self.pairs
+    def states(self, rollouts: int, steps: int) -> int:
+        """States of the traces of one task, at most; an empty mask is left out."""
+        return 2 * self.pairs * rollouts
 
     def views(self, trace: Trace) -> list[View]:
         rng = np.random.default_rng(trace.mask_seed)
@@ -116,7 +116,7 @@ def log_probs(
     Each trace is scored with its own temperature, guidance and branch.
     """
     views = [estimator.views(trace) for trace in traces]
-    flat = [(trace, view) for trace, several in zip(traces, views, strict=True) for view in several]
+    flat = _flat(traces, views)
     features = _features(model, flat, checkpointing)
     values: list[Tensor] = [torch.empty(0)] * len(flat)
     heads: tuple[Kind, ...] = ("text", "codes")
@@ -143,27 +143,33 @@ def log_probs(
     return found
 
 
-def replay_tokens(traces: Sequence[Trace], estimator: Estimator) -> int:
-    """Tokens of the forward pass of ``log_probs``, at most: equal rows are computed once."""
-    total = 0
-    for trace in traces:
-        prompts = (trace.prompt.ids, *(ids for ids, _ in trace.scored_branches))
-        row = sum(len(ids) + len(trace.canvas.ids) for ids in prompts)
-        total += row * estimator.states(len(torch.unique(trace.steps)))
-    return total
+def replay_tokens(model: LuminaDimoo, traces: Sequence[Trace], estimator: Estimator) -> int:
+    """Tokens of the forward pass of ``log_probs``, in which equal rows are computed once."""
+    views = _flat(traces, [estimator.views(trace) for trace in traces])
+    rows, _ = distinct([row for trace, view in views for row in _rows(model, trace, view)])
+    return sum(len(row) for row in rows)
+
+
+def _flat(traces: Sequence[Trace], views: Sequence[Sequence[View]]) -> list[tuple[Trace, View]]:
+    return [(trace, view) for trace, several in zip(traces, views, strict=True) for view in several]
+
+
+def _rows(model: LuminaDimoo, trace: Trace, view: View) -> list[Tensor]:
+    """The rows of ids that show a state: the conditional one, and those of the branches that are scored."""
+    shown = (~view.hidden).nonzero().squeeze(1)
+    tokens = trace.choices[shown] + (model.ids.codes if trace.kind == "codes" else 0)
+    prompts = (trace.prompt.ids, *(ids for ids, _ in trace.scored_branches))
+    return [row_of(ids, trace.canvas, tokens, shown) for ids in prompts]
 
 
 def _features(model: LuminaDimoo, views: Sequence[tuple[Trace, View]], checkpointing: bool) -> list[Tensor]:
     """Features [M_v, H] of the scored tokens of each view, with guidance where the branch is guided."""
-    first = {"text": 0, "codes": model.ids.codes}
     rows, wanted, counts = [], [], []
     for trace, view in views:
-        shown = (~view.hidden).nonzero().squeeze(1)
-        tokens = trace.choices[shown] + first[trace.kind]
         places = trace.canvas.holes[: len(view.scored)][view.scored]
-        for ids in (trace.prompt.ids, *(ids for ids, _ in trace.scored_branches)):
-            rows.append(row_of(ids, trace.canvas, tokens, shown))
-            wanted.append(places + len(ids))
+        for row in _rows(model, trace, view):
+            rows.append(row)
+            wanted.append(places + len(row) - len(trace.canvas.ids))
             counts.append(len(places))
     pieces = iter(model.states(rows, wanted, checkpointing=checkpointing).split(counts))
     found = []

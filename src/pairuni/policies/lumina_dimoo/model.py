@@ -87,17 +87,9 @@ class LuminaDimoo(ModelParts):
         Rows of any lengths are computed in one pass; equal rows are computed once. forward: a function as
         ``LlamaLayers.inference`` gives it, by default the differentiable pass.
         """
-        numbers: dict[bytes, int] = {}
-        distinct: list[Tensor] = []
-        of_row = []
-        for row in rows:
-            key = row.numpy().tobytes()
-            if key not in numbers:
-                numbers[key] = len(distinct)
-                distinct.append(row)
-            of_row.append(numbers[key])
-        packing = PackedRows([len(row) for row in distinct])
-        tokens = torch.cat([distinct[index] for index in packing.order]).to(self.device)
+        different, of_row = distinct(rows)
+        packing = PackedRows([len(row) for row in different])
+        tokens = torch.cat([different[index] for index in packing.order]).to(self.device)
         embeds = embedding(tokens, self.model.model.embed_tokens.weight)
         rotary = self.layers.rotary(packing.longest)[:, packing.positions.to(self.device)]
         if forward is None:
@@ -106,6 +98,19 @@ class LuminaDimoo(ModelParts):
             states = forward(embeds, rotary, packing.attend)
         places = [packing.starts[index] + place for index, place in zip(of_row, wanted, strict=True)]
         return states.index_select(0, torch.cat(places).to(self.device))
+
+
+def distinct(rows: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """The different rows of ids, and for each row the index of its equal among them."""
+    numbers: dict[bytes, int] = {}
+    found: list[Tensor] = []
+    of_row = []
+    for row in rows:
+        number = numbers.setdefault(row.numpy().tobytes(), len(found))
+        if number == len(found):
+            found.append(row)
+        of_row.append(number)
+    return found, of_row
 
 
 def guided(conditional: Tensor, others: Sequence[tuple[Tensor, float]]) -> Tensor:
@@ -117,8 +122,8 @@ def guided(conditional: Tensor, others: Sequence[tuple[Tensor, float]]) -> Tenso
     """
     if not others:
         return conditional
-    wide = conditional.float()
+    wide = conditional.to(torch.promote_types(conditional.dtype, torch.float32))
     mixed = wide
     for unconditional, strength in others:
-        mixed = mixed + strength * (wide - unconditional.float())
+        mixed = mixed + strength * (wide - unconditional.to(wide))
     return mixed.to(conditional.dtype)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -16,6 +16,7 @@ from pairuni.config import LuminaDimooSettings, PolicySettings, RolloutSettings
 from pairuni.io.files import atomic_folder
 from pairuni.policies.costs import PROMPT_TOKENS, ReplayCost, RolloutCost
 from pairuni.policies.llama_policy import LlamaPolicy
+from pairuni.policies.lumina_dimoo.images import PATCH_CODES
 from pairuni.policies.lumina_dimoo.loading import LuminaCheckpoint, load_checkpoint
 from pairuni.policies.lumina_dimoo.log_probs import (
     Estimator,
@@ -27,12 +28,19 @@ from pairuni.policies.lumina_dimoo.log_probs import (
 from pairuni.policies.lumina_dimoo.model import LuminaDimoo
 from pairuni.policies.lumina_dimoo.prompts import LuminaPrompts
 from pairuni.policies.lumina_dimoo.sampling import sample
-from pairuni.policies.lumina_dimoo.sampling_config import SECTION, SamplingConfig, sampling_config
+from pairuni.policies.lumina_dimoo.sampling_config import (
+    SECTION,
+    SamplingConfig,
+    sampling_config,
+    size_fault,
+)
 from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
 from pairuni.policies.lumina_dimoo.tasks import LuminaTasks, picture_codes
 from pairuni.policies.lumina_dimoo.traces import Task, Trace
 from pairuni.policies.lumina_dimoo.trajectories import ImageTrace, LuminaTrajectory, TextTrace
 from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+
+Made = TypeVar("Made", TextTrace, ImageTrace)
 
 
 class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
@@ -86,18 +94,22 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
         return sample(self.inference, tasks, rollouts)
 
     def _texts(self, groups: Sequence[Sequence[Trace]]) -> list[list[TextTrace]]:
-        return [[self.tasks.text(one, self._decided(one)) for one in group] for group in groups]
+        return self._trajectories(self.tasks.text, groups)
 
     def _images(self, groups: Sequence[Sequence[Trace]]) -> list[list[ImageTrace]]:
-        return [[self.tasks.image(one, self._decided(one)) for one in group] for group in groups]
+        return self._trajectories(self.tasks.image, groups)
+
+    def _trajectories(
+        self, make: Callable[[Trace, Tensor], Made], groups: Sequence[Sequence[Trace]]
+    ) -> list[list[Made]]:
+        return [list(map(make, group, self._decided(group))) for group in groups]
 
     @torch.no_grad()
-    def _decided(self, trace: Trace) -> Tensor:
-        """The log-probs of a trace's decisions; where these are not its tokens, they are scored."""
+    def _decided(self, traces: Sequence[Trace]) -> list[Tensor]:
+        """The log-probs of the decisions of traces; where these are not their tokens, they are scored."""
         if isinstance(self.estimator, TraceReplay):
-            return trace.log_probs
-        (values,) = log_probs(self.inference, [trace], self.estimator)
-        return values.cpu()
+            return [one.log_probs for one in traces]
+        return [values.cpu() for values in log_probs(self.inference, traces, self.estimator)]
 
     def decode_images(self, trajectories: Sequence[ImageTrace]) -> list[Image.Image]:
         return self.checkpoint.vq.decode([picture_codes(one) for one in trajectories])
@@ -118,31 +130,35 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
         return parts.replay(lambda: log_probs(parts, traces, self.estimator, checkpointing=checkpointing))
 
     def replay_cost(self, trajectories: Sequence[LuminaTrajectory]) -> ReplayCost:
-        tokens = replay_tokens([one.trace for one in trajectories], self.estimator)
+        tokens = replay_tokens(self._training, [one.trace for one in trajectories], self.estimator)
         return ReplayCost(tokens, tokens)
 
     def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
         steps = answer_steps(rollout.max_new_tokens, self.config.text_block, self.config.text_steps)
+        prompt = len(self.tasks.prompts.question("", None).ids) + PROMPT_TOKENS
         picture = _picture_tokens(self.tasks.codes(self.config.question_size))
-        row = PROMPT_TOKENS + picture + rollout.max_new_tokens + 2
+        row = prompt + picture + rollout.max_new_tokens + 2
         return self._cost(rollout.understanding, rollout.max_new_tokens, len(steps), row, row)
 
     def image_cost(self, rollout: RolloutSettings) -> RolloutCost:
         side = self.tasks.codes(self.config.image_size)
         steps = picture_steps(side**2, self.config.image_steps)
-        row = PROMPT_TOKENS + _picture_tokens(side) + 2
-        sampled = row * (2 if rollout.guidance != 1.0 else 1)
+        prompt = self.tasks.prompts.drawing("", rollout.guidance)
+        canvas = _picture_tokens(side) + 2
+        row = len(prompt.ids) + PROMPT_TOKENS + canvas
+        sampled = row + sum(len(ids) + canvas for ids, _ in prompt.unconditional)
         scored = sampled if rollout.branch == "guided" else row
         return self._cost(rollout.generation, side**2, len(steps), sampled, scored)
 
     def _cost(self, rollouts: int, tokens: int, steps: int, sampled: int, scored: int) -> RolloutCost:
         """Of rollouts of so many tokens each; sampled, scored: tokens of the rows of a step and of a state."""
-        replayed = rollouts * scored * self.estimator.states(steps)
+        replayed = scored * self.estimator.states(rollouts, steps)
         return RolloutCost(
             rows=rollouts,
             steps=steps,
             sampled=rollouts * tokens,
-            computed=rollouts * sampled * steps,
+            # before the first step, nothing differs between the rollouts
+            computed=sampled * (1 + rollouts * (steps - 1)),
             cached=0,
             replayed=replayed,
             keys=replayed,
@@ -170,13 +186,18 @@ def load_lumina_dimoo(
 ) -> LuminaDimooPolicy:
     """The policy in a checkpoint folder of the original layout; on the device "meta" without its weights.
 
-    settings: those of a run, which replace the checkpoint's own.
+    settings: those of a run, which replace the checkpoint's own. Raises ValueError for a damaged checkpoint, and for
+    sizes of images that its codes cannot make.
     """
     checkpoint = load_checkpoint(folder, dtype=dtype, weights=device.type != "meta")
-    config = sampling_config(checkpoint.config, folder / "config.json")
-    estimator: Any = None
+    path, patch = folder / "config.json", PATCH_CODES * checkpoint.vq.scale
+    config = sampling_config(checkpoint.config, path)
+    config.check_sizes(patch, path)
+    estimator: Estimator | None = None
     if settings is not None:
         assert isinstance(settings, LuminaDimooSettings), "load_policy compares the types"
+        if settings.image_size is not None and (fault := size_fault(settings.image_size, patch)):
+            raise ValueError(f"policy.image_size is {fault}.")
         config = config.with_settings(settings)
         estimator = (
             SequenceElbo(pairs=settings.elbo_pairs)

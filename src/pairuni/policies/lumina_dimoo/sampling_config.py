@@ -13,6 +13,9 @@ SECTION = "sampling"
 """Key of config.json; the released model has no such key."""
 
 _NUMBERS = ("guidance", "edit_guidance", "image_guidance")
+_SIZES = ("image_size", "edit_size", "question_size")
+_MOST, _LARGEST = 2**16, 2**12
+"""The largest number in a config.json, and the largest side of an image in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,22 @@ class SamplingConfig:
         }
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
+    def check_sizes(self, patch: int, path: Path) -> None:
+        """Raise ValueError naming the config.json if sides of images are not multiples of ``patch`` pixels."""
+        for name in _SIZES:
+            if fault := size_fault(getattr(self, name), patch):
+                raise ValueError(f"{path} gives {SECTION}.{name} as {fault}.")
+
     def declared(self) -> dict[str, float]:
         """The section of config.json; empty for the defaults."""
         return {} if self == SamplingConfig() else asdict(self)
+
+
+def size_fault(size: int, patch: int) -> str | None:
+    """Why images cannot have a side of ``size`` pixels, or None; the end of a sentence with the name of the setting."""
+    if size % patch or not patch <= size <= _LARGEST:
+        return f"{size}, but this model's images have sides of multiples of {patch} pixels up to {_LARGEST}"
+    return None
 
 
 def sampling_config(config: Mapping[str, Any], path: Path) -> SamplingConfig:
@@ -62,8 +78,10 @@ def sampling_config(config: Mapping[str, Any], path: Path) -> SamplingConfig:
         raise ValueError(f"{path} gives {SECTION} unknown names ({', '.join(unknown)}); restore the file.")
     for name, value in said.items():
         kinds = (int, float) if name in _NUMBERS else (int,)
-        if not isinstance(value, kinds) or isinstance(value, bool) or not 1 <= value < 2**31:
+        if not isinstance(value, kinds) or isinstance(value, bool) or not 1 <= value <= _MOST:
+            kind = "a number" if name in _NUMBERS else "a whole number"
             raise ValueError(
-                f"{path} gives {SECTION}.{name} as {str(value)[:40]}, but needs 1 or more; restore the file."
+                f"{path} gives {SECTION}.{name} as {str(value)[:40]}, but needs {kind} from 1 to {_MOST}; restore the "
+                "file."
             )
     return SamplingConfig(**said)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pairuni.policies.lumina_dimoo.images import fit, nearest_size, sizes
+from pairuni.policies.lumina_dimoo.images import PATCH_CODES, fit, nearest_size, sizes
 from pairuni.policies.lumina_dimoo.prompts import LuminaPrompts, Prompt
 from pairuni.policies.lumina_dimoo.sampling_config import SamplingConfig
 from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
@@ -21,10 +21,12 @@ TEXT_STREAM, IMAGE_STREAM, EDIT_STREAM = 0, 1, 2
 
 
 class LuminaTasks:
-    """Makes tasks from requests. Raises ValueError for texts with special tokens and impossible sizes."""
+    """Makes tasks from requests. Raises ValueError for texts with special tokens."""
 
     def __init__(self, prompts: LuminaPrompts, vq: LuminaVQ, config: SamplingConfig) -> None:
         self.prompts, self.vq, self.config = prompts, vq, config
+        self.ends = (prompts.ids.end, prompts.ids.answer_end)
+        """Either ends an answer: the original's sampling looks for the first, its training writes the second."""
 
     def texts(self, request: TextSampling) -> list[Task]:
         images, questions = list(request.images), list(request.questions)
@@ -39,7 +41,7 @@ class LuminaTasks:
                 canvas=self.prompts.text_canvas(request.max_new_tokens),
                 steps=steps,
                 temperature=request.temperature,
-                stop_ids=(self.prompts.ids.end,),
+                stop_ids=self.ends,
                 noise=(request.seed, TEXT_STREAM, request.first_prompt + index),
             )
             for index, (question, picture) in enumerate(zip(questions, pictures, strict=True))
@@ -72,15 +74,11 @@ class LuminaTasks:
 
     def codes(self, size: int) -> int:
         """Codes of the side of a square picture."""
-        if size % self.vq.scale:
-            raise ValueError(
-                f"policy.image_size is {size}, but this model's images have sides of multiples of {self.vq.scale}."
-            )
         return size // self.vq.scale
 
     def text(self, trace: Trace, log_probs: Tensor) -> TextTrace:
         """The trajectory of an answer; log_probs: of its decisions."""
-        ends = (trace.choices == self.prompts.ids.end).nonzero()
+        ends = torch.isin(trace.choices, torch.tensor(self.ends)).nonzero()
         finished = len(ends) > 0
         length = int(ends[0]) if finished else len(trace.choices)
         text = self.prompts.tokenizer.decode(trace.choices[:length], skip_special_tokens=True)
@@ -121,7 +119,7 @@ class LuminaTasks:
         distinct = {id(image): image for image in images if image is not None}
         if not distinct:
             return [None] * len(images)
-        allowed = sizes(side)
+        allowed = sizes(side, PATCH_CODES * self.vq.scale)
         fitted = [fit(one, nearest_size(*one.size, allowed)) for one in distinct.values()]
         codes = dict(zip(distinct, self.vq.encode(fitted), strict=True))
         return [None if image is None else codes[id(image)] for image in images]
