@@ -135,6 +135,34 @@ def test_training_by_composition(recipe: Path, pairs: Path, tmp_path: Path) -> N
     assert 0 <= metrics["generation/reward"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "2 of 1 pair, 0.667 epochs"),
+        (("--pairgrpo.steps=1200", "--pairgrpo.epochs=2"), "6 of 1 pair, 2 epochs"),
+        (
+            ("--pairgrpo.steps=1200", "--pairgrpo.epochs=2", "--pairgrpo.tasks=alternating"),
+            "12 of 1 pair, 2 epochs",
+        ),
+        (("--pairgrpo.steps=90", "--pairgrpo.warmup-share=0.1"), "90 of 1 pair, 30 epochs, 9 of warm-up"),
+    ],
+)
+def test_dry_run_shows_the_number_of_steps(recipe: Path, words: tuple[str, ...], said: str) -> None:
+    code, shown, errors = call("train", recipe, "--dry-run", *words)
+    assert code == 0, errors
+    assert f"{'steps':<20}{said}" in shown.splitlines()
+
+
+def test_epochs_count_the_pairs_that_are_left_to_train_on(recipe: Path, tmp_path: Path) -> None:
+    words = ("--pairgrpo.steps=1200", "--pairgrpo.epochs=2", "--data.budget=2")
+    code, _, errors = call("train", recipe, "--out", tmp_path / "run", *words)
+    assert code == 0, errors
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 4
+    resumed = load_settings(RunSettings, tmp_path / "run" / "config.toml")
+    assert (resumed.pairgrpo.steps, resumed.pairgrpo.epochs) == (1200, 2.0)
+    assert "pairgrpo.steps is 2 and pairgrpo.epochs is 2" in fails("train", recipe, "--pairgrpo.epochs=2")
+
+
 def test_dry_run_says_that_the_rewards_checkpoint_is_missing(recipe: Path, tmp_path: Path) -> None:
     words = ("--reward.generation", "hpsv2", "--reward.hpsv2.checkpoint", tmp_path / "HPS_v2.1_compressed.pt")
     code, said, errors = call("train", recipe, "--dry-run", *words)

@@ -183,11 +183,11 @@ def test_stopped_by_a_signal_to_one_rank_then_resumed_by_others(tmp_path: Path) 
     stopped = run_ranks(
         2, tmp_path / "first", train, tmp_path, tmp_path / "run", Fault("stopped", step=2), timeout=60.0
     )
-    assert values_of(stopped) == [RunResult(2, interrupted=True)] * 2
+    assert values_of(stopped) == [RunResult(2, STEPS, interrupted=True)] * 2
     assert "stopped after step 2 of 5; its checkpoint is saved" in stopped[0].log
     assert saved(tmp_path) == ["step-000002"]
     resumed = run_ranks(3, tmp_path / "second", resume, tmp_path, tmp_path / "run")
-    assert values_of(resumed) == [RunResult(STEPS, interrupted=False)] * 3
+    assert values_of(resumed) == [RunResult(STEPS, STEPS, interrupted=False)] * 3
     assert [row["step"] for row in MetricsLog(tmp_path / "run" / "metrics.jsonl").rows()] == [1, 2, 3, 4, 5]
     one, other = (load_file(out / "final" / "model.safetensors") for out in (full, tmp_path / "run"))
     for name, value in one.items():

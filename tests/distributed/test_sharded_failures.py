@@ -91,11 +91,11 @@ def test_a_fault_of_one_rank_leaves_a_whole_checkpoint(tmp_path: Path, fault: st
         is_another(first)
         assert "after step 3 cannot be saved; a resume continues after step 2" in " ".join(first.log)
     elif fault == "is stopped":
-        assert first.value == second.value == RunResult(3, interrupted=True), first.trace
+        assert first.value == second.value == RunResult(3, 5, interrupted=True), first.trace
     else:
         assert first.error == second.error == "CheckpointError", first.trace
         assert first.said == second.said
         assert first.said.startswith(f"rank 1: cannot write {out / 'checkpoints' / 'step-000004'}")
     assert list_checkpoints(out / "checkpoints")[-1].name == f"step-{saved:06d}"
-    assert train(World(), tmp_path, out, None) == RunResult(5, interrupted=False)
+    assert train(World(), tmp_path, out, None) == RunResult(5, 5, interrupted=False)
     assert [row["step"] for row in MetricsLog(out / "metrics.jsonl").rows()] == [1, 2, 3, 4, 5]

@@ -18,7 +18,7 @@ from fake_policy import FakePolicy
 from pair_batches import REWARDS, Constant, make_pairs, run_settings
 from pairuni.config import RunSettings
 from pairuni.pairgrpo.rollout import Rewards
-from pairuni.pairgrpo.trainer import Trainer, learning_rate_at
+from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.weighted import Term, WeightedReward
@@ -105,6 +105,7 @@ RESUME_OPTIONS: list[dict[str, Any]] = [
     {},
     {"beta": 0.1, "updates_per_step": 2, "micro_batch_tokens": 30},
     {"batches_per_step": 2, "pairs_per_batch": 1, "weight_decay": 0.1},
+    {"schedule": "cosine", "warmup_steps": 0, "warmup_share": 0.4, "min_learning_rate_share": 0.1},
 ]
 
 
@@ -318,13 +319,6 @@ def test_weighted_reward_logs_its_terms(tmp_path: Path) -> None:
         terms = answer["rewards"]
         assert answer["reward"] == pytest.approx(2 * terms["right-answer"] - 0.5 * terms["constant"])
     assert all("rewards" not in image for image in sample["pictures"])
-
-
-def test_warm_up_then_constant() -> None:
-    settings = run_settings().pairgrpo.model_copy(update={"learning_rate": 1.0, "warmup_steps": 4})
-    assert [learning_rate_at(step, settings) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    flat = settings.model_copy(update={"warmup_steps": 0})
-    assert learning_rate_at(1, flat) == 1.0
 
 
 def test_the_trainer_imports_no_model_family_and_no_data_set() -> None:

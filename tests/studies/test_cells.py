@@ -119,6 +119,21 @@ def test_a_mistake_in_a_row_names_row_and_setting(tmp_path: Path) -> None:
         cells_of(study, tmp_path, tmp_path)
 
 
+def test_a_study_counts_steps(tmp_path: Path) -> None:
+    study = load_settings(StudySettings, write_study(tmp_path, "train.pairgrpo.epochs = 2.0"))
+    with pytest.raises(ValueError, match=r"row 'a'.*set pairgrpo.steps instead of pairgrpo.epochs"):
+        cells_of(study, tmp_path, tmp_path)
+
+
+def test_keys_stay_as_they_were_when_settings_with_defaults_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_settings(StudySettings, write_study(tmp_path, "train.pairgrpo.steps = 100"))
+    monkeypatch.chdir(tmp_path)
+    [cell] = cells_of(study, tmp_path, tmp_path, seeds=1)
+    assert (cell.key, cell.base_key) == ("020a668c9d7e", "fbdeff4e5d28")
+
+
 def test_pairs_that_exist_are_known_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = load_settings(StudySettings, write_study(tmp_path, ""))
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,19 @@ from pairuni.config import RunSettings
 from pairuni.console.counts import counted
 from pairuni.pairgrpo.cards import BANDWIDTH, CARDS, COMPUTE, LINK, NODE, NODES, USABLE, Card
 from pairuni.pairgrpo.plan import ERROR, Plan, choose_strategy, plan_run, size_in_words
+from pairuni.pairgrpo.schedule import steps_of, warmup_of
+from pairuni.pairgrpo.turns import TURNS
 from pairuni.policies.policy import UnifiedPolicy
+
+
+def describe_steps(settings: RunSettings, pairs: int) -> str:
+    """The number of steps of a run on so many pairs, the passes over them, and the warm-up."""
+    grpo = settings.pairgrpo
+    steps, size = steps_of(grpo, pairs), grpo.pairs_per_batch * grpo.batches_per_step
+    rounds = steps // len(TURNS[grpo.tasks])
+    said = f"{steps:,} of {counted(size, 'pair')}, {rounds * size / pairs:.3g} epochs"
+    warmup = warmup_of(grpo, steps)
+    return f"{said}, {warmup:,} of warm-up" if warmup else said
 
 
 def describe_plan(plan: Plan) -> str:

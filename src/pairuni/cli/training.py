@@ -60,7 +60,7 @@ def train(
         if not world.is_main:
             raise typer.Exit(INTERRUPTED)
         raise Interrupted(
-            f"stopped after step {result.steps} of {settings.pairgrpo.steps}; "
+            f"stopped after step {result.steps} of {result.planned}; "
             f"the same command with --out {run.root} --resume continues"
         )
 
@@ -131,7 +131,13 @@ def _train(
 
 
 def _print_plan(settings: RunSettings, gpus: int | None) -> None:
-    from pairuni.cli.plan import describe_cards, describe_gpus, describe_plan, describe_reward_models
+    from pairuni.cli.plan import (
+        describe_cards,
+        describe_gpus,
+        describe_plan,
+        describe_reward_models,
+        describe_steps,
+    )
     from pairuni.pairgrpo.plan import plan_run, reward_model_bytes
     from pairuni.pairgrpo.preparation import prepare_run
 
@@ -140,6 +146,7 @@ def _print_plan(settings: RunSettings, gpus: int | None) -> None:
     dtype = next(policy.module.parameters()).dtype
     typer.echo(to_toml(settings))
     typer.echo(f"{'pairs':<20}{len(prepared.pairs):,} ({settings.data.pairing})")
+    typer.echo(f"{'steps':<20}{describe_steps(settings, len(prepared.pairs))}")
     if prepared.held_out:
         every = settings.evaluation.every
         when = "after every step" if every == 1 else f"every {every:,} steps"

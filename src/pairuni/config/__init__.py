@@ -20,6 +20,7 @@ from pairuni.config.evaluation import (
 from pairuni.config.loading import load_settings
 from pairuni.config.messages import section_classes, setting_keys
 from pairuni.config.models import AnswerSettings, DrawSettings, EditSettings
+from pairuni.config.pairgrpo import PairGRPOSettings, PairWeight, Schedule, TaskOrder, TokenReduction
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
 from pairuni.config.policy import JanusSettings, LoRASettings, LuminaDimooSettings, PolicySettings
 from pairuni.config.recipes import find_recipe, shipped_recipe
@@ -40,13 +41,9 @@ from pairuni.config.run import (
     EvaluationSettings,
     LoggingSettings,
     LogProbBranchName,
-    PairGRPOSettings,
     Pairing,
-    PairWeight,
     RolloutSettings,
     RunSettings,
-    TaskOrder,
-    TokenReduction,
 )
 from pairuni.config.study import StudyRow, StudySettings
 from pairuni.config.toml import to_toml
@@ -91,6 +88,7 @@ __all__ = [
     "RewardSettings",
     "RolloutSettings",
     "RunSettings",
+    "Schedule",
     "ScoreSettings",
     "Selection",
     "Settings",

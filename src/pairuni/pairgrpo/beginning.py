@@ -31,8 +31,10 @@ def identity_of(
     settings: RunSettings,
     policy: UnifiedPolicy,
     pairs: Sequence[UGPair],
-    pairs_per_update: int,
     images_digest: str,
+    *,
+    pairs_per_update: int,
+    steps: int,
 ) -> RunState:
     """What distinguishes a run from others; if weights are sharded, an exchange. images_digest: of ``check_pairs``."""
     module = policy.inference_module
@@ -40,6 +42,7 @@ def identity_of(
         num_tokens=0,
         seed=settings.seed,
         pairs_per_update=pairs_per_update,
+        steps=steps,
         pairs_sha256=digest_of_pairs(pairs),
         pictures_sha256=images_digest,
         policy_sha256=digest_of_tensors(module.state_dict()),

@@ -34,7 +34,7 @@ _IMAGES = 64
 """Images whose features are computed together."""
 _NO_INFLUENCE = {
     "policy": {"device", "activation_checkpointing"},
-    "pairgrpo": {"steps", "micro_batch_tokens"},
+    "pairgrpo": {"steps", "epochs", "micro_batch_tokens"},
 }
 """Settings that may change when further batches are measured."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pairuni.config import PairGRPOSettings, RunSettings
+from pairuni.config import RunSettings
 from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
 from pairuni.distributed.shares import cut
@@ -31,6 +31,7 @@ from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.preflight import check_pairs
 from pairuni.pairgrpo.rollout import Rewards, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
+from pairuni.pairgrpo.schedule import learning_rate_at, steps_of
 from pairuni.pairgrpo.step import update
 from pairuni.pairgrpo.turns import Turn, turn_of
 from pairuni.policies.policy import UnifiedPolicy
@@ -52,15 +53,11 @@ Evaluate = Callable[[UnifiedPolicy, int], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class RunResult:
-    """steps: the last complete step; interrupted: a signal ended the run before its last step."""
+    """steps: the last complete step, of ``planned``; interrupted: a signal ended the run before its last step."""
 
     steps: int
+    planned: int
     interrupted: bool
-
-
-def learning_rate_at(step: int, settings: PairGRPOSettings) -> float:
-    """Learning rate of step 1, 2, ...: linear warm-up over ``warmup_steps``, then constant."""
-    return settings.learning_rate * min(1.0, step / max(settings.warmup_steps, 1))
 
 
 class Trainer:
@@ -102,6 +99,7 @@ class Trainer:
         self._strategy = strategy or Replicate(World())
         self._world = self._strategy.world
         self._settings = settings
+        self.steps = steps_of(grpo, len(pairs))
         if self._world.world_size > self.pairs_per_update:
             raise ValueError(
                 f"{self._world.world_size} processes cannot share {counted(self.pairs_per_update, 'pair')} per step; "
@@ -158,7 +156,7 @@ class Trainer:
         if begun is not None:
             begun()
             world.barrier()
-        position, steps = self._position, self._settings.pairgrpo.steps
+        position, steps = self._position, self.steps
         self._evaluate_if_missing()
         rewards: dict[Task, float] = {}
         progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)
@@ -182,10 +180,10 @@ class Trainer:
             if position.step < steps:
                 self._save(checkpoints, wait=True)
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)
-                return RunResult(position.step, interrupted=True)
+                return RunResult(position.step, steps, interrupted=True)
         self._save(checkpoints, wait=True)
         self._write_final()
-        return RunResult(position.step, interrupted=False)
+        return RunResult(position.step, steps, interrupted=False)
 
     def _write_final(self) -> None:
         """final/: the adapter where one trains, else the model."""
@@ -210,7 +208,11 @@ class Trainer:
         digest = self._images_digest or check_pairs(
             self._policy, self._pairs, self._settings.rollout, self._image_folder
         )
-        identity = identity_of(self._settings, self._policy, self._pairs, self.pairs_per_update, digest)
+        identity = identity_of(
+            *(self._settings, self._policy, self._pairs, digest),
+            pairs_per_update=self.pairs_per_update,
+            steps=self.steps,
+        )
         check_same(world, identity.model_dump(mode="json"), run)
         kept = self._settings.checkpoint
         checkpoints = RunCheckpoints(
@@ -234,7 +236,7 @@ class Trainer:
         checkpoints.tidy()
         keep_complete_steps(self._run, self._metrics, self._position, saved)
         if saved is not None:
-            if self._position.step < self._settings.pairgrpo.steps:
+            if self._position.step < self.steps:
                 record_changes(self._run, self._position.step, saved.settings, identity.settings)
             self._alarms.remember(self._metrics.rows())
         elif resume:
@@ -260,7 +262,7 @@ class Trainer:
                 self._optimizer,
                 settings.pairgrpo,
                 step=position.step + 1,
-                learning_rate=learning_rate_at(position.step + 1, settings.pairgrpo),
+                learning_rate=learning_rate_at(position.step + 1, settings.pairgrpo, self.steps),
                 reference=self._reference,
                 strategy=self._strategy,
                 numbers=numbers,

@@ -23,8 +23,9 @@ Read = TypeVar("Read", bound=BaseModel)
 class RunState(BaseModel):
     """The state of a run at a checkpoint.
 
-    The digests are SHA-256: of the pairs as trained on, of the images of their questions, and of all weights as
-    loaded. unlogged: the last step's line of metrics, if it could not be written.
+    steps: those of the complete run; None in checkpoints of earlier versions. The digests are SHA-256: of the pairs as
+    trained on, of the images of their questions, and of all weights as loaded. unlogged: the last step's line of
+    metrics, if it could not be written.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -32,6 +33,7 @@ class RunState(BaseModel):
     num_tokens: int = Field(ge=0, le=_MOST)
     seed: int = Field(ge=0)
     pairs_per_update: int = Field(ge=1, le=_MOST)
+    steps: int | None = Field(default=None, ge=1, le=_MOST)
     pairs_sha256: str
     pictures_sha256: str
     policy_sha256: str
@@ -73,13 +75,16 @@ def check_settings(run: RunFolder, settings: RunSettings) -> None:
             saved = read_run_state(state, folder)
         except CheckpointError:
             continue
-        _check_same_settings(run, step, saved, settings)
+        _check_same_settings(run, saved, settings)
+        if settings.pairgrpo.epochs is None:
+            _check_not_beyond(run, step, settings.pairgrpo.steps, settings)
         return
 
 
 def check_same_run(run: RunFolder, step: int, saved: RunState, now: RunState) -> None:
     """Raise ValueError naming the first thing that makes ``now`` another run than the saved one."""
-    _check_same_settings(run, step, saved, RunSettings.model_validate(now.settings))
+    settings = RunSettings.model_validate(now.settings)
+    _check_same_settings(run, saved, settings)
     if saved.pairs_sha256 != now.pairs_sha256:
         changes = [
             f"{key} was {shown(was)}, is {shown(new)}"
@@ -100,9 +105,11 @@ def check_same_run(run: RunFolder, step: int, saved: RunState, now: RunState) ->
         was, new = (state.settings["policy"]["model"] for state in (saved, now))
         reason = f"{new} instead of {was}" if was != new else f"the weights of {new} have changed"
         raise _cannot_resume(run, f"it trains another policy than this one ({reason})")
+    assert now.steps is not None, "only earlier versions leave it out"
+    _check_not_beyond(run, step, now.steps, settings)
 
 
-def _check_same_settings(run: RunFolder, step: int, saved: RunState, settings: RunSettings) -> None:
+def _check_same_settings(run: RunFolder, saved: RunState, settings: RunSettings) -> None:
     grpo = settings.pairgrpo
     if saved.seed != settings.seed:
         raise _cannot_resume(run, f"the seed of its checkpoint is {saved.seed}, not {settings.seed}")
@@ -123,10 +130,17 @@ def _check_same_settings(run: RunFolder, step: int, saved: RunState, settings: R
         raise _cannot_resume(
             run, f"policy.trainable was {shown(trainable)}, is {shown(settings.policy.trainable)}"
         )
-    if step > grpo.steps:
+
+
+def _check_not_beyond(run: RunFolder, step: int, steps: int, settings: RunSettings) -> None:
+    if step > steps:
+        epochs = settings.pairgrpo.epochs
+        end = (
+            f"pairgrpo.steps = {steps}" if epochs is None else f"the {steps} of pairgrpo.epochs = {epochs:g}"
+        )
         raise _cannot_resume(
             run,
-            f"it is already at step {step}, beyond pairgrpo.steps = {grpo.steps}; "
+            f"it is already at step {step}, beyond {end}; "
             "pairuni export makes a model of an earlier checkpoint if one is kept",
         )
 

@@ -98,6 +98,10 @@ def _cell(
         if data is not None:
             words.append(f"--data.pairs={out / 'data' / data.key / PAIRS}")
         settings = load_settings(RunSettings, folder / study.recipe, words)
+        if settings.pairgrpo.epochs is not None:
+            raise ValueError(
+                "a study compares runs by their steps; set pairgrpo.steps instead of pairgrpo.epochs"
+            )
     except ValueError as error:
         raise ValueError(f"row {row.name!r}: {error}") from None
     # an evaluation at the end, and held-out pairs that no row trains on
