@@ -114,6 +114,7 @@ def train_padded(world: World, folder: Path, out: Path, options: dict[str, Any])
 
 OPTIONS: list[tuple[int, dict[str, Any]]] = [
     (2, {"pairs_per_batch": 2}),
+    (2, {"truncated": "mask", "token_reduction": "token-mean", "pairs_per_batch": 2}),
     (2, {"tasks": "alternating", "updates_per_step": 2, "pairs_per_batch": 2}),
     (2, {"beta": 0.2, "updates_per_step": 2, "token_reduction": "token-mean", "agreement": True}),
     (

@@ -61,6 +61,20 @@ def test_reductions_by_hand(mode: str, expected: float) -> None:
     assert float(weighted_token_sum(values, MASK, coefficients)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("sequence-mean", 10.0 / 2), ("token-mean", 10.0 / 1), ("sequence-sum", 10.0 / 2)],
+)
+def test_reductions_with_a_masked_trajectory_by_hand(mode: str, expected: float) -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 99.0, 99.0]])
+    masked = torch.tensor([True, False])
+    coefficients = trajectory_coefficients(MASK.sum(dim=-1), mode, masked)  # type: ignore[arg-type]
+    assert float(weighted_token_sum(values, MASK, coefficients)) == pytest.approx(expected)
+    assert coefficients[0] == 0.0
+    none_left = trajectory_coefficients(MASK.sum(dim=-1), mode, torch.tensor([True, True]))  # type: ignore[arg-type]
+    assert none_left.tolist() == [0.0, 0.0]
+
+
 def test_unknown_reduction_is_named() -> None:
     with pytest.raises(ValueError, match="'mode'"):
         trajectory_coefficients(torch.tensor([1, 2]), "mode")  # type: ignore[arg-type]

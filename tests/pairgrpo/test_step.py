@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fake_policy import FakePolicy
+from fake_policy import EOS, FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Constant, grpo, make_pairs
 from pairuni.config import PairGRPOSettings
 from pairuni.pairgrpo.batch import RolloutBatch
@@ -50,6 +50,10 @@ def floats(values: list[list[Tensor]]) -> list[list[float]]:
     return [[float(value.detach()) for value in row] for row in values]
 
 
+def cut_off(trajectory: TextTokens | ImageTokens) -> bool:
+    return isinstance(trajectory, TextTokens) and int(trajectory.tokens[-1]) != EOS
+
+
 def literal(
     policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, old: FakePolicy, ref: FakePolicy
 ) -> Tensor:
@@ -74,6 +78,7 @@ def literal(
                 old=floats(log_prob_lists(old, group)),
                 rewards=rewards,
                 reference=floats(log_prob_lists(ref, group)),
+                masked=[cut_off(one) for one in group] if settings.truncated == "mask" else None,
             )
             sides.append(side)
         objective = task_objective(
@@ -113,6 +118,11 @@ OPTIONS = [
     {"unified_reward": 0.8},
     {"unified_reward": 0.8, "pair_weight": "none", "std_eps": 0.5, "generation_weight": 0.4, "beta": 0.3},
     {"unified_reward": 0.0},
+    *(
+        {"truncated": "mask", "token_reduction": reduction, "beta": beta}
+        for reduction, beta in itertools.product(["sequence-mean", "token-mean", "sequence-sum"], [0.0, 0.3])
+    ),
+    {"truncated": "mask", "unified_reward": 0.8},
 ]
 
 
@@ -132,6 +142,8 @@ def test_gradient_matches_the_equations(tmp_path: Path, options: dict[str, Any])
         unified_reward=settings.unified_reward,
     )
     current, reference = moved(old, 0.15, seed=1), moved(old, 0.3, seed=2)
+    answers = [cut_off(one) for one in batch.task("understanding").trajectories]
+    assert {True, False} == set(answers)
 
     parts = micro_batches(current, batch, settings, TASKS)
     total = torch.zeros((), dtype=torch.float64)
@@ -182,6 +194,42 @@ def test_several_updates_follow_the_equations(tmp_path: Path, options: dict[str,
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10, msg=name)
     if settings.clip_low == 0.01:
         assert metrics["clip_ratio/region_mean"] > 0.05
+
+
+def test_masked_answers_are_not_replayed_and_their_rewards_count(tmp_path: Path) -> None:
+    policy = FakePolicy(torch.float64)
+    batch = sampled(tmp_path, policy)
+    settings = grpo(truncated="mask", beta=0.1)
+    replayed = [one for part in micro_batches(policy, batch, settings, TASKS) for one in part.trajectories]
+    assert len(replayed) == 15 + 12 - sum(cut_off(one) for one in batch.task("understanding").trajectories)
+    assert not any(cut_off(one) for one in replayed)
+    kept, masked = (gradient(policy, batch, grpo(truncated=choice)) for choice in ("keep", "mask"))
+    assert not torch.equal(kept["words"], masked["words"])
+    assert torch.equal(kept["cells"], masked["cells"])
+
+
+def test_a_step_of_masked_answers_alone_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy, rollout=ROLLOUT.model_copy(update={"max_new_tokens": 1}))
+    answers = batch.task("understanding")
+    every = [replace(one, finished=False) for one in answers.trajectories]
+    batch = replace(batch, rollouts={"understanding": replace(answers, trajectories=every)})
+    before = {name: value.clone() for name, value in policy.module.state_dict().items()}
+    settings = grpo(truncated="mask", token_reduction="token-mean")
+    with caplog.at_level(logging.WARNING, logger="pairuni"):
+        metrics = update(
+            policy,
+            batch,
+            NamedAdamW(policy.train_only(PARTS), learning_rate=0.05),
+            settings,
+            step=1,
+            learning_rate=0.05,
+        )
+    assert metrics["understanding/completions/clipped_ratio"] == 1.0
+    assert "the gradient is exactly zero" in caplog.text
+    assert all(torch.equal(value, before[name]) for name, value in policy.module.state_dict().items())
 
 
 def test_ratio_is_exactly_one_before_the_first_update(tmp_path: Path) -> None:

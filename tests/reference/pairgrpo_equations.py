@@ -18,13 +18,14 @@ from torch import Tensor
 class Side:
     """One task of one pair: K trajectories of T_k tokens.
 
-    log_probs[k][t], old[k][t], reference[k][t]: scalars; rewards[k].
+    log_probs[k][t], old[k][t], reference[k][t]: scalars; rewards[k]; masked[k]: it has no loss.
     """
 
     log_probs: list[list[Tensor]]
     old: list[list[float]]
     rewards: list[float]
     reference: list[list[float]] | None = None
+    masked: list[bool] | None = None
 
 
 def advantage(rewards: Sequence[float], k: int, guard: float) -> float:
@@ -83,10 +84,17 @@ def task_objective(
     beta: float,
     reduction: str,
 ) -> Tensor:
-    """Eq. 4 for one task: the expectation over pairs and rollouts of the reduced token objectives."""
+    """Eq. 4 for one task: the expectation over pairs and rollouts of the reduced token objectives.
+
+    Of masked rollouts the expectation over rollouts counts a 0, that over tokens nothing.
+    """
     trajectories: list[list[Tensor]] = []
+    count = 0
     for p, side in enumerate(sides):
         for k in range(len(side.rewards)):
+            count += 1
+            if side.masked is not None and side.masked[k]:
+                continue
             weighted = weights[p] * advantage(side.rewards, k, guard)
             tokens = []
             for t in range(len(side.log_probs[k])):
@@ -98,9 +106,9 @@ def task_objective(
                 )
             trajectories.append(tokens)
     if reduction == "sequence-mean":
-        return _mean([_mean(tokens) for tokens in trajectories])
+        return _sum([_mean(tokens) for tokens in trajectories]) / count
     if reduction == "sequence-sum":
-        return _mean([_sum(tokens) for tokens in trajectories])
+        return _sum([_sum(tokens) for tokens in trajectories]) / count
     assert reduction == "token-mean"
     return _mean([value for tokens in trajectories for value in tokens])
 

@@ -20,7 +20,13 @@ from pairuni.config.evaluation import (
 from pairuni.config.loading import load_settings
 from pairuni.config.messages import section_classes, setting_keys
 from pairuni.config.models import AnswerSettings, DrawSettings, EditSettings
-from pairuni.config.pairgrpo import PairGRPOSettings, PairWeight, Schedule, TaskOrder, TokenReduction
+from pairuni.config.pairgrpo import (
+    PairGRPOSettings,
+    PairWeight,
+    Schedule,
+    TaskOrder,
+    TokenReduction,
+)
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
 from pairuni.config.policy import JanusSettings, LoRASettings, LuminaDimooSettings, PolicySettings
 from pairuni.config.recipes import find_recipe, shipped_recipe

@@ -72,6 +72,7 @@ _OTHER_NAMES = {
     "num_generations": "rollout.generation",
     "max_completion_length": "rollout.max_new_tokens",
     "max_tokens": "rollout.max_new_tokens",
+    "mask_truncated_completions": "pairgrpo.truncated",
     "cfg": "rollout.guidance",
     "guidance_scale": "rollout.guidance",
     "save_steps": "checkpoint.every",

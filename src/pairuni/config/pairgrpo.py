@@ -11,6 +11,7 @@ from pairuni.config.base import Settings
 PairWeight = Literal["sqrt", "linear", "none"]
 TokenReduction = Literal["sequence-mean", "token-mean", "sequence-sum"]
 TaskOrder = Literal["joint", "alternating"]
+Truncated = Literal["keep", "mask"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 STEPS = 1200
@@ -58,6 +59,9 @@ class PairGRPOSettings(Settings):
     """Weight of the KL to the frozen reference (paper: 0)."""
     token_reduction: TokenReduction = "sequence-mean"
     """How token losses are reduced to one loss (paper: not stated; the mean of sequence means is customary)."""
+    truncated: Truncated = "keep"
+    """Answers cut off at rollout.max_new_tokens: keep trains on them; mask gives them no loss, while their rewards
+    still count in their groups (paper: not stated)."""
     understanding_weight: float = Field(default=1.0, ge=0)
     """Factor of the understanding loss (paper: 1)."""
     generation_weight: float = Field(default=1.0, ge=0)

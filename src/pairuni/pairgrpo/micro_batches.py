@@ -104,7 +104,8 @@ def micro_batches(
     """Split the tasks' trajectories into micro-batches; the normalisers are those of the complete batch.
 
     The groups of a pair stay together, as do the trajectories of a group, which share their prompt, unless that
-    exceeds ``micro_batch_tokens``. Without a KL term, a trajectory of advantage 0 has no gradient and is left out.
+    exceeds ``micro_batch_tokens``. A masked trajectory is left out, and without a KL term also one of advantage 0: they
+    have no gradient.
     numbers: those of all ranks, of which ``batch`` is a part. equal: all ranks of this world get as many
     micro-batches, each with the same tasks, by further rows of coefficient 0; an exchange.
     """
@@ -116,15 +117,23 @@ def micro_batches(
     for task in tasks:
         first = numbers.first_pair * batch.task(task).group_size
         own = slice(first, first + len(batch.task(task).trajectories))
-        decisions = numbers.task(task).decisions
-        coefficients[task] = trajectory_coefficients(decisions, settings.token_reduction)[own]
+        every = numbers.task(task)
+        # only answers can be cut off
+        masked = torch.tensor(every.unfinished) if settings.truncated == "mask" and every.unfinished else None
+        coefficients[task] = trajectory_coefficients(every.decisions, settings.token_reduction, masked)[own]
     weights = task_weights(settings)
     groups: list[list[_Row]] = []
     for pair in range(len(batch.pairs)):
         for task in tasks:
             size = batch.task(task).group_size
             rows = range(pair * size, (pair + 1) * size)
-            groups.append([(task, row) for row in rows if settings.beta > 0.0 or advantages[task][row] != 0])
+            groups.append(
+                [
+                    (task, row)
+                    for row in rows
+                    if coefficients[task][row] != 0 and (settings.beta > 0.0 or advantages[task][row] != 0)
+                ]
+            )
     parts = _pack(groups, batch, limit, policy.replay_cost)
     replayed = [{task for task, _ in part} for part in parts]
     everywhere = replayed if equal is None else _union(equal.gather(replayed))

@@ -70,21 +70,25 @@ def clipped_tokens(
     return low.sum(), high.sum()
 
 
-def trajectory_coefficients(lengths: Tensor, mode: TokenReduction) -> Tensor:
+def trajectory_coefficients(lengths: Tensor, mode: TokenReduction, masked: Tensor | None = None) -> Tensor:
     """Eq. 4: [N] the weight of each token of a trajectory in its task's loss; lengths [N] of the *complete* batch.
 
     "sequence-mean": mean over a trajectory's tokens, then over trajectories, 1 / (N T_i).
     "token-mean": mean over all tokens of the task, 1 / sum T_i.
     "sequence-sum": sum over tokens, mean over trajectories, 1 / N, as the paper's equation is written.
+
+    masked: [N] bool, trajectories without a loss, of weight 0. N still counts them and the sum of T_i does not, as in
+    TRL's losses "grpo" and "bnpo" with ``mask_truncated_completions``.
     """
     count = len(lengths)
     lengths = lengths.to(torch.float64)
+    kept = torch.ones_like(lengths) if masked is None else (~masked).to(lengths)
     if mode == "sequence-mean":
-        return 1.0 / (count * lengths)
+        return kept / (count * lengths)
     if mode == "token-mean":
-        return (1.0 / lengths.sum()).expand(count)
+        return kept / (kept * lengths).sum().clamp(min=1.0)
     if mode == "sequence-sum":
-        return torch.full_like(lengths, 1.0 / count)
+        return kept / count
     raise ValueError(f"unknown token reduction {mode!r}; choose sequence-mean, token-mean or sequence-sum")
 
 
