@@ -153,7 +153,7 @@ CASES = [
 
 @pytest.fixture
 def quick_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairuni.cli.pairs._encoder", lambda name: small)
+    monkeypatch.setattr("pairuni.api.pairs.make_encoder", lambda name: small)
 
 
 def build(raw: Raw, *words: str) -> tuple[int, str, Path]:

@@ -104,7 +104,7 @@ def test_a_budget_of_money_holds_whatever_comes_back(tmp_path):
 
 
 def test_the_command_states_the_cost_and_stops_at_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr("pairuni.cli.pairs._encoder", lambda name: small)
+    monkeypatch.setattr("pairuni.api.pairs.make_encoder", lambda name: small)
 
     def run(*words: str) -> Any:
         return CliRunner().invoke(app, ["pairs", "build", *corpora(tmp_path, 8), *words])

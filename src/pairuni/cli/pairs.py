@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pairuni.api.pairs import build_pairs, check_inputs, make_encoder
 from pairuni.cli.errors import Paused
 from pairuni.config import PairsSettings, load_settings, to_toml
 from pairuni.console.counts import counted
@@ -21,44 +21,17 @@ from pairuni.distributed.shares import refuse_several, share_of
 from pairuni.io.locks import folder_lock, target_lock
 
 if TYPE_CHECKING:
-    from pairuni.pairug.selection.encoders import Encoder
     from pairuni.report.gallery import Gallery
-
-POLICY_ENCODER = "policy:"
-"""Prefix of an encoder's name: the vision tower of the policy that follows."""
 
 
 def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
     """Build PairUG from a recipe and overrides; returns the pair file."""
     settings = load_settings(PairsSettings, recipe, overrides)
-    refuse_several(os.environ, "pairs build")
-    _check_inputs(settings)
-
-    from pairuni.pairug.build import build_pairs
-    from pairuni.pairug.completion.annotator import make_annotator
     from pairuni.pairug.completion.costs import CompletionPaused
     from pairuni.pairug.dataset.store import PAIRS
-    from pairuni.pairug.scale.ray_engine import RayEngine
-    from pairuni.pairug.scale.workers import DistributedStages, check_distributed
 
-    check_distributed(settings)
-    make_encoder = partial(_encoder, settings)
-    annotator = make_annotator(settings.annotator, settings.completion)
     try:
-        with ExitStack() as opened:
-            opened.enter_context(folder_lock(settings.out, "pairs build"))
-            stages = None
-            if settings.engine == "ray":
-                engine = opened.enter_context(RayEngine(settings.workers, gpus=settings.worker_gpus))
-                stages = DistributedStages(settings, engine, make_encoder)
-            progress = opened.enter_context(Stages())
-            summary = build_pairs(
-                settings,
-                annotator=annotator,
-                make_encoder=make_encoder,
-                stages=stages,
-                advance=progress.advance,
-            )
+        summary = build_pairs(settings)
     except CompletionPaused as pause:
         raise Paused(str(pause)) from None
     failed = f", {summary.failed:,} failed" if summary.failed else ""
@@ -77,13 +50,13 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
 def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     """Encode the images of the raw data, or this process's share of them; returns a report."""
     settings = load_settings(PairsSettings, recipe, overrides)
-    _check_inputs(settings)
+    check_inputs(settings)
 
     from pairuni.pairug.scale.encoding import encode_raw
 
     share = share_of(os.environ)
     with folder_lock(settings.out, "pairs encode", rank=share.rank), Stages(unit="images") as stages:
-        encoded = encode_raw(settings, _encoder(settings), share, partial(stages.advance, "features"))
+        encoded = encode_raw(settings, make_encoder(settings), share, partial(stages.advance, "features"))
     who = f"process {share.rank + 1} of {share.world_size}: " if share.world_size > 1 else ""
     done = f"{who}{encoded.images - len(encoded.faults):,} of {counted(encoded.images, 'image')} encoded"
     if not encoded.faults:
@@ -96,12 +69,12 @@ def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
     """Split the raw data into parts that are built separately; returns a report and the next commands."""
     settings = load_settings(PairsSettings, recipe, overrides)
     refuse_several(os.environ, "pairs split")
-    _check_inputs(settings)
+    check_inputs(settings)
 
     from pairuni.pairug.scale.splitting import PARTS, RECIPE, split_raw
 
     with folder_lock(settings.out, "pairs split"), Stages(unit="images") as stages:
-        sizes = split_raw(settings, _encoder(settings), parts, partial(stages.advance, "features"))
+        sizes = split_raw(settings, make_encoder(settings), parts, partial(stages.advance, "features"))
     largest = max(size.total() for size in sizes)
     return (
         f"{counted(len(sizes), 'part')}, the largest of {counted(largest, 'sample')}; build each, "
@@ -212,27 +185,3 @@ def push(path: Path, repo: str, *, private: bool) -> str:
     from pairuni.pairug.dataset.publishing import push_to_hub
 
     return push_to_hub(path, repo, private=private)
-
-
-def _check_inputs(settings: PairsSettings) -> None:
-    """Check that the inputs exist before heavy imports. Raises FileNotFoundError or ValueError."""
-    from pairuni.pairug.sources.inputs import parts_of
-
-    for given in (*settings.understanding, *settings.generation):
-        parts_of(given)
-
-
-def _encoder(settings: PairsSettings) -> Encoder:
-    from pairuni.devices import resolve_device
-
-    device, name = settings.device, settings.encoder
-    if device == "auto":
-        device = str(resolve_device(device))
-    if not name.startswith(POLICY_ENCODER):
-        from pairuni.pairug.selection.encoders import make_encoder
-
-        return make_encoder(name, device, settings.dtype)
-    from pairuni.runs.models import load_model
-
-    policy = load_model(name.removeprefix(POLICY_ENCODER), device=device)
-    return lambda images: policy.image_features(images).numpy()

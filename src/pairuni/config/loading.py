@@ -18,16 +18,22 @@ from pairuni.config.recipes import find_recipe
 S = TypeVar("S", bound=Settings)
 
 
-def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[str] = ()) -> S:
-    """Settings from a TOML recipe, then dotted overrides: ``["--pairgrpo.learning-rate", "2e-6"]``.
+def load_settings(
+    cls: type[S], recipe: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> S:
+    """Settings from a TOML recipe, then overrides: ``{"pairgrpo.learning_rate": 2e-6}``.
 
-    recipe: a file, or the name of a shipped recipe, as in ``find_recipe``.
-    Keys may be written with hyphens or underscores, an override as two words or as ``--key=value``.
+    recipe: a file, or the name of a shipped recipe, as in ``find_recipe``. overrides: values by dotted key, or the
+    words of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or ``["--pairgrpo.learning-rate=2e-6"]``. Keys may
+    be written with hyphens or underscores.
     Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
     key, the value given and the allowed values.
     """
-    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(find_recipe(recipe)))
-    given = _parse_overrides(cls, overrides)
+    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(find_recipe(Path(recipe))))
+    if words := not isinstance(overrides, Mapping):
+        given = _parse_overrides(cls, overrides)
+    else:
+        given = _checked_overrides(cls, overrides)
     for path, value in given.items():
         table = values
         for part in path[:-1]:
@@ -44,7 +50,7 @@ def load_settings(cls: type[S], recipe: Path | None = None, overrides: Sequence[
             loc = without_variants(cls, [str(part) for part in details["loc"]])
             key = ".".join(part for part in loc if not part.isdigit())
             if loc in given:
-                where = "--" + key.replace("_", "-")
+                where = "--" + key.replace("_", "-") if words else key
             else:
                 where = f"{recipe}: {key}" if recipe is not None and details["type"] != "missing" else key
             sentences.append(wrong_value(cls, where, key, dict(details)))
@@ -63,6 +69,17 @@ def _normalise(table: Mapping[str, Any]) -> dict[str, Any]:
         key.replace("-", "_"): _normalise(value) if isinstance(value, Mapping) else value
         for key, value in table.items()
     }
+
+
+def _checked_overrides(cls: type[Settings], overrides: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    keys = setting_keys(cls)
+    given = {}
+    for name, value in overrides.items():
+        key = name.replace("-", "_")
+        if key not in keys:
+            raise ValueError(unknown_setting(cls, name, key))
+        given[tuple(key.split("."))] = str(value) if isinstance(value, Path) else value
+    return given
 
 
 def _parse_overrides(cls: type[Settings], words: Sequence[str]) -> dict[tuple[str, ...], Any]:

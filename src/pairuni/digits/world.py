@@ -55,7 +55,7 @@ class HeldOut:
 
 
 def write_world(
-    folder: Path, *, seed: int, understanding: int, generation: int, questions: QuestionSet = STANDARD
+    folder: str | Path, *, seed: int, understanding: int, generation: int, questions: QuestionSet = STANDARD
 ) -> World:
     """Write random raw training data to ``folder``: images and JSONL for the usual readers.
 
@@ -63,7 +63,8 @@ def write_world(
     scene under the key ``scene``, which the scene annotators read where the paper queries a vision-language model.
     """
     rng = np.random.default_rng([seed, 0])
-    world = World(folder / "understanding" / "data.jsonl", folder / "generation" / "data.jsonl")
+    root = Path(folder)
+    world = World(root / "understanding" / "data.jsonl", root / "generation" / "data.jsonl")
     _write(world.understanding, _understanding_records(rng, understanding, questions), rng)
     _write(world.generation, _generation_records(rng, generation), rng)
     return world

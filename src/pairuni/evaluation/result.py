@@ -79,10 +79,10 @@ class Result:
 _FORM = TypeAdapter(Result)
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: str | Path) -> Result:
     """Read a file of ``Result.write``. Raises ValueError if the file is invalid."""
     try:
-        return _FORM.validate_json(path.read_bytes())
+        return _FORM.validate_json(Path(path).read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -35,13 +35,15 @@ class PreparedRun:
     images_digest: str
 
 
-def prepare_run(settings: RunSettings, world: World | None = None) -> PreparedRun:
+def prepare_run(
+    settings: RunSettings, world: World | None = None, rewards: Rewards | None = None
+) -> PreparedRun:
     """Load rewards and pairs, and check everything that can be checked without weights.
 
-    world: of its ranks, rank 0 checks questions, prompts and images for all. Raises ValueError naming file, line and
-    field of a problem.
+    world: of its ranks, rank 0 checks questions, prompts and images for all. rewards: by default those of the settings.
+    Raises ValueError naming file, line and field of a problem.
     """
-    rewards = Rewards.from_settings(settings.reward)
+    rewards = rewards or Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)
     skeleton = load_for_run(settings.policy, weights=False)
     skeleton.train_only(settings.policy.trainable)

@@ -54,12 +54,13 @@ class Run:
         return _section(self.config, name)
 
 
-def read_run(root: Path) -> Run:
+def read_run(root: str | Path) -> Run:
     """Read a run's folder; missing parts are empty.
 
     Raises FileNotFoundError if there is no folder, ValueError naming the file if a part cannot be read, or if the
     folder is not a run folder.
     """
+    root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such run folder")
     folder = RunFolder(root)

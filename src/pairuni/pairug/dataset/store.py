@@ -27,21 +27,23 @@ Fault = Callable[[str], str | None]
 """Returns the problem of an image path, or None."""
 
 
-def read_pairs(path: Path) -> list[UGPair]:
+def read_pairs(path: str | Path) -> list[UGPair]:
     """All pairs of a .jsonl or .parquet file.
 
     Raises FileNotFoundError, or ValueError with file, line (row), field and reason of the first problem and the
     number of further ones. An image path that is absolute or leaves the file's folder is a problem; whether the
     images can be decoded is checked by ``iter_problems``.
     """
+    path = Path(path)
     pairs = _collect(path, ((number, found) for number, found, _ in _iter_pairs(path)))
     if not pairs:
         raise ValueError(f"{path} contains no pairs")
     return pairs
 
 
-def read_quadruples(path: Path) -> list[Quadruple]:
+def read_quadruples(path: str | Path) -> list[Quadruple]:
     """All completed samples of a build. Raises as ``read_pairs`` does."""
+    path = Path(path)
     return _collect(
         path, ((number, _parse(path, number, row, Quadruple)) for number, row in iter_objects(path))
     )
@@ -77,7 +79,7 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
         yield Problem(path, 0, "", "contains no pairs")
 
 
-def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = None) -> None:
+def write_pairs(path: str | Path, pairs: Iterable[UGPair], *, embed: str | Path | None = None) -> None:
     """Write pairs as .jsonl or .parquet, by suffix, atomically: an older file stays until the new one is complete.
 
     embed: folder that image paths are relative to; the images are then embedded in the parquet file.
@@ -85,6 +87,7 @@ def write_pairs(path: Path, pairs: Iterable[UGPair], *, embed: Path | None = Non
     paths that are not relative to the file's folder and inside it or are not the name of an image, images to embed
     that do not decode, and further keys that JSON cannot hold.
     """
+    path, embed = Path(path), None if embed is None else Path(embed)
     checked = _checked(path, pairs, path.parent if embed is None else embed)
     with atomic_write(path) as partial_file:
         if _is_parquet(path):
