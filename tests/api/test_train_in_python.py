@@ -73,7 +73,11 @@ def test_rewards_as_objects(user: UserFolder, tmp_path: Path) -> None:
     settings = settings_of(user, reward__generation="no_such_module:Reward", pairgrpo__steps=1)
     with pytest.raises(ValueError, match="no_such_module"):
         pairuni.train(settings, out=tmp_path / "named")
-    pairuni.train(settings, out=tmp_path / "given", rewards=pairuni.Rewards(understanding=Seen(), generation=Brightness()))
+    pairuni.train(
+        settings,
+        out=tmp_path / "given",
+        rewards=pairuni.Rewards(understanding=Seen(), generation=Brightness()),
+    )
     assert len(seen) == 2
 
 
