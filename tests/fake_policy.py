@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
+from pairuni.policies.decoding.truncation import pack, unpack
 from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.trajectories import TrajectoryLogProbs
 
@@ -44,6 +45,7 @@ class FakePolicy(AutoregressivePolicy):
     """Row 0 of each table is the unconditional prompt; ``shared`` scales both tasks' logits."""
 
     name = "fake"
+    truncates = True
 
     def __init__(self, dtype: torch.dtype = torch.float32, spread: float = 0.5) -> None:
         self.module: FakeTables = FakeTables(dtype, spread)
@@ -70,8 +72,8 @@ class FakePolicy(AutoregressivePolicy):
                 draw = torch.Generator().manual_seed(
                     request.seed + 1000 * (request.first_prompt + index) + rollout
                 )
-                tokens, log_probs = self._sample(
-                    "text", prompt, request.temperature, 1.0, request.max_new_tokens, draw
+                tokens, log_probs, kept = self._sample(
+                    "text", prompt, request, 1.0, request.max_new_tokens, draw
                 )
                 group.append(
                     TextTokens(
@@ -80,6 +82,7 @@ class FakePolicy(AutoregressivePolicy):
                         prompt_ids=prompt,
                         pixel_values=None,
                         temperature=request.temperature,
+                        kept=kept,
                         finished=bool(tokens[-1] == EOS),
                         text="".join(WORDS[token] for token in tokens.tolist()),
                     )
@@ -96,8 +99,8 @@ class FakePolicy(AutoregressivePolicy):
                 draw = torch.Generator().manual_seed(
                     request.seed + 1000 * (request.first_prompt + index) + rollout
                 )
-                tokens, log_probs = self._sample(
-                    "image", prompt, request.temperature, request.guidance, IMAGE_TOKENS, draw
+                tokens, log_probs, kept = self._sample(
+                    "image", prompt, request, request.guidance, IMAGE_TOKENS, draw
                 )
                 trajectory = ImageTokens(
                     tokens=tokens,
@@ -106,6 +109,7 @@ class FakePolicy(AutoregressivePolicy):
                     temperature=request.temperature,
                     guidance=request.guidance,
                     branch=request.branch,
+                    kept=kept,
                 )
                 group.append(trajectory)
             groups.append(group)
@@ -116,20 +120,28 @@ class FakePolicy(AutoregressivePolicy):
         self,
         kind: str,
         prompt: Tensor,
-        temperature: float,
+        request: TextSampling | ImageSampling,
         guidance: float,
         longest: int,
         draw: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         tokens: list[int] = []
         log_probs: list[Tensor] = []
+        kept: list[Tensor] = []
         while len(tokens) < longest and (kind == "image" or EOS not in tokens):
             previous = tokens[-1] + 1 if tokens else 0
-            scores = self._step(kind, _context(prompt), previous, guidance) / temperature
+            scores = self._step(kind, _context(prompt), previous, guidance) / request.temperature
             distribution = scores.float().log_softmax(dim=-1)
+            kept.append(_kept(distribution.exp().tolist(), request.top_k, request.top_p))
+            distribution = distribution.masked_fill(~kept[-1], -torch.inf).log_softmax(dim=-1)
             tokens.append(int(torch.multinomial(distribution.exp(), 1, generator=draw)))
             log_probs.append(distribution[tokens[-1]])
-        return torch.tensor(tokens), torch.stack(log_probs)
+        truncated = request.top_k > 0 or request.top_p < 1.0
+        return (
+            torch.tensor(tokens),
+            torch.stack(log_probs),
+            pack(torch.stack(kept)) if truncated else None,
+        )
 
     def decode_images(self, trajectories: Sequence[ImageTokens]) -> list[Image.Image]:
         images = []
@@ -148,9 +160,13 @@ class FakePolicy(AutoregressivePolicy):
             if isinstance(trajectory, ImageTokens) and trajectory.branch == "guided":
                 guidance = trajectory.guidance
             previous, values = 0, []
-            for token in trajectory.tokens.tolist():
+            for place, token in enumerate(trajectory.tokens.tolist()):
                 scores = self._step(trajectory.modality, _context(trajectory.prompt_ids), previous, guidance)
-                values.append((scores / trajectory.temperature).log_softmax(dim=-1)[token])
+                scores = scores / trajectory.temperature
+                if trajectory.kept is not None:
+                    (kept,) = unpack(trajectory.kept[place : place + 1], len(scores))
+                    scores = scores.masked_fill(~kept, -torch.inf)
+                values.append(scores.log_softmax(dim=-1)[token])
                 previous = token + 1
             mask[row, : len(values)] = 1
             # a policy may leave anything in its padding
@@ -171,6 +187,17 @@ class FakePolicy(AutoregressivePolicy):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(self.module.state_dict()), folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"model_type": self.name}))
+
+
+def _kept(probs: list[float], top_k: int, top_p: float) -> Tensor:
+    """[V] bool: of the top_k most probable tokens, the fewest that have a share top_p of their probability."""
+    ranked = sorted(range(len(probs)), key=lambda token: -probs[token])[: top_k or None]
+    chosen: list[int] = []
+    while not chosen or sum(probs[t] for t in chosen) < top_p * sum(probs[t] for t in ranked):
+        chosen.append(ranked[len(chosen)])
+        if len(chosen) == len(ranked):
+            break
+    return torch.tensor([token in chosen for token in range(len(probs))])
 
 
 def _context(prompt: Tensor) -> int:

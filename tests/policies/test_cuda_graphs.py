@@ -68,7 +68,8 @@ def policy(monkeypatch):
     return load_policy("tiny", device="cpu", dtype="float32")
 
 
-def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch):
+@pytest.mark.parametrize("truncation", [{}, {"top_k": 40, "top_p": 0.9}], ids=str)
+def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch, truncation):
     layers = LlamaLayers(policy.module.model.language_model)
     plain, captured = DecodeLoop(layers, static=True), Captured(layers, static=True)
     counts = {"captured": 0}
@@ -99,6 +100,7 @@ def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch):
             temperature=1.0,
             max_new_tokens=24,
             seed=step,
+            **truncation,
         )
         images = ImageSampling(
             prompts=(PROMPTS * 2)[step % 4 :][:number],
@@ -107,6 +109,7 @@ def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch):
             guidance=4.0,
             branch="guided" if step % 2 else "conditional",
             seed=step,
+            **truncation,
         )
         policy.loop = plain
         expected = policy.sample(texts, images)
@@ -119,6 +122,8 @@ def test_replayed_steps_sample_the_same_tokens(policy, monkeypatch):
         ):
             assert torch.equal(one.tokens, other.tokens)
             torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-5, rtol=0)
+            assert (one.kept is None) == (not truncation)
+            assert one.kept is None or torch.equal(one.kept, other.kept)
         captures.append(counts["captured"])
         # captured steps must see the new weights
         optimizer.zero_grad()

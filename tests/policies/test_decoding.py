@@ -107,6 +107,14 @@ def test_tokens_of_zero_probability_are_not_sampled():
         assert sample_categorical(log_probs, torch.tensor([noise], dtype=torch.float64)).item() == 1
 
 
+def test_rounding_does_not_reach_beyond_the_last_token_that_has_a_probability():
+    noise = torch.tensor([1 - 2**-53], dtype=torch.float64)
+    for ids in range(2, 400):
+        log_probs = torch.full((1, ids + 1), 1.0 / ids).log()
+        log_probs[0, -1] = -torch.inf
+        assert sample_categorical(log_probs, noise).item() == ids - 1
+
+
 def test_attention_over_prefix_and_suffix_is_attention_over_both():
     """Two prompts of 5 and 3 tokens with 3 rollouts of 2 tokens; two query heads for each key-value head."""
     draw = torch.Generator().manual_seed(0)

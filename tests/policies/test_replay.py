@@ -5,6 +5,7 @@ import torch
 from torch.profiler import profile
 from transformers import LlamaModel
 
+from pairuni.policies.decoding.truncation import pack
 from pairuni.policies.llama import LlamaLayers
 from pairuni.policies.replay import LOGITS_BUDGET, Continuation, linear_log_probs, packed_states
 from tiny_models import tiny_llama
@@ -95,6 +96,28 @@ def test_log_probs_of_a_linear_head_in_chunks(monkeypatch, chunk, bias):
     torch.testing.assert_close(ours, expected[:, 0])
     mine = torch.autograd.grad(ours @ torch.arange(7.0), leaves)
     theirs = torch.autograd.grad(expected[:, 0] @ torch.arange(7.0), leaves)
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_log_probs_over_the_kept_tokens_alone(monkeypatch, chunk):
+    monkeypatch.setitem(LOGITS_BUDGET, "cpu", 4 * 51 * chunk)
+    torch.manual_seed(0)
+    features, head = torch.randn(7, 6).requires_grad_(), torch.nn.Linear(6, 51)
+    tokens, temperature = torch.randint(51, (7,)), torch.rand(7) + 0.5
+    kept = torch.rand(7, 51) < 0.2
+    kept[torch.arange(7), tokens] = True
+    kept[3] = False
+    kept[3, tokens[3]] = True
+    leaves = (features, *head.parameters())
+    ours = linear_log_probs(features, head, tokens, temperature, pack(kept))
+    logits = head(features) / temperature[:, None]
+    sums = [sum(logits[row, token].exp() for token in range(51) if kept[row, token]) for row in range(7)]
+    expected = logits.gather(1, tokens[:, None])[:, 0] - torch.stack(sums).log()
+    torch.testing.assert_close(ours, expected)
+    assert float(ours[3].detach()) == 0.0
+    mine = torch.autograd.grad(ours @ torch.arange(7.0), leaves)
+    theirs = torch.autograd.grad(expected @ torch.arange(7.0), leaves)
     torch.testing.assert_close(mine, theirs)
 
 

@@ -37,6 +37,11 @@ class RolloutSettings(Settings):
     """K_g, images per prompt (paper: 8 for 1B, 4 for 7B)."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of both tasks (paper: 1.0)."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample each token, of both tasks, from this many most probable ones; 0 is all (paper: not stated)."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample each token from the fewest most probable ones whose probabilities add up to this; 1 is all (paper: not
+    stated). Log-probs are those of the distribution that is left."""
     guidance: float = Field(default=5.0, ge=1)
     """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
     branch: LogProbBranchName = "guided"

@@ -93,6 +93,8 @@ class HeldOutPairs:
             ImageSampling(
                 prompts=[pair.generate_ann.prompt for pair in pairs],
                 temperature=self.rollout.temperature,
+                top_k=self.rollout.top_k,
+                top_p=self.rollout.top_p,
                 guidance=self.rollout.guidance,
                 branch=self.rollout.branch,
                 seed=derive_seed(self.seed, start, 1),

@@ -52,6 +52,7 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     rewards = Rewards.from_settings(settings.reward)
     count = batches * settings.pairgrpo.pairs_per_batch
     skeleton = load_for_run(settings.policy, weights=False)
+    skeleton.check_truncation(settings.rollout)
     every = {mix: _all_pairs(settings, mix) for mix in mixes}
     pairs = {mix: _in_order(own, mix, count, settings) for mix, own in every.items()}
     for own in pairs.values():

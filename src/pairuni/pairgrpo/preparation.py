@@ -46,6 +46,7 @@ def prepare_run(
     rewards = rewards or Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)
     skeleton = load_for_run(settings.policy, weights=False)
+    skeleton.check_truncation(settings.rollout)
     skeleton.train_only(settings.policy.trainable)
 
     def check() -> str:

@@ -113,6 +113,7 @@ class Trainer:
         self._evaluate = evaluate
         self._tracker = tracker
         self._images_digest = images_digest
+        policy.check_truncation(settings.rollout)
         # sampling and replay must agree, so dropout is off in both
         policy.module.eval()
         policy.activation_checkpointing = settings.policy.activation_checkpointing

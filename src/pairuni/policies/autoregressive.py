@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pairuni.config import RolloutSettings
 from pairuni.policies import costs
 from pairuni.policies.costs import ReplayCost, RolloutCost
+from pairuni.policies.decoding.truncation import packed_size
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.trajectories import ImageTrajectory, LogProbBranch, TextTrajectory
 
@@ -19,15 +21,18 @@ class TextTokens(TextTrajectory):
     """One sampled answer o to (image, question).
 
     tokens: [T] sampled ids; the last of a finished answer is the end-of-sequence id that was sampled.
-    log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax.
+    log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax over the kept tokens.
     prompt_ids: [P] the unpadded prompt, image placeholders expanded.
     pixel_values: [C, H, W] the preprocessed image of the question, or None for text-only questions.
+    kept: [T, ceil(V / 8)] uint8, for each token the ids that it was sampled from (``decoding.truncation.pack``); None
+    is all.
     """
 
     tokens: Tensor
     prompt_ids: Tensor
     pixel_values: Tensor | None
     temperature: float
+    kept: Tensor | None = None
 
     @property
     def sampled_tokens(self) -> int:
@@ -47,6 +52,7 @@ class ImageTokens(ImageTrajectory):
     prompt_ids: [P] the unpadded conditional prompt, begin-of-image included.
     guidance: g of the logits u + g (c - u); 1 means no unconditional branch.
     branch: "guided" scores the guided logits, which were sampled from; "conditional" scores the conditional logits.
+    kept: see ``TextTokens``; with either branch the tokens that guided sampling kept.
     """
 
     tokens: Tensor
@@ -54,6 +60,7 @@ class ImageTokens(ImageTrajectory):
     temperature: float
     guidance: float
     branch: LogProbBranch
+    kept: Tensor | None = None
 
     @property
     def sampled_tokens(self) -> int:
@@ -70,6 +77,15 @@ class ImageTokens(ImageTrajectory):
 
 
 TokenTrajectory = TextTokens | ImageTokens
+
+
+def kept_of(trajectories: Sequence[TokenTrajectory], vocabulary: int, device: torch.device) -> Tensor | None:
+    """[sum of T, ceil(V / 8)] the kept tokens of trajectories of one head; None if all keep all V tokens."""
+    if all(one.kept is None for one in trajectories):
+        return None
+    every = torch.full((1, packed_size(vocabulary)), 255, dtype=torch.uint8)
+    rows = [every.expand(len(one.tokens), -1) if one.kept is None else one.kept for one in trajectories]
+    return torch.cat(rows).to(device)
 
 
 class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):

@@ -33,14 +33,16 @@ Either = TypeVar("Either", bound=Trajectory)
 class TextSampling:
     """A request for ``rollouts`` answers to each (image, question); an image may be None for a text-only question.
 
-    temperature 0 is greedy decoding. first_prompt: index of the first prompt for the noise, for a request that is a
-    part of a larger one.
+    temperature 0 is greedy decoding. top_k, top_p: as in ``RolloutSettings``, for a policy that ``truncates``.
+    first_prompt: index of the first prompt for the noise, for a request that is a part of a larger one.
     """
 
     images: Sequence[Image.Image | None]
     questions: Sequence[str]
     rollouts: int = 1
     temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
     max_new_tokens: int
     seed: int = 0
     first_prompt: int = 0
@@ -51,12 +53,15 @@ class ImageSampling:
     """A request for ``rollouts`` images of each prompt.
 
     guidance: weight of classifier-free guidance; 1 turns it off. branch: which log-probs the trajectories carry, those
-    of the guided predictions, which are sampled from, or of the conditional ones. first_prompt: see ``TextSampling``.
+    of the guided predictions, which are sampled from, or of the conditional ones. top_k, top_p, first_prompt: see
+    ``TextSampling``.
     """
 
     prompts: Sequence[str]
     rollouts: int = 1
     temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
     guidance: float
     branch: LogProbBranch = "guided"
     seed: int = 0
@@ -88,6 +93,15 @@ class CannotEdit(ValueError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"The policy {name} cannot edit images; choose a model that can, such as Lumina-DiMOO."
+        )
+
+
+class CannotTruncate(ValueError):
+    """A policy without top-k and top-p was asked to sample with them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The policy {name} cannot sample with top_k or top_p; set rollout.top_k to 0 and rollout.top_p to 1."
         )
 
 
@@ -145,12 +159,19 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     """Guidance of an edit against the prompt without the instruction, unless a caller chooses another."""
     default_image_guidance: float = 5.0
     """Likewise against the prompt without the image; both are Lumina-DiMOO's."""
+    truncates: bool = False
+    """Whether it samples with top_k and top_p, and scores its trajectories on the tokens that these kept."""
     activation_checkpointing: bool = False
     """Whether ``log_probs`` keeps one state per layer and recomputes the rest in the backward pass."""
 
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+    def check_truncation(self, sampling: RolloutSettings | TextSampling | ImageSampling) -> None:
+        """Raise CannotTruncate, a ValueError, for a top_k or top_p that the policy would ignore."""
+        if not self.truncates and (sampling.top_k != 0 or sampling.top_p != 1.0):
+            raise CannotTruncate(self.name)
 
     @abstractmethod
     def sample_text(self, request: TextSampling) -> list[list[Text]]:

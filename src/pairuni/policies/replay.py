@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from pairuni.policies.decoding.truncation import unpack
 from pairuni.policies.llama import LlamaLayers
 
 LOGITS_BUDGET = {"cpu": 32 << 20, "cuda": 256 << 20}
@@ -147,12 +148,16 @@ def _padded(row: Tensor, length: int) -> Tensor:
     return torch.cat([row, row[:1].expand(length - len(row))]) if len(row) else row.new_zeros(length)
 
 
-def linear_log_probs(features: Tensor, head: nn.Linear, tokens: Tensor, temperature: Tensor) -> Tensor:
+def linear_log_probs(
+    features: Tensor, head: nn.Linear, tokens: Tensor, temperature: Tensor, kept: Tensor | None = None
+) -> Tensor:
     """float32 log softmax(head(features) / temperature) at the tokens; [N, F], [N], [N] -> [N].
 
-    Never holds [N, V]: logits exist one chunk at a time, in one buffer, and are recomputed in the backward pass.
+    kept: [N, B] uint8, packed (``decoding.truncation``): the softmax is over these tokens alone, and the others have no
+    gradient. Never holds [N, V]: logits exist one chunk at a time, in one buffer, and are recomputed in the backward
+    pass.
     """
-    values: Tensor = _LinearLogProbs.apply(features, head.weight, head.bias, tokens, temperature)
+    values: Tensor = _LinearLogProbs.apply(features, head.weight, head.bias, tokens, temperature, kept)
     return values
 
 
@@ -165,20 +170,21 @@ class _LinearLogProbs(torch.autograd.Function):
         bias: Tensor | None,
         tokens: Tensor,
         temperature: Tensor,
+        kept: Tensor | None,
     ) -> Tensor:
         values = torch.empty(len(features), dtype=torch.float32, device=features.device)
         norms = torch.empty_like(values)
-        chunks = _Chunks(features, weight, bias, temperature)
+        chunks = _Chunks(features, weight, bias, temperature, kept)
         for rows in chunks:
             scaled = chunks.scaled_logits(rows)
             norms[rows] = torch.logsumexp(scaled, dim=-1)
             values[rows] = scaled.gather(1, tokens[rows, None]).squeeze(1) - norms[rows]
-        context.save_for_backward(features, weight, bias, tokens, temperature, norms)
+        context.save_for_backward(features, weight, bias, tokens, temperature, kept, norms)
         return values
 
     @staticmethod
     def backward(context: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, bias, tokens, temperature, norms = context.saved_tensors
+        features, weight, bias, tokens, temperature, kept, norms = context.saved_tensors
         for_features, for_weight, for_bias = context.needs_input_grad[:3]
         slopes = upstream[0] / temperature
         to_features = torch.empty_like(features) if for_features else None
@@ -186,7 +192,7 @@ class _LinearLogProbs(torch.autograd.Function):
         full = torch.promote_types(weight.dtype, torch.float32)
         to_weight = torch.zeros_like(weight, dtype=full) if for_weight else None
         to_bias = torch.zeros_like(bias, dtype=full) if for_bias else None
-        chunks = _Chunks(features, weight, bias, temperature)
+        chunks = _Chunks(features, weight, bias, temperature, kept)
         for rows in chunks:
             scaled = chunks.scaled_logits(rows)
             # d log p_token / d logits = (one-hot - p) / temperature
@@ -208,15 +214,23 @@ class _LinearLogProbs(torch.autograd.Function):
             None if to_bias is None else to_bias.to(weight.dtype),
             None,
             None,
+            None,
         )
 
 
 class _Chunks:
     """Row ranges of features [N, F], whose logits share one buffer."""
 
-    def __init__(self, features: Tensor, weight: Tensor, bias: Tensor | None, temperature: Tensor) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        temperature: Tensor,
+        kept: Tensor | None,
+    ) -> None:
         self.features, self.weight, self.bias = features, weight, bias
-        self.temperature = temperature
+        self.temperature, self.kept = temperature, kept
         device, classes = features.device, len(weight)
         budget = LOGITS_BUDGET.get(device.type, LOGITS_BUDGET["cuda"])
         self.rows = max(1, min(len(features), budget // (4 * classes)))
@@ -227,11 +241,17 @@ class _Chunks:
             yield slice(start, min(start + self.rows, len(self.features)))
 
     def scaled_logits(self, rows: slice) -> Tensor:
-        """Logits of these rows divided by their temperature, in float32 or finer; valid until the next call."""
+        """Logits of these rows divided by their temperature, in float32 or finer; valid until the next call.
+
+        Those of tokens that were not kept are -inf.
+        """
         logits = self.buffer[: rows.stop - rows.start]
         if self.bias is None:
             torch.mm(self.features[rows], self.weight.T, out=logits)
         else:
             torch.addmm(self.bias, self.features[rows], self.weight.T, out=logits)
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return wide.div_(self.temperature[rows, None])
+        scaled = wide.div_(self.temperature[rows, None])
+        if self.kept is not None:
+            scaled.masked_fill_(~unpack(self.kept[rows], len(self.weight)), -torch.inf)
+        return scaled

@@ -24,6 +24,10 @@ Keys leave out defaults too, so that they stay the same when settings are added.
 """
 
 
+_LATER = {"top_k", "top_p"}
+"""Settings of rollouts that came later; keys of the scores before training leave out their defaults."""
+
+
 @dataclass(frozen=True)
 class DataPlan:
     """The pairs of a cell, built for it. world: the raw data is written first, ``samples`` of each task."""
@@ -64,6 +68,8 @@ class Cell:
         decisive = {name: whole[name] for name in ("seed", "policy", "rollout", "reward", "evaluation")}
         decisive["policy"] = {name: decisive["policy"][name] for name in ("model", "dtype")}
         del decisive["evaluation"]["every"]
+        for name in _LATER - self.settings.rollout.model_dump(exclude_defaults=True).keys():
+            del decisive["rollout"][name]
         evaluation = self.settings.evaluation
         if evaluation.task == "pairs":
             decisive["pairs"] = self._pairs_key if evaluation.pairs is None else str(evaluation.pairs)

@@ -83,11 +83,13 @@ class DecodeBatch:
             "tokens": ((pairs, steps), torch.long),
             "log_probs": ((pairs, steps), torch.float32),
             "count": ((1,), torch.long),
+            "kept": ((pairs, steps, self.request.kept_bytes), torch.uint8),
         }
         tensors = self.workspace.lay_out({**KVCache.layout(self.layers, geometry), **own})
         self.cache = KVCache(self.layers, geometry, tensors)
         self.lengths, self.noise = tensors["lengths"], tensors["noise"]
         self.tokens, self.log_probs = tensors["tokens"], tensors["log_probs"]
+        self.kept = tensors["kept"]
         self.count = tensors["count"].fill_(self.filled)
 
     def prefill(self, forward: Forward, rotary: Tensor) -> None:
@@ -128,9 +130,11 @@ class DecodeBatch:
         """Sample the next token of every rollout from the last hidden states, [R, H], or from those of the
         prompts, [prefixes, H]."""
         noise = take(self.noise, 1, self.position)
-        chosen, scores = sample_tokens(self.request.head, states, noise, self.sampling)
+        chosen, scores, kept = sample_tokens(self.request.head, states, noise, self.sampling)
         put(self.tokens, 1, self.position, chosen)
         put(self.log_probs, 1, self.position, scores)
+        if kept is not None:
+            put(self.kept, 1, self.position, kept)
         self.count += 1
 
     # Stopping
@@ -173,12 +177,14 @@ class DecodeBatch:
 
     def _finish(self, rows: Sequence[int]) -> None:
         tokens, log_probs = self.tokens[:, : self.filled].cpu(), self.log_probs[:, : self.filled].cpu()
+        kept = self.kept[:, : self.filled].cpu() if self.sampling.truncates else None
         for row in rows:
             stops = self._stops(tokens[row]).nonzero().flatten().tolist()
             end = stops[0] + 1 if stops else self.filled
             self.results[self.owners[row]] = Rollout(
                 tokens=tokens[row, :end].clone(),
                 log_probs=log_probs[row, :end].clone(),
+                kept=None if kept is None else kept[row, :end].clone(),
                 finished=bool(stops),
             )
 
@@ -189,21 +195,23 @@ class DecodeBatch:
         by_group = going.view(before.groups, before.rollouts)
         order = by_group.int().argsort(dim=1, descending=True, stable=True)[groups, :rollouts]
         chosen = torch.tensor(groups, device=self.device)
-        kept = (order + chosen[:, None] * before.rollouts).flatten()
+        pairs = (order + chosen[:, None] * before.rollouts).flatten()
         branches = torch.arange(before.branches, device=self.device)[:, None]
         prefixes = (chosen + branches * before.groups).flatten()
-        rows = (kept + branches * len(self.owners)).flatten()
+        rows = (pairs + branches * len(self.owners)).flatten()
         # copies, because the new layout overwrites the old one
         cache = self.cache.select(prefixes, rows, self.filled)
         lengths = self.lengths[prefixes]
-        noise, tokens, log_probs = self.noise[kept], self.tokens[kept], self.log_probs[kept]
-        self.owners = [self.owners[row] for row in kept.tolist()]
+        noise, tokens, log_probs = self.noise[pairs], self.tokens[pairs], self.log_probs[pairs]
+        kept = self.kept[pairs]
+        self.owners = [self.owners[row] for row in pairs.tolist()]
         self._lay_out(replace(before, groups=len(groups), rollouts=rollouts))
         self.cache.restore(cache)
         self.lengths.copy_(lengths)
         self.noise.copy_(noise)
         self.tokens.copy_(tokens)
         self.log_probs.copy_(log_probs)
+        self.kept.copy_(kept)
         self.cache.mask_prefix(self.lengths)
 
 

@@ -78,7 +78,12 @@ class DecodeLoop:
             [
                 [
                     # tensors of inference mode cannot be saved for a backward pass, copies can
-                    replace(one, tokens=one.tokens.clone(), log_probs=one.log_probs.clone())
+                    replace(
+                        one,
+                        tokens=one.tokens.clone(),
+                        log_probs=one.log_probs.clone(),
+                        kept=None if one.kept is None else one.kept.clone(),
+                    )
                     for one in (found[prompt, rollout] for rollout in range(request.sampling.rollouts))
                 ]
                 for prompt in range(len(request.lengths))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pairuni.policies.decoding.sampling import Head, SamplingParams
+from pairuni.policies.decoding.truncation import packed_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +45,18 @@ class Request:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, but must be 0 or larger.")
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that a token's packed kept tokens take; 0 where all are kept."""
+        return packed_size(len(self.head.project.weight)) if self.sampling.truncates else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """tokens: [T] int64; log_probs: [T] float32; both on the CPU. finished: it ended with a stop token."""
+    """tokens: [T] int64; log_probs: [T] float32; kept: [T, B] uint8 or None for all tokens, as ``sample_tokens`` gives
+    them; all on the CPU. finished: it ended with a stop token."""
 
     tokens: Tensor
     log_probs: Tensor
+    kept: Tensor | None
     finished: bool

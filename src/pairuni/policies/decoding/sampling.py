@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairuni.policies.decoding.truncation import kept_tokens, pack, renormalised
 from pairuni.policies.policy import LogProbBranch
 
 
@@ -16,13 +17,16 @@ from pairuni.policies.policy import LogProbBranch
 class SamplingParams:
     """How tokens are sampled.
 
-    temperature 0 is greedy; guidance 1 needs no unconditional rows. A rollout ends with the first of ``stop_ids``, or
-    after ``steps`` tokens. Raises ValueError for impossible values.
+    temperature 0 is greedy. top_k 0 and top_p 1 keep all tokens, see ``truncation.kept_tokens``. guidance 1 needs no
+    unconditional rows. A rollout ends with the first of ``stop_ids``, or after ``steps`` tokens. Raises ValueError for
+    impossible values.
     """
 
     rollouts: int
     steps: int
     temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
     guidance: float = 1.0
     branch: LogProbBranch = "conditional"
     stop_ids: tuple[int, ...] = ()
@@ -35,12 +39,21 @@ class SamplingParams:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value}, but must be a finite number, 0 or larger.")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}, but must be 0, for all tokens, or larger.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1.")
         if self.branch not in ("guided", "conditional"):
             raise ValueError(f"branch is {self.branch!r}, but must be 'guided' or 'conditional'.")
 
     @property
     def guided(self) -> bool:
         return self.guidance != 1.0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens cannot be sampled; a greedy choice is scored among all."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
 
     @property
     def branches(self) -> int:
@@ -64,7 +77,11 @@ def sample_categorical(log_probs: Tensor, noise: Tensor) -> Tensor:
     One uniform number per token, instead of a vector of V, is what lets every trajectory own its noise.
     """
     cumulative = log_probs.double().exp().cumsum(dim=-1)
-    threshold = noise.unsqueeze(1).to(cumulative) * cumulative[:, -1:]
+    total = cumulative[:, -1:]
+    # rounding must not lift the threshold to the total, beyond every token that has a probability
+    threshold = torch.minimum(
+        noise.unsqueeze(1).to(cumulative) * total, total.nextafter(torch.zeros_like(total))
+    )
     ids = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return ids.clamp(max=log_probs.shape[-1] - 1)
 
@@ -88,11 +105,11 @@ class Head:
 
 def sample_tokens(
     head: Head, states: Tensor, noise: Tensor, sampling: SamplingParams
-) -> tuple[Tensor, Tensor]:
-    """The next ids [N] and their float32 log-probs [N]; states [M, H] or, guided, [2 M, H]; noise [N].
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The next ids [N], their float32 log-probs [N], and where sampling truncates the packed kept tokens [N, B].
 
-    Guided states hold the conditional rows first, then the unconditional ones. After prefill M is the number of
-    prompts: each row stands for the N / M rollouts of its prompt.
+    states: [M, H] or, guided, [2 M, H]: the conditional rows first, then the unconditional ones. noise: [N]. After
+    prefill M is the number of prompts: each row stands for the N / M rollouts of its prompt.
     """
     features = head.features(states)
     conditional = features
@@ -102,12 +119,19 @@ def sample_tokens(
     temperature = scoring_temperature(sampling.temperature)
     repeats = len(noise) // len(features)
 
+    kept: Tensor | None = None
+
     def policy_of(rows: Tensor) -> Tensor:
         logits = torch.log_softmax(head.project(rows).float() / temperature, dim=-1)
         return logits if repeats == 1 else logits.repeat_interleave(repeats, dim=0)
 
     policy = policy_of(features)
+    if sampling.truncates:
+        kept = kept_tokens(policy, sampling.top_k, sampling.top_p)
+        policy = renormalised(policy, kept)
     chosen = sample_categorical(policy, noise) if sampling.temperature > 0 else policy.argmax(dim=-1)
     if sampling.guided and sampling.branch == "conditional":
         policy = policy_of(conditional)
-    return chosen, policy.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        policy = policy if kept is None else renormalised(policy, kept)
+    scores = policy.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    return chosen, scores, None if kept is None else pack(kept)

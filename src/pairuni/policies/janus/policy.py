@@ -34,6 +34,7 @@ class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], Autoregressi
     """A ``JanusForConditionalGeneration`` and its processor."""
 
     module: JanusForConditionalGeneration
+    truncates = True
 
     def __init__(
         self,

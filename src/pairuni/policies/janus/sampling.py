@@ -46,6 +46,8 @@ class TextRollouts:
                 rollouts=sampling.rollouts,
                 steps=sampling.max_new_tokens,
                 temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
                 stop_ids=policy.stop_ids,
             ),
             seed=sampling.seed,
@@ -81,6 +83,7 @@ class TextRollouts:
             prompt_ids=self.ids[index],
             pixel_values=self.pixels[index],
             temperature=float(self.sampling.temperature),
+            kept=rollout.kept,
             finished=rollout.finished,
             text=self.policy.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
         )
@@ -102,6 +105,8 @@ class ImageRollouts:
                 rollouts=sampling.rollouts,
                 steps=policy.image_tokens,
                 temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
                 guidance=sampling.guidance,
                 branch=sampling.branch,
             ),
@@ -141,6 +146,7 @@ class ImageRollouts:
                     temperature=float(self.sampling.temperature),
                     guidance=float(self.sampling.guidance),
                     branch=self.sampling.branch,
+                    kept=rollout.kept,
                 )
                 for rollout in group
             ]

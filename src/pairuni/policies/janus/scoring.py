@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory
+from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory, kept_of
 from pairuni.policies.decoding.sampling import Head, scoring_temperature
 from pairuni.policies.janus.inputs import JanusInputs, digest
 from pairuni.policies.janus.parts import JanusParts
@@ -147,5 +147,6 @@ class JanusScorer:
             head.project,
             torch.cat([one.tokens for one in picked]).to(features.device),
             temperatures.repeat_interleave(torch.tensor(counts)).to(features.device),
+            kept_of(picked, len(head.project.weight), features.device),
         )
         return dict(zip(chosen, values.split(counts), strict=True))

@@ -73,9 +73,11 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
     # Sampling
 
     def sample_text(self, request: TextSampling) -> list[list[TextTrace]]:
+        self.check_truncation(request)
         return self._texts(self._sample(self.tasks.texts(request), request.rollouts))
 
     def sample_images(self, request: ImageSampling) -> list[list[ImageTrace]]:
+        self.check_truncation(request)
         return self._images(self._sample(self.tasks.images(request), request.rollouts))
 
     def sample_edits(self, request: EditSampling) -> list[list[ImageTrace]]:
@@ -84,6 +86,8 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[TextTrace]], list[list[ImageTrace]]]:
+        for request in (texts, images):
+            self.check_truncation(request)
         questions, drawings = self.tasks.texts(texts), self.tasks.images(images)
         counts = [texts.rollouts] * len(questions) + [images.rollouts] * len(drawings)
         traces = self._sample([*questions, *drawings], counts)
