@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 class TrainingResult:
     """A training run that has ended.
 
-    folder: of the run; ``load_model(folder)`` loads its model. steps: the last complete step. interrupted: Ctrl-C or a
-    signal ended the run before its last step; ``train(..., resume=True)`` continues it. scores: of the last held-out
-    evaluation, by task; empty if ``evaluation.every`` is 0.
+    folder: of the run; ``load_model(folder)`` loads its model. steps: the last complete step, of ``planned``.
+    interrupted: Ctrl-C or a signal ended the run before its last step; ``train(..., resume=True)`` continues it. scores:
+    of the last held-out evaluation, by task; empty if ``evaluation.every`` is 0.
     """
 
     folder: Path
     steps: int
+    planned: int
     interrupted: bool
     scores: Mapping[str, float]
 
@@ -167,7 +168,7 @@ def _train(
         write_summary(run, summary)
         write_report(run.root)
     scores = world.on_main(lambda: _last_scores(run))
-    return TrainingResult(run.root, result.steps, result.interrupted, scores)
+    return TrainingResult(run.root, result.steps, result.planned, result.interrupted, scores)
 
 
 def _last_scores(run: RunFolder) -> dict[str, float]:
