@@ -115,9 +115,9 @@ def test_heads_run_at_sampled_positions_only(policy, images, prompts, monkeypatc
     texts, sampled = some_texts(policy, images), some_images(policy, prompts)
     seen = []
 
-    def counted(features, head, tokens, temperature):
+    def counted(features, head, *rest):
         seen.append((head, len(features)))
-        return linear_log_probs(features, head, tokens, temperature)
+        return linear_log_probs(features, head, *rest)
 
     monkeypatch.setattr(scoring, "linear_log_probs", counted)
     policy.log_probs([*texts, *sampled])
