@@ -1,11 +1,13 @@
 import itertools
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from literal_loss import literal_loss
 from torch import Tensor
 
 from fake_policy import EOS, FakePolicy
@@ -19,7 +21,7 @@ from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.trajectories import TrajectoryLogProbs
 from pairuni.records import TASKS
 from pairuni.training.optimizer import NamedAdamW
-from reference.pairgrpo_equations import Side, literal_adamw, task_objective, unified_reward, weight
+from reference.pairgrpo_equations import literal_adamw
 
 PARTS = ["language_model"]
 
@@ -42,56 +44,11 @@ def gradient(
     return {name: p.grad.clone() for name, p in policy.module.named_parameters() if p.grad is not None}
 
 
-def log_prob_lists(policy: FakePolicy, trajectories: Any) -> list[list[Tensor]]:
-    return [list(policy.log_probs([trajectory]).values[0]) for trajectory in trajectories]
-
-
-def floats(values: list[list[Tensor]]) -> list[list[float]]:
-    return [[float(value.detach()) for value in row] for row in values]
-
-
 def cut_off(trajectory: TextTokens | ImageTokens) -> bool:
     return isinstance(trajectory, TextTokens) and int(trajectory.tokens[-1]) != EOS
 
 
-def literal(
-    policy: FakePolicy, batch: RolloutBatch, settings: PairGRPOSettings, old: FakePolicy, ref: FakePolicy
-) -> Tensor:
-    """Minus the transcribed objective of the complete batch, differentiable in ``policy``."""
-    unified = settings.unified_reward
-    weights = [weight(p.similarity, p.kind == "aligned", settings.pair_weight) for p in batch.pairs]
-    total = torch.zeros((), dtype=torch.float64)
-    for task, factor in (
-        ("understanding", settings.understanding_weight),
-        ("generation", settings.generation_weight),
-    ):
-        rollouts = batch.task(task)  # type: ignore[arg-type]
-        sides = []
-        for p in range(len(batch.pairs)):
-            group = rollouts.trajectories[p * rollouts.group_size : (p + 1) * rollouts.group_size]
-            rewards = rollouts.rewards[p].tolist()
-            if unified is not None:
-                both = [batch.task(side).rewards[p].tolist() for side in TASKS]
-                rewards = [unified_reward(*both, k, unified) for k in range(rollouts.group_size)]
-            side = Side(
-                log_probs=log_prob_lists(policy, group),
-                old=floats(log_prob_lists(old, group)),
-                rewards=rewards,
-                reference=floats(log_prob_lists(ref, group)),
-                masked=[cut_off(one) for one in group] if settings.truncated == "mask" else None,
-            )
-            sides.append(side)
-        objective = task_objective(
-            sides,
-            weights,
-            guard=settings.std_eps,
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-            beta=settings.beta,
-            reduction=settings.token_reduction,
-        )
-        total = total - factor * objective
-    return total
+literal = partial(literal_loss, cut_off=cut_off)
 
 
 def moved(policy: FakePolicy, amount: float, seed: int = 0) -> FakePolicy:

@@ -95,7 +95,7 @@ class _Row:
         scope = self.task.steps[step]
         best = confidence.sort(descending=True, stable=True).indices[: scope.count]
         holes = self.open(step)[best]
-        self._choices[holes], self._log_probs[holes] = choices[best], log_probs[best]
+        self._choices[holes], self._log_probs[holes] = choices[best], log_probs[best].float()
         self._steps[holes] = step
         if scope.ends_block:
             ended = torch.isin(self._choices[: scope.last], torch.tensor(self.task.stop_ids)).any()
