@@ -20,11 +20,10 @@ from pairuni.distributed.world import World
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
-from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.records import Annotation
 from pairuni.runs.metrics import MetricsLog
 from ranks import run_ranks, values_of
-from tiny_models import tiny_janus
+from tiny_families import tiny_policy
 
 TIMES = {"step_time", "rollout_time", "update_time", "tokens_per_second"}
 LORA = {"rank": 3, "alpha": 6.0, "targets": ["q_proj", "v_proj", "down_proj"]}
@@ -59,14 +58,20 @@ def train(
     world: World, folder: Path, out: Path, options: dict[str, Any], shard: dict[str, Any] | None
 ) -> Trained:
     options = dict(options)
-    model, processor = tiny_janus()
-    policy = JanusPolicy(model.double(), processor)
+    family, estimator = options.pop("family", "janus"), options.pop("estimator", {})
+    policy = tiny_policy(family, torch.float64, folder=folder / "lumina", **estimator)
     lora, steps = options.pop("lora", None), options.pop("stop", 4)
+    parts = ["language_model", "generation_head"] if family == "janus" else ["language_model"]
     settings = run_settings(
         logging={"samples_every": 3, "gradient_agreement": options.pop("agreement", False)},
-        policy={"model": "tiny", "lora": lora},
+        policy={"model": "tiny", "type": family, "trainable": parts, "lora": lora},
         rollout={"understanding": 3, "generation": 2, "guidance": 3.0, "max_new_tokens": 5},
-        pairgrpo={"steps": steps, "pairs_per_batch": 3, "learning_rate": 1e-3, "micro_batch_tokens": 120}
+        pairgrpo={
+            "steps": steps,
+            "pairs_per_batch": 3,
+            "learning_rate": 1e-3,
+            "micro_batch_tokens": 120 if family == "janus" else 2000,
+        }
         | options,
     )
     with pytest.MonkeyPatch.context() as patched:
@@ -95,6 +100,8 @@ CASES: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
     (2, {"tasks": "alternating", "updates_per_step": 2}, {}),
     (3, {"beta": 0.2, "updates_per_step": 2, "agreement": True}, {"reshard_after_forward": False}),
     (2, {"beta": 0.2, "lora": LORA, "agreement": True}, {}),
+    (2, {"family": "lumina_dimoo", "beta": 0.2, "agreement": True, "stop": 3}, {}),
+    (2, {"family": "lumina_dimoo", "lora": LORA, "estimator": {"estimator": "elbo"}, "stop": 2}, {}),
 ]
 
 
@@ -112,6 +119,7 @@ def test_a_sharded_run_equals_one_process(
     [
         (4, {"pairs_per_batch": 2, "batches_per_step": 2, "agreement": True}, {"shard_size": 2}),
         (2, {"lora": LORA}, None),
+        (2, {"family": "lumina_dimoo", "estimator": {"shrink": 2}}, None),
     ],
     ids=str,
 )

@@ -20,11 +20,13 @@ def settings(**changes):
     return LuminaDimooSettings(model="m", type="lumina_dimoo", **changes)
 
 
-def test_a_saved_policy_samples_the_same(lumina_policy, whole_folder, tmp_path):
-    lumina_policy.save_pretrained(tmp_path / "saved")
-    again = load_policy(tmp_path / "saved", device="cpu")
-    assert again.config == lumina_policy.config == SamplingConfig(**SAMPLING)
-    assert_same(rollouts(again), rollouts(lumina_policy))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_saved_policy_samples_the_same(whole_folder, tmp_path, dtype):
+    policy = load_policy(whole_folder, device="cpu", dtype=dtype)
+    policy.save_pretrained(tmp_path / "saved")
+    again = load_policy(tmp_path / "saved", device="cpu", dtype=dtype)
+    assert again.config == policy.config == SamplingConfig(**SAMPLING)
+    assert_same(rollouts(again), rollouts(policy))
     # the weights may be written under another name, the rest is as it was
     before, after = (
         json.loads((one / "config.json").read_text()) for one in (whole_folder, tmp_path / "saved")

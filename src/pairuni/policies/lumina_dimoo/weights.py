@@ -103,6 +103,12 @@ def save_tensors(
     else:
         llama = {**config.to_dict(), "architectures": ["LlamaForCausalLM"]}
         content = {**llama, ORIGINAL: content}
-    save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, folder)
+    save_torch_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, folder)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU in storage of its own: matrices that decoding joins share theirs, which are not saved."""
+    alone = tensor.cpu().contiguous()
+    return alone if alone.untyped_storage().nbytes() == alone.nbytes else alone.clone()
