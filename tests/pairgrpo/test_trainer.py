@@ -22,7 +22,9 @@ from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.weighted import Term, WeightedReward
+from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog
+from pairuni.trackers.trackers import Trackers
 from pairuni.training.checkpoint import list_checkpoints, load_checkpoint
 
 TIMES = {"step_time", "rollout_time", "update_time", "tokens_per_second"}
@@ -209,14 +211,21 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     tracked: list[tuple[int, float | None]] = []
 
-    class Tracker:
-        def log(self, metrics: Mapping[str, float], step: int) -> None:
+    class Recorder:
+        name = "recorder"
+
+        def begin(self) -> int:
+            return -1
+
+        def log(self, metrics: Mapping[str, float], pictures: object, step: int) -> None:
             tracked.append((step, metrics.get("understanding/reward")))
 
+        def close(self) -> None:
+            pass
+
     settings = run_settings(evaluation={"every": 4})
-    trainer(
-        tmp_path, out, settings, tracker=Tracker(), evaluate=lambda policy, step: {"understanding": step / 8}
-    ).run()
+    evaluate = {"evaluate": lambda policy, step: {"understanding": step / 8}}
+    trainer(tmp_path, out, settings, trackers=Trackers(RunFolder(out), [Recorder()]), **evaluate).run()
     untouched, *history = rows(out)
     assert untouched == {"step": 0, "eval/understanding": 0.0}
     assert tracked.pop(0) == (0, None)

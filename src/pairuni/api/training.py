@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ class TrainingResult:
     """A training run that has ended.
 
     folder: of the run; ``load_model(folder)`` loads its model. steps: the last complete step, of ``planned``.
-    interrupted: Ctrl-C or a signal ended the run before its last step; ``train(..., resume=True)`` continues it. scores:
-    of the last held-out evaluation, by task; empty if ``evaluation.every`` is 0.
+    interrupted: Ctrl-C or a signal ended the run before its last step; ``train(..., resume=True)`` continues it.
+    scores: of the last held-out evaluation, by task; empty if ``evaluation.every`` is 0.
     """
 
     folder: Path
@@ -67,20 +68,35 @@ def train(
     settings: or a recipe, a TOML file or the name of a shipped one. resume: continue the run in ``out`` from its newest
     checkpoint. rewards: instead of those that ``settings.reward`` names.
 
-    Raises FileNotFoundError if there is no pair file, ValueError for settings, pairs or a folder that cannot be used,
-    RewardError and GradientError as they occur; the state after the last complete step is then saved.
+    Raises FileNotFoundError if there is no pair file, ImportError if a package is missing, ValueError for settings,
+    pairs or a folder that cannot be used, RewardError and GradientError as they occur; the state after the last
+    complete step is then saved.
     """
     if not isinstance(settings, RunSettings):
         settings = load_settings(RunSettings, settings)
-    check_pair_file(settings)
+    check_first(settings)
     from pairuni.distributed.world import joined
 
     with joined(settings.distributed.timeout) as world:
         return train_in(settings, RunFolder(Path(out)), world, resume=resume, rewards=rewards)
 
 
+def check_first(settings: RunSettings) -> None:
+    """What can be checked before heavy imports.
+
+    Raises FileNotFoundError if there is no pair file, ImportError if the package of a tracker is not installed.
+    """
+    for name in settings.logging.to:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, such as wandb's, is no package
+            raise ImportError(
+                f"logging.to names {name}, which is not installed: pip install 'pairuni[{name}]'"
+            )
+    check_pair_file(settings)
+
+
 def check_pair_file(settings: RunSettings) -> None:
-    """Raise FileNotFoundError if there is no pair file, before heavy imports."""
+    """Raise FileNotFoundError if there is no pair file."""
     if not settings.data.pairs.is_file():
         raise FileNotFoundError(f"{settings.data.pairs}: no such pair file; `pairuni pairs build` makes one")
 
@@ -131,6 +147,7 @@ def _train(
     from pairuni.runs.models import load_for_run
     from pairuni.runs.run import write_summary
     from pairuni.runs.state import check_settings
+    from pairuni.trackers.services import trackers_of
 
     if resume:
         check_settings(run, settings)
@@ -138,6 +155,7 @@ def _train(
     # raises for a folder that was evaluated on other items, before the weights are loaded
     evaluate = evaluation_in_training(settings, prepared.held_out, prepared.rewards, run.root, world)
     policy = load_for_run(settings.policy)
+    trackers = trackers_of(settings, run)
     trainer = Trainer(
         settings,
         policy,
@@ -145,6 +163,7 @@ def _train(
         prepared.rewards,
         run.root,
         evaluate=evaluate,
+        trackers=trackers,
         images_digest=prepared.images_digest,
         strategy=strategy_for(settings, policy, world, prepared.rewards),
     )
@@ -157,7 +176,8 @@ def _train(
         if world.is_main:
             write_text(run.config, describe_settings(run, settings))
 
-    result = trainer.run(resume=resume, begun=begin)
+    with trackers:
+        result = trainer.run(resume=resume, begun=begin)
     if world.is_main and not result.interrupted:
         summary = {
             "seed": settings.seed,

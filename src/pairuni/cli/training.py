@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from pairuni.api.training import check_pair_file, train_in
+from pairuni.api.training import check_first, train_in
 from pairuni.cli.errors import INTERRUPTED, Interrupted
 from pairuni.cli.ranks import said_once, several_ranks
 from pairuni.config import RunSettings, load_settings, to_toml
@@ -35,7 +35,7 @@ def train(
         settings = load_settings(RunSettings, recipe, overrides)
         if dry_run:
             refuse_several(os.environ, "train --dry-run")
-        check_pair_file(settings)
+        check_first(settings)
     if dry_run:
         _print_plan(settings, gpus)
         return

@@ -15,6 +15,7 @@ Pairing = Literal[
     "pairug", "random", "unpaired", "aligned", "retrieved", "understanding-only", "generation-only"
 ]
 LogProbBranchName = Literal["guided", "conditional"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 class DataSettings(Settings):
@@ -100,6 +101,10 @@ class LoggingSettings(Settings):
     gradient_agreement: bool = False
     """Log the cosine between the understanding and the generation gradient of each step, of all trained parameters and
     by layer, estimated from a sample of their gradients. Changes the update only by rounding."""
+    to: list[TrackerName] = Field(default=[])
+    """Trackers that also receive the metrics and the saved samples: tensorboard, wandb, trackio."""
+    project: str = Field(default="pairuni", min_length=1)
+    """Project of the run in wandb and trackio."""
 
 
 class RunSettings(Settings):

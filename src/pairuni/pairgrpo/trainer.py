@@ -38,8 +38,9 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task, UGPair
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.history import record_changes
-from pairuni.runs.metrics import MetricsLog, Tracker
+from pairuni.runs.metrics import MetricsLog
 from pairuni.runs.state import RunState
+from pairuni.trackers.trackers import Trackers
 from pairuni.training.checkpoint import write_folder
 from pairuni.training.interrupt import StopRequest
 from pairuni.training.optimizer import NamedAdamW
@@ -68,9 +69,9 @@ class Trainer:
     default the folder of the settings' pair file. evaluate(policy, step): called every ``evaluation.every`` steps,
     and at step 0 for the untrained policy; its scores join the step's metrics as ``eval/<name>``. An evaluation that
     failed is repeated when the run resumes. images_digest: what ``check_pairs`` returned for these pairs; if None,
-    they are checked when the run begins. strategy: of a run of several processes, each of which makes a trainer with
-    the same arguments; they share out the pairs of each step, and rank 0 writes the files. ``evaluate`` is called on
-    all ranks and must return the same scores there.
+    they are checked when the run begins. trackers: receive metrics and samples too, from rank 0. strategy: of a run of
+    several processes, each of which makes a trainer with the same arguments; they share out the pairs of each step, and
+    rank 0 writes the files. ``evaluate`` is called on all ranks and must return the same scores there.
 
     Raises ValueError for settings that do not fit the policy, the pairs or the number of processes.
     """
@@ -85,7 +86,7 @@ class Trainer:
         *,
         image_folder: Path | None = None,
         evaluate: Evaluate | None = None,
-        tracker: Tracker | None = None,
+        trackers: Trackers | None = None,
         images_digest: str | None = None,
         strategy: Strategy | None = None,
     ) -> None:
@@ -111,7 +112,7 @@ class Trainer:
         self._run = RunFolder(out)
         self._image_folder = image_folder or settings.data.pairs.parent
         self._evaluate = evaluate
-        self._tracker = tracker
+        self._trackers = trackers or Trackers(self._run)
         self._images_digest = images_digest
         policy.check_truncation(settings.rollout)
         # sampling and replay must agree, so dropout is off in both
@@ -236,6 +237,7 @@ class Trainer:
         clear_partials(self._run)
         checkpoints.tidy()
         keep_complete_steps(self._run, self._metrics, self._position, saved)
+        self._trackers.begin()
         if saved is not None:
             if self._position.step < self.steps:
                 record_changes(self._run, self._position.step, saved.settings, identity.settings)
@@ -293,6 +295,7 @@ class Trainer:
             # of a round, the samples of both tasks or none
             if world.is_main and any(_is_due(step, every) for step in turn.steps):
                 save_samples(self._run, batch, step=position.step)
+                self._trackers.sampled(position.step)
             row |= self._evaluate_if_due()
         finally:
             self._log(row)
@@ -366,8 +369,8 @@ class Trainer:
         if self._world.is_main:
             self._metrics.append(row)
         self._position.unlogged = None
-        if self._world.is_main and self._tracker is not None:
-            self._tracker.log(row, self._position.step)
+        if self._world.is_main:
+            self._trackers.log(row, self._position.step)
 
     def _due(self, every: int) -> bool:
         return _is_due(self._position.step, every)

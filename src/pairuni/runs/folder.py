@@ -47,6 +47,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def trackers(self) -> Path:
+        """The run's name at trackers (``trackers.services``)."""
+        return self.root / "trackers.json"
+
+    @property
     def logs(self) -> Path:
         """rank-N.log of each process, if torchrun started several."""
         return self.root / "logs"

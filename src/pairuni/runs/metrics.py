@@ -9,19 +9,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pairuni.io.files import flush_to_disk, write_text
 from pairuni.runs.reading import Count, Number, Part, checked, read_rows
 
 AGREEMENT = "gradient_agreement"
 """Name of the agreement over all parameters; that of a group is ``gradient_agreement/<group>``."""
-
-
-class Tracker(Protocol):
-    """Receives metrics in addition to metrics.jsonl: trackio, wandb, tensorboard, ..."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
 
 
 class MetricsLog:

@@ -23,6 +23,7 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.folder import RunFolder, step_name
 from pairuni.runs.models import load_for_run
 from pairuni.studies.results import curves_from, numbers_of_pairs
+from pairuni.trackers.services import trackers_of
 
 SETTINGS = "config.toml"
 """Settings of the run, in its folder."""
@@ -58,10 +59,16 @@ def train_cell(folder: Path) -> bool:
     prepared = prepare_run(settings)
     policy = _policy(settings)
     run = RunFolder(folder)
-    trainer = Trainer(
-        settings, policy, prepared.pairs, prepared.rewards, folder, images_digest=prepared.images_digest
-    )
-    result = trainer.run(resume=True)
+    with trackers_of(settings, run) as trackers:
+        result = Trainer(
+            settings,
+            policy,
+            prepared.pairs,
+            prepared.rewards,
+            folder,
+            trackers=trackers,
+            images_digest=prepared.images_digest,
+        ).run(resume=True)
     if result.interrupted:
         return False
     _evaluate(settings, prepared, policy, folder, step=result.steps)
