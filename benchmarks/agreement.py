@@ -66,6 +66,7 @@ class Trained:
         words = [f"--data.pairs={pairs}", f"--seed={settings.seed}"]
         words += [f"--rollout.{task}={settings.rollouts}" for task in ("understanding", "generation")]
         self.run = load_settings(RunSettings, shipped_recipe("digits"), words)
+        self.steps = settings.steps
         self.policy = load_policy(settings.model, dtype=settings.dtype, device=settings.device)
         self.policy.module.eval()
         self.parameters = self.policy.train_only(self.run.policy.trainable)
@@ -85,7 +86,7 @@ class Trained:
             self.optimizer,
             self.run.pairgrpo,
             step=step,
-            learning_rate=learning_rate_at(step, self.run.pairgrpo),
+            learning_rate=learning_rate_at(step, self.run.pairgrpo, self.steps),
             agreement=self.agreement,
         )
         return clocks() - began
