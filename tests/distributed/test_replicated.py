@@ -90,6 +90,7 @@ def train(world: World, folder: Path, out: Path, options: dict[str, Any], *, pad
 
     base = {"steps": 5, "pairs_per_batch": 3, "learning_rate": 0.05, "micro_batch_tokens": 30}
     rollout = ROLLOUT.model_dump() | ({"understanding": 4} if "unified_reward" in options else {})
+    rollout["resample"] = options.pop("resample", 0)
     logging = {"samples_every": 2, "gradient_agreement": options.pop("agreement", False)}
     settings = run_settings(
         rollout=rollout, pairgrpo=base | options, checkpoint={"every": 2}, logging=logging
@@ -115,6 +116,7 @@ def train_padded(world: World, folder: Path, out: Path, options: dict[str, Any])
 OPTIONS: list[tuple[int, dict[str, Any]]] = [
     (2, {"pairs_per_batch": 2}),
     (2, {"truncated": "mask", "token_reduction": "token-mean", "pairs_per_batch": 2}),
+    (2, {"resample": 2, "pairs_per_batch": 2}),
     (2, {"tasks": "alternating", "updates_per_step": 2, "pairs_per_batch": 2}),
     (2, {"beta": 0.2, "updates_per_step": 2, "token_reduction": "token-mean", "agreement": True}),
     (

@@ -47,6 +47,9 @@ class RolloutSettings(Settings):
     """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
     branch: LogProbBranchName = "guided"
     """Image log-probs from the guided logits, which sampled, or from the conditional logits (paper: not stated)."""
+    resample: int = Field(default=0, ge=0)
+    """Further attempts at a group whose rewards are all equal, each with new noise; the last one stays (paper: not
+    stated; after DAPO's dynamic sampling)."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Maximum answer length in tokens (paper: not stated)."""
 
@@ -76,7 +79,8 @@ class CheckpointSettings(Settings):
     keep: int = Field(default=2, ge=1)
     """Number of most recent checkpoints to keep."""
     keep_best: int = Field(default=0, ge=0)
-    """Number of further checkpoints to keep, those with the best mean held-out score."""
+    """Number of further checkpoints to keep, those with the best mean held-out score; RUN@best is the model of the
+    best one."""
 
 
 class DistributedSettings(Settings):
@@ -123,7 +127,7 @@ class RunSettings(Settings):
     distributed: DistributedSettings = DistributedSettings()
 
     @model_validator(mode="after")
-    def _length_and_rate_fit(self) -> RunSettings:
+    def _settings_agree(self) -> RunSettings:
         grpo = self.pairgrpo
         if grpo.epochs is not None and grpo.steps != STEPS:
             raise ValueError(
@@ -134,6 +138,11 @@ class RunSettings(Settings):
             raise ValueError(
                 f"pairgrpo.warmup_steps is {grpo.warmup_steps} and pairgrpo.warmup_share is {grpo.warmup_share:g}, but "
                 "only one of them can set the warm-up; set the other to 0"
+            )
+        if self.checkpoint.keep_best and not self.evaluation.every:
+            raise ValueError(
+                f"checkpoint.keep_best is {self.checkpoint.keep_best}, but without held-out scores no checkpoint is "
+                "the best; set evaluation.every"
             )
         if grpo.min_learning_rate_share and grpo.schedule == "constant":
             raise ValueError(

@@ -18,12 +18,29 @@ from pairuni.policies.trajectories import TextTrajectory, Trajectory
 from pairuni.records import Task, UGPair
 
 
+@dataclass(frozen=True)
+class Discarded:
+    """Groups that were sampled and are not trained on, because their rewards were all equal: numbers and tokens."""
+
+    groups: int = 0
+    sampled_tokens: int = 0
+    prompt_tokens: int = 0
+
+    def __add__(self, other: Discarded) -> Discarded:
+        return Discarded(
+            self.groups + other.groups,
+            self.sampled_tokens + other.sampled_tokens,
+            self.prompt_tokens + other.prompt_tokens,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRollouts:
     """P groups of K trajectories of one task; trajectories and samples are in pair-major order, P K of them.
 
     samples: answers or images; rewards, advantages: [P, K] float64, without the pair weight. terms: scores by each
-    reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum.
+    reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum. discarded: what was
+    sampled besides.
     """
 
     trajectories: Sequence[Trajectory]
@@ -31,6 +48,7 @@ class TaskRollouts:
     terms: Mapping[str, Tensor]
     rewards: Tensor
     advantages: Tensor
+    discarded: Discarded = Discarded()
 
     @property
     def group_size(self) -> int:
@@ -47,7 +65,32 @@ class TaskRollouts:
             # images always have all their tokens: only text can be truncated
             unfinished=[not one.finished for one in self.trajectories if isinstance(one, TextTrajectory)],
             prompt_tokens=sum(one.prompt_tokens for one in self.trajectories),
+            discarded=self.discarded,
         )
+
+    def groups(self, places: Sequence[int]) -> TaskRollouts:
+        """Those of these pairs alone; what was discarded is left out."""
+        size = self.group_size
+        rows = [place * size + rollout for place in places for rollout in range(size)]
+        chosen = list(places)
+        return TaskRollouts(
+            trajectories=[self.trajectories[row] for row in rows],
+            samples=[self.samples[row] for row in rows],
+            terms={name: scores[chosen] for name, scores in self.terms.items()},
+            rewards=self.rewards[chosen],
+            advantages=self.advantages[chosen],
+        )
+
+    def with_groups(self, places: Sequence[int], others: TaskRollouts) -> TaskRollouts:
+        """The same with the groups of these pairs replaced, and counted as discarded."""
+        count = len(self.rewards)
+        order = list(range(count))
+        for number, place in enumerate(places):
+            order[place] = count + number
+        old = self.groups(places).numbers
+        gone = Discarded(len(places), int(old.sampled_tokens.sum()), old.prompt_tokens)
+        both = TaskRollouts.join([self, others])
+        return replace(both.groups(order), discarded=both.discarded + gone)
 
     @classmethod
     def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
@@ -57,6 +100,7 @@ class TaskRollouts:
             terms={name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms},
             rewards=torch.cat([part.rewards for part in parts]),
             advantages=torch.cat([part.advantages for part in parts]),
+            discarded=sum((part.discarded for part in parts), Discarded()),
         )
 
 
@@ -105,6 +149,7 @@ class TaskNumbers:
 
     terms, rewards, advantages: [P, K] as in ``TaskRollouts``. decisions, sampled_tokens: [P K] of each trajectory.
     unfinished: for each answer, whether it was cut off; empty for images. prompt_tokens: of all trajectories.
+    discarded: see ``TaskRollouts``.
     """
 
     terms: Mapping[str, Tensor]
@@ -114,6 +159,7 @@ class TaskNumbers:
     sampled_tokens: Tensor
     unfinished: Sequence[bool]
     prompt_tokens: int
+    discarded: Discarded
 
     @classmethod
     def join(cls, parts: Sequence[TaskNumbers]) -> TaskNumbers:
@@ -125,6 +171,7 @@ class TaskNumbers:
             sampled_tokens=torch.cat([part.sampled_tokens for part in parts]),
             unfinished=[one for part in parts for one in part.unfinished],
             prompt_tokens=sum(part.prompt_tokens for part in parts),
+            discarded=sum((part.discarded for part in parts), Discarded()),
         )
 
 

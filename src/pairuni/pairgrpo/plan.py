@@ -126,7 +126,8 @@ def plan_run(
     are float32, beside a merged copy of their matrices for decoding. Sharded training splits float32 weights,
     gradients and moments, and holds a whole copy of the weights for decoding, and in the update the gathered layers.
     For activations see ``activations_of``. Where steps train the tasks in turn, tokens and memory are those of the
-    larger step, and what takes time is the mean. Raises ValueError if ``shard_size`` does not divide ``world_size``.
+    larger step, and what takes time is the mean. Time is that of rollouts without further attempts
+    (``rollout.resample``). Raises ValueError if ``shard_size`` does not divide ``world_size``.
     """
     counts = count_parameters(settings, policy)
     plans = []
@@ -197,7 +198,7 @@ def _plan_step(
         activations=activations.of(passed),
         rollout_cache=cache if memory is None else cache // parts,
         kept_cache=kept_cache,
-        sampled_tokens=pairs * cost.sampled,
+        sampled_tokens=pairs * cost.sampled * (1 + settings.rollout.resample),
         replayed_tokens=replayed,
         micro_batch_tokens=passed,
         decoded_bytes=batches * cost.steps * (parts * counts.parameters * dtype.itemsize + cache / 2),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,6 +17,7 @@ from pairuni.config import PairWeight, RewardNormalisation, RewardSettings, Roll
 from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.pairgrpo.batch import RolloutBatch, TaskRollouts
+from pairuni.pairgrpo.resampling import resample
 from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
 from pairuni.policies.trajectories import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.records import TASKS, Annotation, Task, UGPair
@@ -101,6 +103,7 @@ def begin_rollouts(
     pair_weight_mode: PairWeight = "sqrt",
     std_eps: float = 1e-4,
     unified_reward: float | None = None,
+    resampled: Sequence[Task] = TASKS,
 ) -> Callable[[], RolloutBatch]:
     """Sample K_u answers and K_g images for each pair and start scoring them.
 
@@ -108,31 +111,32 @@ def begin_rollouts(
     paths are relative to. tasks: those to sample; the rollouts of a task do not depend on whether the other one is
     sampled too. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
     unified_reward: one advantage for both tasks, see ``unified_rewards``; None is the method's own advantages.
+    resampled: the tasks whose groups are sampled again, see ``RolloutSettings.resample``.
     Raises ValueError if an image does not open and, now or later, RewardError if a reward fails.
     """
-    answers, images = _sample(policy, pairs, rollout, tasks, seed, image_folder, first_prompt)
-    scored: dict[Task, Callable[[], TaskRollouts]] = {}
-    if "understanding" in tasks:
-        texts = [answer.text for answer in answers]
-        questions = [pair.understand_ann for pair in pairs]
-        scored["understanding"] = scoring.submit(
-            lambda: _scored(answers, texts, questions, rewards, "understanding", std_eps)
-        )
-    if "generation" in tasks:
-        decoded = policy.decode_images(images)
-        prompts = [pair.generate_ann for pair in pairs]
-        scored["generation"] = scoring.submit(
-            lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps)
-        )
+    begin = partial(_begin, policy, rollout, rewards, scoring, image_folder, std_eps)
+
+    def completed(batch: RolloutBatch) -> RolloutBatch:
+        return batch if unified_reward is None else batch.unified(unified_reward, std_eps)
+
+    first_attempt = begin(pairs, tasks, seed, first_prompt)
     similarities = [1.0 if pair.kind == "aligned" else pair.similarity for pair in pairs]
 
     def finish() -> RolloutBatch:
         batch = RolloutBatch(
             pairs=list(pairs),
             weights=pair_weight(torch.tensor(similarities, dtype=torch.float64), pair_weight_mode),
-            rollouts={task: wait() for task, wait in scored.items()},
+            rollouts={task: wait() for task, wait in first_attempt.items()},
         )
-        return batch if unified_reward is None else batch.unified(unified_reward, std_eps)
+        return resample(
+            completed(batch),
+            rollout.resample,
+            [task for task in tasks if task in resampled],
+            lambda again, task, seed, first: begin(again, [task], seed, first)[task],
+            completed,
+            seed=seed,
+            first_prompt=first_prompt,
+        )
 
     return finish
 
@@ -147,6 +151,36 @@ def rollout_batch(
     """``begin_rollouts``, with its keyword arguments, and wait for the rewards."""
     with Scoring(policy.device) as scoring:
         return begin_rollouts(policy, pairs, rollout, rewards, scoring, **options)()
+
+
+def _begin(
+    policy: UnifiedPolicy,
+    rollout: RolloutSettings,
+    rewards: Rewards,
+    scoring: Scoring,
+    image_folder: Path,
+    std_eps: float,
+    pairs: Sequence[UGPair],
+    tasks: Sequence[Task],
+    seed: int,
+    first_prompt: int,
+) -> dict[Task, Callable[[], TaskRollouts]]:
+    """Sample groups and start scoring them; a function of each task waits for its rollouts."""
+    answers, images = _sample(policy, pairs, rollout, tasks, seed, image_folder, first_prompt)
+    scored: dict[Task, Callable[[], TaskRollouts]] = {}
+    if "understanding" in tasks:
+        texts = [answer.text for answer in answers]
+        questions = [pair.understand_ann for pair in pairs]
+        scored["understanding"] = scoring.submit(
+            lambda: _scored(answers, texts, questions, rewards, "understanding", std_eps)
+        )
+    if "generation" in tasks:
+        decoded = policy.decode_images(images)
+        prompts = [pair.generate_ann for pair in pairs]
+        scored["generation"] = scoring.submit(
+            lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps)
+        )
+    return scored
 
 
 @torch.no_grad()

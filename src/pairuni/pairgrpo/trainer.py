@@ -27,8 +27,10 @@ from pairuni.pairgrpo.beginning import (
     refuse_existing,
 )
 from pairuni.pairgrpo.checkpoints import Position, RunCheckpoints
+from pairuni.pairgrpo.micro_batches import task_weights
 from pairuni.pairgrpo.online_agreement import OnlineAgreement
 from pairuni.pairgrpo.preflight import check_pairs
+from pairuni.pairgrpo.resampling import resampling_metrics
 from pairuni.pairgrpo.rollout import Rewards, Scoring, begin_rollouts
 from pairuni.pairgrpo.samples import save_samples
 from pairuni.pairgrpo.schedule import learning_rate_at, steps_of
@@ -255,8 +257,9 @@ class Trainer:
         own = {"rollout": time.perf_counter() - began, "rewards": scoring_seconds}
         numbers = StepNumbers.gather(batch, world)
         sampled, waited = time.perf_counter(), world.waited
-        new_tokens = sum(int(one.sampled_tokens.sum()) for one in numbers.by_task.values())
-        prompt_tokens = sum(one.prompt_tokens for one in numbers.by_task.values())
+        sides = numbers.by_task.values()
+        new_tokens = sum(int(one.sampled_tokens.sum()) + one.discarded.sampled_tokens for one in sides)
+        prompt_tokens = sum(one.prompt_tokens + one.discarded.prompt_tokens for one in sides)
         world.enter(f"step {position.step + 1}, update")
         try:
             metrics = update(
@@ -283,6 +286,7 @@ class Trainer:
             "step": position.step,
             "epoch": position.step * self.pairs_per_update / (len(turn.steps) * len(self._pairs)),
             **metrics,
+            **(resampling_metrics(numbers) if settings.rollout.resample else {}),
             "num_tokens": position.num_tokens,
             "tokens_per_second": new_tokens / (ended - began),
             "step_time": ended - began,
@@ -314,6 +318,9 @@ class Trainer:
             number=self.pairs_per_update,
             seed=settings.seed,
         )
+        # a group of a task without weight has no gradient in any case
+        weights = task_weights(grpo)
+        resampled = [task for task in TASKS if weights[task] > 0.0 or grpo.unified_reward is not None]
         with Scoring(self._policy.device) as scoring:
             begun = []
             for places in cut(self._world.share.of(self.pairs_per_update), grpo.pairs_per_batch):
@@ -332,6 +339,7 @@ class Trainer:
                         pair_weight_mode=grpo.pair_weight,
                         std_eps=grpo.std_eps,
                         unified_reward=grpo.unified_reward,
+                        resampled=resampled,
                     )
                 )
             return RolloutBatch.join([finish() for finish in begun]), scoring.seconds

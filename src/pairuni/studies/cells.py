@@ -68,6 +68,7 @@ class Cell:
         decisive = {name: whole[name] for name in ("seed", "policy", "rollout", "reward", "evaluation")}
         decisive["policy"] = {name: decisive["policy"][name] for name in ("model", "dtype")}
         del decisive["evaluation"]["every"]
+        del decisive["rollout"]["resample"]
         for name in _LATER - self.settings.rollout.model_dump(exclude_defaults=True).keys():
             del decisive["rollout"][name]
         evaluation = self.settings.evaluation
