@@ -218,7 +218,7 @@ def convert(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
+    source: Annotated[Path, typer.Argument(help="A run folder, one of its checkpoints, or RUN@best.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the model; by default RUN/exported/step-N.")
     ] = None,
@@ -226,7 +226,7 @@ def export(
         str | None, typer.Option(help="The model that the run started from, if it has moved.")
     ] = None,
 ) -> None:
-    """Export a checkpoint as a model folder, by default the newest of a run; works during training."""
+    """Export a checkpoint as a model folder: of RUN the newest, of RUN@best the one with the best held-out score."""
     from pairuni.cli.models import export as run
 
     typer.echo(run(source, out, base=base))

@@ -14,6 +14,7 @@ from pairuni.cli.errors import INTERRUPTED, Interrupted
 from pairuni.cli.ranks import said_once, several_ranks
 from pairuni.config import RunSettings, load_settings, to_toml
 from pairuni.distributed.shares import refuse_several
+from pairuni.runs.best import BEST, better_checkpoint
 from pairuni.runs.folder import RunFolder
 
 
@@ -46,6 +47,10 @@ def train(
         if world.is_main and not result.interrupted:
             typer.echo(f"trained model: {result.model}")
             typer.echo(f"report: {result.report}")
+            if result.scores and (better := better_checkpoint(run.root, result.steps)) is not None:
+                typer.echo(
+                    f"best held-out score: {better.score:.3f} at step {better.step}; its model is {run.root}{BEST}"
+                )
     if result.interrupted:
         if not world.is_main:
             raise typer.Exit(INTERRUPTED)

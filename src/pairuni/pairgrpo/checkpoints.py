@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pairuni.runs.best import held_out_scores
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog
 from pairuni.runs.state import RunState, check_same_run, read_run_state
@@ -163,13 +163,7 @@ class RunCheckpoints:
             logger.warning("old checkpoints could not be deleted: %s", error)
 
     def _scores(self) -> dict[int, float]:
-        """Mean held-out score by step, from the run's metrics."""
-        scores = {}
-        for row in self._log.rows():
-            values = [value for name, value in row.items() if name.startswith("eval/")]
-            if values and all(isinstance(value, int | float) for value in values):
-                scores[row["step"]] = statistics.fmean(values)
-        return scores
+        return held_out_scores(self._log.rows())
 
     def _restore(self, checkpoint: Checkpoint, position: Position) -> None:
         saved = read_run_state(checkpoint.state, self._run.checkpoints)

@@ -14,6 +14,7 @@ from pairuni.io.locks import target_lock
 from pairuni.policies.adapters import base_of, is_adapter_folder
 from pairuni.policies.policy import CannotEdit, UnifiedPolicy
 from pairuni.policies.registry import SHIPPED, load_policy, resolve
+from pairuni.runs.best import best_checkpoint, run_of_best
 from pairuni.runs.folder import RunFolder, step_name
 from pairuni.runs.state import read_run_state, settings_of
 from pairuni.training.checkpoint import (
@@ -46,7 +47,8 @@ def load_model(
 ) -> UnifiedPolicy:
     """Load as ``load_policy`` does, also from the folder of a run or of a checkpoint.
 
-    A run gives its final model, or else its newest undamaged checkpoint. The folder of an adapter gives its base model
+    A run gives its final model, or else its newest undamaged checkpoint; RUN@best gives the checkpoint with the best
+    held-out score (``best_checkpoint``). The folder of an adapter gives its base model
     with the adapter merged. Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
     """
     folder = model_folder_of(name)
@@ -96,7 +98,12 @@ def resolve_model(name: str | Path) -> Path:
 
 
 def model_folder_of(name: str | Path) -> Path | None:
-    """final/ of a run, else its newest checkpoint; a checkpoint or an adapter itself; None for anything else."""
+    """The folder of a run's model, a checkpoint or an adapter; None for anything else.
+
+    Of a run, final/, else its newest checkpoint; of RUN@best its best one.
+    """
+    if (run := run_of_best(name)) is not None:
+        return _best_of(run)
     folder = Path(name).expanduser()
     if name in SHIPPED or not folder.is_dir() or (folder / "config.json").is_file():
         return None
@@ -161,14 +168,18 @@ def from_checkpoint(
 
 
 def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None = None) -> tuple[Path, Path]:
-    """Write the model of a checkpoint, or of a run's newest one, as a model folder; returns (folder, checkpoint).
+    """Write the model of a checkpoint as a model folder; returns (folder, checkpoint).
 
-    out: by default exported/<checkpoint> in the run's folder. Raises ValueError if there is no checkpoint or ``out``
-    is not empty, and as ``from_checkpoint`` does.
+    source: a checkpoint, a run for its newest one, or RUN@best. out: by default exported/<checkpoint> in the run's
+    folder. Raises ValueError if there is no checkpoint or ``out`` is not empty, and as ``from_checkpoint`` does.
     """
-    if not source.is_dir():
+    checkpoint: Path | None
+    if (run := run_of_best(source)) is not None:
+        checkpoint = _best_of(run)
+    elif not source.is_dir():
         raise FileNotFoundError(f"{source}: no such folder; give a run's folder or one of its checkpoints")
-    checkpoint = source if _is_checkpoint(source) else newest_checkpoint(source)
+    else:
+        checkpoint = source if _is_checkpoint(source) else newest_checkpoint(source)
     if checkpoint is None:
         raise ValueError(f"{source} is not a checkpoint and has none in checkpoints/")
     out = out or checkpoint.parent.parent / "exported" / checkpoint.name
@@ -193,6 +204,19 @@ def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
         _check_new(out)
         with_adapter(adapter, device="cpu", dtype="auto", base=base).save_pretrained(out)
     return adapter
+
+
+def _best_of(run: Path) -> Path:
+    """The folder of a run's best checkpoint; says which one it is, and if a better step has none."""
+    best = best_checkpoint(run)
+    logger.info("%s: the best checkpoint is that of step %d, held-out score %.4f", run, best.step, best.score)
+    if best.higher is not None:
+        logger.warning(
+            "%s: the held-out score was higher at step %d, %.4f, but no checkpoint of it is kept; "
+            "checkpoint.keep_best keeps the best ones",
+            *(run, *best.higher),
+        )
+    return best.folder
 
 
 @contextmanager
