@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pairuni.config import StudyRow, StudySettings
 from pairuni.console.counts import counted
 from pairuni.records import TASKS, Task
+from pairuni.report.charts import signed
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
@@ -60,7 +61,7 @@ def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agre
         cells.append("" if other is None else points(other))
     if agreed:
         mean = mean_of([run.mean(AGREEMENT) for run in runs])
-        cells.append("" if mean is None else _signed(mean))
+        cells.append("" if mean is None else signed(mean, 3))
     counts = sorted({f"{run.pairs['count']:,.0f}" for run in runs})
     return [*cells, " to ".join(dict.fromkeys((counts[0], counts[-1]))) if counts else "", str(len(runs))]
 
@@ -149,25 +150,21 @@ def _paper(value: float | None) -> str:
 
 
 def _percent(found: Estimate) -> str:
-    return _with_interval(found, ".1f")
+    return _with_interval(found, lambda share: f"{100 * share:.1f}")
 
 
 def points(found: Estimate) -> str:
     """A difference in points with its interval, bold in Markdown if the interval excludes 0."""
-    shown = _with_interval(found, "+.1f").replace("-", "−")
+    shown = _with_interval(found, lambda share: signed(100 * share, 1))
     return f"**{shown}**" if found.clear else shown
 
 
-def _with_interval(found: Estimate, form: str) -> str:
-    shown = f"{100 * found.mean:{form}}"
+def _with_interval(found: Estimate, written: Callable[[float], str]) -> str:
+    shown = written(found.mean)
     if found.interval is None:
         return shown
-    low, high = found.interval
-    return f"{shown} [{100 * low:{form}}, {100 * high:{form}}]"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    low, high = map(written, found.interval)
+    return f"{shown} [{low}, {high}]"
 
 
 def _before(runs: Sequence[Result], task: Task) -> str:
