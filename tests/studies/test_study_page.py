@@ -42,7 +42,7 @@ def test_the_table_has_the_papers_numbers_scores_and_paired_differences() -> Non
     assert base[:3] == ["base", "38.4", ""]
     assert better[3] == "100.0 [100.0, 100.0]"
     assert better[4].startswith("**+50.0 [")
-    assert better[6] == "+0.0 [+0.0, +0.0]"
+    assert better[6] == "0.0 [0.0, 0.0]"
     assert equal[4].startswith(("+0.0 [−", "0.0 [−"))
     assert base[4] == base[6] == ""
     assert empty == ["empty", *[""] * (len(head) - 2), "0"]
