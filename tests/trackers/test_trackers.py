@@ -139,6 +139,15 @@ def test_scores_that_come_later_are_added(tmp_path: Path) -> None:
     assert server.values == {3: {"loss": 0.5, "eval/generation": 0.25}}
 
 
+def test_only_the_process_that_begins_them_logs(tmp_path: Path) -> None:
+    """The trainer begins them on rank 0; on other ranks they do nothing."""
+    server = Server()
+    with Trackers(RunFolder(tmp_path), [server]) as trackers:
+        trackers.sampled(1)
+        trackers.log({"step": 1, "loss": 0.5}, 1)
+    assert (server.values, server.closed) == ({}, 0)
+
+
 def test_the_id_of_a_run_is_kept(tmp_path: Path) -> None:
     first, other = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
     assert run_id(first) == run_id(first) != run_id(other)
