@@ -19,13 +19,16 @@ POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
     "llada": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
-    "llama": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
 }
 """model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype, settings). On
 the device "meta" it returns the policy without weights."""
 
-TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo", "llama": "lumina_dimoo"}
+TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo"}
 """model_type -> ``policy.type``, where a family has settings of its own."""
+
+INSIDE = {"lumina_dimoo": "llada"}
+"""Key of a config.json that holds that of another layout -> the model_type there. The file itself describes a module of
+``transformers`` that other models use too, such as a Llama."""
 
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
@@ -68,13 +71,19 @@ def load_policy(
 
 
 def checkpoint_type(folder: Path) -> str:
-    """The model_type of a checkpoint, one of ``POLICIES``. Raises ValueError for a folder without a known one."""
+    """The model_type of a checkpoint, one of ``POLICIES``, in whichever layout it is.
+
+    Raises ValueError for a folder without a known one.
+    """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json; give the folder of a checkpoint.")
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise ValueError(f"{folder / 'config.json'} has no model_type; restore the file.")
+    for key, inside in INSIDE.items():
+        if isinstance(config.get(key), dict):
+            return inside
     if unsupported := unsupported_by_config(config):
         raise ValueError(refusal(folder / "config.json", unsupported))
     if model_type not in POLICIES:
