@@ -19,7 +19,9 @@ from pairuni.config import DigitsSettings, PairGRPOSettings, RunSettings
 from pairuni.digits.detectors import evaluation_detector
 from user_folder import UserFolder
 
-FEW_OR_ALL = [4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+FEW_OR_ALL = [4, pytest.param(None, marks=SLOW)]
+ALL = [pytest.param(family, None, marks=SLOW) for family in ("janus", "lumina_dimoo")]
 TIMES = re.compile(r'"(step_time|rollout_time|update_time|tokens_per_second|seconds)": [^,}]+')
 
 
@@ -69,9 +71,9 @@ def check(
         assert not differ, (event, differ)
 
 
-@pytest.mark.parametrize("most", FEW_OR_ALL)
-def test_train(tmp_path: Path, most: int | None) -> None:
-    user = UserFolder(tmp_path)
+@pytest.mark.parametrize(("family", "most"), [("janus", 4), ("lumina_dimoo", 2), *ALL])
+def test_train(tmp_path: Path, family: str, most: int | None) -> None:
+    user = UserFolder(tmp_path, family)
     lines = user.pairs.read_text().splitlines()
     user.pairs.write_text(
         "".join(line.replace('"prompt": "a"', f'"prompt": "a {i}"') + "\n" for i, line in enumerate(lines))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from tiny_lumina import SAMPLING, save_byte_lumina
 from tiny_models import save_tiny_janus
 
 RECIPE = """
 [policy]
+type = "{family}"
 model = "{model}"
 device = "cpu"
 [data]
@@ -50,12 +52,18 @@ class Letters:
 
 
 class UserFolder:
-    """A model, raw data, pairs and a recipe of a user, and the commands that use them."""
+    """A model, raw data, pairs and a recipe of a user, and the commands that use them.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    family: of the model, as ``policy.type`` names it.
+    """
+
+    def __init__(self, root: Path, family: str = "janus") -> None:
+        self.root, self.model = root, root / "model"
         root.mkdir(exist_ok=True)
-        self.model = save_tiny_janus(root / "model")
+        if family == "janus":
+            save_tiny_janus(self.model)
+        else:
+            save_byte_lumina(self.model, **SAMPLING)
         self.pairs, self.raw = root / "pairug" / "pairs.jsonl", root / "raw"
         self.pairs.parent.mkdir()
         self.raw.mkdir()
@@ -76,7 +84,7 @@ class UserFolder:
         write_lines(self.raw / "u.jsonl", asked)
         write_lines(self.raw / "g.jsonl", prompted)
         self.recipe = root / "recipe.toml"
-        self.recipe.write_text(RECIPE.format(model=self.model, pairs=self.pairs))
+        self.recipe.write_text(RECIPE.format(family=family, model=self.model, pairs=self.pairs))
 
     def build(self, *words: str) -> tuple[str, ...]:
         return (

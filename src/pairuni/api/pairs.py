@@ -86,7 +86,10 @@ def make_encoder(settings: PairsSettings) -> Encoder:
         from pairuni.pairug.selection import encoders
 
         return encoders.make_encoder(name, device, settings.dtype)
+    from pairuni.policies.policy import NoVisionTower
     from pairuni.runs.models import load_model
 
     policy = load_model(name.removeprefix(POLICY_ENCODER), device=device)
+    if not policy.has_vision_tower:
+        raise NoVisionTower(policy.name)
     return lambda images: policy.image_features(images).numpy()

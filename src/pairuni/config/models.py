@@ -62,4 +62,5 @@ class AnswerSettings(ModelSettings):
     question: str
     """Question about the image."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """Maximum tokens of the answer; by default 512, or fewer if the context is full."""
+    """Maximum tokens of the answer; by default 512, or fewer if the context is full; of Lumina-DiMOO the
+    length that the checkpoint states."""

@@ -46,13 +46,18 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     batch's pairs and seed depend on its number alone, so batches of one number are comparable between mixes: where
     mixes have the same pairs in another arrangement, their questions are the same.
 
-    Raises ValueError for a mix with too few pairs, for pairs that cannot be used, and for a folder with batches of
-    other settings.
+    Raises ValueError for a mix with too few pairs, for low-similarity without a vision tower, for pairs that cannot be
+    used, and for a folder with batches of other settings.
     """
     rewards = Rewards.from_settings(settings.reward)
     count = batches * settings.pairgrpo.pairs_per_batch
     skeleton = load_for_run(settings.policy, weights=False)
     skeleton.check_truncation(settings.rollout)
+    if "low-similarity" in mixes and not skeleton.has_vision_tower:
+        raise ValueError(
+            f"the mix low-similarity compares images by the policy's vision tower, which {skeleton.name} does not have; "
+            "name other mixes with --mixes"
+        )
     every = {mix: _all_pairs(settings, mix) for mix in mixes}
     pairs = {mix: _in_order(own, mix, count, settings) for mix, own in every.items()}
     for own in pairs.values():

@@ -96,6 +96,13 @@ class CannotEdit(ValueError):
         )
 
 
+class NoVisionTower(ValueError):
+    """A policy without a vision tower was asked for features of images."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The policy {name} has no vision tower; choose another image encoder.")
+
+
 class CannotTruncate(ValueError):
     """A policy without top-k and top-p was asked to sample with them."""
 
@@ -299,12 +306,17 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         """
         raise NotImplementedError(f"The policy {self.name} cannot score answers that it did not sample.")
 
+    @property
+    def has_vision_tower(self) -> bool:
+        """Whether it has ``image_features``."""
+        return type(self).image_features is not UnifiedPolicy.image_features
+
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
         """Pooled features of the policy's own vision tower, [N, D] float32 on the CPU, not normalised.
 
-        Raises ValueError if the policy has no vision tower.
+        Raises NoVisionTower, a ValueError; a policy with a vision tower overrides this.
         """
-        raise ValueError(f"The policy {self.name} has no vision tower; choose another image encoder.")
+        raise NoVisionTower(self.name)
 
     @abstractmethod
     def train_only(self, parts: Sequence[str]) -> list[tuple[str, nn.Parameter]]:

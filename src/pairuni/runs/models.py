@@ -55,7 +55,8 @@ def load_model(
     if folder is None:
         return load_policy(name, device=device, dtype=dtype, weights=weights, settings=settings)
     if (folder / "config.json").is_file():
-        logger.info("model: %s", folder)
+        if weights:
+            logger.info("model: %s", folder)
         return load_policy(folder, device=device, dtype=dtype, weights=weights, settings=settings)
     if is_adapter_folder(folder):
         return with_adapter(folder, device=device, dtype=dtype, weights=weights, settings=settings)
@@ -85,8 +86,8 @@ def with_adapter(
     model = base or base_of(folder)
     with _needed(folder, "the adapter's base model"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings)
-    logger.info("model: %s with the adapter %s", model, folder)
     if weights:
+        logger.info("model: %s with the adapter %s", model, folder)
         policy.load_adapter(folder)
     policy.name = str(folder)
     return policy
@@ -151,8 +152,8 @@ def from_checkpoint(
     model = base or run.model
     with _needed(folder, "the model that its run began with"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings or run)
-    logger.info("model: %s with the weights of %s", model, folder)
     if weights:
+        logger.info("model: %s with the weights of %s", model, folder)
         if run.lora is not None:
             policy.add_adapters(run.lora, seed=0)
         own = str(next(policy.inference_module.parameters()).dtype).removeprefix("torch.")
