@@ -26,6 +26,9 @@ class Hub(ThreadingHTTPServer):
         "model.fp16.safetensors": b"a copy in another precision",
         "open_clip_pytorch_model.safetensors": b"a copy for another library",
         "onnx/config.json": b"{}",
+        "vqvae/config.json": b"{}",
+        "vqvae/diffusion_pytorch_model.safetensors": b"other weights",
+        "vqvae/more/config.json": b"{}",
         "pytorch_model.bin": b"a pickle",
     }
 
@@ -112,6 +115,18 @@ def test_a_snapshot_holds_what_transformers_loads_and_nothing_else(hub: Hub, tmp
     assert (offline, len(hub.requested)) == (str(folder), requested)
     unreachable = run(tried("model_folder('org/model')"), tmp_path, "http://127.0.0.1:9")
     assert unreachable == str(folder)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_checkpoint_in_two_folders(hub: Hub, tmp_path: Path, weights: bool) -> None:
+    hub.files = {**Hub.files, "config.json": b'{"model_type": "llada"}'}
+    code = "from pairuni.policies.registry import resolve\nprint(resolve('org/model', weights={}))"
+    folder = Path(run(code.format(weights), tmp_path, hub.url))
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    expected = {"config.json", "vqvae/config.json"}
+    if weights:
+        expected |= {"model.safetensors", "pytorch_model.bin", "vqvae/diffusion_pytorch_model.safetensors"}
+    assert found == expected
 
 
 def test_one_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:

@@ -21,13 +21,17 @@ _SECONDS = 10.0
 
 
 def model_folder(
-    name: str | Path, *, files: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES), kind: str = "model"
+    name: str | Path,
+    *,
+    files: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES),
+    subfolder: str | None = None,
+    kind: str = "model",
 ) -> Path:
     """The folder of a model: ``name`` itself if it is a folder, else a snapshot of that hub repository.
 
-    files: patterns of file names at the top level of the repository. kind: what the model is, for the error message,
-    such as "image encoder". A cached snapshot is used if the hub cannot be reached or HF_HUB_OFFLINE is set. Raises
-    ValueError if there is neither.
+    files: patterns of file names at the top level of the repository, or in its ``subfolder``. kind: what the model is,
+    for the error message, such as "image encoder". A cached snapshot is used if the hub cannot be reached or
+    HF_HUB_OFFLINE is set. Raises ValueError if there is neither.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -37,10 +41,14 @@ def model_folder(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    inside = "" if subfolder is None else f"{subfolder}/"
     try:
         return Path(
             snapshot_download(
-                name, allow_patterns=list(files), ignore_patterns=["*/*"], etag_timeout=_SECONDS
+                name,
+                allow_patterns=[f"{inside}{pattern}" for pattern in files],
+                ignore_patterns=[f"{inside}*/*"],
+                etag_timeout=_SECONDS,
             )
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -34,6 +34,8 @@ SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
 
 _HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
+_SUBFOLDERS = {"llada": "vqvae", "llama": "vqvae"}
+"""model_type -> a subfolder of the hub repository that belongs to the checkpoint."""
 
 
 def load_policy(
@@ -112,4 +114,9 @@ def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
         )
     if unsupported := unsupported_by_name(name):
         raise ValueError(refusal(name, unsupported))
-    return model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")
+    folder = model_folder(name, files=_HUB_FILES if weights else TEXT_FILES, kind="checkpoint")
+    config = folder / "config.json"
+    if config.is_file() and (subfolder := _SUBFOLDERS.get(str(read_json(config).get("model_type")))):
+        files = (*TEXT_FILES, *(("*.safetensors",) if weights else ()))
+        model_folder(name, files=files, subfolder=subfolder, kind="checkpoint")
+    return folder
