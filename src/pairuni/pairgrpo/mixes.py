@@ -55,8 +55,8 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     skeleton.check_truncation(settings.rollout)
     if "low-similarity" in mixes and not skeleton.has_vision_tower:
         raise ValueError(
-            f"the mix low-similarity compares images by the policy's vision tower, which {skeleton.name} does not have; name "
-            "other mixes with --mixes"
+            f"the mix low-similarity compares images by the policy's vision tower, which {skeleton.name} does not "
+            "have; name other mixes with --mixes"
         )
     every = {mix: _all_pairs(settings, mix) for mix in mixes}
     pairs = {mix: _in_order(own, mix, count, settings) for mix, own in every.items()}
