@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from pairuni.policies.decoding.truncation import unpack
 from pairuni.policies.llama import LlamaLayers
+from pairuni.policies.projection import Projection
 
 LOGITS_BUDGET = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Bytes of float32 logits in memory at once; on a CPU about the size of its caches."""
@@ -149,7 +150,7 @@ def _padded(row: Tensor, length: int) -> Tensor:
 
 
 def linear_log_probs(
-    features: Tensor, head: nn.Linear, tokens: Tensor, temperature: Tensor, kept: Tensor | None = None
+    features: Tensor, head: Projection, tokens: Tensor, temperature: Tensor, kept: Tensor | None = None
 ) -> Tensor:
     """float32 log softmax(head(features) / temperature) at the tokens; [N, F], [N], [N] -> [N].
 

@@ -18,6 +18,9 @@ from pairuni.policies.llama import Forward, LlamaLayers
 STOP_CHECK = 16
 """Steps between two checks for stop tokens on an accelerator; each check waits for the device."""
 
+_FREE = -1
+"""In place of an id: the token of this step is sampled."""
+
 
 class DecodeBatch:
     """G prompts with K rollouts each, all with the same number of tokens; R = branches G K rows.
@@ -41,7 +44,7 @@ class DecodeBatch:
         self.owners = [(prompt, rollout) for prompt in prompts for rollout in rollouts]
         self.results: dict[tuple[int, int], Rollout] = {}
         self.filled = 0
-        lengths = torch.tensor([request.lengths[prompt] for prompt in prompts])
+        lengths = torch.tensor([branch[prompt] for branch in request.branch_lengths for prompt in prompts])
         self._lay_out(
             Geometry(
                 branches=self.sampling.branches,
@@ -57,7 +60,7 @@ class DecodeBatch:
             for prompt, rollout in self.owners
         ]
         self.noise.copy_(torch.stack(noise))
-        self.lengths.copy_(lengths.repeat(self.sampling.branches))
+        self.lengths.copy_(lengths)
         self.cache.mask_prefix(self.lengths)
 
     @property
@@ -84,6 +87,7 @@ class DecodeBatch:
             "log_probs": ((pairs, steps), torch.float32),
             "count": ((1,), torch.long),
             "kept": ((pairs, steps, self.request.kept_bytes), torch.uint8),
+            "forced": ((steps if self.sampling.forced else 0,), torch.long),
         }
         tensors = self.workspace.lay_out({**KVCache.layout(self.layers, geometry), **own})
         self.cache = KVCache(self.layers, geometry, tensors)
@@ -91,6 +95,13 @@ class DecodeBatch:
         self.tokens, self.log_probs = tensors["tokens"], tensors["log_probs"]
         self.kept = tensors["kept"]
         self.count = tensors["count"].fill_(self.filled)
+        self.forced = tensors["forced"].copy_(self._forced_ids())
+
+    def _forced_ids(self) -> Tensor:
+        """[steps] forced ids; empty where no step is forced."""
+        forced = dict(self.sampling.forced)
+        steps = range(self.sampling.steps if forced else 0)
+        return torch.tensor([forced.get(step, _FREE) for step in steps], dtype=torch.long)
 
     def prefill(self, forward: Forward, rotary: Tensor) -> None:
         """Run the prompts and sample the first token of every rollout."""
@@ -131,6 +142,10 @@ class DecodeBatch:
         prompts, [prefixes, H]."""
         noise = take(self.noise, 1, self.position)
         chosen, scores, kept = sample_tokens(self.request.head, states, noise, self.sampling)
+        if self.sampling.forced:
+            forced = take(self.forced, 0, self.position)
+            chosen = torch.where(forced == _FREE, chosen, forced)
+            scores = scores.masked_fill(forced != _FREE, 0.0)
         put(self.tokens, 1, self.position, chosen)
         put(self.log_probs, 1, self.position, scores)
         if kept is not None:

@@ -80,6 +80,6 @@ def kept_bytes(device: torch.device) -> float:
 def _bytes_of(request: Request, layers: LlamaLayers) -> tuple[int, int]:
     """Bytes of the longest prompt, and of what one rollout adds."""
     token = layers.token_bytes * request.sampling.branches
-    prefix = token * round_up(max(request.lengths, default=0), layers.device)
+    prefix = token * round_up(request.longest, layers.device)
     steps = request.sampling.steps
     return prefix, token * round_up(max(steps - 1, 1), layers.device) + steps * request.kept_bytes

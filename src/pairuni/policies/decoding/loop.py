@@ -117,7 +117,7 @@ class DecodeLoop:
     def _prepare(self, requests: Sequence[Request]) -> list[Slot]:
         """Make rotary positions and a workspace for each request; returns the slots of the requests."""
         device = self.layers.device
-        longest = max((max(one.lengths, default=0) + one.sampling.steps for one in requests), default=0)
+        longest = max((one.longest + one.sampling.steps for one in requests), default=0)
         stale = self._rotary.device != device or self._rotary.dtype != self.layers.dtype
         if stale or self._rotary.shape[1] < longest:
             self._rotary = self.layers.rotary(longest)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pairuni.policies.decoding.truncation import kept_tokens, pack, renormalised
 from pairuni.policies.policy import LogProbBranch
+from pairuni.policies.projection import Projection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class SamplingParams:
     """How tokens are sampled.
 
     temperature 0 is greedy. top_k 0 and top_p 1 keep all tokens, see ``truncation.kept_tokens``. guidance 1 needs no
-    unconditional rows. A rollout ends with the first of ``stop_ids``, or after ``steps`` tokens. Raises ValueError for
+    unconditional rows. A rollout ends with the first of ``stop_ids``, or after ``steps`` tokens. forced: (step, id)
+    pairs; at these steps every rollout takes the id, which is no decision: its log-prob is 0. Raises ValueError for
     impossible values.
     """
 
@@ -30,6 +32,7 @@ class SamplingParams:
     guidance: float = 1.0
     branch: LogProbBranch = "conditional"
     stop_ids: tuple[int, ...] = ()
+    forced: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rollouts", "steps"):
@@ -95,7 +98,7 @@ class Head:
     """
 
     features: Callable[[Tensor], Tensor]
-    project: nn.Linear
+    project: Projection
 
     def guided(self, conditional: Tensor, unconditional: Tensor, guidance: float | Tensor) -> Tensor:
         """Classifier-free guidance u + g (c - u) of features [N, F]; g a number or [N, 1]."""
