@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pairuni.policies.janus import scoring
+from pairuni.policies import scoring
 from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.replay import linear_log_probs
 

@@ -92,7 +92,12 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
     """A policy that samples token by token. Its trajectories are ``TextTokens`` and ``ImageTokens``."""
 
     image_tokens: int
-    """Tokens of an image, in a question or generated."""
+    """Tokens of a generated image."""
+
+    @property
+    def question_image_tokens(self) -> int:
+        """Tokens of the image in a question, at most."""
+        return self.image_tokens
 
     def replay_cost(self, trajectories: Sequence[TokenTrajectory]) -> ReplayCost:
         """A shared prompt counts once, a guided image twice; the last token of a sequence is not read."""
@@ -100,20 +105,23 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
         total = repeated = 0
         for one in trajectories:
             key: tuple[object, ...] = (tuple(one.prompt_ids.tolist()),)
-            branches = 1
             if isinstance(one, TextTokens):
                 key = (*key, id(one.pixel_values))
-            elif one.scores_guidance:
-                branches = 2
-            prompts[key] = branches * len(one.prompt_ids)
-            repeated += branches * len(one.prompt_ids)
-            total += branches * (len(one.tokens) - 1)
+            read = self.read_tokens(one)
+            prompts[key] = sum(prompt for prompt, _ in read)
+            repeated += prompts[key]
+            total += sum(own for _, own in read)
         tokens = total + sum(prompts.values())
         return ReplayCost(tokens, tokens + repeated)
 
+    def read_tokens(self, trajectory: TokenTrajectory) -> list[tuple[int, int]]:
+        """Of each branch that its log-probs need: tokens of the prompt, and those that are read after it."""
+        guided = isinstance(trajectory, ImageTokens) and trajectory.scores_guidance
+        return [(len(trajectory.prompt_ids), len(trajectory.tokens) - 1)] * (2 if guided else 1)
+
     def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
         answers = rollout.understanding * rollout.max_new_tokens
-        question = self.image_tokens + costs.PROMPT_TOKENS
+        question = self.question_image_tokens + costs.PROMPT_TOKENS
         return RolloutCost(
             rows=rollout.understanding,
             steps=rollout.max_new_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -13,26 +12,20 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.images import preprocess
 from pairuni.policies.janus.prompts import JanusPrompts
+from pairuni.policies.token_parts import TokenInputs
 
 IMAGE_BATCH = 32
 """Images that pass the vision tower or the VQ together."""
 
 
-class JanusInputs:
-    """Token ids and pixels -> input embeddings, with gradient where weights train.
-
-    embed_text: text ids [N] -> [N, H]. embed_codes: image codes [N] -> [N, H].
-    """
+class JanusInputs(TokenInputs):
+    """Embeddings of text, of the vision tower's images, and of image codes by the generation aligner."""
 
     def __init__(self, model: JanusForConditionalGeneration, processor: JanusProcessor) -> None:
         self.model, self.processor = model, processor
         self.prompts = JanusPrompts(processor)
         self.embed_text = model.model.language_model.get_input_embeddings()
         self.embed_codes = model.prepare_embeddings_for_image_generation
-
-    @property
-    def device(self) -> torch.device:
-        return self.embed_text.weight.device
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """[N, 3, S, S] float32 on the CPU, preprocessed as the original Janus code does; see ``preprocess``."""
@@ -55,10 +48,6 @@ class JanusInputs:
             embeds = embeds.masked_scatter(replaced.unsqueeze(1), torch.cat(shown).to(embeds.dtype))
         return embeds.split([len(row) for row in rows])
 
-    def embed_prompt(self, prompt_ids: Tensor, image: Tensor | None = None) -> Tensor:
-        """[P, H] embeddings of one prompt."""
-        return self.embed_texts([prompt_ids], [image])[0]
-
     def embed_images(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         """[T, H] of each image after the aligner; a frozen tower runs without a graph."""
         embeds: list[Tensor] = []
@@ -74,7 +63,5 @@ class JanusInputs:
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             return tower(pixels.to(self.device)).last_hidden_state
 
-
-def digest(pixels: Tensor | None) -> bytes:
-    """A key that images of the same content share; empty without an image."""
-    return b"" if pixels is None else hashlib.blake2b(pixels.contiguous().numpy().tobytes()).digest()
+    def unconditional(self, prompt_ids: Tensor) -> Tensor:
+        return self.prompts.unconditional(prompt_ids)

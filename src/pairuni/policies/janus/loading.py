@@ -5,35 +5,26 @@ Checkpoints are untrusted: no code in the folder runs, and what its files say is
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import JanusConfig, JanusForConditionalGeneration, JanusProcessor
-from transformers.utils import logging as transformers_logging
 
 from pairuni.policies.conversion import Layout
-from pairuni.policies.files import described_by, read_json
+from pairuni.policies.files import check_numbers, described_by, read_json, without_loader_keys
 from pairuni.policies.janus.generation import load_generation_config
 from pairuni.policies.janus.original_config import config_to_transformers
 from pairuni.policies.janus.processor import IMAGES_FILE, PROCESSOR_FILE, load_processor
 from pairuni.policies.janus.prompts import JanusPrompts
 from pairuni.policies.janus.tensor_names import to_transformers
-from pairuni.policies.tensors import check_tensors, few, is_finite, read_tensors
+from pairuni.policies.tensors import check_tensors, few, is_finite, no_progress_bar, read_tensors
 from pairuni.policies.unsupported import refusal, unsupported_by_config
 
 LAYOUTS: dict[str, Layout] = {"janus": "transformers", "multi_modality": "original"}
 """model_type in config.json -> layout."""
-
-_LOADER_KEYS = ("attn_implementation", "experts_implementation", "auto_map")
-"""Keys of config.json that choose code instead of describing the model; some would fetch it from the hub."""
-
-_MAX_LAYERS = 1024
-_COUNTS = ("num_hidden_layers", "layers", "depth", "num_res_blocks")
 
 
 def load_model(
@@ -78,35 +69,8 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Layout]:
             f"{path} describes quantised weights, which cannot be trained; use the released ones."
         )
     with described_by(path):
-        _check_numbers(config)
-        return _without_loader_keys(config), layout
-
-
-def _without_loader_keys(config: Any) -> Any:
-    """A configuration without the keys that choose code, at any depth."""
-    if isinstance(config, dict):
-        return {
-            key: _without_loader_keys(value)
-            for key, value in config.items()
-            if key not in _LOADER_KEYS and not key.startswith("_")
-        }
-    return config
-
-
-def _check_numbers(value: Any, key: str = "") -> None:
-    """Raise ValueError for NaN, infinities, and counts so large that building the model would not end."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_numbers(inner, name)
-    elif isinstance(value, list):
-        if len(value) > _MAX_LAYERS:
-            raise ValueError(f"{key} has {len(value)} items")
-        for inner in value:
-            _check_numbers(inner, key)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        most = _MAX_LAYERS if key in _COUNTS else 2**31
-        if not math.isfinite(value) or abs(value) > most:
-            raise ValueError(f"{key} is {str(value)[:40]}, but at most {most} is possible")
+        check_numbers(config)
+        return without_loader_keys(config), layout
 
 
 def parse_config(
@@ -193,15 +157,3 @@ def untie_stored_head(config: JanusConfig, tensors: Mapping[str, Tensor]) -> Non
     if "lm_head.weight" in tensors:
         config.tie_word_embeddings = False
         config.text_config.tie_word_embeddings = False
-
-
-@contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Hide the progress bar that ``transformers`` shows while it handles weights that are in memory."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

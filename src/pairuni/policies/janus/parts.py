@@ -7,13 +7,14 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.policies.decoding.sampling import Head
 from pairuni.policies.janus.inputs import JanusInputs
-from pairuni.policies.parts import ModelParts
+from pairuni.policies.token_parts import TokenParts
 
 
-class JanusParts(ModelParts):
+class JanusParts(TokenParts):
     """Input embeddings, decoder layers and heads of a model."""
 
     model: JanusForConditionalGeneration
+    inputs: JanusInputs
 
     def __init__(self, model: JanusForConditionalGeneration, processor: JanusProcessor) -> None:
         super().__init__(model, model.model.language_model)

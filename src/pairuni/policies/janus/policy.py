@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +13,24 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.config import PolicySettings
 from pairuni.io.files import atomic_folder
-from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
+from pairuni.policies.autoregressive import ImageTokens
 from pairuni.policies.decoding.loop import DecodeLoop
+from pairuni.policies.decoding_policy import DecodingPolicy
 from pairuni.policies.janus.generation import stop_ids
 from pairuni.policies.janus.images import vq_codes, vq_pixels
 from pairuni.policies.janus.inputs import IMAGE_BATCH
-from pairuni.policies.janus.loading import load_model, no_progress_bar
+from pairuni.policies.janus.loading import load_model
 from pairuni.policies.janus.parts import JanusParts
-from pairuni.policies.janus.sampling import ImageRollouts, TextRollouts
-from pairuni.policies.janus.scoring import JanusScorer
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
-from pairuni.policies.llama_policy import LlamaPolicy
-from pairuni.policies.policy import ImageSampling, ScoredAnswer, TextSampling
-
-_TOKENS_PER_BYTE = 4
-"""Never exceeded: a byte is at most one token, and more only where a tokenizer's normaliser spells it out."""
+from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.rollouts import ImageRollouts, TextRollouts
+from pairuni.policies.tensors import no_progress_bar
 
 
-class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], AutoregressivePolicy):
+class JanusPolicy(DecodingPolicy[JanusParts]):
     """A ``JanusForConditionalGeneration`` and its processor."""
 
     module: JanusForConditionalGeneration
-    truncates = True
 
     def __init__(
         self,
@@ -48,40 +44,32 @@ class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], Autoregressi
         """tokenizer: the content of tokenizer.json, which ``save_pretrained`` then writes unchanged."""
         self.name = name
         self.processor = processor
-        super().__init__(model)
+        super().__init__(model, loop)
         self._tokenizer_json = tokenizer
         self.default_guidance = float(model.generation_config.guidance_scale or self.default_guidance)
         self.image_tokens = int(model.config.vq_config.num_patches) ** 2
         self.stop_ids = stop_ids(model.generation_config, processor)
         self.prompts = self.inference.inputs.prompts
-        self.loop = loop or DecodeLoop(self.inference.layers)
 
     def _parts(self, model: JanusForConditionalGeneration) -> JanusParts:
         return JanusParts(model, self.processor)
 
-    def _use_for_decoding(self, parts: JanusParts) -> None:
-        super()._use_for_decoding(parts)
-        self.loop = self.loop.with_layers(parts.layers)
-
     # Sampling
 
-    def sample_text(self, request: TextSampling) -> list[list[TextTokens]]:
-        self._check_current()
-        texts = TextRollouts(self, request)
-        return texts.trajectories(self.loop.run([texts.request])[0])
+    def _text_rollouts(self, request: TextSampling) -> TextRollouts:
+        ids = [
+            self.prompts.understanding(question, with_image=image is not None)
+            for image, question in zip(request.images, request.questions, strict=True)
+        ]
+        shared = {id(image): self.pixel_values([image])[0] for image in request.images if image is not None}
+        pixels = [None if image is None else shared[id(image)] for image in request.images]
+        return TextRollouts(
+            self.inference, request, ids, pixels, stop_ids=self.stop_ids, tokenizer=self.processor.tokenizer
+        )
 
-    def sample_images(self, request: ImageSampling) -> list[list[ImageTokens]]:
-        self._check_current()
-        images = ImageRollouts(self, request)
-        return images.trajectories(self.loop.run([images.request])[0])
-
-    def sample(
-        self, texts: TextSampling, images: ImageSampling
-    ) -> tuple[list[list[TextTokens]], list[list[ImageTokens]]]:
-        self._check_current()
-        text, image = TextRollouts(self, texts), ImageRollouts(self, images)
-        text_rollouts, image_rollouts = self.loop.run([text.request, image.request])
-        return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
+    def _image_rollouts(self, request: ImageSampling) -> ImageRollouts:
+        ids = [self.prompts.generation(prompt) for prompt in request.prompts]
+        return ImageRollouts(self.inference, request, ids, steps=self.image_tokens)
 
     @torch.no_grad()
     def decode_images(self, trajectories: Sequence[ImageTokens]) -> list[Image.Image]:
@@ -94,28 +82,7 @@ class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], Autoregressi
                 images.append(Image.fromarray(np.ascontiguousarray(pixels), mode="RGB"))
         return images
 
-    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
-        """The greedy answer to one question; by default up to 512 tokens, or fewer in a shorter context."""
-        if max_new_tokens is None:
-            prompt = self.prompts.understanding(question, with_image=image is not None)
-            max_new_tokens = max(1, min(512, self.context - len(prompt)))
-        return super().answer(image, question, max_new_tokens=max_new_tokens)
-
     # Checks
-
-    @property
-    def context(self) -> int:
-        """Positions of the language model."""
-        return int(self.module.config.text_config.max_position_embeddings)
-
-    def check_context(self, prompts: Sequence[Tensor], steps: int) -> None:
-        """Raise ValueError when a prompt and ``steps`` new tokens do not fit the model's context."""
-        positions = max((len(prompt) for prompt in prompts), default=0) + steps
-        if positions > self.context:
-            raise ValueError(
-                f"The longest prompt and {steps} new tokens need {positions} positions, but the model has "
-                f"{self.context}; shorten the prompt or lower the number of new tokens."
-            )
 
     def question_fault(self, text: str) -> str | None:
         return self.prompts.fault(text)
@@ -127,70 +94,6 @@ class JanusPolicy(LlamaPolicy[TextTokens, ImageTokens, JanusParts], Autoregressi
 
     def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:
         return self._faults(prompts, self.prompts.generation, self.image_tokens)
-
-    def _faults(self, texts: Sequence[str], encode: Callable[[str], Tensor], steps: int) -> dict[str, str]:
-        """Only texts that may be too long are tokenized."""
-        room = self.context - steps - len(encode("a"))
-        faults = {}
-        for text in texts:
-            fault = self.question_fault(text)
-            if fault is None and _TOKENS_PER_BYTE * len(text.encode(errors="replace")) > room:
-                needed = len(encode(text)) + steps
-                if needed > self.context:
-                    fault = (
-                        f"needs {needed:,} positions with {steps:,} new tokens, but the model has "
-                        f"{self.context:,}; shorten it or lower the number of new tokens"
-                    )
-            if fault is not None:
-                faults[text] = fault
-        return faults
-
-    # Scoring
-
-    def _score(
-        self, parts: JanusParts, trajectories: Sequence[TokenTrajectory], *, checkpointing: bool
-    ) -> list[Tensor]:
-        return JanusScorer(parts).log_probs(trajectories, checkpointing=checkpointing)
-
-    @torch.no_grad()
-    def score_text(
-        self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
-    ) -> list[ScoredAnswer]:
-        """As ``UnifiedPolicy.score_text``. Raises ValueError for an answer without tokens."""
-        given = []
-        for image, question, answer in zip(images, questions, answers, strict=True):
-            ids = self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
-            if not ids:
-                raise ValueError(
-                    f"An answer to {question[:80]!r} is empty; give at least one token to score."
-                )
-            given.append(
-                TextTokens(
-                    tokens=torch.tensor(ids),
-                    log_probs=torch.zeros(len(ids)),
-                    prompt_ids=self.prompts.understanding(question, with_image=image is not None),
-                    pixel_values=None if image is None else self.pixel_values([image])[0],
-                    temperature=1.0,
-                    finished=False,
-                    text=answer,
-                )
-            )
-        if not given:
-            return []
-        longest = max(len(one.tokens) for one in given)
-        self.check_context([one.prompt_ids for one in given], longest)
-        self._check_current()
-        rows = self._score(self.inference, given, checkpointing=False)
-        greedy = self.sample_text(
-            TextSampling(images=images, questions=questions, temperature=0.0, max_new_tokens=longest)
-        )
-        return [
-            ScoredAnswer(
-                log_probs=row.float().cpu(),
-                greedy=torch.equal(said.tokens[: len(one.tokens)], one.tokens),
-            )
-            for one, row, (said,) in zip(given, rows, greedy, strict=True)
-        ]
 
     # Features and codes
 

@@ -1,46 +1,46 @@
-"""Sampling from Janus: what the decode loop is given, and the trajectories made from its rollouts."""
+"""Sampling of tokens: what the decode loop is given, and the trajectories made from its rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.decoding.requests import Prompt, Request, Rollout
 from pairuni.policies.decoding.sampling import SamplingParams
-from pairuni.policies.janus.inputs import digest
 from pairuni.policies.policy import ImageSampling, TextSampling
-
-if TYPE_CHECKING:
-    from pairuni.policies.janus.policy import JanusPolicy
+from pairuni.policies.token_parts import TokenParts, digest
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1
+"""Of the noise of answers and of images."""
 
 
 class TextRollouts:
     """Answers: ``request`` for the decode loop, ``trajectories`` from its result.
 
-    Raises ValueError for prompts that cannot be made or do not fit the context.
+    ids: [P] of each question; pixels: its preprocessed image, unless the ids hold the image. tokenizer: decodes the
+    answers.
     """
 
-    def __init__(self, policy: JanusPolicy, sampling: TextSampling) -> None:
-        images, questions = list(sampling.images), sampling.questions
-        if len(images) != len(questions):
-            raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
-        self.policy, self.sampling = policy, sampling
-        self.ids = [
-            policy.prompts.understanding(question, with_image=image is not None)
-            for image, question in zip(images, questions, strict=True)
-        ]
-        policy.check_context(self.ids, sampling.max_new_tokens)
-        shared = {id(image): policy.pixel_values([image])[0] for image in images if image is not None}
-        self.pixels = [None if image is None else shared[id(image)] for image in images]
+    def __init__(
+        self,
+        parts: TokenParts,
+        sampling: TextSampling,
+        ids: Sequence[Tensor],
+        pixels: Sequence[Tensor | None],
+        *,
+        stop_ids: tuple[int, ...],
+        tokenizer: Any,
+    ) -> None:
+        self.parts, self.sampling, self.tokenizer = parts, sampling, tokenizer
+        self.ids, self.pixels = ids, pixels
         self.request = Request(
-            head=policy.inference.text_head,
-            embed=policy.inference.inputs.embed_text,
-            lengths=[len(row) for row in self.ids],
+            head=parts.text_head,
+            embed=parts.inputs.embed_text,
+            lengths=[len(row) for row in ids],
             prompts=self._embed,
             sampling=SamplingParams(
                 rollouts=sampling.rollouts,
@@ -48,7 +48,7 @@ class TextRollouts:
                 temperature=sampling.temperature,
                 top_k=sampling.top_k,
                 top_p=sampling.top_p,
-                stop_ids=policy.stop_ids,
+                stop_ids=stop_ids,
             ),
             seed=sampling.seed,
             first_prompt=sampling.first_prompt,
@@ -57,15 +57,15 @@ class TextRollouts:
 
     def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
         """Equal prompts share their embeddings, and equal images pass the vision tower once."""
-        inputs = self.policy.inference.inputs
+        inputs = self.parts.inputs
         digests = [digest(self.pixels[index]) for index in chosen]
         pixels = {key: self.pixels[index] for key, index in zip(digests, chosen, strict=True)}
         distinct = {key: one for key, one in pixels.items() if one is not None}
         images = dict(zip(distinct, inputs.embed_images(list(distinct.values())), strict=True))
-        made: dict[tuple[bytes, str], Prompt] = {}
+        made: dict[tuple[bytes, tuple[int, ...]], Prompt] = {}
         prompts = []
         for key, index in zip(digests, chosen, strict=True):
-            shown = (key, self.sampling.questions[index])
+            shown = (key, tuple(self.ids[index].tolist()))
             if shown not in made:
                 made[shown] = Prompt(conditional=inputs.embed_prompt(self.ids[index], images.get(key)))
             prompts.append(made[shown])
@@ -85,68 +85,81 @@ class TextRollouts:
             temperature=float(self.sampling.temperature),
             kept=rollout.kept,
             finished=rollout.finished,
-            text=self.policy.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+            text=self.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
         )
 
 
 class ImageRollouts:
-    """Images, with the same two parts."""
+    """Images, with the same two parts.
 
-    def __init__(self, policy: JanusPolicy, sampling: ImageSampling) -> None:
-        self.policy, self.sampling = policy, sampling
-        self.ids = [policy.prompts.generation(prompt) for prompt in sampling.prompts]
-        policy.check_context(self.ids, policy.image_tokens)
+    ids: [P] of each generation prompt. steps: tokens of an image. forced: see ``SamplingParams``; trajectories leave
+    these tokens out.
+    """
+
+    def __init__(
+        self,
+        parts: TokenParts,
+        sampling: ImageSampling,
+        ids: Sequence[Tensor],
+        *,
+        steps: int,
+        forced: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.parts, self.sampling, self.ids = parts, sampling, ids
+        params = SamplingParams(
+            rollouts=sampling.rollouts,
+            steps=steps,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            guidance=sampling.guidance,
+            branch=sampling.branch,
+            forced=tuple(forced),
+        )
+        self.unconditional = [parts.inputs.unconditional(row) for row in ids] if params.guided else []
         self.request = Request(
-            head=policy.inference.image_head,
-            embed=policy.inference.inputs.embed_codes,
-            lengths=[len(row) for row in self.ids],
+            head=parts.image_head,
+            embed=parts.inputs.embed_codes,
+            lengths=[len(row) for row in ids],
+            unconditional_lengths=[len(row) for row in self.unconditional],
             prompts=self._embed,
-            sampling=SamplingParams(
-                rollouts=sampling.rollouts,
-                steps=policy.image_tokens,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                guidance=sampling.guidance,
-                branch=sampling.branch,
-            ),
+            sampling=params,
             seed=sampling.seed,
             first_prompt=sampling.first_prompt,
             stream=IMAGE_STREAM,
         )
+        at = {step for step, _ in forced}
+        self._decided = torch.tensor([step for step in range(steps) if step not in at])
 
     def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
         """Equal prompts share their embeddings, and so do equal unconditional prompts."""
-        inputs = self.policy.inference.inputs
         made: dict[tuple[int, ...], Tensor] = {}
 
         def embedded(ids: Tensor) -> Tensor:
             key = tuple(ids.tolist())
             if key not in made:
-                made[key] = inputs.embed_prompt(ids)
+                made[key] = self.parts.inputs.embed_prompt(ids)
             return made[key]
 
         return [
             Prompt(
-                conditional=embedded(ids),
-                unconditional=embedded(inputs.prompts.unconditional(ids))
-                if self.request.sampling.guided
-                else None,
+                conditional=embedded(self.ids[index]),
+                unconditional=embedded(self.unconditional[index]) if self.unconditional else None,
             )
-            for ids in (self.ids[index] for index in chosen)
+            for index in chosen
         ]
 
     def trajectories(self, groups: Sequence[Sequence[Rollout]]) -> list[list[ImageTokens]]:
         return [
             [
                 ImageTokens(
-                    tokens=rollout.tokens,
-                    log_probs=rollout.log_probs,
+                    tokens=rollout.tokens[self._decided],
+                    log_probs=rollout.log_probs[self._decided],
                     prompt_ids=self.ids[index],
                     temperature=float(self.sampling.temperature),
                     guidance=float(self.sampling.guidance),
                     branch=self.sampling.branch,
-                    kept=rollout.kept,
+                    kept=None if rollout.kept is None else rollout.kept[self._decided],
                 )
                 for rollout in group
             ]

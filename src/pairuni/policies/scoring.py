@@ -1,4 +1,4 @@
-"""Log-probs of given trajectories under Janus, both tasks in one packed forward."""
+"""Log-probs of given token trajectories, both tasks in one packed forward."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pairuni.policies.autoregressive import ImageTokens, TextTokens, TokenTrajectory, kept_of
 from pairuni.policies.decoding.sampling import Head, scoring_temperature
-from pairuni.policies.janus.inputs import JanusInputs, digest
-from pairuni.policies.janus.parts import JanusParts
 from pairuni.policies.replay import Continuation, linear_log_probs, packed_states
+from pairuni.policies.token_parts import TokenInputs, TokenParts, digest
 
 Modality = Literal["text", "image"]
 Key = tuple[Modality, bytes, tuple[int, ...]]
@@ -25,13 +24,15 @@ Place = tuple[Key, int]
 class _Sequences:
     """Sequences by the prompt that they share, in order of arrival.
 
-    text, codes: token ids [T - 1] of the sequences. continuations: for each prompt the numbers of its sequences in one
-    of these lists; a guided image continues two prompts with the same codes.
+    text, codes: all tokens but the last, [S - 1], of the sequences. decided: for each of ``codes`` the positions of its
+    decisions, or None where all of its tokens are decisions. continuations: for each prompt the numbers of its
+    sequences in one of these lists; a guided image continues two prompts with the same codes.
     """
 
     continuations: dict[Key, list[int]] = field(default_factory=dict)
     text: list[Tensor] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
+    decided: list[Tensor | None] = field(default_factory=list)
 
     def add(self, modality: Modality, image: bytes, prompt_ids: Tensor, number: int) -> Place:
         """Let the sequence ``number`` continue a prompt."""
@@ -40,7 +41,7 @@ class _Sequences:
         numbers.append(number)
         return key, len(numbers) - 1
 
-    def embed(self, inputs: JanusInputs, images: Mapping[bytes, Tensor]) -> list[Continuation]:
+    def embed(self, inputs: TokenInputs, images: Mapping[bytes, Tensor]) -> list[Continuation]:
         """Embed with one lookup for all text and one for all codes."""
         prompts = [torch.tensor(ids) for _, _, ids in self.continuations]
         shown = [images.get(image) for _, image, _ in self.continuations]
@@ -54,11 +55,20 @@ class _Sequences:
             for prompt, ((modality, _, _), numbers) in zip(rows, self.continuations.items(), strict=False)
         ]
 
+    def decisions(self, packed: Sequence[Sequence[Tensor]]) -> dict[Place, Tensor]:
+        """Of the states [S, H] of all sequences by prompt, those that predict a decision, [T, H] by place."""
+        found: dict[Place, Tensor] = {}
+        for (key, numbers), group in zip(self.continuations.items(), packed, strict=True):
+            for place, (number, rows) in enumerate(zip(numbers, group, strict=True)):
+                decided = None if key[0] == "text" else self.decided[number]
+                found[key, place] = rows if decided is None else rows[decided.to(rows.device)]
+        return found
 
-class JanusScorer:
-    """Teacher forcing of Janus; each trajectory with its own temperature, guidance and branch."""
 
-    def __init__(self, parts: JanusParts) -> None:
+class TokenScorer:
+    """Teacher forcing; each trajectory with its own temperature, guidance and branch."""
+
+    def __init__(self, parts: TokenParts) -> None:
         self._parts = parts
         self.inputs, self.layers = parts.inputs, parts.layers
         self.text, self.image = parts.text_head, parts.image_head
@@ -77,11 +87,7 @@ class JanusScorer:
         distinct = {digests[number]: values for number, values in pixels.items() if values is not None}
         images = dict(zip(distinct, self.inputs.embed_images(list(distinct.values())), strict=True))
         packed = packed_states(self.layers, sequences.embed(self.inputs, images), checkpointing=checkpointing)
-        states = {
-            (key, number): rows
-            for key, group in zip(sequences.continuations, packed, strict=True)
-            for number, rows in enumerate(group)
-        }
+        states = sequences.decisions(packed)
         text = [index for index, one in enumerate(trajectories) if isinstance(one, TextTokens)]
         image = [index for index, one in enumerate(trajectories) if isinstance(one, ImageTokens)]
         found: dict[int, Tensor] = {}
@@ -107,10 +113,12 @@ class JanusScorer:
                 places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
                 continue
             number = len(sequences.codes)
-            sequences.codes.append(one.tokens[:-1])
+            tokens, decided = self.inputs.read(one)
+            sequences.codes.append(tokens[:-1])
+            sequences.decided.append(decided)
             places.append(sequences.add("image", b"", one.prompt_ids, number))
             if one.scores_guidance:
-                ids = self.inputs.prompts.unconditional(one.prompt_ids)
+                ids = self.inputs.unconditional(one.prompt_ids)
                 unconditional[index] = sequences.add("image", b"", ids, number)
         return sequences, places, unconditional
 
