@@ -101,6 +101,7 @@ CASES: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
     (3, {"beta": 0.2, "updates_per_step": 2, "agreement": True}, {"reshard_after_forward": False}),
     (2, {"beta": 0.2, "lora": LORA, "agreement": True}, {}),
     (2, {"family": "lumina_dimoo", "beta": 0.2, "agreement": True, "stop": 3}, {}),
+    (2, {"family": "emu3", "beta": 0.2, "agreement": True, "stop": 3}, {}),
     (2, {"family": "lumina_dimoo", "lora": LORA, "estimator": {"estimator": "elbo"}, "stop": 2}, {}),
 ]
 

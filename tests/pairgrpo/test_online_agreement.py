@@ -115,6 +115,7 @@ def test_a_sampled_cosine_is_near_the_exact_one() -> None:
     ("name", "group"),
     [
         ("model.language_model.layers.3.mlp.up_proj.weight", "layer_03"),
+        ("model.text_model.layers.7.mlp.up_proj.weight", "layer_07"),
         (
             "base_model.model.model.language_model.layers.11.self_attn.q_proj.lora_A.default.weight",
             "layer_11",

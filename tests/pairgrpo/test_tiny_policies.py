@@ -22,16 +22,21 @@ from pairuni.training.checkpoint import list_checkpoints, load_checkpoint
 from pairuni.training.optimizer import NamedAdamW
 from tiny_families import tiny_policy
 
-PARTS = {"janus": ["language_model", "generation_head"], "lumina_dimoo": ["language_model"]}
+PARTS = {
+    "janus": ["language_model", "generation_head"],
+    "lumina_dimoo": ["language_model"],
+    "emu3": ["language_model"],
+}
 ROLLOUT = RolloutSettings(understanding=3, generation=2, guidance=3.0, max_new_tokens=5)
 POLICIES: list[tuple[str, dict[str, Any]]] = [
     ("janus", {}),
     ("lumina_dimoo", {}),
     ("lumina_dimoo", {"shrink": 2}),
     ("lumina_dimoo", {"estimator": "elbo", "elbo_pairs": 2}),
+    ("emu3", {}),
 ]
 """Families, and their settings."""
-FEW = {"janus": 60, "lumina_dimoo": 800}
+FEW = {"janus": 60, "lumina_dimoo": 800, "emu3": 300}
 """Tokens of small micro-batches."""
 
 
@@ -161,6 +166,7 @@ def test_the_reference_stays_as_it_was(tmp_path: Path, family: str) -> None:
         ("janus", {}),
         ("janus", {"beta": 0.05, "updates_per_step": 2, "micro_batch_tokens": 60}),
         ("lumina_dimoo", {"beta": 0.05, "updates_per_step": 2, "micro_batch_tokens": 800}),
+        ("emu3", {"beta": 0.05, "updates_per_step": 2, "micro_batch_tokens": 300}),
     ],
     ids=str,
 )

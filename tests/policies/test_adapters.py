@@ -9,6 +9,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from pairuni.config import LoRASettings
+from pairuni.policies.emu3.policy import Emu3Policy
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
 from pairuni.policies.policy import ImageSampling, TextSampling
@@ -16,9 +17,13 @@ from pairuni.policies.registry import load_policy
 from pairuni.policies.trajectories import Trajectory
 from tiny_families import FAMILIES, tiny_policy
 
-PARTS = {"janus": ["language_model", "generation_head"], "lumina_dimoo": ["language_model"]}
+PARTS = {
+    "janus": ["language_model", "generation_head"],
+    "lumina_dimoo": ["language_model"],
+    "emu3": ["language_model"],
+}
 LORA = LoRASettings(rank=3, alpha=12.0)
-Policy = JanusPolicy | LuminaDimooPolicy
+Policy = JanusPolicy | LuminaDimooPolicy | Emu3Policy
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
 
@@ -43,6 +48,8 @@ def merged_of(policy: Policy) -> Policy:
     """A policy of the whole weights that sample."""
     if isinstance(policy, JanusPolicy):
         return JanusPolicy(policy.inference_module, policy.processor)
+    if isinstance(policy, Emu3Policy):
+        return Emu3Policy(policy.inference_module, policy.processor, grid=policy.grid)
     return LuminaDimooPolicy(replace(policy.checkpoint, model=policy.inference_module), policy.config)
 
 

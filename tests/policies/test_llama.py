@@ -6,6 +6,7 @@ import torch
 from pairuni.policies.llama import LlamaLayers, adjacent_rows, place_for_decoding
 from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
+from tiny_emu3 import tiny_emu3
 from tiny_models import tiny_llama
 
 
@@ -83,3 +84,25 @@ def test_other_models_are_refused():
     model.config.hidden_act = "gelu"
     with pytest.raises(ValueError, match="only Llama"):
         LlamaLayers(model)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_bias": True, "mlp_bias": True}, {"head_dim": 12}], ids=str
+)
+def test_emu3_has_the_layers_of_a_llama(changes):
+    emu3, _ = tiny_emu3(**changes)
+    model = emu3.model.text_model
+    assert model.config.attention_dropout == 0.1  # applied in train mode only
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(generator=torch.Generator().manual_seed(len(name)))
+    place_for_decoding(model)
+    layers = LlamaLayers(model)
+    embeds = torch.randn(11, 32, generator=torch.Generator().manual_seed(3))
+    expected = model(inputs_embeds=embeds[None]).last_hidden_state[0]
+    with torch.no_grad():
+        for found in (layers.forward, layers.inference(8)):
+            torch.testing.assert_close(
+                found(embeds, layers.rotary(11), causal), expected, atol=1e-5, rtol=1e-5
+            )

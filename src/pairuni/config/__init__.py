@@ -28,7 +28,13 @@ from pairuni.config.pairgrpo import (
     TokenReduction,
 )
 from pairuni.config.pairs import Clustering, CompletionSettings, Matching, PairsSettings, Selection
-from pairuni.config.policy import JanusSettings, LoRASettings, LuminaDimooSettings, PolicySettings
+from pairuni.config.policy import (
+    Emu3Settings,
+    JanusSettings,
+    LoRASettings,
+    LuminaDimooSettings,
+    PolicySettings,
+)
 from pairuni.config.recipes import find_recipe, shipped_recipe
 from pairuni.config.rewards import (
     ClipSettings,
@@ -67,6 +73,7 @@ __all__ = [
     "DistributedSettings",
     "DrawSettings",
     "EditSettings",
+    "Emu3Settings",
     "EndpointSettings",
     "EvaluationSettings",
     "GenEvalJudgingSettings",

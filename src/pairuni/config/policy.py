@@ -31,7 +31,7 @@ class PolicySettings(Settings):
     model: str = Field(min_length=1)
     """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B."""
     type: str
-    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(min_length=1)
     """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -48,7 +48,7 @@ class JanusSettings(PolicySettings):
     """Janus and Janus-Pro."""
 
     type: Literal["janus"] = "janus"
-    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
     """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
 
@@ -57,7 +57,7 @@ class LuminaDimooSettings(PolicySettings):
     """Lumina-DiMOO, a masked diffusion model. Where a sampling setting is absent, the checkpoint's own value counts."""
 
     type: Literal["lumina_dimoo"]
-    """Model family: janus (Janus and Janus-Pro) or lumina_dimoo."""
+    """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(default=["language_model"], min_length=1)
     """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
     image_size: int | None = Field(default=None, ge=1)
@@ -77,6 +77,19 @@ class LuminaDimooSettings(PolicySettings):
     """Lumina-DiMOO: coupled pairs of masks of the evidence lower bound."""
 
 
+class Emu3Settings(PolicySettings):
+    """Emu3. Where a size is absent, the checkpoint's own counts: 90 by 90 for the released ones."""
+
+    type: Literal["emu3"]
+    """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
+    trainable: list[str] = Field(default=["language_model"], min_length=1)
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    image_height: int | None = Field(default=None, ge=1)
+    """Emu3: rows of visual tokens in the images that are generated; a token is 8 pixels."""
+    image_width: int | None = Field(default=None, ge=1)
+    """Emu3: visual tokens in each row."""
+
+
 def _family(given: Any) -> Any:
     """The ``type`` of settings or of a table, which may leave it out."""
     if isinstance(given, Mapping):
@@ -85,7 +98,9 @@ def _family(given: Any) -> Any:
 
 
 AnyPolicySettings = Annotated[
-    Annotated[JanusSettings, Tag("janus")] | Annotated[LuminaDimooSettings, Tag("lumina_dimoo")],
+    Annotated[JanusSettings, Tag("janus")]
+    | Annotated[LuminaDimooSettings, Tag("lumina_dimoo")]
+    | Annotated[Emu3Settings, Tag("emu3")],
     Discriminator(_family),
 ]
 """The settings of a model of any family; without ``type``, of a Janus."""

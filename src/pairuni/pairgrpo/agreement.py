@@ -17,7 +17,7 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task
 from pairuni.runs.metrics import AGREEMENT
 
-_WRAPPER = re.compile(r"^(?:(?:base_model|model|module|language_model)\.)+(?=.)")
+_WRAPPER = re.compile(r"^(?:(?:base_model|model|module|language_model|text_model)\.)+(?=.)")
 _LAYER = re.compile(r"^layers\.(\d+)\.")
 _NAMES = {"embed_tokens": "embeddings"}
 

@@ -27,18 +27,23 @@ PACKED_FORWARD = "packed_forward"
 """The method of a decoder layer that computes it on packed tokens; registered with FSDP2 as a forward method."""
 
 
+LLAMAS = ("llama", "emu3_text_model")
+"""Values of model_type whose layers are Llama's. Emu3's differ in dropout alone, which acts in train mode only, and
+policies stay in eval mode."""
+
+
 class LlamaLayers:
     """The decoder layers and the final norm of a ``LlamaModel``, with the model's own weights.
 
     Each decoder layer gets the method ``packed_forward``, through which ``forward`` calls it: hooks on that method,
     such as those of FSDP2, see everything that trains.
 
-    Raises ValueError for a model that is not a Llama.
+    Raises ValueError for a model whose layers are not Llama's.
     """
 
     def __init__(self, model: Any) -> None:
         config = model.config
-        if config.model_type != "llama" or config.hidden_act != "silu":
+        if config.model_type not in LLAMAS or config.hidden_act != "silu":
             raise ValueError(
                 f"The language model is a {config.model_type} with {config.hidden_act}; only Llama is supported."
             )
@@ -46,7 +51,7 @@ class LlamaLayers:
         self.depth: int = config.num_hidden_layers
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
-        self.head_dim: int = config.head_dim
+        self.head_dim: int = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
         self.scale: float = self.head_dim**-0.5
         for layer in model.layers:
             if not hasattr(layer, PACKED_FORWARD):

@@ -19,11 +19,12 @@ POLICIES = {
     "janus": "pairuni.policies.janus.policy:load_janus",
     "multi_modality": "pairuni.policies.janus.policy:load_janus",
     "llada": "pairuni.policies.lumina_dimoo.policy:load_lumina_dimoo",
+    "emu3": "pairuni.policies.emu3.policy:load_emu3",
 }
 """model_type -> "module:function", imported when needed and called with (folder, *, name, device, dtype, settings). On
 the device "meta" it returns the policy without weights."""
 
-TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo"}
+TYPES = {"janus": "janus", "multi_modality": "janus", "llada": "lumina_dimoo", "emu3": "emu3"}
 """model_type -> ``policy.type``, where a family has settings of its own."""
 
 INSIDE = {"lumina_dimoo": "llada"}

@@ -1,0 +1,1 @@
+"""Emu3: one transformer over text tokens and VQ tokens of images."""
