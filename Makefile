@@ -1,8 +1,8 @@
-# make setup | make demo | make test : each works from a clean clone with Python 3.11+, git and make.
+# make setup | make demo | make test | make site : each works from a clean clone with Python 3.11+, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint format
+.PHONY: setup demo test site lint format
 
 setup: .venv/.installed
 
@@ -23,6 +23,14 @@ lint: setup
 # A process per core, at most four: each holds torch and a model. worksteal: a worker without tests takes another's.
 test: lint
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+
+# The documentation in build/site. python -m: the hooks of MkDocs import tools.
+site: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
 
 format: setup
 	$(BIN)/ruff format .
