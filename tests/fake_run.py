@@ -69,6 +69,8 @@ def _metrics(rng: random.Random, step: int, steps: int) -> dict[str, Any]:
         "understanding/reward": min(1.0, max(0.0, 0.48 + 0.16 * risen + rng.gauss(0, 0.05))),
         "generation/reward": min(1.0, max(0.0, 0.41 + 0.27 * risen + rng.gauss(0, 0.06))),
         "frac_reward_zero_std": 0.2 + 0.1 * risen + rng.gauss(0, 0.02),
+        "loss": rng.gauss(0, 1e-8),
+        "learning_rate": 1e-4 * min(1.0, step / 5),
         "grad_norm": None if step == 7 else 0.8 + rng.random() * 0.3,
         "clip_ratio/region_mean": 0.0,
         "understanding/completions/mean_length": 2 + rng.random(),

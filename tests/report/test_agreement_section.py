@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pairuni.report import write_report
-from pairuni.report.charts import signed
+from pairuni.report.axes import signed
 
 ROWS = [
     {"step": 1, "understanding/reward": 0.5, "gradient_agreement": 0.2, "gradient_agreement/layer_00": -0.1},
@@ -34,7 +34,8 @@ def test_the_curve_leaves_out_steps_without_a_cosine(tmp_path: Path) -> None:
     assert "Mean <b>+0.2000</b>; above 0 in 2 of 3 steps." in section
     assert page.count("data-chart=") == 2  # the reward and the agreement
     chart = json.loads(section.split('data-chart="')[1].split('"')[0].replace("&quot;", '"'))
-    assert [label[:2] for label in chart["labels"]] == [["1", "0.2"], ["3", "−0.1"], ["4", "0.5"]]
+    (line,) = chart["lines"]
+    assert (line["steps"], line["values"], line["smooth"]) == ([1, 3, 4], [0.2, -0.1, 0.5], None)
 
 
 def test_parts_of_the_model_in_order_with_their_means(tmp_path: Path) -> None:

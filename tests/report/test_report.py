@@ -1,7 +1,9 @@
 import json
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from PIL import Image
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
+from pairuni.report.training import SHOWN_ROLLOUTS, SHOWN_SAMPLES, SIGNALS
 from pairuni.runs.run import read_run
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -104,16 +107,94 @@ def test_headline_shows_scores_and_intervals(run: Path, page: Page) -> None:
     assert all("95% interval" in str(label) for label in tracks)
 
 
+def charts(page: Page) -> list[dict[str, Any]]:
+    return [json.loads(str(attrs["data-chart"])) for attrs in page.of("div") if "data-chart" in attrs]
+
+
 def test_curves_contain_every_step(page: Page) -> None:
-    charts = [json.loads(str(attrs["data-chart"])) for attrs in page.of("div") if "data-chart" in attrs]
-    assert len(charts) == 2 + 5  # two rewards and the metrics in this run
-    assert len(charts[0]["points"]) == 40
-    assert len(charts[2]["points"]) == 39  # the gradient norm of step 7 was not finite
-    assert charts[0]["labels"][0][0] == "1"
+    shown = [chart["lines"][0] for chart in charts(page)]
+    assert len(shown) == 2 + 7  # two rewards and the metrics in this run
+    assert shown[0]["steps"] == list(range(1, 41))
+    assert len(shown[0]["values"]) == len(shown[0]["smooth"]) == 40
+    norm = next(line for line in shown if 7 not in line["steps"])
+    assert len(norm["steps"]) == 39  # the gradient norm of step 7 was not finite
     for attrs in page.of("div"):
         if "data-chart" in attrs:
             assert attrs["tabindex"] == "0"
             assert attrs["aria-label"]
+
+
+def test_loss_learning_rate_and_kl_have_curves(tmp_path: Path) -> None:
+    def words(**more: float) -> str:
+        row = {"step": 1, "understanding/reward": 0.5, "loss": -1e-8, "learning_rate": 2e-6, **more}
+        folder = small_run(tmp_path / str(len(more)), metrics__jsonl=json.dumps(row) + "\n")
+        return Page(write_report(folder).read_text()).words
+
+    without, measured = words(), words(kl=0.003)
+    assert "Learning rate" in without
+    assert "2e-6" in without
+    assert "Loss" in without
+    assert "KL to the reference is measured if pairgrpo.beta is above 0" in without
+    assert "KL to the reference" in measured
+    assert "pairgrpo.beta" not in measured
+
+
+def test_held_out_scores_of_the_log_have_curves(tmp_path: Path) -> None:
+    lines = [
+        {"step": 0, "eval/understanding": 0.25, "eval/<mine>": 7.0},
+        {"step": 1, "understanding/reward": 0.5},
+        {"step": 2, "understanding/reward": 0.5, "eval/understanding": 0.75, "eval/<mine>": 9.0},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    page = Page(write_report(small_run(tmp_path / "run", metrics__jsonl=text)).read_text())
+    assert [attrs["id"] for attrs in page.of("section")] == ["rewards", "held-out"]
+    assert "Understanding, held out" in page.words
+    assert "<mine>, held out" in page.words
+    assert [(line["steps"], line["values"]) for chart in charts(page)[1:] for line in chart["lines"]] == [
+        ([0, 2], [0.25, 0.75]),
+        ([0, 2], [7.0, 9.0]),
+    ]
+
+
+def test_pages_of_long_runs_stay_small_and_keep_extremes(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    names = ("understanding/reward", "generation/reward", *(key for key, _ in SIGNALS))
+    rows = [{"step": step, **{name: rng.random() for name in names}} for step in range(1, 10_001)]
+    rows[4321]["grad_norm"] = 50.0
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path = write_report(small_run(tmp_path / "long", metrics__jsonl=text))
+    assert path.stat().st_size < 1_000_000
+    page = Page(path.read_text())
+    assert "of 10,000 steps drawn" in page.words
+    peaks = [line for chart in charts(page) for line in chart["lines"] if 50.0 in line["values"]]
+    assert [line["steps"][line["values"].index(50.0)] for line in peaks] == [4322]
+    assert all(line["steps"][0] == 1 and line["steps"][-1] == 10_000 for line in peaks)
+
+
+def test_large_groups_show_a_selection_and_say_so(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "large", steps=2, items=2, pairs=2)
+    log = folder / "samples" / "samples.jsonl"
+    row = json.loads(log.read_text().splitlines()[0])
+    image, answer = row["pictures"][0], row["answers"][0]
+    rows = [
+        {
+            **row,
+            "step": step,
+            "prompt": f"prompt {step}-{index}",
+            "pictures": [image] * 64,
+            "answers": [answer] * 64,
+        }
+        for step in (1, 5, 9)
+        for index in range(200)
+    ]
+    log.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    page = Page(write_report(folder).read_text())
+    words = page.words[page.words.index("Groups of rollouts") :]
+    assert f"{SHOWN_SAMPLES} of 600" in words
+    assert words.count("12 of 64 rollouts") == 2 * SHOWN_SAMPLES
+    shown = [attrs for attrs in page.of("img") if str(attrs["alt"]).startswith("rollout for")]
+    assert len(shown) == SHOWN_ROLLOUTS * SHOWN_SAMPLES
+    assert (folder / "report.html").stat().st_size < 1_000_000
 
 
 def test_the_same_run_gives_the_same_page(run: Path) -> None:

@@ -11,6 +11,7 @@ from browser import faults_of
 
 from fake_run import write_fake_run
 from pairuni.report import write_report
+from pairuni.report.axes import number
 
 pytestmark = pytest.mark.slow
 
@@ -73,3 +74,48 @@ def test_curves_can_be_read_with_the_keyboard(opened: tuple[Any, list[str]]) -> 
     assert "step 1:" in plot.get_attribute("aria-valuetext")
     assert plot.locator(".cursor").is_visible()
     assert said == []
+
+
+def test_curves_show_the_pointers_step_and_numbers_as_python_does(opened: tuple[Any, list[str]]) -> None:
+    page, said = opened
+    values = [0, 0.61349, 12.44, 999.7, 1204.2, 1234567.0, 1.2e-6, -1e-4, 1e-4, 2e15, 0.001, 5e-324]
+    assert page.evaluate("(values) => values.map(number)", values) == [number(value) for value in values]
+    plot = page.locator("[data-chart]").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 9 / 39, box["y"] + 20)
+    readout = page.locator(".readout").first
+    chart = json.loads(plot.get_attribute("data-chart"))
+    shown = f"{number(chart['lines'][0]['values'][9])}, smoothed {number(chart['lines'][0]['smooth'][9])}"
+    assert readout.inner_text().split("\n") == [f"step 10 {shown}"]
+    assert said == []
+
+
+def test_images_enlarge_to_whole_pixels_and_close(opened: tuple[Any, list[str]]) -> None:
+    page, said = opened
+    page.locator("#rollouts .enlarge").first.click()
+    dialog = page.locator("dialog.enlarged")
+    large = dialog.locator("img")
+    assert large.bounding_box()["width"] == 32 * (900 * 8 // 10 // 32)
+    assert large.evaluate("(image) => getComputedStyle(image).imageRendering") == "pixelated"
+    first = large.get_attribute("src")
+    assert dialog.locator("p").inner_text().startswith("1 of 32: rollout for")
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("p").inner_text().startswith("2 of 32: rollout for")
+    page.keyboard.press("ArrowLeft")
+    assert large.get_attribute("src") == first
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert page.evaluate("document.activeElement.className") == "enlarge"
+    assert said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1300])
+def test_pages_fit_their_window(browser: Any, opened: tuple[Any, list[str]], width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(opened[0].url)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    small = "[...document.querySelectorAll('#rollouts img')].map((one) => one.getBoundingClientRect().width)"
+    assert min(page.evaluate(small)) >= 110
+    page.close()

@@ -1,9 +1,12 @@
 import math
+import random
 
+import numpy as np
 import pytest
 
-from pairuni.report.charts import histogram, number
-from pairuni.report.statistics import nice_ticks, paired_difference, smoothed
+from pairuni.report.axes import number
+from pairuni.report.charts import histogram
+from pairuni.report.statistics import nice_ticks, paired_difference, smoothed, with_extremes
 
 
 def test_paired_difference() -> None:
@@ -24,6 +27,30 @@ def test_smoothing_keeps_a_line_and_averages_noise() -> None:
     assert all(abs(value - 0.5) < 0.1 for value in smoothed(bumpy, 11)[6:-6])
     assert smoothed([3.0], 5) == [3.0]
     assert smoothed([], 5) == []
+
+
+@pytest.mark.parametrize("window", [2, 3, 8, 41])
+def test_smoothing_is_the_least_squares_line_of_each_window(window: int) -> None:
+    rng = random.Random(window)
+    values = [1e6 + rng.gauss(0, 1) for _ in range(40)]
+    half = window // 2
+    fitted = []
+    for index in range(len(values)):
+        at = range(max(0, index - half), min(len(values), index + half + 1))
+        fitted.append(np.polyval(np.polyfit(at, [values[one] for one in at], 1), index))
+    assert smoothed(values, window) == pytest.approx(fitted, rel=1e-9)
+
+
+@pytest.mark.parametrize("most", [4, 5, 60, 801])
+def test_long_lines_keep_their_ends_and_extremes(most: int) -> None:
+    rng = random.Random(0)
+    values = [rng.gauss(0, 1) for _ in range(10_000)]
+    values[1234], values[8765] = 40.0, -40.0
+    kept = with_extremes(values, most)
+    assert kept == sorted(set(kept))
+    assert most // 2 <= len(kept) <= most
+    assert {0, 1234, 8765, 9_999} <= set(kept)
+    assert with_extremes(values[:most], most) == list(range(most))
 
 
 @pytest.mark.parametrize(
@@ -51,10 +78,13 @@ def test_histogram_counts_every_value() -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [number(value) for value in (0, 0.61349, 12.44, 1204.2, 1.2e-6)] == [
+    assert [number(value) for value in (0, 0.61349, 12.44, 999.7, 1204.2, 1.2e-6, -1e-4, 2e15)] == [
         "0",
         "0.613",
         "12.4",
+        "1,000",
         "1,204",
-        "1.2e-06",
+        "1.2e-6",
+        "−1e-4",
+        "2e+15",
     ]

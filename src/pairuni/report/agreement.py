@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pairuni.report.charts import Series, line_chart, signed, signed_bars
+from pairuni.report.axes import signed
+from pairuni.report.charts import signed_bars
+from pairuni.report.curves import Line, line_chart
 from pairuni.report.markup import section
 from pairuni.runs.metrics import AGREEMENT, MetricsRow, series
 from pairuni.runs.run import Run
@@ -23,7 +25,7 @@ def gradient_agreement(run: Run) -> str:
         return ""
     mean, above = sum(values) / len(values), sum(value > 0 for value in values)
     facts = f"Mean <b>{signed(mean, 4)}</b>; above 0 in {above:,} of {len(values):,} steps."
-    curve = line_chart(Series("Over steps", steps, values, "signal", low=0.0))
+    curve = line_chart("Over steps", [Line(steps, values)], tone="signal", low=0.0)
     groups = [(_label(name), _mean(run.metrics, name)) for name in _groups(run.metrics)]
     parts = signed_bars("By part of the model, mean over the run", groups) if groups else ""
     return section(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pairuni.report.charts import signed
+from pairuni.report.axes import signed
 from pairuni.report.markup import escape, placed
 from pairuni.report.statistics import nice_ticks
 

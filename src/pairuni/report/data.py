@@ -33,7 +33,7 @@ def pairs(run: Run) -> str:
     cards = "".join(_pair(run.pairs_folder, pair) for pair in sample)
     note = (
         f"{len(run.pairs):,} pairs: {len(aligned):,} aligned (one image on both sides, similarity 1) and "
-        f"{len(retrieved):,} retrieved. Shown: a selection of each, evenly spaced by similarity."
+        f"{len(retrieved):,} retrieved. Shown: {len(sample):,} of them, evenly spaced by similarity."
     )
     return section("pairs", "Pairs", f'{chart}<ol class="pairs">{cards}</ol>', note)
 

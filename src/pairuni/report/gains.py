@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pairuni.intervals import bootstrap_interval
-from pairuni.report.charts import signed
+from pairuni.report.axes import signed
 from pairuni.report.markup import section
 from pairuni.runs.evaluations import MarkedItem
 from pairuni.runs.run import Run

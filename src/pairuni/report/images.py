@@ -14,7 +14,7 @@ from pairuni.io.images import ImageError, load_image
 from pairuni.io.paths import path_fault
 from pairuni.report.markup import escape
 
-LARGEST = 256
+LARGEST = 384
 """Longest side in pixels of an image in a report; larger ones are scaled down."""
 CRISP = 96
 """Longest side in pixels of images that are kept lossless and shown pixel by pixel."""

@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pairuni.intervals import Z95
 
 Item = TypeVar("Item")
+Array = NDArray[np.float64]
 
 _LEAST = 1e-9
 """Range of an axis, relative to its values, below which ticks cannot be distinguished."""
@@ -32,16 +36,37 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
     Inside, it equals the moving average. At the ends it neither lags behind a trend, as an average over half a window
     would, nor follows the noise of the last value.
     """
-    half = window // 2
-    result = []
-    for index in range(len(values)):
-        start, stop = max(0, index - half), min(len(values), index + half + 1)
-        part, centre = values[start:stop], (start + stop - 1) / 2
-        mean = sum(part) / len(part)
-        width = sum((at - centre) ** 2 for at in range(start, stop))
-        tilt = sum((at - centre) * value for at, value in zip(range(start, stop), part, strict=True))
-        result.append(mean + (index - centre) * (tilt / width if width else 0.0))
-    return result
+    if not values:
+        return []
+    own, count, half = np.asarray(values, dtype=np.float64), len(values), window // 2
+    at = np.arange(count)
+    start, stop = np.maximum(0, at - half), np.minimum(count, at + half + 1)
+    size, centre = stop - start, (start + stop - 1) / 2
+    middle = own.mean()
+
+    def sums(parts: Array) -> Array:
+        ends = np.concatenate([[0.0], np.cumsum(parts)])
+        return ends[stop] - ends[start]
+
+    total = sums(own - middle)
+    tilt = sums(at * (own - middle)) - centre * total
+    width = size * (size**2 - 1) / 12  # the sum of the squared distances of the places from their centre
+    slope = np.divide(tilt, width, out=np.zeros(count), where=width > 0)
+    return [float(value) for value in middle + total / size + (at - centre) * slope]
+
+
+def with_extremes(values: Sequence[float], most: int) -> list[int]:
+    """Indices of at most ``most`` values (at least 4), in order, that draw the same line.
+
+    The first and the last one, and the lowest and the highest of equal stretches between them.
+    """
+    if len(values) <= most:
+        return list(range(len(values)))
+    own = np.asarray(values, dtype=np.float64)
+    kept = {0, len(values) - 1}
+    for stretch in np.array_split(np.arange(1, len(values) - 1), most // 2 - 1):
+        kept |= {int(stretch[own[stretch].argmin()]), int(stretch[own[stretch].argmax()])}
+    return sorted(kept)
 
 
 def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pairuni.records import TASKS, Task
-from pairuni.report.charts import Series, line_chart, number
+from pairuni.report.axes import number
+from pairuni.report.curves import SMOOTHING, Line, line_chart
 from pairuni.report.images import image_tag
 from pairuni.report.markup import escape, section
 from pairuni.report.statistics import evenly_spaced
@@ -16,28 +17,34 @@ from pairuni.runs.run import Run
 from pairuni.runs.samples import Sample
 
 SIGNALS = (
+    ("loss", "Loss"),
+    ("kl", "KL to the reference"),
+    ("learning_rate", "Learning rate"),
     ("grad_norm", "Gradient norm"),
     ("frac_reward_zero_std", "Zero-variance groups, share"),
     ("clip_ratio/region_mean", "Clipped tokens, share"),
     ("understanding/completions/mean_length", "Answer length, tokens"),
-    ("kl", "KL to the reference"),
     ("tokens_per_second", "Tokens per second"),
 )
 """Metrics with small charts below the rewards."""
+LOSS = "With one update per step, the loss is about 0 whatever the policy learns: the advantages of a group sum to 0. "
+READING = "Point at a curve, or focus it and use the arrow keys, to read values."
 SHOWN_STEPS = 6
 SHOWN_ITEMS = 6
-SHOWN_SAMPLES = 6
+SHOWN_SAMPLES = 8
+SHOWN_ROLLOUTS = 12
 
 
 def rewards(run: Run) -> str:
     charts = []
     curves = {task: series(run.metrics, f"{task}/reward") for task in TASKS}
-    within = all(0.0 <= value <= 1.0 for _, values in curves.values() for value in values)
+    low, high = reward_limits([values for _, values in curves.values()])
     for task, (steps, values) in curves.items():
         if values:
-            limits = (0.0, 1.0) if within else (None, None)
             charts.append(
-                line_chart(Series(f"{task.capitalize()} reward", steps, values, task, limits[0], limits[1]))
+                line_chart(
+                    f"{task.capitalize()} reward", [Line(steps, values)], tone=task, low=low, high=high
+                )
             )
     if not charts:
         return ""
@@ -45,47 +52,54 @@ def rewards(run: Run) -> str:
     for key, title in SIGNALS:
         steps, values = series(run.metrics, key)
         if values:
-            small.append(line_chart(Series(title, steps, values, "signal", low=0.0, small=True)))
-    signals = f'<h3>Training metrics</h3><div class="small-charts">{"".join(small)}</div>' if small else ""
-    body = f'<div class="charts">{"".join(charts)}</div>{signals}'
-    note = (
-        "Mean reward of the rollouts of each step, on training pairs. Faint: each step; bold: smoothed. "
-        "Point at a curve, or focus it and use the arrow keys, to read values."
+            small.append(line_chart(title, [Line(steps, values)], tone="signal", low=0.0, small=True))
+    signals = (
+        f'<h3>Training metrics</h3><p class="note">{escape(LOSS + _kl_note(run))}</p>'
+        f'<div class="small-charts">{"".join(small)}</div>'
+        if small
+        else ""
     )
+    body = f'<div class="charts">{"".join(charts)}</div>{signals}'
+    note = f"Mean reward of the rollouts of each step, on training pairs. {SMOOTHING} {READING}"
     return section("rewards", "Reward during training", body, note)
 
 
+def reward_limits(values: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
+    """What an axis of rewards includes: 0 and 1 if all are between them."""
+    within = all(0.0 <= value <= 1.0 for own in values for value in own)
+    return (0.0, 1.0) if within else (None, None)
+
+
+def held_out_curves(run: Run) -> dict[str, tuple[list[float], list[float]]]:
+    """Name of each held-out score during training -> its steps and values; of metrics.jsonl, else of evaluation/."""
+    names = dict.fromkeys(key for row in run.metrics for key in row.values if key.startswith("eval/"))
+    curves = {name.removeprefix("eval/"): series(run.metrics, name) for name in names}
+    for task in TASKS:
+        if task not in curves:
+            scores = [(float(one.step), one.task(task).score) for one in run.step_evaluations]
+            curves[task] = ([step for step, _ in scores], [score for _, score in scores])
+    return {name: curve for name, curve in curves.items() if curve[1]}
+
+
 def held_out(run: Run) -> str:
-    evaluations = run.step_evaluations
-    if not evaluations:
+    curves = held_out_curves(run)
+    if not curves:
         return ""
-    scores: dict[Task, list[tuple[int, StepScores]]] = {
-        "understanding": [(one.step, one.understanding) for one in evaluations],
-        "generation": [(one.step, one.generation) for one in evaluations],
-    }
-    curves = "".join(
-        line_chart(
-            Series(
-                f"{task.capitalize()}, held out",
-                [float(step) for step, _ in scores[task]],
-                [one.score for _, one in scores[task]],
-                task,
-            )
-        )
-        for task in TASKS
+    charts = "".join(
+        line_chart(f"{name.capitalize()}, held out", [Line(steps, values)], tone=tone_of(name))
+        for name, (steps, values) in curves.items()
     )
-    items = {task: _items_by_step(evenly_spaced(scores[task], SHOWN_STEPS)) for task in TASKS}
-    images = "".join(_images_by_step(run.folder.root, item) for item in items["generation"])
-    answers = "".join(_answers_by_step(run.folder.root, item) for item in items["understanding"])
-    body = (
-        f'<div class="charts">{curves}</div>'
-        f'<ol class="rollouts">{images}</ol><ol class="answers">{answers}</ol>'
-    )
+    body = f'<div class="charts">{charts}</div>{_items(run, "generation")}{_items(run, "understanding")}'
     note = (
         "Items that are not in the training data; step 0 is the untrained policy. "
         "Images are sampled with the same noise at every step."
     )
     return section("held-out", "Held-out evaluation during training", body, note)
+
+
+def tone_of(name: str) -> str:
+    """The class of a curve's colour."""
+    return name if name in TASKS else "signal"
 
 
 def rollouts(run: Run) -> str:
@@ -95,10 +109,15 @@ def rollouts(run: Run) -> str:
     chosen = _first_and_last(rows)
     body = "".join(_rollout(run.folder.samples, row) for row in chosen)
     note = (
-        "Groups of rollouts from the first and the last saved step, with their rewards. "
-        "Only differences within a group change the policy."
+        f"Groups of rollouts from the first and the last saved step, {len(chosen):,} of {len(rows):,}, with their "
+        "rewards. Only differences within a group change the policy."
     )
     return section("rollouts", "Rollouts", f'<ol class="rollouts">{body}</ol>', note)
+
+
+def _kl_note(run: Run) -> str:
+    measured = bool(series(run.metrics, "kl")[1])
+    return "" if measured else "KL to the reference is measured if pairgrpo.beta is above 0."
 
 
 def _first_and_last(rows: Sequence[Sample]) -> list[Sample]:
@@ -110,18 +129,33 @@ def _first_and_last(rows: Sequence[Sample]) -> list[Sample]:
     return [row for step in sorted(steps) for row in [one for one in rows if one.step == step][:most]]
 
 
-def _items_by_step(scores: Sequence[tuple[int, StepScores]]) -> list[list[tuple[int, Item]]]:
-    """Evenly spaced items with images; for each, the steps whose evaluation has it at the same index."""
-    last = scores[-1][1].items
-    chosen = evenly_spaced([row for row, item in enumerate(last) if item.image], SHOWN_ITEMS)
+def _items(run: Run, task: Task) -> str:
+    """A selection of the items of a task that have images, at a selection of the evaluations."""
+    if not run.step_evaluations:
+        return ""
+    shown = evenly_spaced([(one.step, one.task(task)) for one in run.step_evaluations], SHOWN_STEPS)
+    last = shown[-1][1].items
+    imaged = [row for row, item in enumerate(last) if item.image]
+    chosen = evenly_spaced(imaged, SHOWN_ITEMS)
+    if not chosen:
+        return ""
+    name, card, kind = {
+        "generation": ("Images", _images_by_step, "rollouts"),
+        "understanding": ("Answers", _answers_by_step, "answers"),
+    }[task]
+    cards = "".join(card(run.folder.root, _by_step(shown, row)) for row in chosen)
+    of = f"{len(chosen):,} of {len(imaged):,} items, at {len(shown):,} of {len(run.step_evaluations):,} evaluations"
+    return f'<h3>{name} <small>{of}</small></h3><ol class="{kind}">{cards}</ol>'
+
+
+def _by_step(scores: Sequence[tuple[int, StepScores]], row: int) -> list[tuple[int, Item]]:
+    """An item of the last evaluation at the steps whose evaluation has it at the same index."""
+    last = scores[-1][1].items[row]
     return [
-        [
-            (step, item)
-            for step, one in scores
-            for item in one.items[row : row + 1]
-            if (item.prompt, item.question) == (last[row].prompt, last[row].question)
-        ]
-        for row in chosen
+        (step, item)
+        for step, one in scores
+        for item in one.items[row : row + 1]
+        if (item.prompt, item.question) == (last.prompt, last.question)
     ]
 
 
@@ -156,19 +190,25 @@ def _rollout(samples: Path, row: Sample) -> str:
     images = "".join(
         f"<figure>{image_tag(samples, one.image, 'rollout for the prompt: ' + row.prompt)}"
         f"<figcaption>{_reward(one.reward)}</figcaption></figure>"
-        for one in row.images
+        for one in row.images[:SHOWN_ROLLOUTS]
     )
     answers = "".join(
         f"<li><b>{_reward(one.reward)}</b> {escape(one.text.strip()) or '<i>nothing</i>'}</li>"
-        for one in row.answers
+        for one in row.answers[:SHOWN_ROLLOUTS]
     )
     shown = f'<li><p class="tag">step {row.step} · similarity {row.similarity:.2f}</p>'
     if images:
-        shown += f'<p>{escape(row.prompt)}</p><div class="strip">{images}</div>'
+        shown += f'<p>{escape(row.prompt)}{_shown_of(row.images)}</p><div class="strip">{images}</div>'
     if answers:
         question = escape(f"{row.question} — expected: {row.answer}")
-        shown += f'<p>{question}</p><ul class="replies">{answers}</ul>'
+        shown += f'<p>{question}{_shown_of(row.answers)}</p><ul class="replies">{answers}</ul>'
     return shown + "</li>"
+
+
+def _shown_of(rollouts: Sequence[object]) -> str:
+    """How many rollouts of a group are shown, if not all are."""
+    count = len(rollouts)
+    return f" <small>{SHOWN_ROLLOUTS} of {count:,} rollouts</small>" if count > SHOWN_ROLLOUTS else ""
 
 
 def _reward(reward: float | None) -> str:

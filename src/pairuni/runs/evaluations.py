@@ -84,6 +84,9 @@ class StepEvaluation(Part):
     understanding: StepScores
     generation: StepScores
 
+    def task(self, task: Task) -> StepScores:
+        return self.understanding if task == "understanding" else self.generation
+
 
 def write_step_evaluation(run: RunFolder, step: int, tasks: Mapping[Task, Mapping[str, Any]]) -> None:
     """tasks: score, count and items of each task, as ``StepScores`` reads them."""

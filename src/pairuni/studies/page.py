@@ -8,7 +8,7 @@ from pathlib import Path
 from pairuni.config import StudySettings
 from pairuni.io.files import write_text
 from pairuni.records import TASKS, Task
-from pairuni.report.charts import Series, line_chart
+from pairuni.report.curves import Line, line_chart
 from pairuni.report.document import document, table
 from pairuni.report.markup import escape, placed, section
 from pairuni.runs.metrics import AGREEMENT
@@ -111,9 +111,10 @@ def _curves(rows: Sequence[RowResults]) -> str:
             steps, values = zip(*points, strict=True)
             charts.append(
                 line_chart(
-                    Series(
-                        f"{title}: {row.row.name}", steps, values, tone=curve.partition("/")[0], small=True
-                    )
+                    f"{title}: {row.row.name}",
+                    [Line(steps, values)],
+                    tone=curve.partition("/")[0],
+                    small=True,
                 )
             )
     return f'<div class="small-charts">{"".join(charts)}</div>'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pairuni.config import StudyRow, StudySettings
 from pairuni.console.counts import counted
 from pairuni.records import TASKS, Task
-from pairuni.report.charts import signed
+from pairuni.report.axes import signed
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
