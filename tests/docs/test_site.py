@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import posixpath
 import re
+import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,21 @@ def test_names_of_the_public_api_become_links() -> None:
         prose.with_links("As ``train`` and ``other``.", ["train"])
         == "As [`train`][pairuni.train] and ``other``."
     )
+
+
+@pytest.mark.parametrize("path", sorted((pages.DOCS / "images").glob("*.svg")), ids=lambda path: path.stem)
+def test_diagrams_are_self_contained_and_say_what_they_show(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    root = xml.etree.ElementTree.fromstring(text)
+    svg = "{http://www.w3.org/2000/svg}"
+    assert root.findtext(f"{svg}title")
+    assert root.findtext(f"{svg}desc")
+    assert root.findall(f".//{svg}text")
+    assert not re.findall(r"https?:(?!//www\.w3\.org/2000/svg)", text)
+    light, _, dark = re.sub(r"\s+", " ", text.partition("</style>")[0]).partition(
+        "prefers-color-scheme: dark"
+    )
+    colours = [set(re.findall(r"(--[\w-]+):", part)) for part in (light, dark)]
+    assert colours[0] == colours[1] == set(re.findall(r"var\((--[\w-]+)\)", text))
+    styled = set(re.findall(r"\.([a-z]+) {", text))
+    assert {name for one in root.iter() for name in one.get("class", "").split()} == styled

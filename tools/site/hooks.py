@@ -16,10 +16,11 @@ LOADED = re.compile(
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the pages that are made of other files, and the notebook to download."""
+    """Add the pages that are made of other files, the notebook to download, and the style sheet."""
     for place, text in pages.made_pages().items():
         files.append(File.generated(config, place, content=text))
-    files.append(File.generated(config, pages.NOTEBOOK.name, abs_src_path=str(pages.NOTEBOOK)))
+    for path in (pages.NOTEBOOK, pages.STYLE):
+        files.append(File.generated(config, path.name, abs_src_path=str(path)))
     return files
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 API = Path(__file__).parent / "api"
+STYLE = Path(__file__).parent / "site.css"
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 MADE = {
