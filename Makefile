@@ -36,3 +36,4 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python tools/make_cli_reference.py
+	$(BIN)/python tools/make_settings_reference.py

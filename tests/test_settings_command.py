@@ -92,5 +92,20 @@ def test_without_a_recipe_required_fields_are_usage() -> None:
 def test_help_is_the_docstrings_of_the_fields() -> None:
     code, said = Runs()("--help")
     assert code == 0
-    for text in ("Run a job.", "Name of the job. Required", "--max-tries", "1<=x<=9", "Only plan."):
-        assert text in " ".join(said.split()), said
+    shown = " ".join(said.split())
+    assert shown.index("Only plan.") < shown.index("Settings, in the recipe or as options.")
+    for text in (
+        "Run a job.",
+        "--name Name of the job. [required]",
+        "--max-tries Tries before giving up. [>= 1 and <= 9; default: 3]",
+        "--share Share of the inputs. --strict Stop at the first fault. [default: false]",
+    ):
+        assert text in shown, said
+
+
+def test_help_spells_options_as_the_command_does() -> None:
+    assert "-t, --max-tries Tries" in " ".join(
+        Runs(flags={"max_tries": ("-t", "--max-tries")})("--help")[1].split()
+    )
+    positional = " ".join(Runs(arguments=("name",))("--help")[1].split())
+    assert positional.count("Name of the job.") == 1

@@ -1,4 +1,6 @@
-"""Writes docs/cli.md, the reference of all commands and settings, from the commands themselves.
+"""Writes docs/cli.md, the reference of all commands and their options, from the commands themselves.
+
+The settings that a recipe holds are on pages of their own: tools/make_settings_reference.py.
 
 python tools/make_cli_reference.py
 """
@@ -6,16 +8,16 @@ python tools/make_cli_reference.py
 from __future__ import annotations
 
 import textwrap
-import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
 from pairuni.cli.app import app
-from pairuni.config import PairsSettings, RunSettings, Settings, section_classes
+from pairuni.cli.settings_help import SettingsCommand
+from tools.markdown import escaped, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 
@@ -27,27 +29,22 @@ Exit codes: 0; 1 for an error in the input, reported in one sentence on stderr; 
 pause (a completion budget, a batch); 130 after Ctrl-C. `--traceback` anywhere on the line, or `PAIRUNI_TRACEBACK=1`,
 shows the traceback of an error."""
 
-SETTINGS: dict[str, tuple[type[Settings], str]] = {
-    "Settings of pairs build": (
-        PairsSettings,
-        "Options of `pairuni pairs build`, `pairs encode` and `pairs split`, and keys of their recipe.",
-    ),
-    "Settings of train": (
-        RunSettings,
-        "Keys of a recipe, and options of `pairuni train`: `[pairgrpo] learning_rate = 2e-6` is "
-        "`--pairgrpo.learning-rate 2e-6`. `pairuni serve-reward` accepts those of `[reward]`.",
-    ),
+PAGES = {
+    "train": "[training](settings-training.md)",
+    "ablate": "[studies](settings-studies.md) in its file, [training](settings-training.md) as options",
+    "agreement": "[training](settings-training.md)",
+    "serve-reward": "[rewards](settings-training.md#reward)",
+    "pairs build": "[pair builds](settings-pairs.md)",
+    "pairs encode": "[pair builds](settings-pairs.md)",
+    "pairs split": "[pair builds](settings-pairs.md)",
 }
+"""Command -> the pages of its settings; those of eval tasks have one page."""
 
 
 def page() -> str:
     """The complete text of docs/cli.md."""
     commands = [_command(name, one) for name, one in _commands("pairuni", get_command(app))]
-    settings = [
-        f"## {title}\n\n{text}\n\n" + "\n".join(_table(["setting", "default", "description"], _settings(cls)))
-        for title, (cls, text) in SETTINGS.items()
-    ]
-    return "\n\n".join([HEAD, *commands, *settings]) + "\n"
+    return "\n\n".join([HEAD, *commands]) + "\n"
 
 
 def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -61,39 +58,40 @@ def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _command(name: str, command: Any) -> str:
-    parameters = [one for one in command.params if not one.hidden]
+    short = name.removeprefix("pairuni ")
+    takes_settings = command.context_settings.get("ignore_unknown_options")
+    described = (
+        command.settings.model_fields if isinstance(command, SettingsCommand) and not takes_settings else {}
+    )
+    parameters = [one for one in command.params if not one.hidden and one.name not in described]
     words = [name]
     for one in parameters:
         if one.param_type_name == "argument":
             metavar = (one.metavar or one.name).upper() + ("..." if one.nargs == -1 else "")
             words.append(metavar if one.required else f"[{metavar}]")
-    if command.context_settings.get("ignore_unknown_options"):
+    if described or takes_settings:
         words.append("[--SETTING VALUE ...]")
-    lines = [f"## {name.removeprefix('pairuni ')}", "", f"`{' '.join(words)}`", "", _paragraphs(command.help)]
-    rows = [_parameter(one) for one in parameters]
-    return "\n".join([*lines, "", *_table(["parameter", "default", "description"], rows)] if rows else lines)
+    parts = [f"## {short}", f"`{' '.join(words)}`", _paragraphs(command.help)]
+    if described or takes_settings:
+        parts.append(f"Settings: {'[evaluation](settings-evaluation.md)' if described else PAGES[short]}.")
+    if parameters:
+        parts.append(table(["parameter", "default", "description"], map(_parameter, parameters)))
+    return "\n\n".join(parts)
 
 
 def _parameter(one: Any) -> tuple[str, str, str]:
     if one.param_type_name == "argument":
-        return f"`{(one.metavar or one.name).upper()}`", _default(one.default, one.required), one.help or ""
+        return (
+            f"`{(one.metavar or one.name).upper()}`",
+            _default(one.default, one.required),
+            escaped(one.help),
+        )
     names = ", ".join(f"`{name}`" for name in sorted(one.opts, key=len, reverse=True))
     annotation = one.type_descriptor.annotation
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
     values = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
     default = "" if one.is_flag else _default(one.default, one.required)
-    return names, default, f"{one.help or ''}{values}"
-
-
-def _settings(cls: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for name, field in cls.model_fields.items():
-        variants = section_classes(field.annotation)
-        if variants and types.NoneType not in typing.get_args(field.annotation):
-            rows = {row[0]: row for one in reversed(variants) for row in _settings(one, f"{prefix}{name}.")}
-            yield from (row for row in rows.values())
-        else:
-            default = "" if field.is_required() else field.get_default(call_default_factory=True)
-            yield f"`{prefix}{name}`", _default(default, field.is_required()), field.description or ""
+    return names, default, escaped(f"{one.help or ''}{values}")
 
 
 def _default(value: Any, required: bool) -> str:
@@ -102,18 +100,8 @@ def _default(value: Any, required: bool) -> str:
     return "" if value in (None, "", [], {}) else f"`{value}`"
 
 
-def _table(headings: Sequence[str], rows: Any) -> list[str]:
-    cells = [headings, ["---"] * len(headings), *([*row[:-1], _escaped(row[-1])] for row in rows)]
-    return [f"| {' | '.join(row)} |" for row in cells]
-
-
-def _escaped(text: str) -> str:
-    """One line of Markdown."""
-    return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
-
-
 def _paragraphs(text: str) -> str:
-    return "\n\n".join(textwrap.fill(_escaped(part), 120) for part in text.split("\n\n"))
+    return "\n\n".join(textwrap.fill(escaped(part), 120) for part in text.split("\n\n"))
 
 
 if __name__ == "__main__":

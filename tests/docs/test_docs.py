@@ -16,7 +16,7 @@ from typer.main import get_command
 from benchmarks.app import app as benchmarks_app
 from pairuni.cli.app import app
 from pairuni.config import PairsSettings, RunSettings, setting_keys
-from tools import make_cli_reference
+from tools import make_cli_reference, make_settings_reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -97,7 +97,7 @@ def fault(words: list[str], command: Any = COMMANDS) -> str | None:
     }.get(command.name, set())
     while rest:
         word = rest.pop(0).partition("=")[0]
-        if not word.startswith("-"):
+        if not word.startswith("-") or word == "--help":
             continue
         known = options.get(word)
         if known is None and word[2:].replace("-", "_") not in extra:
@@ -170,6 +170,13 @@ def test_the_command_reference_is_up_to_date() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made, (
         "run python tools/make_cli_reference.py"
     )
+
+
+def test_the_settings_reference_is_up_to_date() -> None:
+    for page, made in make_settings_reference.pages().items():
+        assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, (
+            "run python tools/make_settings_reference.py"
+        )
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

@@ -12,10 +12,18 @@ import typer
 from pairuni import __version__
 from pairuni.cli.errors import Commands
 from pairuni.cli.evaluate import app as eval_app
-from pairuni.cli.options import SETTINGS_AS_OPTIONS, settings_command
+from pairuni.cli.options import SETTINGS_AS_OPTIONS, SETTINGS_HEADING, settings_command
 from pairuni.cli.pair_commands import app as pairs_app
 from pairuni.cli.recipes import app as recipes_app
-from pairuni.config import AnswerSettings, DistributedSettings, DrawSettings, EditSettings
+from pairuni.cli.settings_help import help_with
+from pairuni.config import (
+    AnswerSettings,
+    DistributedSettings,
+    DrawSettings,
+    EditSettings,
+    RunSettings,
+    StudySettings,
+)
 from pairuni.console.terminal import make_visible, print_reply
 
 app = typer.Typer(
@@ -64,7 +72,7 @@ def demo(
             typer.echo(f"report: {page}")
 
 
-@app.command(context_settings=SETTINGS_AS_OPTIONS)
+@app.command(context_settings=SETTINGS_AS_OPTIONS, cls=help_with(RunSettings, SETTINGS_HEADING))
 def train(
     ctx: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, or a name of `pairuni recipes`.")],
@@ -91,7 +99,12 @@ def train(
     run(recipe, ctx.args, out, resume=resume, dry_run=dry_run, gpus=gpus)
 
 
-@app.command(context_settings=SETTINGS_AS_OPTIONS)
+@app.command(
+    context_settings=SETTINGS_AS_OPTIONS,
+    cls=help_with(
+        StudySettings, "Keys of a study. The options of its runs: pairuni train --help.", as_keys=True
+    ),
+)
 def ablate(
     ctx: typer.Context,
     study: Annotated[Path, typer.Argument(help="A TOML study, or a name of `pairuni recipes`.")],
@@ -135,7 +148,7 @@ def agreement(
     """Measure the gradient agreement of data mixes, without training: agreement RECIPE [--section.key VALUE ...]
 
     Resumable: a finished batch is not repeated, and more batches or mixes can be added. Every setting of training is an
-    option.
+    option: pairuni train --help lists them.
     """
     if str(recipe).startswith("-"):
         raise typer.BadParameter(f"give the recipe before {recipe}", param_hint="RECIPE")
@@ -155,7 +168,11 @@ def compare(
     typer.echo(run({path: read_result(path) for path in results}))
 
 
-@app.command("serve-reward", context_settings=SETTINGS_AS_OPTIONS)
+@app.command(
+    "serve-reward",
+    context_settings=SETTINGS_AS_OPTIONS,
+    cls=help_with(RunSettings, SETTINGS_HEADING, table="reward"),
+)
 def serve_reward(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="A reward, as in reward.generation, such as hpsv2.")],

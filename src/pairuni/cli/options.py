@@ -13,6 +13,7 @@ import typer
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
+from pairuni.cli.settings_help import help_with
 from pairuni.config import Settings, load_settings
 from pairuni.config.toml import toml_value
 
@@ -20,6 +21,9 @@ Run = Callable[..., None]
 
 SETTINGS_AS_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command that parses ``ctx.args`` as dotted settings."""
+
+SETTINGS_HEADING = "Settings, in the recipe or as options. Options override the recipe."
+"""Where --help begins to list settings."""
 
 _RECIPE = Annotated[
     Path | None, typer.Argument(help="TOML file with any of these settings; options override it.")
@@ -75,7 +79,9 @@ def settings_command(
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         command.__doc__ = run.__doc__
-        app.command(name or run.__name__.replace("_", "-"))(command)
+        # fields given by position stand among the arguments
+        help_class = help_with(settings, SETTINGS_HEADING) if recipe and not arguments else None
+        app.command(name or run.__name__.replace("_", "-"), cls=help_class)(command)
         return run
 
     return register

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pairuni.cli.options import SETTINGS_AS_OPTIONS
+from pairuni.cli.options import SETTINGS_AS_OPTIONS, SETTINGS_HEADING
+from pairuni.cli.settings_help import help_with
+from pairuni.config import PairsSettings
 from pairuni.console.counts import counted
 
 app = typer.Typer(no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files.")
@@ -24,7 +26,7 @@ def _recipe_and_options(ctx: typer.Context) -> tuple[Path | None, list[str]]:
     return None, words
 
 
-@app.command("build", context_settings=SETTINGS_AS_OPTIONS)
+@app.command("build", context_settings=SETTINGS_AS_OPTIONS, cls=help_with(PairsSettings, SETTINGS_HEADING))
 def build_command(
     ctx: typer.Context,
     dry_run: Annotated[
@@ -36,8 +38,7 @@ def build_command(
 ) -> None:
     """Build pairs from raw data: pairs build [RECIPE] --understanding U.parquet --generation G.tar,MORE.jsonl --out DIR
 
-    Every setting is an option: --encoder, --threshold, --max-matches, --clusters, --annotator, --seed,
-    --completion.model. The same command resumes a stopped build. Exit code 3: paused at a budget or for a batch.
+    The same command resumes a stopped build. Exit code 3: paused at a budget or for a batch.
     """
     from pairuni.cli.pairs import build, plan
 
@@ -50,7 +51,7 @@ def build_command(
 
 @app.command("encode", context_settings=SETTINGS_AS_OPTIONS)
 def encode_command(ctx: typer.Context) -> None:
-    """Compute the image features of pairs build, with the same options, in one process or under torchrun.
+    """Compute the image features of pairs build, with its recipe and settings, in one process or under torchrun.
 
     torchrun --nproc-per-node 8 -m pairuni pairs encode RECIPE: each process encodes its share on its own GPU, and
     pairs build reads the features from the cache. The same command resumes after a stop.
@@ -66,9 +67,10 @@ def split_command(
     ctx: typer.Context,
     parts: Annotated[int, typer.Option(min=1, help="Maximum number of parts.")] = 16,
 ) -> None:
-    """Split raw data that is too large for one build into parts of similar images, with the options of pairs build.
+    """Split raw data that is too large for one build into parts, with the recipe and settings of pairs build.
 
-    OUT/parts/000, 001, ... hold the data, the features and a build.toml of each part; pairs join merges their pairs.
+    A part holds similar images. OUT/parts/000, 001, ... have its data, features and build.toml; pairs join merges the
+    pairs.
     """
     from pairuni.cli.pairs import split
 

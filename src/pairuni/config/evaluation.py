@@ -15,7 +15,7 @@ _COMPOSITION = CompositionSettings()
 
 
 class BenchmarkSettings(ModelSettings):
-    """What all public benchmarks need."""
+    """All public benchmarks."""
 
     data: UserPath
     """The benchmark's official files: a folder, or the file itself where there is one."""
@@ -51,7 +51,7 @@ class MMMUSettings(BenchmarkSettings):
 
 
 class TextToImageSettings(BenchmarkSettings):
-    """What benchmarks of image generation share."""
+    """All benchmarks of image generation."""
 
     seed: int = Field(default=0, ge=0)
     """Seed of image sampling."""
@@ -73,10 +73,10 @@ class GenEvalSettings(TextToImageSettings):
 
 
 class WISESettings(TextToImageSettings):
-    """WISE, with or without a judge behind an OpenAI-compatible endpoint."""
+    """WISE. A judge behind an OpenAI-compatible endpoint may score the images."""
 
     protocol: Literal["legacy", "verified"] = "legacy"
-    """The paper's protocol, or the authors' newer one."""
+    """The protocol of WISE's paper, or the newer one of its authors."""
     judge: str | None = Field(default=None, min_length=1)
     """The judge's model name at the endpoint, such as gpt-4o; by default, images are only generated."""
     base_url: str | None = Field(default=None, min_length=1)
@@ -90,7 +90,7 @@ class WISESettings(TextToImageSettings):
 
 
 class ImgEditSettings(TextToImageSettings):
-    """ImgEdit-Bench Basic, with or without a judge behind an OpenAI-compatible endpoint."""
+    """ImgEdit-Bench Basic. A judge behind an OpenAI-compatible endpoint may score the images."""
 
     images: UserPath | None = None
     """Folder of the source images; by default ``data``."""

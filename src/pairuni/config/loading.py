@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -104,7 +104,9 @@ def _parse_overrides(cls: type[Settings], words: Sequence[str]) -> dict[tuple[st
 
 def _parse_value(annotation: Any, text: str) -> Any:
     """``text`` parsed for a field of this type; text that cannot be parsed is returned as a string."""
-    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    options = [
+        _bare(one) for one in (typing.get_args(annotation) if _is_union(annotation) else (annotation,))
+    ]
     if type(None) in options and text.lower() in {"none", "null"}:
         return None
     wanted = {typing.get_origin(option) or option for option in options}
@@ -116,6 +118,10 @@ def _parse_value(annotation: Any, text: str) -> Any:
         except tomllib.TOMLDecodeError:
             return text
     return text
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def _is_union(annotation: Any) -> bool:

@@ -8,7 +8,7 @@ from pairuni.config.base import Settings, UserPath
 
 
 class ModelSettings(Settings):
-    """A model, and where and how it runs."""
+    """The model, and where and how it runs."""
 
     model: str = Field(min_length=1)
     """tiny, a hub name, or the folder of a model, a run or a checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,14 +26,14 @@ class PairGRPOSettings(Settings):
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the training pairs, in place of steps; the last step is the one that completes them."""
     pairs_per_batch: int = Field(default=2, ge=1)
-    """Pairs sampled together, over all processes (paper: 2 per device, 16 over 8 GPUs)."""
+    """Pairs sampled together, over all processes (paper: 16 on 8 GPUs, 2 on each)."""
     batches_per_step: int = Field(default=1, ge=1)
     """Gradient accumulation: batches of pairs per update, over all processes (paper: not stated)."""
-    micro_batch_tokens: int | Literal["auto"] | None = None
+    micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """Tokens per forward pass of the update on each device, or auto, from its free memory; by default unlimited. Does
     not change the gradient."""
     updates_per_step: int = Field(default=1, ge=1)
-    """Optimizer updates on each batch of rollouts (paper: not stated; 1 is on-policy)."""
+    """Optimizer updates on each batch of rollouts; 1 is on-policy (paper: not stated)."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate after warm-up (paper: 1e-6)."""
     schedule: Schedule = "constant"
@@ -50,7 +50,7 @@ class PairGRPOSettings(Settings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Global L2 norm to which gradients are clipped (paper: not stated)."""
     pair_weight: PairWeight = "sqrt"
-    """w_p of a retrieved pair from its similarity (paper: sqrt; linear and none are ablations)."""
+    """w_p of a retrieved pair, from its similarity (paper: sqrt; the others are its ablations)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below 1 - clip_low (paper: not stated; 0.2 is customary)."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -69,8 +69,9 @@ class PairGRPOSettings(Settings):
     std_eps: float = Field(default=1e-4, ge=0)
     """Added to the group's standard deviation (paper: not stated; 1e-4 is customary)."""
     tasks: TaskOrder = "joint"
-    """joint: each step trains both tasks (paper). alternating: odd steps train understanding, even steps generation, on
-    the same pairs as the step before, so that twice as many steps use the pairs and rollouts of joint training."""
+    """joint: each step trains both tasks. alternating: odd steps train understanding, even steps generation, on the
+    same pairs as the step before, so that twice as many steps use the pairs and rollouts of joint training (paper:
+    joint)."""
     unified_reward: float | None = Field(default=None, ge=0)
     """w of CoRL's unified reward: rollout k of both tasks has the advantage of R_gen,k + w R_und,k (ULM-R1: 0.8); by
     default each task has its own advantages."""

@@ -18,9 +18,10 @@ class CompletionSettings(EndpointSettings):
     """The vision-language model that completes samples if ``annotator`` is endpoint, batch or local."""
 
     model: str = ""
-    """The model's name at the endpoint, or a transformers image-text-to-text model (paper: GPT-o3)."""
+    """The model's name at the endpoint, or a transformers image-text-to-text model (paper: GPT-o3; for generation data
+    its text also says GPT-4o)."""
     verifier: str | None = Field(default=None, min_length=1)
-    """The model that verifies; by default the same. The local annotator has one model."""
+    """The model that verifies; by default the same, as the local annotator always has (paper: the model itself)."""
     concurrency: int = Field(default=8, ge=1)
     """Number of concurrent requests; for a local model, its batch size."""
     temperature: float | None = Field(default=None, ge=0)
@@ -37,32 +38,52 @@ class CompletionSettings(EndpointSettings):
     """Price of a million output tokens."""
 
 
-class PairsSettings(Settings):
-    """All settings of a PairUG build (paper section 2.1, Algorithm 1)."""
+class RawDataSettings(Settings):
+    """Raw data, and the folder of the build."""
 
     understanding: Inputs = Field(min_length=1)
-    """Raw understanding data: files, folders or hub data sets of image, question, answer."""
+    """Raw understanding data: files, folders or hub data sets of image, question, answer (paper: Orsta-47k without
+    detection and grounding)."""
     generation: Inputs = Field(min_length=1)
-    """Raw generation data: files, folders or hub data sets of image and prompt."""
+    """Raw generation data: files, folders or hub data sets of image and prompt (paper: BLIP3o-60k)."""
     out: UserPath
     """Folder for pairs.jsonl and its images."""
     bad_records: Literal["stop", "drop"] = "stop"
     """Whether an invalid raw record stops the build before any request, or is dropped and listed in dropped.jsonl."""
+
+
+class AnnotationSettings(Settings):
+    """The missing half of each sample."""
+
     annotator: str = Field(default="endpoint", min_length=1)
     """What completes samples: scene, endpoint, batch, local, or "package.module:Class" (paper: GPT-o3)."""
     completion: CompletionSettings = CompletionSettings()
+    max_tries: int = Field(default=3, ge=1)
+    """Maximum completion attempts before a sample is dropped (paper: not stated)."""
+
+
+class FeatureSettings(Settings):
+    """Image features."""
+
     encoder: str = Field(default="microsoft/resnet-50", min_length=1)
     """Image encoder: a transformers vision model, policy:MODEL, or "package.module:name" (paper: ResNet-50)."""
     device: str = Field(default="auto", min_length=1)
     """Where a transformers encoder or a policy encodes images: auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type of a transformers encoder; auto is bfloat16 on a GPU, else float32."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per forward pass of the encoder."""
+
+
+class SelectionSettings(Settings):
+    """Clustering and matching (Algorithm 1)."""
+
     clusters: int | None = Field(default=None, ge=1)
-    """K of k-means; by default one cluster per 21 samples, as the paper's counts suggest (paper: not stated)."""
+    """K of k-means; by default one cluster per 21 samples (paper: not stated; its counts suggest about 5,000)."""
     clustering: Clustering = "torch"
-    """Implementation of k-means: torch, faiss, or the paper's scikit-learn MiniBatchKMeans (reference)."""
+    """Implementation of k-means: torch, faiss, or scikit-learn's MiniBatchKMeans (paper: reference)."""
     selection: Selection = "medoids"
-    """Aligned pairs: the clusters' medoids (paper), or as many random samples (random), the paper's ablation."""
+    """Aligned pairs: medoids of the clusters, or as many random samples (paper: medoids; random is its ablation)."""
     threshold: float = Field(default=0.6, ge=0, le=1)
     """delta, the minimum cosine similarity of a retrieved pair (paper: 0.6)."""
     max_matches: int = Field(default=1, ge=1)
@@ -71,17 +92,22 @@ class PairsSettings(Settings):
     """Maximum total similarity (optimal), best pairs first (greedy, faster), or file order (paper: sequential)."""
     candidates: int = Field(default=32, ge=1)
     """Nearest understanding samples that greedy and optimal consider at a time for each generation sample."""
+    compare_matchings: bool = False
+    """Whether to run every matching once and write its pairs, total similarity and use of the data to stats.json."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the clustering, of a random selection and of the letters of correct options (paper: not stated)."""
+
+
+class EngineSettings(Settings):
+    """Processes and machines."""
+
     engine: Literal["local", "ray"] = "local"
     """Where completion, features and the candidate search run: in this process, or on the workers of a Ray cluster."""
     workers: int = Field(default=2, ge=1)
     """Number of workers of the engine ray."""
     worker_gpus: float = Field(default=0.0, ge=0)
     """GPUs per worker of the engine ray."""
-    compare_matchings: bool = False
-    """Whether to run every matching once and write its pairs, total similarity and use of the data to stats.json."""
-    max_tries: int = Field(default=3, ge=1)
-    """Maximum completion attempts before a sample is dropped (paper: not stated)."""
-    batch_size: int = Field(default=64, ge=1)
-    """Images per forward pass of the encoder."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the clustering, of a random selection and of the letters of correct options."""
+
+
+class PairsSettings(EngineSettings, SelectionSettings, FeatureSettings, AnnotationSettings, RawDataSettings):
+    """All settings of a PairUG build (paper section 2.1, Algorithm 1); fields are those of the last base first."""

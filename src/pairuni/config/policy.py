@@ -29,11 +29,13 @@ class PolicySettings(Settings):
     """The unified model that is trained; what all families share."""
 
     model: str = Field(min_length=1)
-    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B."""
+    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B (paper: Janus-Pro-1B,
+    Janus-Pro-7B, Lumina-DiMOO)."""
     type: str
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(min_length=1)
-    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed. By default the language model, and
+    the generation head of Janus."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; auto is bfloat16 if the device supports it, else float32."""
     device: str = Field(default="auto", min_length=1)
@@ -50,7 +52,8 @@ class JanusSettings(PolicySettings):
     type: Literal["janus"] = "janus"
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(default=["language_model", "generation_head"], min_length=1)
-    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed. By default the language model, and
+    the generation head of Janus."""
 
 
 class LuminaDimooSettings(PolicySettings):
@@ -59,22 +62,23 @@ class LuminaDimooSettings(PolicySettings):
     type: Literal["lumina_dimoo"]
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(default=["language_model"], min_length=1)
-    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed. By default the language model, and
+    the generation head of Janus."""
     image_size: int | None = Field(default=None, ge=1)
-    """Lumina-DiMOO: pixels of a side of the images that are generated, and about that of images in questions."""
+    """Pixels of a side of the images that are generated, and about that of images in questions."""
     image_steps: int | None = Field(default=None, ge=1)
-    """Lumina-DiMOO: steps in which the codes of an image are set (paper: 35)."""
+    """Steps in which the codes of an image are set (paper: 35)."""
     text_block: int | None = Field(default=None, ge=1)
-    """Lumina-DiMOO: tokens of the blocks in which answers are filled from left to right."""
+    """Tokens of the blocks in which answers are filled from left to right (paper: not stated)."""
     text_steps: int | None = Field(default=None, ge=1)
-    """Lumina-DiMOO: steps in which a block is filled (paper: 2, the size of a block is not stated)."""
+    """Steps in which a block is filled (paper: 2, of blocks whose size is not stated)."""
     estimator: Literal["trace", "elbo"] = "trace"
-    """Lumina-DiMOO: log-probs by trace replay, each token scored in the state of sampling; or by the sequence's
+    """Log-probs by trace replay, each token scored in the state of sampling; or by the sequence's
     evidence lower bound with coupled masks (paper: not stated)."""
     shrink: int = Field(default=1, ge=1)
-    """Lumina-DiMOO: steps of sampling that trace replay scores in one state; 1 is exact, more are cheaper."""
+    """Steps of sampling that trace replay scores in one state; 1 is exact, more are cheaper."""
     elbo_pairs: int = Field(default=1, ge=1)
-    """Lumina-DiMOO: coupled pairs of masks of the evidence lower bound."""
+    """Coupled pairs of masks of the evidence lower bound."""
 
 
 class Emu3Settings(PolicySettings):
@@ -83,11 +87,12 @@ class Emu3Settings(PolicySettings):
     type: Literal["emu3"]
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(default=["language_model"], min_length=1)
-    """Modules to train; vision towers and VQ tokenizers are frozen unless listed."""
+    """Modules to train; vision towers and VQ tokenizers are frozen unless listed. By default the language model, and
+    the generation head of Janus."""
     image_height: int | None = Field(default=None, ge=1)
-    """Emu3: rows of visual tokens in the images that are generated; a token is 8 pixels."""
+    """Rows of visual tokens in the images that are generated; a token is 8 pixels."""
     image_width: int | None = Field(default=None, ge=1)
-    """Emu3: visual tokens in each row."""
+    """Visual tokens in each row."""
 
 
 def _family(given: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Settings of a training run. Where the paper (arXiv:2510.25682) gives a value, the default is that value."""
+"""Settings of a training run. Where the paper (arXiv:2510.25682) gives a value, the default is that value.
+
+A docstring names it at its end, as in "Sampling temperature (paper: 1.0)."; ``reference`` reads it from there.
+"""
 
 from __future__ import annotations
 
@@ -24,32 +27,32 @@ class DataSettings(Settings):
     pairs: UserPath
     """PairUG file: JSONL or parquet."""
     pairing: Pairing = "pairug"
-    """Which pairs to train on; the other values are the paper's ablations."""
+    """Which pairs to train on (paper: pairug; the others are its ablations)."""
     budget: int | None = Field(default=None, ge=1)
-    """Number of pairs to train on, sampled by seed; by default all (paper: 16,320)."""
+    """Number of pairs to train on, sampled by seed; by default all (paper: all 16,320)."""
 
 
 class RolloutSettings(Settings):
     """How trajectories are sampled."""
 
     understanding: int = Field(default=8, ge=2)
-    """K_u, answers per question (paper: 8 for 1B, 4 for 7B)."""
+    """K_u, answers per question (paper: 8 for Janus-Pro-1B, 4 for 7B, 2 for Lumina-DiMOO)."""
     generation: int = Field(default=8, ge=2)
-    """K_g, images per prompt (paper: 8 for 1B, 4 for 7B)."""
+    """K_g, images per prompt (paper: 8 for Janus-Pro-1B, 4 for 7B, 2 for Lumina-DiMOO)."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of both tasks (paper: 1.0)."""
     top_k: int = Field(default=0, ge=0)
     """Sample each token, of both tasks, from this many most probable ones; 0 is all (paper: not stated)."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Sample each token from the fewest most probable ones whose probabilities add up to this; 1 is all (paper: not
-    stated). Log-probs are those of the distribution that is left."""
+    """Sample each token from the fewest most probable ones whose probabilities add up to this; 1 is all. Log-probs
+    are those of the distribution that is left (paper: not stated)."""
     guidance: float = Field(default=5.0, ge=1)
-    """Classifier-free guidance weight of image sampling (paper: 5); 1 turns guidance off."""
+    """Classifier-free guidance weight of image sampling; 1 turns guidance off (paper: 5)."""
     branch: LogProbBranchName = "guided"
     """Image log-probs from the guided logits, which sampled, or from the conditional logits (paper: not stated)."""
     resample: int = Field(default=0, ge=0)
-    """Further attempts at a group whose rewards are all equal, each with new noise; the last one stays (paper: not
-    stated; after DAPO's dynamic sampling)."""
+    """Further attempts at a group whose rewards are all equal, each with new noise; the last one stays. After DAPO's
+    dynamic sampling (paper: not stated)."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Maximum answer length in tokens (paper: not stated)."""
 
@@ -112,10 +115,10 @@ class LoggingSettings(Settings):
 
 
 class RunSettings(Settings):
-    """All settings of a training run."""
+    """A training run."""
 
     seed: int = Field(default=0, ge=0)
-    """Seed of data order, rollouts and initialisation."""
+    """Seed of data order, rollouts and initialisation (paper: not stated)."""
     policy: AnyPolicySettings
     data: DataSettings
     rollout: RolloutSettings = RolloutSettings()

@@ -28,7 +28,7 @@ class StudyRow(Settings):
 
 
 class StudySettings(Settings):
-    """A table of ablations: rows that differ in settings, each trained with several seeds."""
+    """A study. Its rows differ in settings, and each is trained with several seeds."""
 
     title: str = Field(min_length=1)
     """The table's title."""
