@@ -31,7 +31,11 @@ class Record(BaseModel):
 
 
 class UnderstandingSample(Record):
-    """Raw understanding data (I, Q, A): one element of U."""
+    """Raw understanding data (I, Q, A): one element of U.
+
+    id: names the sample in messages. image_path: relative to the file that holds the sample. question: with its
+    options, if it has any. answer: the true one. tag: kind of the question.
+    """
 
     id: Text
     image_path: Text
@@ -41,7 +45,11 @@ class UnderstandingSample(Record):
 
 
 class GenerationSample(Record):
-    """Raw generation data (I, C): one element of G."""
+    """Raw generation data (I, C): one element of G.
+
+    id: names the sample in messages. image_path: relative to the file that holds the sample. prompt: describes
+    the image. tag: kind of the prompt.
+    """
 
     id: Text
     image_path: Text
@@ -50,7 +58,10 @@ class GenerationSample(Record):
 
 
 class Quadruple(Record):
-    """A completed sample (I, C, Q, A) and its corpus."""
+    """A completed sample (I, C, Q, A) and its corpus.
+
+    id, image_path, tag: of the sample. origin: its corpus. prompt, question, answer: given or written by an annotator.
+    """
 
     id: Text
     origin: Origin
@@ -66,7 +77,11 @@ class Quadruple(Record):
 
 
 class Annotation(Record):
-    """One side of a pair, as in the paper's JSONL."""
+    """One side of a pair, as in the paper's JSONL.
+
+    image_path: relative to the pair file. prompt: the caption C of the image. question: Q, about the image. answer:
+    A, the true one. tag: kind of the sample that the side was made of.
+    """
 
     image_path: Text
     prompt: Text
@@ -79,7 +94,10 @@ class UGPair(Record):
     """One understanding-generation pair, the unit that PairGRPO trains on.
 
     The policy answers ``understand_ann.question`` about ``understand_ann.image_path`` and generates an image for
-    ``generate_ann.prompt``. ``similarity`` is the cosine similarity of the two images' features, 1 if aligned.
+    ``generate_ann.prompt``.
+
+    similarity: cosine of the two images' features, 1 if aligned. generate_ann: the side to generate. understand_ann:
+    the side to answer.
     """
 
     similarity: float = Field(ge=0.0, le=1.0)
@@ -94,7 +112,10 @@ class UGPair(Record):
 
 
 class Verdict(Record):
-    """The verification of a quadruple; ``reason`` is feedback for the next try if it is not ok."""
+    """The verification of a quadruple.
+
+    ok: whether the quadruple is kept. reason: feedback for the next try if it is not.
+    """
 
     ok: bool
     reason: str = ""

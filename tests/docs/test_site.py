@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import inspect
 import posixpath
 import re
 import xml.etree.ElementTree
@@ -12,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 import pairuni
+from pairuni.config import section_classes
 from tools.site import pages, prose
 
 CONFIG: dict[str, Any] = yaml.safe_load((pages.ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
@@ -73,6 +77,50 @@ def test_the_reference_has_the_public_api_and_nothing_that_does_not_exist() -> N
     for name in documented:
         module, _, attribute = name.rpartition(".")
         assert getattr(importlib.import_module(module), attribute) is not None, name
+
+
+def documented_parts() -> Iterator[tuple[str, Any]]:
+    """Each function and class of the reference, and each public method."""
+    for name in (name for names in API.values() for name in names):
+        module, _, attribute = name.rpartition(".")
+        found = getattr(importlib.import_module(module), attribute)
+        if inspect.isroutine(found) or inspect.isclass(found):
+            yield name, found
+        for inner, member in vars(found).items() if inspect.isclass(found) else ():
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if not inner.startswith("_") and inspect.isfunction(function):
+                yield f"{name}.{inner}", function
+
+
+def undescribed(part: Any) -> list[str]:
+    """The parameters of a function, or the fields of a class, that its docstring does not mention."""
+    if inspect.isclass(part) and issubclass(part, BaseModel):
+        fields = part.model_fields.items()
+        names = [name for name, one in fields if not one.description and not section_classes(one.annotation)]
+    elif dataclasses.is_dataclass(part):
+        names = [field.name for field in dataclasses.fields(part)]
+    elif inspect.isroutine(part) or "__init__" in vars(part):
+        parameters = inspect.signature(part).parameters.values()
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        names = [
+            one.name for one in parameters if one.name not in {"self", "cls"} and one.kind not in variadic
+        ]
+    else:
+        names = []
+    return [name for name in names if not re.search(rf"\b{name}\b", part.__doc__)]
+
+
+PARTS = dict(documented_parts())
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_docstrings_of_the_reference_describe_every_parameter(name: str) -> None:
+    part = PARTS[name]
+    own = part.__doc__ and not part.__doc__.startswith(
+        f"{part.__name__}("
+    )  # what dataclasses write themselves
+    assert own, f"{name} has no docstring"
+    assert not undescribed(part), f"describe them in the docstring of {name}"
 
 
 def test_a_link_out_of_docs_leads_to_a_page_that_shows_the_file() -> None:

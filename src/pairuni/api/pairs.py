@@ -33,9 +33,9 @@ def build_pairs(
     The pairs are written to ``pairs.jsonl`` in ``settings.out``, next to their images. The same call resumes a stopped
     build.
 
-    settings: or a recipe, a TOML file of them. annotator: instead of the one that ``settings.annotator`` names, an
-    object with the methods caption, question and verify. encoder: instead of ``settings.encoder``, a function from a
-    batch of images to features [images, width].
+    settings: of the build, or its recipe, a TOML file of them. annotator: instead of the one that
+    ``settings.annotator`` names, an object with the methods caption, question and verify. encoder: instead of
+    ``settings.encoder``, a function from a batch of images to features [images, width].
 
     Raises ValueError for raw data or settings that cannot be used, FileNotFoundError for inputs that do not exist, and
     CompletionPaused when a budget is used up or a batch is to be answered.

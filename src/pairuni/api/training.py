@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class TrainingResult:
     """A training run that has ended.
 
-    folder: of the run; ``load_model(folder)`` loads its model. steps: the last complete step, of ``planned``.
-    interrupted: Ctrl-C or a signal ended the run before its last step; ``train(..., resume=True)`` continues it.
-    scores: of the last held-out evaluation, by task; empty if ``evaluation.every`` is 0.
+    folder: of the run; ``load_model(folder)`` loads its model. steps: the last complete step. planned: the last step of
+    the complete run. interrupted: Ctrl-C or a signal ended the run before its last step; ``train(..., resume=True)``
+    continues it. scores: of the last held-out evaluation, by task; empty if ``evaluation.every`` is 0.
     """
 
     folder: Path
@@ -65,8 +65,8 @@ def train(
     saves a checkpoint and returns a result with ``interrupted``. In a script that torchrun starts, all processes call
     this function and share the work.
 
-    settings: or a recipe, a TOML file or the name of a shipped one. resume: continue the run in ``out`` from its newest
-    checkpoint. rewards: instead of those that ``settings.reward`` names.
+    settings: of the run, or its recipe, a TOML file or the name of a shipped one. out: folder of the run. resume:
+    continue the run in ``out`` from its newest checkpoint. rewards: instead of those that ``settings.reward`` names.
 
     Raises FileNotFoundError if there is no pair file, ImportError if a package is missing, ValueError for settings,
     pairs or a folder that cannot be used, RewardError and GradientError as they occur; the state after the last

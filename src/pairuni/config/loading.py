@@ -23,9 +23,10 @@ def load_settings(
 ) -> S:
     """Settings from a TOML recipe, then overrides: ``{"pairgrpo.learning_rate": 2e-6}``.
 
-    recipe: a file, or the name of a shipped recipe, as in ``find_recipe``. overrides: values by dotted key, or the
-    words of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or ``["--pairgrpo.learning-rate=2e-6"]``. Keys may
-    be written with hyphens or underscores.
+    cls: the class of the settings. recipe: a file, or the name of a shipped recipe. overrides: values by dotted key,
+    or the words of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or
+    ``["--pairgrpo.learning-rate=2e-6"]``. Keys may be written with hyphens or underscores.
+
     Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
     key, the value given and the allowed values.
     """

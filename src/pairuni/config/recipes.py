@@ -17,7 +17,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def shipped_recipe(name: str) -> Path:
-    """The file of a recipe, given its name. Raises ValueError naming the known ones."""
+    """The file of the recipe ``name`` of ``pairuni recipes``. Raises ValueError naming the known ones."""
     recipes = shipped_recipes()
     if name.removesuffix(SUFFIX) not in recipes:
         raise ValueError(f"no recipe is called {name!r}; known: {', '.join(recipes)}")

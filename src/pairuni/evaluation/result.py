@@ -26,10 +26,10 @@ def slug(text: str) -> str:
 class Result:
     """One score of one benchmark.
 
-    benchmark: name. protocol: the scoring rules and their variant. score: the headline, in ``unit``. interval: 95%
-    interval of the headline, None if there are too few or too similar items. parts: all other scores by name. counts:
-    number of items of each part, and of excluded items. settings: prompt set, judge and whatever else the score
-    depends on.
+    benchmark: name. protocol: the scoring rules and their variant. score: the headline. unit: of the score, such as %.
+    interval: 95% interval of the headline, None if there are too few or too similar items. parts: all other scores by
+    name. counts: number of items of each part, and of excluded items. settings: prompt set, judge and whatever else the
+    score depends on.
     """
 
     benchmark: str
@@ -56,7 +56,7 @@ class Result:
         return "; ".join(f"{key} {self.settings[key]}" for key in _DECISIVE if key in self.settings)
 
     def write(self, path: Path) -> None:
-        """Write the result as one JSON object."""
+        """Write the result to the file ``path``, as one JSON object."""
         write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     def table(self) -> str:
@@ -80,7 +80,7 @@ _FORM = TypeAdapter(Result)
 
 
 def read_result(path: str | Path) -> Result:
-    """Read a file of ``Result.write``. Raises ValueError if the file is invalid."""
+    """Read the file ``path``, which ``Result.write`` wrote. Raises ValueError if it is invalid."""
     try:
         return _FORM.validate_json(Path(path).read_bytes())
     except ValidationError as error:

@@ -46,7 +46,7 @@ class Fault:
 
 
 class UnusablePairs(ValueError):
-    """``faults`` has everything that the run cannot use."""
+    """Pairs that the run cannot use. faults: all that is wrong with them; the message has the first ones."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = faults

@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 class Rewards:
     """The reward of each task, which may be a weighted sum.
 
-    normalise: how the terms of a sum become advantages, see ``combined_advantages``. timeout: seconds for a batch;
-    None waits without limit.
+    understanding: scores answers. generation: scores images. normalise: how the terms of a sum become advantages, see
+    ``combined_advantages``. timeout: seconds for a batch; None waits without limit.
     """
 
     understanding: TextReward
@@ -44,7 +44,7 @@ class Rewards:
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> Self:
-        """Raises ValueError listing the known rewards if a name is unknown."""
+        """The rewards that ``settings`` names. Raises ValueError listing the known ones if a name is unknown."""
         return cls(
             understanding=text_reward(settings.understanding, settings),
             generation=image_reward(settings.generation, settings),
@@ -53,6 +53,7 @@ class Rewards:
         )
 
     def task(self, task: Task) -> Reward:
+        """The reward of ``task``."""
         return self.understanding if task == "understanding" else self.generation
 
 

@@ -66,14 +66,15 @@ class RunResult:
 class Trainer:
     """Trains a policy on UG pairs; metrics, samples, checkpoints and the final model go to the run's folder ``out``.
 
-    policy: as loaded, also when resuming: its weights at construction are the frozen reference. pairs: in the order
-    of their file, pairing and budget already applied. image_folder: what their image paths are relative to; by
-    default the folder of the settings' pair file. evaluate(policy, step): called every ``evaluation.every`` steps,
-    and at step 0 for the untrained policy; its scores join the step's metrics as ``eval/<name>``. An evaluation that
-    failed is repeated when the run resumes. images_digest: what ``check_pairs`` returned for these pairs; if None,
-    they are checked when the run begins. trackers: receive metrics and samples too, from rank 0. strategy: of a run of
-    several processes, each of which makes a trainer with the same arguments; they share out the pairs of each step, and
-    rank 0 writes the files. ``evaluate`` is called on all ranks and must return the same scores there.
+    settings: of the run. policy: as loaded, also when resuming: its weights at construction are the frozen reference.
+    pairs: in the order of their file, pairing and budget already applied. rewards: of both tasks. out: folder of the
+    run. image_folder: what the pairs' image paths are relative to; by default the folder of the settings' pair file.
+    evaluate: called as evaluate(policy, step) every ``evaluation.every`` steps, and at step 0 for the untrained policy;
+    its scores join the step's metrics as ``eval/<name>``. It is called on all ranks and must return the same scores
+    there. An evaluation that failed is repeated when the run resumes. trackers: receive metrics and samples too, from
+    rank 0. images_digest: what ``check_pairs`` returned for these pairs; if None, they are checked when the run begins.
+    strategy: of a run of several processes, each of which makes a trainer with the same arguments; they share out the
+    pairs of each step, and rank 0 writes the files.
 
     Raises ValueError for settings that do not fit the policy, the pairs or the number of processes.
     """
@@ -141,12 +142,14 @@ class Trainer:
 
     @property
     def pairs_per_update(self) -> int:
+        """Pairs of a step, over all processes."""
         return self._settings.pairgrpo.pairs_per_batch * self._settings.pairgrpo.batches_per_step
 
     def run(self, *, resume: bool = False, begun: Callable[[], None] | None = None) -> RunResult:
-        """Train to the last step and write final/; with ``resume``, continue from the newest checkpoint.
+        """Train to the last step and write final/.
 
-        begun: called before the first step, on each rank, once all checks have passed.
+        resume: continue from the newest checkpoint. begun: called before the first step, on each rank, once all checks
+        have passed.
 
         The first Ctrl-C, SIGTERM or SIGHUP lets the step finish, saves a checkpoint and returns with
         ``interrupted``. After any exception, the state after the last complete step is saved first.

@@ -48,9 +48,11 @@ _NOT_IN_STATS = {"understanding", "generation", "out", "engine", "workers", "wor
 class BuildSummary:
     """The result of a build: samples = quadruples + dropped + failed, pairs = aligned + retrieved.
 
-    failed: samples without an answer. tries: answers of the annotator's writing half; checks: of its verifying
-    half; retried: samples completed after a refusal. clusters: K of k-means. compared: share of all cosines that the
-    first search for candidates computed; recall: share of the candidates that it found, measured on a sample.
+    samples: raw samples of both corpora. quadruples: completed samples. dropped: samples whose completion was refused,
+    or whose record or image cannot be used. failed: samples without an answer. tries: answers of the annotator that
+    write a half. checks: answers that verify one. retried: samples completed after a refusal. clusters: K of k-means.
+    aligned, retrieved: pairs of this kind. compared: share of all cosines that the first search for candidates
+    computed. recall: share of the candidates that it found, measured on a sample.
     """
 
     samples: int
@@ -68,9 +70,11 @@ class BuildSummary:
 
     @property
     def pairs(self) -> int:
+        """All pairs, aligned and retrieved."""
         return self.aligned + self.retrieved
 
     def to_json(self) -> dict[str, float]:
+        """The fields and ``pairs``, as in stats.json."""
         return {**asdict(self), "pairs": self.pairs}
 
 

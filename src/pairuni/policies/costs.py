@@ -29,14 +29,17 @@ class RolloutCost:
 
     @classmethod
     def together(cls, costs: Sequence[RolloutCost]) -> RolloutCost:
-        """The cost of rollouts that are decoded in the same steps."""
+        """The cost of rollouts of these ``costs`` that are decoded in the same steps."""
         sums = {name: sum(getattr(one, name) for one in costs) for name in (one.name for one in fields(cls))}
         return cls(**{**sums, "steps": max(one.steps for one in costs)})
 
 
 @dataclass(frozen=True)
 class ReplayCost:
-    """Tokens of one forward pass of ``UnifiedPolicy.log_probs``, and those that its attention reads as keys."""
+    """Cost of one forward pass of ``UnifiedPolicy.log_probs``.
+
+    tokens: those that pass through the layers. keys: those that attention reads.
+    """
 
     tokens: int
     keys: int

@@ -33,8 +33,10 @@ Either = TypeVar("Either", bound=Trajectory)
 class TextSampling:
     """A request for ``rollouts`` answers to each (image, question); an image may be None for a text-only question.
 
-    temperature 0 is greedy decoding. top_k, top_p: as in ``RolloutSettings``, for a policy that ``truncates``.
-    first_prompt: index of the first prompt for the noise, for a request that is a part of a larger one.
+    images: one per question. questions: about the images. rollouts: answers per question. temperature: 0 is greedy
+    decoding. top_k, top_p: as in ``RolloutSettings``, for a policy that ``truncates``. max_new_tokens: maximum length
+    of an answer. seed: of the noise. first_prompt: index of the first prompt for the noise, for a request that is a
+    part of a larger one.
     """
 
     images: Sequence[Image.Image | None]
@@ -52,9 +54,9 @@ class TextSampling:
 class ImageSampling:
     """A request for ``rollouts`` images of each prompt.
 
-    guidance: weight of classifier-free guidance; 1 turns it off. branch: which log-probs the trajectories carry, those
-    of the guided predictions, which are sampled from, or of the conditional ones. top_k, top_p, first_prompt: see
-    ``TextSampling``.
+    prompts: descriptions of the images. rollouts: images per prompt. guidance: weight of classifier-free guidance; 1
+    turns it off. branch: which log-probs the trajectories carry, those of the guided predictions, which are sampled
+    from, or of the conditional ones. temperature, top_k, top_p, seed, first_prompt: see ``TextSampling``.
     """
 
     prompts: Sequence[str]
@@ -72,8 +74,9 @@ class ImageSampling:
 class EditSampling:
     """A request for ``rollouts`` edits of each image by its instruction.
 
-    guidance: against the prompt without the instruction; image_guidance: against the one without the image; 1 turns
-    each off. For branch see ``ImageSampling``, for first_prompt ``TextSampling``.
+    images: one per instruction. instructions: what to change. rollouts: edits per image. guidance: weight of guidance
+    against the prompt without the instruction; 1 turns it off. image_guidance: likewise against the one without the
+    image. branch: see ``ImageSampling``. temperature, seed, first_prompt: see ``TextSampling``.
     """
 
     images: Sequence[Image.Image]
@@ -114,9 +117,10 @@ class CannotTruncate(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredAnswer:
-    """An answer that was given: float32 log-probs [T] of its tokens at temperature 1, without gradient.
+    """An answer that was given.
 
-    greedy: whether a greedy answer begins with these tokens.
+    log_probs: [T] float32, of its tokens at temperature 1, without gradient. greedy: whether a greedy answer begins
+    with these tokens.
     """
 
     log_probs: Tensor
@@ -132,7 +136,10 @@ class ReferencePolicy(ABC, Generic[Either]):
 
     @abstractmethod
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
-        """Split the weights over processes, as ``UnifiedPolicy.shard`` does."""
+        """Split the weights over the processes of ``mesh``, as ``UnifiedPolicy.shard`` does.
+
+        reshard_after_forward: free a layer's gathered weights after its forward pass.
+        """
 
 
 class FrozenCopy(ReferencePolicy[Any]):
@@ -157,7 +164,9 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     """
 
     name: str
+    """What messages call it: the name or folder that it was loaded from."""
     module: nn.Module
+    """The model, with all of its parts."""
     default_guidance: float = 5.0
     """Guidance of image generation unless a caller chooses another (paper: 5)."""
     edits: bool = False
@@ -173,16 +182,17 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return next(self.module.parameters()).device
 
     def check_truncation(self, sampling: RolloutSettings | TextSampling | ImageSampling) -> None:
-        """Raise CannotTruncate, a ValueError, for a top_k or top_p that the policy would ignore."""
+        """Raise CannotTruncate, a ValueError, for a top_k or top_p of ``sampling`` that the policy would ignore."""
         if not self.truncates and (sampling.top_k != 0 or sampling.top_p != 1.0):
             raise CannotTruncate(self.name)
 
     @abstractmethod
     def sample_text(self, request: TextSampling) -> list[list[Text]]:
-        """One list of trajectories per question, in order.
+        """One list of trajectories per question of ``request``, in order.
 
         A trajectory depends on the seed, on the index of its prompt (``first_prompt`` included) and of its rollout,
         not on how rows were batched.
@@ -190,10 +200,10 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
 
     @abstractmethod
     def sample_images(self, request: ImageSampling) -> list[list[Drawing]]:
-        """One list of trajectories per prompt, in order; reproducible as in ``sample_text``."""
+        """One list of trajectories per prompt of ``request``, in order; reproducible as in ``sample_text``."""
 
     def sample_edits(self, request: EditSampling) -> list[list[Drawing]]:
-        """One list of trajectories per image, in order; reproducible as in ``sample_text``.
+        """One list of trajectories per image of ``request``, in order; reproducible as in ``sample_text``.
 
         Raises CannotEdit, a ValueError; a policy with ``edits`` overrides this.
         """
@@ -202,7 +212,7 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     def sample(
         self, texts: TextSampling, images: ImageSampling
     ) -> tuple[list[list[Text]], list[list[Drawing]]]:
-        """The results of ``sample_text`` and ``sample_images``.
+        """The results of ``sample_text`` for ``texts`` and ``sample_images`` for ``images``.
 
         A policy that can decode both in the same steps overrides this to save time.
         """
@@ -226,11 +236,14 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
 
     @abstractmethod
     def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
-        """What the answers to one question cost at most; the skeleton of a policy suffices."""
+        """What the answers to one question cost at most, with the settings ``rollout``.
+
+        A policy without weights suffices, as ``load_policy`` gives it with ``weights=False``.
+        """
 
     @abstractmethod
     def image_cost(self, rollout: RolloutSettings) -> RolloutCost:
-        """What the images of one prompt cost, likewise."""
+        """What the images of one prompt cost with the settings ``rollout``, likewise."""
 
     def question_fault(self, text: str) -> str | None:
         """Why ``text`` cannot be a question or a generation prompt, or None.
@@ -242,6 +255,8 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
         """The faults of questions about an image, by question, worded as in ``question_fault``.
 
+        max_new_tokens: length of the answers for which the context must have room.
+
         A policy with a limited context overrides this; it must be fast for 100,000 questions.
         """
         return {text: fault for text in questions if (fault := self.question_fault(text)) is not None}
@@ -251,7 +266,11 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         return {text: fault for text in prompts if (fault := self.question_fault(text)) is not None}
 
     def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
-        """The greedy answer to one question; by default up to 512 tokens."""
+        """The greedy answer to one question.
+
+        image: what the question is about; None for a text-only question. max_new_tokens: maximum length of the answer;
+        by default 512.
+        """
         request = TextSampling(
             images=[image], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens or 512
         )
@@ -266,7 +285,11 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         temperature: float = 1.0,
         seed: int = 0,
     ) -> list[Image.Image]:
-        """``count`` images of one prompt; guidance None is ``default_guidance``."""
+        """RGB images of one prompt.
+
+        count: their number. guidance: weight of classifier-free guidance, 1 turns it off; None is
+        ``default_guidance``. temperature: of sampling. seed: the same one gives the same images.
+        """
         request = ImageSampling(
             prompts=[prompt],
             rollouts=count,
@@ -286,7 +309,14 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         temperature: float = 1.0,
         seed: int = 0,
     ) -> Image.Image:
-        """One image edited by an instruction; a guidance of None is the policy's default. Raises CannotEdit."""
+        """The RGB image edited by an instruction.
+
+        guidance: weight of guidance against the prompt without the instruction; None is ``default_edit_guidance``.
+        image_guidance: likewise against the prompt without the image; None is ``default_image_guidance``. temperature,
+        seed: as in ``generate_images``.
+
+        Raises CannotEdit, a ValueError, if the policy has no ``edits``.
+        """
         request = EditSampling(
             images=[image],
             instructions=[instruction],
@@ -300,9 +330,9 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     def score_text(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
     ) -> list[ScoredAnswer]:
-        """The log-probs of given answers, without an end-of-sequence id.
+        """The log-probs of given ``answers`` to ``questions`` about ``images``, without an end-of-sequence id.
 
-        A policy for benchmarks that rank answers by likelihood overrides this.
+        A policy for benchmarks that rank answers by likelihood overrides this; others raise NotImplementedError.
         """
         raise NotImplementedError(f"The policy {self.name} cannot score answers that it did not sample.")
 
@@ -312,7 +342,7 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         return type(self).image_features is not UnifiedPolicy.image_features
 
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pooled features of the policy's own vision tower, [N, D] float32 on the CPU, not normalised.
+        """Pooled features of ``images`` by the policy's own vision tower, [N, D] float32 on the CPU, not normalised.
 
         Raises NoVisionTower, a ValueError; a policy with a vision tower overrides this.
         """
@@ -333,7 +363,8 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     def add_adapters(self, settings: LoRASettings, *, seed: int) -> None:
         """Add adapters (LoRA) to the language model; call it before ``train_only``.
 
-        seed: initialises them. Raises ValueError if the policy has no such layers.
+        settings: rank, scale and layers. seed: initialises the adapters. Raises ValueError if the policy has no such
+        layers.
         """
         raise ValueError(f"The policy {self.name} has no adapters; remove policy.lora.")
 
@@ -342,7 +373,9 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         return FrozenCopy(self)
 
     def shard(self, mesh: DeviceMesh, *, reshard_after_forward: bool) -> None:
-        """Split what trains over the processes of a mesh, see ``sharding.shard_module``.
+        """Split what trains over the processes of ``mesh``, see ``sharding.shard_module``.
+
+        reshard_after_forward: free a layer's gathered weights after its forward pass.
 
         From then on ``log_probs``, its backward pass and ``refresh_inference`` are collectives; sampling is not.
         """
@@ -359,17 +392,20 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
-        """Write weights, configuration, tokenizer and processor, for plain ``transformers``; adapters are merged."""
+        """Write weights, configuration, tokenizer and processor to ``folder``, for plain ``transformers``.
+
+        Adapters are merged.
+        """
 
     def save_adapter(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the adapter alone, for ``peft`` to load, with the parts that train without adapter.
+        """Write the adapter alone to ``folder``, for ``peft`` to load, with the parts that train without adapter.
 
-        weights: the values of ``trained``, whole.
+        weights: the values of ``trained``, by name and whole. Raises ValueError if the policy has no adapters.
         """
         raise ValueError(f"The policy {self.name} has no adapters to save.")
 
     def load_adapter(self, folder: Path) -> None:
-        """Make an adapter that ``save_adapter`` or ``peft`` wrote part of the weights.
+        """Make the adapter in ``folder``, which ``save_adapter`` or ``peft`` wrote, part of the weights.
 
         Raises ValueError if it is damaged or does not fit.
         """

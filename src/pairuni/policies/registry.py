@@ -49,9 +49,12 @@ def load_policy(
 ) -> UnifiedPolicy:
     """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
 
-    device, dtype: names as in ``pairuni.devices``. weights: False gives a policy on the device "meta" that can check
-    prompts and count parameters; it needs only configuration and tokenizer. settings: those of a run, of which the
-    family reads its own. Raises ValueError when the checkpoint is missing, incomplete, of an unknown kind, or of
+    name_or_path: "tiny", a folder, or a hub name such as deepseek-community/Janus-Pro-1B. device: auto, cpu, cuda or
+    cuda:N. dtype: float32, bfloat16, or auto, which is bfloat16 if the device supports it. weights: False gives a
+    policy on the device "meta" that can check prompts and count parameters; it needs only configuration and tokenizer.
+    settings: those of a run, of which the family reads its own.
+
+    Raises ValueError when the checkpoint is missing, incomplete, of an unknown kind, or of
     another family than the settings.
     """
     folder = resolve(name_or_path, weights=weights)

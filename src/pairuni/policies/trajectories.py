@@ -43,7 +43,10 @@ class Trajectory(ABC):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextTrajectory(Trajectory):
-    """A sampled answer. finished: it ended by itself and was not cut off."""
+    """A sampled answer.
+
+    log_probs: see ``Trajectory``. text: the answer. finished: it ended by itself and was not cut off.
+    """
 
     modality: ClassVar[Literal["text"]] = "text"
     text: str
@@ -52,7 +55,7 @@ class TextTrajectory(Trajectory):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageTrajectory(Trajectory):
-    """A sampled image, which ``UnifiedPolicy.decode_images`` makes visible."""
+    """A sampled image, which ``UnifiedPolicy.decode_images`` makes visible. log_probs: see ``Trajectory``."""
 
     modality: ClassVar[Literal["image"]] = "image"
 

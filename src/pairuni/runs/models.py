@@ -45,11 +45,14 @@ def load_model(
     weights: bool = True,
     settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
-    """Load as ``load_policy`` does, also from the folder of a run or of a checkpoint.
+    """Load as ``load_policy`` does, also from the folder of a run, a checkpoint or an adapter.
 
     A run gives its final model, or else its newest undamaged checkpoint; RUN@best gives the checkpoint with the best
-    held-out score (``best_checkpoint``). The folder of an adapter gives its base model
-    with the adapter merged. Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
+    held-out score (``best_checkpoint``). An adapter gives its base model with the adapter merged.
+
+    name: what ``load_policy`` takes, or one of these folders. device, dtype, weights, settings: as in ``load_policy``.
+
+    Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
     """
     folder = model_folder_of(name)
     if folder is None:

@@ -36,7 +36,13 @@ class Summary(Part):
 
 @dataclass(frozen=True)
 class Run:
-    """pairs_folder: what the pairs' image paths are relative to."""
+    """What a run's folder holds.
+
+    folder: where it is, and the names of its files. config: config.toml. summary: summary.json. metrics: the lines of
+    metrics.jsonl, one per step. samples: the saved samples. before: held-out evaluation of the untrained model. after:
+    that of the trained one. step_evaluations: held-out evaluations during training. pairs: those that it trained on.
+    pairs_folder: what the pairs' image paths are relative to.
+    """
 
     folder: RunFolder
     config: dict[str, Any]
@@ -50,12 +56,12 @@ class Run:
     pairs_folder: Path
 
     def section(self, name: str) -> Mapping[str, Any]:
-        """A table of config.toml; empty if it is missing."""
+        """The table ``name`` of config.toml; empty if it is missing."""
         return _section(self.config, name)
 
 
 def read_run(root: str | Path) -> Run:
-    """Read a run's folder; missing parts are empty.
+    """Read the folder ``root`` of a run; missing parts are empty.
 
     Raises FileNotFoundError if there is no folder, ValueError naming the file if a part cannot be read, or if the
     folder is not a run folder.

@@ -21,20 +21,25 @@ ANNOTATORS = {
 class Annotator(Protocol):
     """Writes the missing half of a sample and verifies the resulting quadruple.
 
-    ``feedback`` is None at the first try, then the reason why the previous try was refused. Extra keys of a sample
-    are on the quadruple too; ``image_path`` is relative to the working directory.
+    Extra keys of a sample are on the quadruple too; ``image_path`` is relative to the working directory.
     """
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        """A caption C that states every visual fact needed to answer the sample's question."""
+        """A caption C that states every visual fact needed to answer the sample's question.
+
+        feedback: why the previous caption was refused, or None.
+        """
         ...
 
     def question(self, sample: GenerationSample, feedback: str | None) -> tuple[str, str]:
-        """(Q, A) about visual elements that the sample's prompt names."""
+        """(Q, A) about visual elements that the sample's prompt names.
+
+        feedback: why the previous question was refused, or None.
+        """
         ...
 
     def verify(self, quadruple: Quadruple) -> Verdict:
-        """Whether the new half contradicts the original data."""
+        """Whether the new half of ``quadruple`` agrees with the original data; if not, the reason."""
         ...
 
 

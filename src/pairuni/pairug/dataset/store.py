@@ -82,10 +82,12 @@ def iter_problems(path: Path, traits: Counter[Trait] | None = None) -> Iterator[
 def write_pairs(path: str | Path, pairs: Iterable[UGPair], *, embed: str | Path | None = None) -> None:
     """Write pairs as .jsonl or .parquet, by suffix, atomically: an older file stays until the new one is complete.
 
-    embed: folder that image paths are relative to; the images are then embedded in the parquet file.
-    Strict: raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image
-    paths that are not relative to the file's folder and inside it or are not the name of an image, images to embed
-    that do not decode, and further keys that JSON cannot hold.
+    path: the file, next to which or below which its images are. embed: folder that image paths are relative to; the
+    images are then embedded in the parquet file.
+
+    Raises ValueError, naming the pair, for no pairs at all, values that a reader would refuse, image paths that are
+    not relative to the file's folder and inside it or are not the name of an image, images to embed that do not
+    decode, and further keys that JSON cannot hold.
     """
     path, embed = Path(path), None if embed is None else Path(embed)
     checked = _checked(path, pairs, path.parent if embed is None else embed)
