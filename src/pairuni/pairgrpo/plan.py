@@ -48,7 +48,8 @@ class Plan:
     stay in memory during the update.
 
     sampled_tokens: the most that one step can sample. replayed_tokens: those that one update's forward and backward
-    passes read, shared prompts and unconditional branches included; micro_batch_tokens: those of one pass.
+    passes read, shared prompts and unconditional branches included; micro_batch_tokens: those of one pass, at least
+    those of one trajectory.
     decoded_bytes: what a step's rollouts read at most; rollout_operations: those of rollouts that compute complete
     sequences again and again; operations: those of its updates; communicated: bytes that the process sends in a step.
     """
@@ -183,7 +184,8 @@ def _plan_step(
         head=counts.head,
         checkpointing=settings.policy.activation_checkpointing,
     )
-    passed = min(replayed, _pass_tokens(settings, activations, memory, state.bytes + kept_cache) or replayed)
+    budget = _pass_tokens(settings, activations, memory, state.bytes + kept_cache) or replayed
+    passed = min(replayed, max(budget, cost.largest))
     # forward, and backward to inputs and to weights, which adapters spare; recomputation is one more
     passes = (2 if settings.policy.lora else 3) + settings.policy.activation_checkpointing
     return Plan(

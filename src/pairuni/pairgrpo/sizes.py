@@ -31,7 +31,7 @@ class ParameterCounts:
 
     trained: those that train. merged: frozen matrices with an adapter, which sharding splits too. layer, trained_layer:
     what is split, and what trains, in a decoder layer, adapters included. head: the largest matrix that trains.
-    adapters: those of a decoder layer by the name of the matrix.
+    adapters: those of a decoder layer by the name of the matrix. others: bytes of the policy's ``other_modules``.
     """
 
     parameters: int
@@ -42,6 +42,7 @@ class ParameterCounts:
     trained_layer: int
     head: int
     adapters: dict[str, Adapter]
+    others: int
 
     @property
     def adapted_parameters(self) -> int:
@@ -78,6 +79,7 @@ def count_parameters(settings: RunSettings, policy: UnifiedPolicy) -> ParameterC
         trained_layer=in_layer + added,
         head=max((size for name, size in trained.items() if name in matrices), default=0),
         adapters=adapters,
+        others=sum(one.nbytes for module in policy.other_modules for one in module.parameters()),
     )
 
 
@@ -133,7 +135,7 @@ def whole_state(settings: RunSettings, counts: ParameterCounts, dtype: torch.dty
     size, adapters = dtype.itemsize, counts.adapted_parameters
     low = size < 4
     return StateBytes(
-        weights=counts.parameters * size + adapters * 4,
+        weights=counts.parameters * size + adapters * 4 + counts.others,
         inference_weights=counts.merged * size,
         gradients=counts.trained * (size + 4 if low else 4) + adapters * 4,
         optimizer=counts.trained * (12 if low else 8) + adapters * 8,
@@ -158,7 +160,7 @@ def sharded_state(
     shown = root + two_layers if settings.distributed.reshard_after_forward else counts.split
     whole_gradients = trained_root + 2 * counts.trained_layer
     return StateBytes(
-        weights=-(-(training * 4 + counts.merged * size) // shards) + frozen * size,
+        weights=-(-(training * 4 + counts.merged * size) // shards) + frozen * size + counts.others,
         inference_weights=(counts.trained + counts.merged) * size,
         gradients=-(-training * 4 // shards),
         optimizer=-(-training * 8 // shards),

@@ -128,6 +128,7 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
             sampled=answers,
             cached=question + answers,
             replayed=question + answers,
+            largest=question + rollout.max_new_tokens,
             keys=question + answers + rollout.understanding * question,
         )
 
@@ -142,5 +143,6 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
             sampled=images,
             cached=decoded * (prompt + images),
             replayed=scored * (prompt + images),
+            largest=scored * (prompt + self.image_tokens),
             keys=scored * (prompt + images + rollout.generation * prompt),
         )

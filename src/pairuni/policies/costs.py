@@ -15,8 +15,8 @@ class RolloutCost:
 
     rows: sequences that are decoded together. steps: passes over the weights, one after the other. sampled: tokens of
     the samples. computed: tokens of passes over complete sequences, whose cost is arithmetic, not the reading of
-    weights. cached: tokens whose keys and values are stored. replayed: tokens that an update reads. keys: those that
-    attention reads in an update.
+    weights. cached: tokens whose keys and values are stored. replayed: tokens that an update reads; largest: those of
+    one trajectory with its prompt, which no micro-batch divides. keys: those that attention reads in an update.
     """
 
     rows: int
@@ -25,13 +25,15 @@ class RolloutCost:
     computed: int = 0
     cached: int
     replayed: int
+    largest: int
     keys: int
 
     @classmethod
     def together(cls, costs: Sequence[RolloutCost]) -> RolloutCost:
         """The cost of rollouts of these ``costs`` that are decoded in the same steps."""
         sums = {name: sum(getattr(one, name) for one in costs) for name in (one.name for one in fields(cls))}
-        return cls(**{**sums, "steps": max(one.steps for one in costs)})
+        largest = {name: max(getattr(one, name) for one in costs) for name in ("steps", "largest")}
+        return cls(**sums | largest)
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,11 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         """Where its weights are."""
         return next(self.module.parameters()).device
 
+    @property
+    def other_modules(self) -> Sequence[nn.Module]:
+        """Frozen modules that are not part of ``module``, such as an image tokenizer."""
+        return ()
+
     def check_truncation(self, sampling: RolloutSettings | TextSampling | ImageSampling) -> None:
         """Raise CannotTruncate, a ValueError, for a top_k or top_p of ``sampling`` that the policy would ignore."""
         if not self.truncates and (sampling.top_k != 0 or sampling.top_p != 1.0):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from lumina_requests import SQUARE, flat, rollouts
 
+from pair_batches import run_settings
 from pairuni.config import LuminaDimooSettings, RolloutSettings
+from pairuni.pairgrpo.plan import plan_run
 from pairuni.policies.costs import PROMPT_TOKENS
 from pairuni.policies.lumina_dimoo.packing import PackedRows
 from pairuni.policies.policy import ImageSampling, TextSampling
@@ -67,6 +69,7 @@ def test_the_costs_of_rollouts(policy, packed):
         assert (cost.rows, cost.cached) == (len(trajectories), 0)
         assert cost.sampled == sum(one.sampled_tokens for one in trajectories)
         assert cost.replayed == cost.keys == policy.replay_cost(trajectories).tokens
+        assert cost.largest == policy.replay_cost(trajectories[:1]).tokens
         # the estimator scores what was sampled
         assert sum(packed) - sum(passes) == (cost.replayed if trajectories[0].decisions == 1 else 0)
 
@@ -81,3 +84,16 @@ def test_the_cost_of_unguided_and_conditional_images(lumina_policy, packed):
         trajectories = flat(lumina_policy.sample_images(request))
         assert sum(packed) == cost.computed
         assert lumina_policy.replay_cost(trajectories).tokens == cost.replayed
+
+
+def test_the_plan_counts_the_image_tokenizer_and_passes_of_whole_trajectories(policy):
+    settings = run_settings(
+        policy={"model": "tiny", "type": "lumina_dimoo", "trainable": ["language_model"]},
+        rollout={"understanding": 2, "generation": 2, "guidance": 2.0, "max_new_tokens": 9},
+        pairgrpo={"pairs_per_batch": 2, "micro_batch_tokens": 1},
+    )
+    planned = plan_run(settings, policy, torch.float32)
+    vq = sum(one.nbytes for one in policy.checkpoint.vq.model.parameters())
+    assert planned.weights == 4 * planned.parameters + vq
+    costs = policy.text_cost(settings.rollout), policy.image_cost(settings.rollout)
+    assert planned.micro_batch_tokens == max(one.largest for one in costs) > 1

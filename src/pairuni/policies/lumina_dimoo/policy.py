@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from pairuni.config import LuminaDimooSettings, PolicySettings, RolloutSettings
@@ -69,6 +69,10 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
 
     def _parts(self, model: LlamaForCausalLM) -> LuminaDimoo:
         return LuminaDimoo(model, self.checkpoint.ids)
+
+    @property
+    def other_modules(self) -> tuple[nn.Module, ...]:
+        return (self.checkpoint.vq.model,)
 
     # Sampling
 
@@ -165,6 +169,7 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
             computed=sampled * (1 + rollouts * (steps - 1)),
             cached=0,
             replayed=replayed,
+            largest=scored * self.estimator.states(1, steps),
             keys=replayed,
         )
 
