@@ -23,8 +23,12 @@ HOLDER = """
     from pathlib import Path
     from pairuni.io.locks import folder_lock
     with folder_lock(Path(sys.argv[1]), "train"):
-        if sys.argv[2] == "forks" and os.fork() == 0:
-            time.sleep(60)
+        if sys.argv[2] == "forks":
+            runs, says = os.pipe()
+            if os.fork() == 0:
+                os.write(says, b".")
+                time.sleep(60)
+            os.read(runs, 1)  # the child has closed its copy of the lock
         print("held", flush=True)
         time.sleep(60)
 """
