@@ -132,3 +132,16 @@ def test_evaluate_names_what_is_wrong(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
     with pytest.raises(FileNotFoundError):
         pairuni.evaluate(Path("tiny"), "pope", data=tmp_path / "none", out=tmp_path / "out")
+
+
+def test_a_loaded_policy_has_the_scores_of_its_folder(tmp_path: Path) -> None:
+    policy = pairuni.load_policy("tiny", device="cpu", dtype="float32")
+    named = pairuni.evaluate("tiny", "digits", items=3, device="cpu", dtype="float32")
+    loaded = pairuni.evaluate(policy, "digits", items=3, out=tmp_path)
+    assert [one.score for one in loaded] == [one.score for one in named]
+    with torch.no_grad():
+        policy.module.lm_head.weight += 1
+    with pytest.raises(ValueError, match="weights"):
+        pairuni.evaluate(policy, "digits", items=3, out=tmp_path)
+    with pytest.raises(ValueError, match="cannot edit"):
+        pairuni.evaluate(policy, "digits-edits", items=4)

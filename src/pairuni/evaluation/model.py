@@ -12,8 +12,11 @@ from pairuni.config.evaluation import BenchmarkSettings, DigitsSettings
 from pairuni.devices import resolve_device, resolve_dtype
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.models import load_model, resolve_model
+from pairuni.training.digests import digest_of_tensors
 
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
+_DIGITS = 16
+"""Hexadecimal digits of a digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,7 @@ class Model:
     """A model and its sampling settings.
 
     batch_size: replies or images generated at once; the noise of an image depends on it. guidance, image_guidance:
-    None is the policy's own.
+    None is the policy's own. loaded: the policy itself, instead of one loaded by ``name``.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Model:
     temperature: float = 1.0
     guidance: float | None = None
     image_guidance: float | None = None
+    loaded: UnifiedPolicy | None = None
 
     @classmethod
     def of(cls, settings: BenchmarkSettings | DigitsSettings, **fixed: Any) -> Self:
@@ -49,17 +53,24 @@ class Model:
 
     @cached_property
     def policy(self) -> UnifiedPolicy:
-        """The policy, loaded on first use."""
-        return load_model(self.name, device=self.device, dtype=self.dtype)
+        """The policy, by default loaded on first use."""
+        return self.loaded or load_model(self.name, device=self.device, dtype=self.dtype)
 
     def described(self) -> dict[str, Any]:
         """Everything that replies and images depend on. ``weights`` changes with the checkpoint's files."""
-        device = resolve_device(self.device)
+        if self.loaded is not None:
+            module = self.loaded.inference_module
+            weights = digest_of_tensors(module.state_dict())[:_DIGITS]
+            device, dtype = self.loaded.device, next(module.parameters()).dtype
+        else:
+            weights = _weights_digest(resolve_model(self.name))
+            device = resolve_device(self.device)
+            dtype = resolve_dtype(self.dtype, device)
         return {
             "model": self.name,
-            "weights": _weights_digest(resolve_model(self.name)),
+            "weights": weights,
             "device": device.type,
-            "dtype": str(resolve_dtype(self.dtype, device)).removeprefix("torch."),
+            "dtype": str(dtype).removeprefix("torch."),
             "batch size": self.batch_size,
         }
 
@@ -74,4 +85,4 @@ def _weights_digest(folder: Path) -> str:
             for sample in range(_SAMPLES):
                 file.seek(size * sample // _SAMPLES)
                 digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_DIGITS]

@@ -34,6 +34,7 @@ from pairuni.evaluation.result import Result
 from pairuni.evaluation.wise import wise_benchmark, wise_judge
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
 from pairuni.io.locks import folder_lock
+from pairuni.policies.policy import UnifiedPolicy
 from pairuni.runs.models import check_edits
 
 EvalSettings = BenchmarkSettings | DigitsSettings
@@ -64,21 +65,24 @@ BENCHMARKS: Mapping[str, Task] = {
 }
 
 
-def run_task(name: str, settings: EvalSettings) -> tuple[Benchmark, list[Result] | None]:
+def run_task(
+    name: str, settings: EvalSettings, policy: UnifiedPolicy | None = None
+) -> tuple[Benchmark, list[Result] | None]:
     """Run a benchmark and score it; the results are None in all processes but the first.
 
-    Without ``settings.out``, the run's folder is a temporary one. Raises CannotEdit for a model that cannot edit, and
-    what ``run_benchmark`` raises.
+    policy: evaluated in place of ``settings.model``, which is then only a name. Without ``settings.out``, the run's
+    folder is a temporary one. Raises CannotEdit for a model that cannot edit, and what ``run_benchmark`` raises.
     """
     share = share_of(os.environ)
     if settings.out is None and share.world_size > 1:
         raise ValueError("several processes share the run's folder: give --out")
     task = BENCHMARKS[name]
     if task.edits:
-        check_edits(settings.model)
+        check_edits(settings.model if policy is None else policy)
     fixed = {"batch_size": BATCH} if isinstance(settings, DigitsSettings) else {}
     with ExitStack() as stack:
         out = settings.out or Path(stack.enter_context(TemporaryDirectory()))
         benchmark = task.benchmark(settings, out)
+        model = Model.of(settings, loaded=policy, **fixed)
         stack.enter_context(folder_lock(out, f"eval {benchmark.name}", rank=share.rank))
-        return benchmark, run_benchmark(benchmark, Model.of(settings, **fixed), out, share, settings=settings)
+        return benchmark, run_benchmark(benchmark, model, out, share, settings=settings)

@@ -66,9 +66,9 @@ def load_model(
     return from_checkpoint(folder, device=device, dtype=dtype, weights=weights, settings=settings)
 
 
-def check_edits(name: str | Path) -> None:
-    """Raise CannotEdit, a ValueError, if a model cannot edit images; its weights are not read."""
-    policy = load_model(name, device="cpu", weights=False)
+def check_edits(model: str | Path | UnifiedPolicy) -> None:
+    """Raise CannotEdit, a ValueError, if a model cannot edit images; weights are not read for that."""
+    policy = model if isinstance(model, UnifiedPolicy) else load_model(model, device="cpu", weights=False)
     if not policy.edits:
         raise CannotEdit(policy.name)
 
