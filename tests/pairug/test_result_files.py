@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import HfApi
 from PIL import Image
 from typer.testing import CliRunner
 
+from fake_hub import FakeHub, Repository, use_hub
 from pairuni.cli.app import app
 from pairuni.pairug.dataset import publishing
 from pairuni.pairug.dataset.card import card, write_card
 from pairuni.pairug.dataset.conversion import convert_pairs
 from pairuni.pairug.dataset.parquet import is_embedded
-from pairuni.pairug.dataset.publishing import push_to_hub
+from pairuni.pairug.dataset.publishing import push_pairs, write_data_set
 from pairuni.pairug.dataset.store import iter_problems, read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
 
@@ -191,86 +191,73 @@ def test_a_card_of_ones_own_stays(tmp_path):
     assert path.read_text() == "my own words"
 
 
-class Hub:
-    """Takes what HfApi would be told, and keeps the files."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, dict]] = []
-        self.files: dict[str, bytes] = {}
-
-    def create_repo(self, *args: object, **kwargs: object) -> None:
-        self.calls.append(("create_repo", self._bound(HfApi.create_repo, *args, **kwargs)))
-
-    def upload_folder(self, *args: object, **kwargs: object) -> None:
-        self.calls.append(("upload_folder", self._bound(HfApi.upload_folder, *args, **kwargs)))
-        self.files = files(Path(str(kwargs["folder_path"])))
-
-    def _bound(self, method: object, *args: object, **kwargs: object) -> dict:
-        return dict(inspect.signature(method).bind(self, *args, **kwargs).arguments)  # type: ignore[arg-type]
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[FakeHub]:
+    with FakeHub() as server:
+        use_hub(server, monkeypatch)
+        yield server
+        server.shutdown()
 
 
-def test_a_push_holds_images_and_card(tmp_path, monkeypatch):
+def test_a_push_holds_images_and_card(tmp_path, monkeypatch, hub):
     source = data_set(tmp_path / "one")
     before = files(tmp_path / "one")
     monkeypatch.setattr(publishing, "SHARD_BYTES", 200)
-    hub = Hub()
-    assert (
-        push_to_hub(source, "me/pairs", private=True, api=hub) == "https://huggingface.co/datasets/me/pairs"
-    )
-    (first, created), (second, uploaded) = hub.calls
-    assert (first, created["repo_id"], created["private"], created["exist_ok"]) == (
-        *("create_repo", "me/pairs"),
-        *(True, True),
-    )
-    assert (second, uploaded["repo_type"], uploaded["delete_patterns"]) == (
-        *("upload_folder", "dataset"),
-        "data/*.parquet",
-    )
-    shards = sorted(name for name in hub.files if name != "README.md")
+    assert push_pairs(source, "me/pairs", private=True) == f"{hub.url}/datasets/me/pairs"
+    assert hub.repositories["datasets/me/pairs"].private
+    pushed = hub.files("datasets/me/pairs")
+    shards = sorted(name for name in pushed if name != "README.md")
     assert shards == [f"data/train-0000{n}-of-00002.parquet" for n in range(2)]
-    rows = [row for name in shards for row in pq.read_table(io.BytesIO(hub.files[name])).to_pylist()]
+    rows = [row for name in shards for row in pq.read_table(io.BytesIO(pushed[name])).to_pylist()]
     assert [row["similarity"] for row in rows] == [1.0, 0.75, 0.5]
     assert rows[2]["generate_ann"]["image"]["bytes"] == picture(3)
-    assert '    path: "data/*.parquet"' in hub.files["README.md"].decode()
+    assert '    path: "data/*.parquet"' in pushed["README.md"].decode()
     assert files(tmp_path / "one") == before, "nothing is left beside the file"
 
+    write_data_set(source, "me/pairs", tmp_path / "shared")
+    assert files(tmp_path / "shared") == pushed
+    commits = list(hub.repositories["datasets/me/pairs"].commits)
+    push_pairs(source, "me/pairs")
+    assert hub.repositories["datasets/me/pairs"].commits == commits, "nothing has changed"
+
     convert_pairs(source, tmp_path / "in" / "pairs.parquet", embed=True)
-    (tmp_path / "in" / "README.md").write_text('---\npath: "pairs.parquet"\n---\nmine')
-    push_to_hub(tmp_path / "in" / "pairs.parquet", "me/pairs", api=hub)
-    assert hub.files["README.md"].decode() == '---\npath: "data/*.parquet"\n---\nmine'
-    assert len(hub.files) == 2
+    (tmp_path / "in" / "README.md").write_text('---\ntags:\n- pairuni\npath: "pairs.parquet"\n---\nmine')
+    push_pairs(tmp_path / "in" / "pairs.parquet", "me/pairs")
+    pushed = hub.files("datasets/me/pairs")
+    assert pushed["README.md"].decode() == '---\ntags:\n- pairuni\npath: "data/*.parquet"\n---\nmine'
+    assert set(pushed) == {"README.md", "data/train-00000-of-00001.parquet"}
+
+    push_pairs(source, "me/pairs", revision="raw")
+    assert set(hub.files("datasets/me/pairs", "raw")) == {"README.md", *shards}
+    assert hub.files("datasets/me/pairs") == pushed
 
 
-def test_a_push_that_fails_leaves_nothing_and_says_why(tmp_path):
+def test_a_push_that_fails_leaves_nothing_and_says_why(tmp_path, monkeypatch, hub):
     source = data_set(tmp_path / "one")
     before = files(tmp_path / "one")
+    hub.uploads_left = 0
+    with pytest.raises(OSError, match=r"the push to me/pairs failed: .*; the same command repeats it"):
+        push_pairs(source, "me/pairs")
+    hub.uploads_left = None
+    push_pairs(source, "me/pairs")
+    assert "data/train-00000-of-00001.parquet" in hub.files("datasets/me/pairs")
 
-    class Refuses(Hub):
-        def upload_folder(self, *args: object, **kwargs: object) -> None:
-            raise OSError("401 Unauthorized")
+    foreign = {"data/mine.parquet": b"1", "README.md": b"---\ntags:\n- other\n---\nmine"}
+    hub.repositories["datasets/me/other"] = Repository(branches={"main": dict(foreign)})
+    with pytest.raises(ValueError, match="the data set me/other exists and was not pushed by pairuni"):
+        push_pairs(source, "me/other")
+    assert hub.files("datasets/me/other") == foreign
 
-    with pytest.raises(OSError, match="401"):
-        push_to_hub(source, "me/pairs", api=Refuses())
-
-    class Unreachable(Hub):
-        def create_repo(self, *args: object, **kwargs: object) -> None:
-            raise RuntimeError("name resolution")  # a transport's own kind, no OSError
-
-    with pytest.raises(OSError, match=r"the push to me/pairs failed \(RuntimeError: name resolution\)"):
-        push_to_hub(source, "me/pairs", api=Unreachable())
     (tmp_path / "one" / "images" / "d.png").unlink()
-    hub = Hub()
     with pytest.raises(ValueError, match=r"pair 3, generate_ann.image_path: 'images/d\.png' is missing"):
-        push_to_hub(source, "me/pairs", api=hub)
-    assert hub.calls == [], "the hub is asked when everything is ready"
+        push_pairs(source, "me/new")
+    assert "datasets/me/new" not in hub.repositories, "the hub is asked when everything is ready"
     del before["images/d.png"]
     assert files(tmp_path / "one") == before
 
 
-def test_the_commands(tmp_path, monkeypatch):
+def test_the_commands(tmp_path, hub):
     source = data_set(tmp_path / "one")
-    hub = Hub()
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     run = CliRunner().invoke
     made = run(app, ["pairs", "convert", str(source), str(tmp_path / "x.parquet"), "--embed"])
     assert made.output == f"3 pairs: {tmp_path / 'x.parquet'}\n"
@@ -278,6 +265,11 @@ def test_the_commands(tmp_path, monkeypatch):
     refused = run(app, ["pairs", "gallery", str(tmp_path / "x.parquet")])
     assert refused.exit_code == 1
     assert f"pairuni pairs convert {tmp_path / 'x.parquet'} FOLDER/pairs.jsonl" in refused.output
+    out = str(tmp_path / "shared")
+    written = run(app, ["pairs", "push", str(source), "me/pairs", "--out", out])
+    assert written.output == f"{out}: 3 pairs, as me/pairs would get them\n"
+    assert run(app, ["pairs", "push", str(source), "me/pairs", "--out", out]).exit_code == 1
+    assert not hub.repositories
     pushed = run(app, ["pairs", "push", str(source), "me/pairs"])
-    assert pushed.output == "https://huggingface.co/datasets/me/pairs\n"
-    assert set(hub.files) == {"README.md", "data/train-00000-of-00001.parquet"}
+    assert pushed.stdout == f"{hub.url}/datasets/me/pairs\n"
+    assert hub.files("datasets/me/pairs") == files(tmp_path / "shared")

@@ -264,6 +264,53 @@ def merge(
 
 
 @app.command()
+def push(
+    source: Annotated[Path, typer.Argument(help="A run folder, RUN@best, or one of its checkpoints.")],
+    repo: Annotated[str, typer.Argument(help="Model on the hub, as OWNER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the model as private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to; created if it is missing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write what would be uploaded to this folder, and upload nothing.")
+    ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also push a run that has not ended.")
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Of a run that trained an adapter, push whole weights.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="Hub name of the base model, if training read it from a folder.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Hub name of the pairs, as pushed by pairs push.")] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Licence identifier for the card, such as mit or apache-2.0.")
+    ] = None,
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON result of eval TASK for the card; repeat it for more results."),
+    ] = None,
+    samples: Annotated[
+        bool, typer.Option("--samples/--no-samples", help="Include images and answers of the model.")
+    ] = True,
+) -> None:
+    """Push the model of a run to the Hugging Face hub, with card, recipe and samples; log in with: hf auth login."""
+    from pairuni.cli.models import push as run
+    from pairuni.sharing.folder import Sharing
+
+    sharing = Sharing(
+        repo=repo,
+        revision=revision,
+        merge=merge,
+        base=base,
+        data=data,
+        license=license,
+        results=result or [],
+        samples=samples,
+    )
+    typer.echo(run(source, sharing, out, private=private, unfinished=unfinished))
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Regenerate report.html of a run, a self-contained page."""
     from pairuni.report import write_report

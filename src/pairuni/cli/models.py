@@ -1,18 +1,22 @@
-"""Commands that use one model: generate and edit images, answer, convert, export."""
+"""Commands that use one model: generate and edit images, answer, convert, export, push."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
 from pairuni.config import AnswerSettings, DrawSettings, EditSettings
+from pairuni.console.counts import counted
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import atomic_write
 from pairuni.io.images import load_image
 from pairuni.io.locks import target_lock
+
+if TYPE_CHECKING:
+    from pairuni.sharing.folder import Sharing
 
 
 def draw(settings: DrawSettings) -> list[Path]:
@@ -101,6 +105,18 @@ def merge(source: Path, out: Path, *, base: str | None) -> str:
     refuse_several(os.environ, "merge")
     adapter = merge_adapter(source, out, base=base)
     return f"{out}: the base model with the adapter {adapter}"
+
+
+def push(source: Path, sharing: Sharing, out: Path | None, *, private: bool, unfinished: bool) -> str:
+    """Push a model to the hub, or write the folder to ``out``; returns its address, or a message."""
+    from pairuni.sharing.folder import folder_size
+    from pairuni.sharing.push import push_model, write_model
+
+    refuse_several(os.environ, "push")
+    if out is None:
+        return push_model(source, sharing, private=private, unfinished=unfinished)
+    count, size = folder_size(write_model(source, sharing, out, unfinished=unfinished))
+    return f"{out}: {counted(count, 'file')}, {size / 1e6:,.1f} MB, as {sharing.repo} would get them"
 
 
 def convert(source: str, target: Path, layout: Literal["transformers", "original"]) -> str:

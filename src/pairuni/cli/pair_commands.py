@@ -152,8 +152,12 @@ def push_command(
     file: PairFile,
     repo: Annotated[str, typer.Argument(help="Data set on the hub, as OWNER/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="Create the data set as private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to; created if it is missing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write what would be uploaded to this folder, and upload nothing.")
+    ] = None,
 ) -> None:
     """Push pairs with their images and card to the Hugging Face hub; log in first with: hf auth login."""
     from pairuni.cli.pairs import push
 
-    typer.echo(push(file, repo, private=private))
+    typer.echo(push(file, repo, out, private=private, revision=revision))

@@ -180,8 +180,11 @@ def convert(source: Path, target: Path, *, embed: bool) -> int:
         return convert_pairs(source, target, embed=embed)
 
 
-def push(path: Path, repo: str, *, private: bool) -> str:
-    """Push a pair file to the hub; returns its address."""
-    from pairuni.pairug.dataset.publishing import push_to_hub
+def push(path: Path, repo: str, out: Path | None, *, private: bool, revision: str | None) -> str:
+    """Push a pair file to the hub, or write the folder to ``out``; returns its address, or a message."""
+    from pairuni.pairug.dataset.publishing import push_pairs, write_data_set
 
-    return push_to_hub(path, repo, private=private)
+    refuse_several(os.environ, "pairs push")
+    if out is None:
+        return push_pairs(path, repo, private=private, revision=revision)
+    return f"{out}: {counted(write_data_set(path, repo, out), 'pair')}, as {repo} would get them"

@@ -11,8 +11,13 @@ from pairuni.config.base import Settings
 
 def to_toml(settings: Settings) -> str:
     """The settings as TOML, without None; ``load_settings`` reads it back into an equal object."""
+    return tables_to_toml(settings.model_dump(mode="json"))
+
+
+def tables_to_toml(tables: Mapping[str, Any]) -> str:
+    """Nested tables of strings, numbers, truth values and lists as TOML, without None."""
     lines: list[str] = []
-    _write_table(settings.model_dump(mode="json"), (), lines)
+    _write_table(tables, (), lines)
     return "\n".join(lines).strip() + "\n"
 
 

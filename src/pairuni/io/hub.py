@@ -77,7 +77,7 @@ def check_data_set(name: str) -> None:
         HfApi().dataset_info(name, timeout=_SECONDS)
     except Exception as error:
         expected = isinstance(error, HfHubHTTPError | HFValidationError | OSError)
-        if not expected and not _is_transport_error(error):
+        if not expected and not is_transport_error(error):
             raise
         raise ValueError(_fault(name, "data set", error)) from error
 
@@ -91,7 +91,7 @@ def _may_be_repository(name: str) -> bool:
     return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and bool(name.strip())
 
 
-def _is_transport_error(error: BaseException) -> bool:
+def is_transport_error(error: BaseException) -> bool:
     """Whether the HTTP library raised it (no address, no route, timeout); the hub's client may use any of these."""
     return type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2", "requests"}
 
@@ -111,7 +111,7 @@ def _fault(name: str, kind: str, error: Exception) -> str:
             "download it once while online, or pass a local folder"
         )
     cause: BaseException = error
-    while cause.__cause__ is not None and not _is_transport_error(cause):
+    while cause.__cause__ is not None and not is_transport_error(cause):
         cause = cause.__cause__
     return (
         f"the {kind} {name} is not in the local cache, and the hub cannot be reached ({first_line(cause)}): "

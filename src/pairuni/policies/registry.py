@@ -34,7 +34,7 @@ INSIDE = {"lumina_dimoo": "llada"}
 SHIPPED = {"tiny": "tiny-janus"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
 
-_HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin")
+_HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin", "adapter_model.safetensors")
 _SUBFOLDERS = {"llada": "vqvae", "llama": "vqvae"}
 """model_type -> a subfolder of the hub repository that belongs to the checkpoint."""
 

@@ -48,13 +48,15 @@ def load_model(
     """Load as ``load_policy`` does, also from the folder of a run, a checkpoint or an adapter.
 
     A run gives its final model, or else its newest undamaged checkpoint; RUN@best gives the checkpoint with the best
-    held-out score (``best_checkpoint``). An adapter gives its base model with the adapter merged.
+    held-out score (``best_checkpoint``). An adapter, in a folder or on the hub, gives its base model with the adapter
+    merged.
 
-    name: what ``load_policy`` takes, or one of these folders. device, dtype, weights, settings: as in ``load_policy``.
+    name: what ``load_policy`` takes, one of these folders, or the hub name of an adapter. device, dtype, weights,
+    settings: as in ``load_policy``.
 
     Raises ValueError as ``load_policy`` does, CheckpointError for a damaged checkpoint.
     """
-    folder = model_folder_of(name)
+    folder = model_folder_of(name) or _hub_adapter(name, weights=weights)
     if folder is None:
         return load_policy(name, device=device, dtype=dtype, weights=weights, settings=settings)
     if (folder / "config.json").is_file():
@@ -119,6 +121,14 @@ def model_folder_of(name: str | Path) -> Path | None:
     if _is_checkpoint(folder):
         return folder
     return newest_checkpoint(folder)
+
+
+def _hub_adapter(name: str | Path, *, weights: bool) -> Path | None:
+    """The snapshot of an adapter on the hub; None for any other model."""
+    if name in SHIPPED or Path(name).expanduser().is_dir():
+        return None
+    snapshot = resolve(name, weights=weights)
+    return snapshot if is_adapter_folder(snapshot) and not (snapshot / "config.json").is_file() else None
 
 
 def newest_checkpoint(run: Path) -> Path | None:

@@ -41,7 +41,7 @@ class Run:
     folder: where it is, and the names of its files. config: config.toml. summary: summary.json. metrics: the lines of
     metrics.jsonl, one per step. samples: the saved samples. before: held-out evaluation of the untrained model. after:
     that of the trained one. step_evaluations: held-out evaluations during training. pairs: those that it trained on.
-    pairs_folder: what the pairs' image paths are relative to.
+    pairs_file: their file, None if it was not found.
     """
 
     folder: RunFolder
@@ -53,7 +53,12 @@ class Run:
     after: Evaluation
     step_evaluations: list[StepEvaluation]
     pairs: list[UGPair]
-    pairs_folder: Path
+    pairs_file: Path | None
+
+    @property
+    def pairs_folder(self) -> Path:
+        """What the pairs' image paths are relative to."""
+        return self.folder.root if self.pairs_file is None else self.pairs_file.parent
 
     def section(self, name: str) -> Mapping[str, Any]:
         """The table ``name`` of config.toml; empty if it is missing."""
@@ -93,7 +98,7 @@ def read_run(root: str | Path) -> Run:
         after=after,
         step_evaluations=read_step_evaluations(root),
         pairs=_read_pairs(pairs_file) if pairs_file else [],
-        pairs_folder=pairs_file.parent if pairs_file else root,
+        pairs_file=pairs_file,
     )
 
 

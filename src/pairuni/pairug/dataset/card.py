@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.io.files import write_text
+from pairuni.io.markdown import inline, table
 from pairuni.io.text import read_json, read_text
 from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.records import UGPair
@@ -55,7 +56,7 @@ def card(pairs: Sequence[UGPair], stats: Mapping[str, Any], *, data_files: str, 
     parts = [
         _front_matter(len(pairs), data_files, name),
         MARK,
-        f"# {_inline(name)}",
+        f"# {inline(name)}",
         f"{len(pairs):,} understanding-generation pairs ({_counts(numbers['kinds'])}) of "
         f"{numbers['distinct_images']:,} images, made by the PairUni method "
         "([arXiv:2510.25682](https://arxiv.org/abs/2510.25682)) with pairuni. Each pair asks a question about one "
@@ -97,10 +98,10 @@ def _how(stats: Mapping[str, Any]) -> str:
     build = stats.get("build") or {}
     spent = stats.get("completion") or {}
     requested = chosen.get("completion") or {}
-    model = _public(requested.get("model"))
+    model = public_name(requested.get("model"))
     features = stats.get("features") or {}
     rows: list[tuple[str, Any]] = [
-        ("encoder", _public(chosen.get("encoder"))),
+        ("encoder", public_name(chosen.get("encoder"))),
         ("its output taken as feature", features.get("pooling")),
         ("threshold", chosen.get("threshold")),
         ("K, clusters", build.get("clusters")),
@@ -112,7 +113,7 @@ def _how(stats: Mapping[str, Any]) -> str:
         ("seed", chosen.get("seed")),
         ("annotator", chosen.get("annotator")),
         ("model", model),
-        ("verified by", _public(requested.get("verifier")) or model),
+        ("verified by", public_name(requested.get("verifier")) or model),
         ("prompts", spent.get("prompts")),
         *((name.replace("_", " "), value) for name, value in spent.items() if name != "prompts"),
         *((f"{name} (build)", build.get(name)) for name in ("samples", "quadruples", "dropped", "failed")),
@@ -120,10 +121,10 @@ def _how(stats: Mapping[str, Any]) -> str:
     for corpus, reasons in (stats.get("left_out") or {}).items():
         rows += [(f"left out of {corpus}: {reason}", count) for reason, count in reasons.items()]
     known = [(name, value) for name, value in rows if value is not None]
-    return "## How it was made\n\n" + _table(("", ""), known) if known else ""
+    return "## How it was made\n\n" + table(("", ""), known) if known else ""
 
 
-def _public(name: Any) -> str | None:
+def public_name(name: Any) -> str | None:
     """A model's name; for a local folder, only the folder's own name."""
     if not isinstance(name, str) or not name:
         return None
@@ -139,7 +140,7 @@ def _origins(pairs: Sequence[UGPair], numbers: Mapping[str, Any]) -> str:
             source = (side.model_extra or {}).get("source")
             files[name, source.partition(":")[0] if isinstance(source, str) else "unknown"] += 1
     rows = [(file, side, count) for (side, file), count in sorted(files.items(), key=_most)]
-    return f"Aligned pairs by corpus: {_counts(numbers['aligned_origins']) or 'none'}.\n\n" + _table(
+    return f"Aligned pairs by corpus: {_counts(numbers['aligned_origins']) or 'none'}.\n\n" + table(
         ("file", "side", "pairs"), _cut(rows)
     )
 
@@ -147,7 +148,7 @@ def _origins(pairs: Sequence[UGPair], numbers: Mapping[str, Any]) -> str:
 def _tags(tags: Mapping[str, Mapping[str, int]]) -> str:
     counted = {(tag, side): count for side, counts in tags.items() for tag, count in counts.items()}
     rows = [(tag or "(none)", side, count) for (tag, side), count in sorted(counted.items(), key=_most)]
-    return _table(("tag", "side", "pairs"), _cut(rows))
+    return table(("tag", "side", "pairs"), _cut(rows))
 
 
 def _similarity(similarity: Mapping[str, Any]) -> str:
@@ -177,18 +178,3 @@ def _cut(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_inline(cell) for cell in line) + " |" for line in lines)
-
-
-def _inline(value: Any) -> str:
-    """A value as one line of Markdown text; markup in user-given names is escaped."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    text = " ".join(str(value).split())
-    for mark in "\\`*_[]<>|":
-        text = text.replace(mark, f"\\{mark}")
-    return text

@@ -7,69 +7,91 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
+from pairuni.io.files import PARTIAL, atomic_folder, write_text
+from pairuni.io.locks import target_lock
+from pairuni.io.publishing import CARD, check_access, check_name, publish_folder
+from pairuni.io.text import read_text
 from pairuni.pairug.dataset.card import MARK, card, read_stats
 from pairuni.pairug.dataset.parquet import SIDES, is_embedded
 from pairuni.pairug.dataset.store import read_pairs, write_pairs
 from pairuni.records import UGPair
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 DATA_FILES = "data/*.parquet"
 SHARD_BYTES = 400 << 20
 """Bytes of images per file: small enough for the hub's viewer and slow connections."""
 
 
-class HubApi(Protocol):
-    """The methods of huggingface_hub.HfApi that are used."""
-
-    def create_repo(self, repo_id: str, *, private: bool, repo_type: str, exist_ok: bool) -> Any:
-        """Create the repository unless it exists."""
-        ...
-
-    def upload_folder(
-        self, *, repo_id: str, folder_path: Path, repo_type: str, commit_message: str, delete_patterns: str
-    ) -> Any:
-        """Upload a folder; remote files that match the patterns and are not in the folder are deleted."""
-        ...
-
-
-def push_to_hub(path: Path, repo: str, *, private: bool = False, api: HubApi | None = None) -> str:
+def push_pairs(
+    path: Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    api: HfApi | None = None,
+) -> str:
     """Push a pair file to the hub as the data set ``repo``; returns its URL.
 
     The files are prepared in a temporary folder next to the pair file. Parquet files of an earlier push are
-    replaced. The token is that of ``hf auth login`` or HF_TOKEN. Raises FileNotFoundError, ValueError for faulty
-    pairs and missing images, and OSError for what the hub refuses.
+    replaced; an interrupted push can be repeated. Raises FileNotFoundError, ValueError for faulty pairs and missing
+    images, and as ``publish_folder`` does.
     """
+    check_name(repo)
+    check_access(api)
     pairs = read_pairs(path)
-    if api is None:
-        from huggingface_hub import HfApi
+    with tempfile.TemporaryDirectory(prefix=".push-", suffix=PARTIAL, dir=path.parent) as name:
+        _prepare(path, pairs, Path(name), repo)
+        return publish_folder(
+            Path(name),
+            repo,
+            kind="dataset",
+            message=f"{len(pairs):,} pairs",
+            mark=MARK,
+            stale=[DATA_FILES],
+            private=private,
+            revision=revision,
+            api=api,
+        )
 
-        api = HfApi()
-    with tempfile.TemporaryDirectory(prefix=".push-", dir=path.parent) as name:
-        folder = Path(name)
-        if path.suffix == ".parquet" and is_embedded(path):
-            (folder / "data").mkdir()
-            shutil.copyfile(path, folder / "data" / "train-00000-of-00001.parquet")
-        else:
-            shards = _shards(path.parent, pairs)
-            for number, shard in enumerate(shards):
-                target = folder / "data" / f"train-{number:05}-of-{len(shards):05}.parquet"
-                write_pairs(target, shard, embed=path.parent)
-        (folder / "README.md").write_text(_card(path, pairs, repo), encoding="utf-8")
-        try:
-            api.create_repo(repo, private=private, repo_type="dataset", exist_ok=True)
-            api.upload_folder(
-                repo_id=repo,
-                folder_path=folder,
-                repo_type="dataset",
-                commit_message=f"{len(pairs):,} pairs",
-                delete_patterns=DATA_FILES,
-            )
-        except OSError:
-            raise
-        except Exception as error:  # the client lets through errors of its HTTP library, which varies
-            raise OSError(f"the push to {repo} failed ({type(error).__name__}: {error})") from error
-    return f"https://huggingface.co/datasets/{repo}"
+
+def write_data_set(path: Path, repo: str, out: Path) -> int:
+    """Write exactly what ``push_pairs`` uploads to a new folder; returns the number of pairs.
+
+    Raises ValueError if the folder exists and is not empty.
+    """
+    check_name(repo)
+    with target_lock(out, "pairs push"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} already exists; give another --out, or remove it")
+        pairs = read_pairs(path)
+        with atomic_folder(out) as folder:
+            _prepare(path, pairs, folder, repo)
+    return len(pairs)
+
+
+def shared_card(path: Path, pairs: Sequence[UGPair], name: str) -> str:
+    """The card next to the file if its owner wrote it, with the hub's files as data files; otherwise a new one."""
+    own = path.parent / CARD
+    if own.is_file() and MARK not in (text := read_text(own)):
+        return text.replace(f"path: {json.dumps(path.name)}", f"path: {json.dumps(DATA_FILES)}")
+    return card(pairs, read_stats(path.parent), data_files=DATA_FILES, name=name)
+
+
+def _prepare(path: Path, pairs: Sequence[UGPair], folder: Path, repo: str) -> None:
+    """Fill an empty folder with the files of the data set."""
+    if path.suffix == ".parquet" and is_embedded(path):
+        (folder / "data").mkdir()
+        shutil.copyfile(path, folder / "data" / "train-00000-of-00001.parquet")
+    else:
+        shards = _shards(path.parent, pairs)
+        for number, shard in enumerate(shards):
+            target = folder / "data" / f"train-{number:05}-of-{len(shards):05}.parquet"
+            write_pairs(target, shard, embed=path.parent)
+    write_text(folder / CARD, shared_card(path, pairs, repo.rpartition("/")[2]))
 
 
 def _shards(folder: Path, pairs: Sequence[UGPair]) -> list[Sequence[UGPair]]:
@@ -86,12 +108,3 @@ def _shards(folder: Path, pairs: Sequence[UGPair]) -> list[Sequence[UGPair]]:
 
 def _size(image: Path) -> int:
     return image.stat().st_size if image.is_file() else 0
-
-
-def _card(path: Path, pairs: Sequence[UGPair], repo: str) -> str:
-    """The card next to the file if its owner wrote it, with the hub's files as data files; otherwise a new one."""
-    own = path.parent / "README.md"
-    if own.is_file() and MARK not in (text := own.read_text(encoding="utf-8")):
-        return text.replace(f"path: {json.dumps(path.name)}", f"path: {json.dumps(DATA_FILES)}")
-    name = repo.rpartition("/")[2]
-    return card(pairs, read_stats(path.parent), data_files=DATA_FILES, name=name)
