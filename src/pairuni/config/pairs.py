@@ -42,11 +42,11 @@ class RawDataSettings(Settings):
     """Raw data, and the folder of the build."""
 
     understanding: Inputs = Field(default=[])
-    """Raw understanding data: files, folders or hub data sets of image, question, answer (paper: Orsta-47k without
-    detection and grounding). Required, unless ``completed`` is set."""
+    """Raw understanding data: files, folders or hub data sets of image, question, answer; needed unless ``completed``
+    is set (paper: Orsta-47k without detection and grounding)."""
     generation: Inputs = Field(default=[])
-    """Raw generation data: files, folders or hub data sets of image and prompt (paper: BLIP3o-60k). Required, unless
-    ``completed`` is set."""
+    """Raw generation data: files, folders or hub data sets of image and prompt; needed unless ``completed`` is set
+    (paper: BLIP3o-60k)."""
     out: UserPath
     """Folder for pairs.jsonl and its images."""
     completed: UserPath | None = None
