@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import faults_of
 
+from browser import faults_of
 from fake_run import write_fake_run
 from pairuni.report import write_report
 from pairuni.report.axes import number

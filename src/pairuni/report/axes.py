@@ -12,7 +12,7 @@ _EXPONENT = re.compile(r"(?:\.0)?e([+-])0*")
 
 
 def number(value: float) -> str:
-    """A number in at most three digits, from 1,000 in whole ones: 0.613, 12.4, 1,204, 1.2e-6. As in script.js."""
+    """A number in at most three digits, from 1,000 in whole ones: 0.613, 12.4, 1,204, 1.2e-6. As in interaction.js."""
     if value < 0:
         return "−" + number(-value)
     if value == 0:

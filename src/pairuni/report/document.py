@@ -15,7 +15,9 @@ def document(kind: str, title: str, body: Sequence[str], *, head: str = "") -> s
     """The page of these sections. kind: such as "PairUni run", above the title; head: HTML below it."""
     assets = files("pairuni.report")
     style = "\n" + (assets / "style.css").read_text(encoding="utf-8") + placing_rules("".join(body))
-    script = "\n" + (assets / "script.js").read_text(encoding="utf-8")
+    script = "\n" + "".join(
+        (assets / name).read_text(encoding="utf-8") for name in ("interaction.js", "script.js")
+    )
     policy = content_policy(style, script, "data:")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

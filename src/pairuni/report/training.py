@@ -107,12 +107,16 @@ def rollouts(run: Run) -> str:
     if not rows:
         return ""
     chosen = _first_and_last(rows)
-    body = "".join(_rollout(run.folder.samples, row) for row in chosen)
     note = (
         f"Groups of rollouts from the first and the last saved step, {len(chosen):,} of {len(rows):,}, with their "
         "rewards. Only differences within a group change the policy."
     )
-    return section("rollouts", "Rollouts", f'<ol class="rollouts">{body}</ol>', note)
+    return section("rollouts", "Rollouts", rollout_groups(run.folder.samples, chosen), note)
+
+
+def rollout_groups(samples: Path, rows: Sequence[Sample]) -> str:
+    """The rollouts of pairs, with their rewards. samples: the folder of their images."""
+    return f'<ol class="rollouts">{"".join(_rollout(samples, row) for row in rows)}</ol>'
 
 
 def _kl_note(run: Run) -> str:
