@@ -8,9 +8,9 @@ import sys
 from typing import Any, TextIO
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from pairuni.console.sentences import EXPECTED, sentence
 from pairuni.console.terminal import visible, visible_streams
 
 TRACEBACK = "--traceback"
@@ -67,23 +67,12 @@ class Commands(TyperGroup):
             # the reader of our output has gone, as in a pipe into head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
+        except EXPECTED as error:
             if show:
                 raise
             for line in sentence(error).split("\n"):
                 typer.echo(f"error: {line}", err=True)
             raise typer.Exit(1) from None
-
-
-def sentence(error: Exception) -> str:
-    """An error as one sentence: file and reason of a system error, else the message."""
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror.lower()}"
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).strip() or type(error).__name__
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -71,6 +71,24 @@ def target_lock(target: Path, command: str, *, rank: int = 0) -> Iterator[None]:
         yield
 
 
+def seems_in_use(folder: Path) -> bool:
+    """Whether a command seems to write to ``folder``: its lock file names a live process, or another machine.
+
+    The lock is not tried, so that no command finds it taken by this question.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        holder = _holder(descriptor)
+    except OSError:  # not a regular file
+        return False
+    finally:
+        os.close(descriptor)
+    return bool(holder) and (_elsewhere(holder) or _alive(holder))
+
+
 def _suffix(rank: int) -> str:
     return f".{rank}" if rank else ""
 

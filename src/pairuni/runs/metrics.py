@@ -84,7 +84,12 @@ def series(rows: Iterable[MetricsRow], key: str) -> tuple[list[float], list[floa
 
 def read_metrics(path: Path) -> list[MetricsRow]:
     """All complete lines; none if the file is missing. Raises ValueError naming file and line."""
-    return [MetricsRow(checked(_Step, row, where).step, row, where) for where, row in read_rows(path)]
+    return [metrics_row(where, row) for where, row in read_rows(path)]
+
+
+def metrics_row(where: str, row: dict[str, Any]) -> MetricsRow:
+    """A line of metrics.jsonl. Raises ValueError, which begins with ``where``, unless it has a step."""
+    return MetricsRow(checked(_Step, row, where).step, row, where)
 
 
 class _Step(Part):

@@ -54,7 +54,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; empty if it is missing. Raises ValueError naming it."""
     text = _read_text(path, missing="{}")
-    return _object(text, str(path))
+    return object_of(text, str(path))
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,7 +66,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(_read_text(path).split("\n")[:-1], start=1):
         if line.strip():
             where = f"{path}, line {number}"
-            yield where, _object(line, where)
+            yield where, object_of(line, where)
 
 
 def checked(cls: type[Read], values: Any, where: object) -> Read:
@@ -79,6 +79,14 @@ def checked(cls: type[Read], values: Any, where: object) -> Read:
         raise ValueError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
 
 
+def object_of(text: str | bytes, where: str) -> dict[str, Any]:
+    """The object of a JSON text. Raises ValueError, which begins with ``where``."""
+    value = text_files.parse_json(text, where)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: is not a JSON object")
+    return value
+
+
 def _read_text(path: Path, missing: str = "") -> str:
     try:
         return text_files.read_text(path)
@@ -86,13 +94,6 @@ def _read_text(path: Path, missing: str = "") -> str:
         return missing
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    value = text_files.parse_json(text, where)
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: is not a JSON object")
-    return value
 
 
 def _is_deeper(value: Any, most: int) -> bool:

@@ -42,7 +42,12 @@ class Sample(Part):
 
 def read_samples(path: Path) -> list[Sample]:
     """The lines of samples.jsonl; none if it is missing. Raises ValueError naming file and line."""
-    return [checked(Sample, row, where) for where, row in read_rows(path)]
+    return [sample_row(where, row) for where, row in read_rows(path)]
+
+
+def sample_row(where: str, row: dict[str, Any]) -> Sample:
+    """A line of samples.jsonl. Raises ValueError, which begins with ``where``."""
+    return checked(Sample, row, where)
 
 
 def write_sample(

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import socket
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Self
 
 from pairuni.rewards.reward import Reward
@@ -18,14 +12,11 @@ from pairuni.rewards.service.limits import MAX_HEADER_BYTES, Limits
 try:
     import uvicorn
 
+    from pairuni.io.uvicorn_server import Server, bound_socket, url_of
     from pairuni.rewards.service.application import RewardService
     from pairuni.rewards.service.connection import connection_class
 except ImportError as error:
     raise ImportError(f"serving a reward needs {error.name}: pip install 'pairuni[serve]'") from None
-
-logger = logging.getLogger("pairuni")
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RewardServer:
@@ -46,10 +37,9 @@ class RewardServer:
     ) -> None:
         """Binds the address. Raises OSError if that is not possible."""
         limits = limits or Limits()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.create_server(address, family=family, backlog=128)
+        self._socket = bound_socket(*address)
         self._service = RewardService(reward, token, limit, limits)
-        self._uvicorn = _Uvicorn(
+        self._uvicorn = Server(
             uvicorn.Config(
                 self._service,
                 http=connection_class(limits),
@@ -66,14 +56,15 @@ class RewardServer:
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             )
         )
-        self._host, self.server_port = self._socket.getsockname()[:2]
+        self.server_port = self._socket.getsockname()[1]
+        self._url = url_of(self._socket)
         self._ended = threading.Event()
         self._ended.set()
 
     @property
     def url(self) -> str:
         """Its URL on this machine."""
-        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.server_port}"
+        return self._url
 
     def serve_forever(self) -> None:
         """Serve until ``shutdown`` or, in the main thread, SIGINT, SIGTERM or SIGHUP.
@@ -101,29 +92,3 @@ class RewardServer:
 
     def __exit__(self, *raised: object) -> None:
         self.server_close()
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn's server, which exits normally after a signal instead of raising it again."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self.force_exit = True
-            return
-        self.should_exit = True
-        seconds = self.config.timeout_graceful_shutdown
-        logger.warning(
-            "stopping: requests in flight have %g seconds; a second signal stops immediately", seconds
-        )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import re
 import struct
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pairuni.chat.image import MemoryImage
+from pairuni.io.access import token_in_environment
 from pairuni.io.images import TooManyPixels, decode
 from pairuni.records import Annotation
 
@@ -158,10 +158,4 @@ def token_from_environment(variable: str) -> str:
             "reward.remote.token_variable must be the name of an environment variable, such as "
             "PAIRUNI_REWARD_TOKEN; its value is not shown, because it may be the token itself"
         )
-    token = os.environ.get(variable, "").strip()
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(
-            f"the token in the environment variable {variable} contains a space, a line break or another character "
-            "that is not allowed"
-        )
-    return token
+    return token_in_environment(variable)
