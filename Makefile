@@ -1,8 +1,8 @@
-# make setup | make demo | make test | make site : each works from a clean clone with Python 3.11+, git and make.
+# make setup | make demo | make test | make test-app | make site : each works from a clean clone with Python 3.11+, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test site lint format
+.PHONY: setup demo test test-app site lint format
 
 setup: .venv/.installed
 
@@ -23,6 +23,16 @@ lint: setup
 # A process per core, at most four: each holds torch and a model. worksteal: a worker without tests takes another's.
 test: lint
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+
+# gradio accepts no Pillow from 13 on, which the other tests run with, so the app's tests have an environment of their own.
+test-app: .venv-app/.installed
+	.venv-app/bin/python -m pytest tests/app -m "not gpu"
+
+.venv-app/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-app
+	sed 's/^pillow==.*/pillow==12.3.0/' constraints.txt > .venv-app/constraints.txt
+	.venv-app/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-app/constraints.txt -e ".[dev,app,browser]"
+	touch $@
 
 # The documentation in build/site. python -m: the hooks of MkDocs import tools.
 site: .venv/.docs

@@ -159,23 +159,13 @@ def agreement(
 
 @app.command()
 def compare(
-    results: Annotated[
-        list[Path],
-        typer.Argument(help="JSON results of eval TASK, eval all or eval score, or their folders."),
-    ],
-    paper: Annotated[
-        str | None,
-        typer.Option(
-            help="Compare with one row of the paper: PairUni-1B, or TABLE/ROW, such as 'pairing/random pairs'."
-        ),
-    ] = None,
+    results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],
 ) -> None:
     """Compare benchmark results with each other and with the paper's figures."""
     from pairuni.evaluation.comparison import compare as run
-    from pairuni.evaluation.comparison import compare_with_row, find_results
+    from pairuni.evaluation.result import read_result
 
-    found = find_results(results)
-    typer.echo(run(found) if paper is None else compare_with_row(found, paper))
+    typer.echo(run({path: read_result(path) for path in results}))
 
 
 @app.command(
@@ -204,6 +194,40 @@ def serve_reward(
     from pairuni.cli.serving import serve
 
     serve(name, ctx.args, recipe=recipe, host=host, port=port, unguarded=unguarded)
+
+
+@app.command("app")
+def web_app(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tiny, a hub name, or the folder of a model, a run or a checkpoint; repeat it to compare models. By "
+            "default the runs, or else tiny."
+        ),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(help="A .jsonl or .parquet file of pairs to browse; repeat it for more."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run folder to watch, which need not exist yet; repeat it for more."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
+    ] = "127.0.0.1",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+) -> None:
+    """Open a web page to draw, to ask about images, to compare models, to browse pairs and to watch runs.
+
+    Models load when they are first used. Only this machine is served, unless --host says otherwise; PAIRUNI_APP_TOKEN
+    must then hold a token, which browsers ask for as a password. Needs pip install 'pairuni[app]'. Ctrl-C stops.
+    """
+    from pairuni.cli.serving import serve_app
+
+    serve_app(model or [], pairs or [], run or [], host=host, port=port, device=device, dtype=dtype)
 
 
 @settings_command(app, DrawSettings, recipe=False, arguments=("prompt",), flags={"count": ("-n", "--count")})

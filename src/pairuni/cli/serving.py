@@ -1,14 +1,18 @@
-"""pairuni serve-reward: a reward for training runs in other processes or on other machines."""
+"""pairuni serve-reward: a reward for training runs elsewhere. pairuni app: a web page for a person."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from pairuni.config import RewardSettings, RunSettings, Settings, load_settings
+from pairuni.io.access import is_loopback, token_in_environment
+
+APP_TOKEN = "PAIRUNI_APP_TOKEN"
+"""The environment variable with the token of the app; an option would be visible to others in the process list."""
+SHORTEST_TOKEN = 8
 
 
 class ServedSettings(Settings):
@@ -34,7 +38,7 @@ def serve(
     from pairuni.rewards.service.wire import token_from_environment
 
     token = token_from_environment(settings.remote.token_variable)
-    if not (token or unguarded or _is_loopback(host)):
+    if not (token or unguarded or is_loopback(host)):
         raise ValueError(
             f"anyone who can reach {host} could use this reward: set {settings.remote.token_variable} here and "
             "on the machines that train, or allow requests without a token with --unguarded"
@@ -45,9 +49,42 @@ def serve(
     typer.echo("stopped", err=True)
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def serve_app(
+    models: Sequence[str],
+    pairs: Sequence[Path],
+    runs: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    device: str,
+    dtype: str,
+) -> None:
+    """Serve the app until Ctrl-C, SIGTERM or SIGHUP. models: by default the runs, or else the tiny model.
+
+    Raises OSError if the port is in use, and ValueError for other machines without a token or for a short token.
+    """
+    token = token_in_environment(APP_TOKEN)
+    if not (token or is_loopback(host)):
+        raise ValueError(
+            f"anyone who can reach {host} could use this app: set {APP_TOKEN} to a token, which the browser then asks "
+            "for as a password"
+        )
+    if 0 < len(token) < SHORTEST_TOKEN:
+        raise ValueError(f"the token in {APP_TOKEN} is too short; use at least {SHORTEST_TOKEN} characters")
+
+    from pairuni.app.models import Models
+    from pairuni.app.pair_browser import PairBrowser
+    from pairuni.app.run_watch import RunWatch
+    from pairuni.app.server import AppServer
+
+    names = list(models) or [str(run) for run in runs] or ["tiny"]
+    server = AppServer(
+        Models(names, device=device, dtype=dtype),
+        [PairBrowser(path) for path in pairs],
+        [RunWatch(path) for path in runs],
+        address=(host, port),
+        token=token,
+    )
+    typer.echo(f"app: {server.url}; Ctrl-C stops")
+    server.serve_forever()
+    typer.echo("stopped", err=True)

@@ -14,7 +14,6 @@ from pairuni.config.evaluation import (
     MMMUSettings,
     MMStarSettings,
     ScoreSettings,
-    SuiteSettings,
     WISESettings,
     YesNoSettings,
 )
@@ -108,7 +107,6 @@ __all__ = [
     "Settings",
     "StudyRow",
     "StudySettings",
-    "SuiteSettings",
     "TaskOrder",
     "TokenReduction",
     "UserPath",
