@@ -27,7 +27,10 @@ def test_the_list_has_every_recipe_and_what_it_is_for() -> None:
     code, said, _ = call("recipes")
     assert code == 0
     listed = dict(re.split(r"  +", line, maxsplit=1) for line in said.splitlines())
-    assert sorted(listed) == NAMES
+    assert sorted(name for name in listed if not name.endswith("/")) == NAMES
+    assert [name for name in listed if name.endswith("/")] == ["ablations/", "paper/", "paper/ablations/"]
+    count = sum(name.startswith("paper/") for name in NAMES)
+    assert listed["paper/"] == f"This folder's {count} recipes, to copy together."
     assert listed["janus_pro_7b_lora"] == "PairGRPO on Janus-Pro-7B with LoRA on one 80 GB card."
     for name, line in listed.items():
         assert re.fullmatch(r"[A-Z].{19,119}\.", line), f"{name}: the first line is not a sentence: {line}"
@@ -53,11 +56,28 @@ def test_a_copied_study_has_the_recipes_that_it_names(here: Path) -> None:
     shared.write_text(shared.read_text() + "# mine\n")
     assert call("recipes", "copy", "ablations/tasks")[1] == "recipes/ablations/tasks.toml\n"
     assert shared.read_text().endswith("# mine\n")
-    call("recipes", "copy", "ablations/janus_pro_1b_pairing", "--to", "janus")
+    call("recipes", "copy", "paper/ablations/pairing", "--to", "janus")
     assert sorted(str(path) for path in (here / "janus").rglob("*.toml")) == [
-        str(here / "janus" / name) for name in ("ablations/janus_pro_1b_pairing.toml", "janus_pro_1b.toml")
+        str(here / "janus" / name)
+        for name in ("janus_pro_1b.toml", "paper/ablations/pairing.toml", "paper/janus_pro_1b.toml")
     ]
     Study.load(Path("recipes/ablations/pairing.toml"), here / "out")
+
+
+def test_a_folder_is_copied_whole_with_what_its_recipes_build_on(here: Path) -> None:
+    own = [name for name in NAMES if name.startswith("paper/")]
+    written = call("recipes", "copy", "paper")[1].splitlines()
+    assert written[: len(own)] == [f"recipes/{name}.toml" for name in shipped_recipes() if name in own]
+    assert sorted(written[len(own) :]) == [
+        f"recipes/{name}.toml" for name in ("janus_pro_1b", "janus_pro_7b", "lumina_dimoo")
+    ]
+    for name in own:
+        assert (here / "recipes" / f"{name}.toml").read_bytes() == (RECIPES / f"{name}.toml").read_bytes()
+    copied = load_settings(RunSettings, here / "recipes/paper/janus_pro_7b_unweighted.toml")
+    assert copied == load_settings(RunSettings, "paper/janus_pro_7b_unweighted")
+    (here / "recipes/paper/pairug_16k.toml").unlink()
+    assert "paper/evaluation.toml already exists" in fails("recipes", "copy", "paper/")
+    assert not (here / "recipes/paper/pairug_16k.toml").exists()
 
 
 def test_an_unknown_recipe(here: Path) -> None:

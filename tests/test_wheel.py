@@ -59,10 +59,15 @@ def test_the_package_is_the_unpacked_one(installed: Path, here: Path) -> None:
 def test_recipes_of_an_installed_package(installed: Path, here: Path) -> None:
     names = {path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in recipes()}
     listed = pairuni(installed, here, "recipes")
-    assert {line.split()[0] for line in listed.stdout.splitlines()} == names, listed.stderr
+    shown = {line.split()[0] for line in listed.stdout.splitlines()}
+    assert {name for name in shown if not name.endswith("/")} == names, listed.stderr
     copied = pairuni(installed, here, "recipes", "copy", "digits")
     assert copied.stdout == "recipes/digits.toml\n", copied.stderr
     assert (here / "recipes" / "digits.toml").read_bytes() == (ROOT / "recipes" / "digits.toml").read_bytes()
+    paper = pairuni(installed, here, "recipes", "copy", "paper")
+    assert "recipes/paper/pairug_16k.toml\n" in paper.stdout, paper.stderr
+    assert (here / "recipes" / "paper" / "ablations" / "pairing.toml").is_file()
+    assert (installed / "pairuni" / "paper.toml").is_file()
     trained = pairuni(installed, here, "train", "digits")
     assert "runs/demo/pairug/pairs.jsonl: no such pair file" in trained.stderr
 

@@ -37,6 +37,7 @@ PAGES = {
     "pairs build": "[pair builds](settings-pairs.md)",
     "pairs encode": "[pair builds](settings-pairs.md)",
     "pairs split": "[pair builds](settings-pairs.md)",
+    "eval all": "[evaluation](settings-evaluation.md)",
 }
 """Command -> the pages of its settings; those of eval tasks have one page."""
 

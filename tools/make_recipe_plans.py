@@ -72,7 +72,7 @@ class HPSv2Sizes:
 def output_of(recipe: str, folder: Path) -> str:
     """What the command prints for a recipe, from the parameters on; ``folder`` is for its inputs."""
     shape, gpus, _ = PLANS[recipe]
-    _write_skeleton(shape, folder / "model")
+    write_model(shape, folder / "model")
     Image.new("RGB", (4, 4)).save(folder / "image.png")
     side = Annotation(image_path="image.png", prompt="a lamp", question="What is it?", answer="a lamp")
     write_pairs(folder / "pairs.jsonl", [UGPair(similarity=1.0, understand_ann=side, generate_ann=side)])
@@ -105,7 +105,8 @@ def with_plan(recipe: str) -> str:
     return f"{comment}\n#\n{plan}{blank}{settings}"
 
 
-def _write_skeleton(name: str, folder: Path) -> None:
+def write_model(name: str, folder: Path) -> None:
+    """Write the configuration of a model of this shape and a byte tokenizer, without weights."""
     if name == "lumina-dimoo":
         write_skeleton(folder)
         return

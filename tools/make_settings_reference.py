@@ -84,7 +84,7 @@ def _evaluation() -> Iterable[str]:
     commands: dict[str, Any] = get_command(eval_app).commands  # type: ignore[attr-defined]
     for name, command in commands.items():
         if isinstance(command, SettingsCommand):
-            for group in describe(command.settings):
+            for group in (one for one in describe(command.settings) if not one.table):
                 groups.setdefault(group.declared_by, []).append(group)
                 tasks.setdefault(group.declared_by, []).append(f"`{name}`")
     for cls, found in sorted(groups.items(), key=lambda item: -len(item[1])):

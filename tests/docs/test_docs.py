@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from benchmarks.app import app as benchmarks_app
 from pairuni.cli.app import app
-from pairuni.config import PairsSettings, RunSettings, setting_keys
+from pairuni.config import PairsSettings, RunSettings, SuiteSettings, setting_keys
 from tools import make_cli_reference, make_settings_reference
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +94,7 @@ def fault(words: list[str], command: Any = COMMANDS) -> str | None:
         "ablate": RUN,
         "agreement": RUN,
         "serve-reward": RUN,
+        "all": set(setting_keys(SuiteSettings)),
     }.get(command.name, set())
     while rest:
         word = rest.pop(0).partition("=")[0]

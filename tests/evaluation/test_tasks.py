@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pairuni.cli.app import app
 from pairuni.config import ScoreSettings
-from pairuni.evaluation.comparison import PUBLISHED, compare
+from pairuni.evaluation.comparison import compare, compare_with_row, find_results
 from pairuni.evaluation.protocols.geneval_files import TASKS as GENEVAL
 from pairuni.evaluation.protocols.geneval_files import Judged, write_results
 from pairuni.evaluation.protocols.mmstar import CATEGORIES
@@ -17,6 +17,7 @@ from pairuni.evaluation.protocols.pope import Question, read_questions, write_re
 from pairuni.evaluation.protocols.wise import BUCKETS
 from pairuni.evaluation.result import Result, read_result
 from pairuni.evaluation.tasks import score_files
+from pairuni.paper import published
 from pairuni.rewards.composition.detection import Detection
 from pairuni.rewards.composition.rules import Verdict
 
@@ -216,12 +217,60 @@ def test_what_decides_a_score_is_told_and_names_its_file(tmp_path: Path) -> None
 
 def test_the_papers_overall_is_that_of_its_parts() -> None:
     weights = [bucket.weight for bucket in BUCKETS["legacy"].values()]
-    for model, figures in PUBLISHED["WISE"].items():
-        parts = [value for name, value in figures.items() if name]
+    figures = {
+        name: {model: row[name] for model, row in published().items() if name in row}
+        for name in ("WISE", "GenEval")
+    }
+    for model, figure in figures["WISE"].items():
+        assert list(figure.parts) == list(BUCKETS["legacy"])
+        parts = list(figure.parts.values())
         weighted = sum(weight * part for weight, part in zip(weights, parts, strict=True))
         # the paper's own rows are plain means, those that it took from WISE are weighted
         overall = sum(parts) / 6 if model.startswith("PairUni") else weighted
-        assert figures[""] == pytest.approx(overall, abs=0.005)
-    for figures in PUBLISHED["GenEval"].values():
-        parts = [value for name, value in figures.items() if name]
-        assert not parts or figures[""] == pytest.approx(sum(parts) / 6, abs=1.5)
+        assert figure.score == pytest.approx(overall, abs=0.005)
+    for figure in figures["GenEval"].values():
+        assert list(figure.parts) in ([], list(GENEVAL))
+        assert not figure.parts or figure.score == pytest.approx(sum(figure.parts.values()) / 6, abs=1.5)
+
+
+def test_results_beside_one_row_of_the_paper(tmp_path: Path) -> None:
+    whole = replace(result("legacy", 0.4), interval=(0.37, 0.43), parts={"culture": 0.25, "time": 0.5})
+    whole.write(tmp_path / "wise" / "wise-legacy.json")
+    (tmp_path / "wise" / "run.json").write_text('{"benchmark": "WISE", "model": "m"}')
+    other = replace(whole, benchmark="MME-Cognition", protocol="official", unit="of 800", parts={})
+    other.write(tmp_path / "mme" / "mme-cognition.json")
+    said = run("compare", tmp_path, "--paper", "PairUni-1B").splitlines()
+    assert said[0] == "Beside PairUni-1B of the paper (arXiv:2510.25682)"
+    assert said[4:] == [
+        "| MME-Cognition | official |  | 0.40 | 0.37 to 0.43 |  |  |  |  |",
+        "| WISE | legacy |  | 0.40 | 0.37 to 0.43 | 0.38 | +0.02 | yes | WISE |",
+        "| WISE, culture |  |  | 0.25 |  | 0.31 | −0.06 |  |  |",
+        "| WISE, time |  |  | 0.50 |  | 0.39 | +0.11 |  |  |",
+        "",
+        "Without a result: MMMU validation 40.40, MMStar 46.40, MME-Perception 1483.20, POPE 86.40, GenEval 79.00.",
+    ]
+
+
+def test_a_part_of_a_benchmark_has_no_difference_to_the_paper(tmp_path: Path) -> None:
+    part = replace(result("legacy, partial (60 of 1,000)", 0.3), parts={})
+    (row,) = compare_with_row({tmp_path: part}, "PairUni-1B").splitlines()[4:5]
+    assert row == "| WISE | legacy, partial (60 of 1,000) |  | 0.30 | 0.30 to 0.30 | 0.38 |  |  | WISE |"
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no row 'PairUni'; known: Janus-Pro-1B, .*pairing/random pairs"):
+        compare_with_row({}, "PairUni")
+    with pytest.raises(ValueError, match="contains no results of pairuni eval"):
+        find_results([tmp_path])
+    with pytest.raises(OSError, match="absent"):
+        find_results([tmp_path / "absent.json"])
+
+
+def test_figures_of_ablations_have_the_unit_of_results() -> None:
+    row = published()["pairing/random pairs"]
+    assert {name: figure.score for name, figure in row.items()} == {
+        "MMMU validation": 38.4,
+        "MMStar": 44.3,
+        "GenEval": 73.0,
+    }
+    assert published()["weighting/sqrt s (7B)"]["MME-Perception"].score == 1597.71

@@ -10,6 +10,7 @@ from pairuni.config import RunSettings, StudySettings, load_settings
 from pairuni.studies.cells import Cell, cells_of
 
 ABLATIONS = Path(__file__).parents[2] / "recipes" / "ablations"
+PAPER = ABLATIONS.parent / "paper" / "ablations"
 STUDIES = sorted(
     path for path in ABLATIONS.glob("*.toml") if "\nworld = " in path.read_text(encoding="utf-8")
 )
@@ -78,11 +79,11 @@ def test_rows_with_other_builds_have_other_pairs() -> None:
 def test_the_study_of_janus_pro_has_the_papers_rows_on_pairs_that_exist(
     tmp_path: Path,
 ) -> None:
-    study = load_settings(StudySettings, ABLATIONS / "janus_pro_1b_pairing.toml")
+    study = load_settings(StudySettings, PAPER / "pairing.toml")
     small = load_settings(StudySettings, ABLATIONS / "pairing.toml")
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("{}\n")
-    found = cells_of(study, ABLATIONS, tmp_path, [f"--data.pairs={pairs}"], seeds=1)
+    found = cells_of(study, PAPER, tmp_path, [f"--data.pairs={pairs}"], seeds=1)
     assert [cell.settings.data.pairing for cell in found] == [
         cell.settings.data.pairing for cell in cells_of(small, ABLATIONS, tmp_path, seeds=1)
     ]

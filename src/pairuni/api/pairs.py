@@ -16,6 +16,7 @@ from pairuni.io.locks import folder_lock
 if TYPE_CHECKING:
     from pairuni.pairug.build import BuildSummary
     from pairuni.pairug.completion.annotator import Annotator
+    from pairuni.pairug.completion.model_annotator import ModelAnnotator
     from pairuni.pairug.selection.encoders import Encoder
 
 POLICY_ENCODER = "policy:"
@@ -55,7 +56,9 @@ def build_pairs(
         raise ValueError(
             "the workers of engine = ray make annotator and encoder by name: set them in the settings"
         )
-    chosen = annotator or make_annotator(settings.annotator, settings.completion)
+    chosen: Annotator | ModelAnnotator | None = annotator
+    if annotator is None and settings.completed is None:
+        chosen = make_annotator(settings.annotator, settings.completion)
     make = partial(make_encoder, settings) if encoder is None else lambda: encoder
     with ExitStack() as opened:
         opened.enter_context(folder_lock(settings.out, "pairs build"))
@@ -69,6 +72,8 @@ def build_pairs(
 
 def check_inputs(settings: PairsSettings) -> None:
     """Check that the raw data exists, before heavy imports. Raises FileNotFoundError or ValueError."""
+    if settings.completed is not None:
+        return
     from pairuni.pairug.sources.inputs import parts_of
 
     for given in (*settings.understanding, *settings.generation):

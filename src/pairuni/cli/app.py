@@ -159,13 +159,23 @@ def agreement(
 
 @app.command()
 def compare(
-    results: Annotated[list[Path], typer.Argument(help="JSON results of eval TASK or eval score.")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="JSON results of eval TASK, eval all or eval score, or their folders."),
+    ],
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare with one row of the paper: PairUni-1B, or TABLE/ROW, such as 'pairing/random pairs'."
+        ),
+    ] = None,
 ) -> None:
     """Compare benchmark results with each other and with the paper's figures."""
     from pairuni.evaluation.comparison import compare as run
-    from pairuni.evaluation.result import read_result
+    from pairuni.evaluation.comparison import compare_with_row, find_results
 
-    typer.echo(run({path: read_result(path) for path in results}))
+    found = find_results(results)
+    typer.echo(run(found) if paper is None else compare_with_row(found, paper))
 
 
 @app.command(

@@ -102,12 +102,21 @@ def check_command(file: PairFile) -> None:
 
 
 @app.command("stats")
-def stats_command(file: PairFile) -> None:
+def stats_command(
+    file: PairFile,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Print the counts beside those of the paper's PairUG-16k instead.")
+    ] = False,
+) -> None:
     """Print statistics of a pair file as JSON: kinds, tags, images, similarities.
 
     Includes a comparison of the three matchings if the pairs were built with --compare-matchings true.
     """
-    from pairuni.cli.pairs import stats
+    from pairuni.cli.pairs import beside_paper, stats
+
+    if paper:
+        typer.echo(beside_paper(file))
+        return
 
     typer.echo(json.dumps(stats(file), indent=2, ensure_ascii=False))
 

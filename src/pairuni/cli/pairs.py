@@ -49,7 +49,7 @@ def build(recipe: Path | None, overrides: Sequence[str]) -> Path:
 
 def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
     """Encode the images of the raw data, or this process's share of them; returns a report."""
-    settings = load_settings(PairsSettings, recipe, overrides)
+    settings = _of_raw_data(recipe, overrides, "pairs encode")
     check_inputs(settings)
 
     from pairuni.pairug.scale.encoding import encode_raw
@@ -67,7 +67,7 @@ def encode(recipe: Path | None, overrides: Sequence[str]) -> str:
 
 def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
     """Split the raw data into parts that are built separately; returns a report and the next commands."""
-    settings = load_settings(PairsSettings, recipe, overrides)
+    settings = _of_raw_data(recipe, overrides, "pairs split")
     refuse_several(os.environ, "pairs split")
     check_inputs(settings)
 
@@ -83,6 +83,13 @@ def split(recipe: Path | None, overrides: Sequence[str], parts: int) -> str:
     )
 
 
+def _of_raw_data(recipe: Path | None, overrides: Sequence[str], command: str) -> PairsSettings:
+    settings = load_settings(PairsSettings, recipe, overrides)
+    if settings.completed is not None:
+        raise ValueError(f"{command} reads raw data: remove completed, which only pairs build uses")
+    return settings
+
+
 def join(out: Path) -> str:
     """Join the pairs of all parts; returns a report."""
     from pairuni.pairug.dataset.store import PAIRS
@@ -96,6 +103,8 @@ def join(out: Path) -> str:
 def plan(recipe: Path | None, overrides: Sequence[str]) -> str:
     """The resolved settings and, for a model as annotator, the calls, tokens and cost still ahead."""
     settings = load_settings(PairsSettings, recipe, overrides)
+    if settings.completed is not None:
+        return f"{to_toml(settings)}\nsamples that {settings.completed} has completed: nothing to pay"
     from pairuni.pairug.build import plan_completion
     from pairuni.pairug.completion.annotator import make_annotator
     from pairuni.pairug.completion.model_annotator import MODEL_ANNOTATORS, ModelAnnotator, check_settings
@@ -144,6 +153,14 @@ def stats(path: Path) -> dict[str, Any]:
     compared = read_stats(path.parent).get("matchings")
     found = pair_statistics(read_pairs(path))
     return found if compared is None else {**found, "matchings": compared}
+
+
+def beside_paper(path: Path) -> str:
+    """The counts of a pair file beside those of the paper, as text."""
+    from pairuni.pairug.dataset.beside_paper import counts_beside_paper
+    from pairuni.pairug.dataset.store import read_pairs
+
+    return counts_beside_paper(read_pairs(path))
 
 
 def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:

@@ -24,11 +24,17 @@ class SettingsCommand(TyperCommand):
 
 
 def help_with(
-    described_settings: type[Settings], heading: str, *, table: str = "", as_keys: bool = False
+    described_settings: type[Settings],
+    heading: str,
+    *,
+    table: str = "",
+    tables: bool = True,
+    as_keys: bool = False,
 ) -> type[SettingsCommand]:
     """A command class whose --help ends with all settings of a class, under a heading.
 
-    table: only those in this table. as_keys: written as in a file, for a command that does not take them as options.
+    table: only those in this table. tables: false leaves out those in tables. as_keys: written as in a file, for a
+    command that does not take them as options.
     """
 
     class CommandWithSettings(SettingsCommand):
@@ -45,7 +51,7 @@ def help_with(
             spelled = {} if as_keys else {one.name: ", ".join(one.opts) for one in parameters}
             parts = [_wrapped(heading, formatter.width)]
             for group in describe(self.settings):
-                if group.table.startswith(table):
+                if group.table.startswith(table) and (tables or not group.table):
                     parts.append(_group(group, formatter.width, spelled, as_keys))
             for lines in parts:
                 formatter.write("\n" + "".join(f"{line}\n" for line in lines))

@@ -14,6 +14,7 @@ from pairuni.config.evaluation import (
     MMMUSettings,
     MMStarSettings,
     ScoreSettings,
+    SuiteSettings,
     WISESettings,
     YesNoSettings,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "Settings",
     "StudyRow",
     "StudySettings",
+    "SuiteSettings",
     "TaskOrder",
     "TokenReduction",
     "UserPath",

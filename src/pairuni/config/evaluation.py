@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pairuni.config.base import Settings, UserPath
 from pairuni.config.models import ModelSettings
@@ -14,17 +14,22 @@ from pairuni.config.rewards import CompositionSettings
 _COMPOSITION = CompositionSettings()
 
 
-class BenchmarkSettings(ModelSettings):
+class AmountSettings(ModelSettings):
+    """How much runs, and how much of it at once."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Number of items to run, sampled evenly from all parts; the result is marked as partial."""
+    batch_size: int = Field(default=64, ge=1)
+    """Replies or images generated at once."""
+
+
+class BenchmarkSettings(AmountSettings):
     """All public benchmarks."""
 
     data: UserPath
     """The benchmark's official files: a folder, or the file itself where there is one."""
     out: UserPath
     """Folder of the run; running the same command again resumes it."""
-    limit: int | None = Field(default=None, ge=1)
-    """Number of items to run, sampled evenly from all parts; the result is marked as partial."""
-    batch_size: int = Field(default=64, ge=1)
-    """Replies or images generated at once."""
 
 
 class YesNoSettings(BenchmarkSettings):
@@ -132,6 +137,58 @@ class DigitsEditsSettings(DigitsSettings):
     """Guidance against the prompt without the instruction; 1 turns it off. By default the model's own."""
     image_guidance: float | None = Field(default=None, ge=1)
     """Guidance against the prompt without the image; 1 turns it off. By default the model's own."""
+
+
+class SuiteSettings(AmountSettings):
+    """Several public benchmarks of one model. A section has the settings of its benchmark's own command."""
+
+    out: UserPath
+    """Folder of the runs, in a folder for each benchmark; running the same command again resumes them."""
+    tasks: list[str] = Field(default=[])
+    """Benchmarks to run, in this order; by default all that have a section."""
+    mmmu: MMMUSettings | None = None
+    """MMMU validation."""
+    mmstar: MMStarSettings | None = None
+    """MMStar."""
+    mme: YesNoSettings | None = None
+    """MME."""
+    pope: YesNoSettings | None = None
+    """POPE."""
+    geneval: GenEvalSettings | None = None
+    """GenEval."""
+    wise: WISESettings | None = None
+    """WISE."""
+    imgedit: ImgEditSettings | None = None
+    """ImgEdit-Bench Basic."""
+
+    @property
+    def chosen(self) -> dict[str, BenchmarkSettings]:
+        """The settings of the benchmarks to run, in order. Raises ValueError for one that has no section."""
+        sections = {name: getattr(self, name) for name in SUITE if getattr(self, name) is not None}
+        if not sections:
+            raise ValueError(f"no benchmark has a section; known: {', '.join(SUITE)}")
+        if unknown := [name for name in self.tasks if name not in sections]:
+            raise ValueError(f"tasks names {unknown[0]!r}, but the sections are {', '.join(sections)}")
+        return {name: sections[name] for name in self.tasks or sections}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share(cls, values: Any) -> Any:
+        """Each section with what all of them share, and a folder of its own."""
+        if not isinstance(values, dict):
+            return values
+        shared = {name: values[name] for name in AmountSettings.model_fields if name in values}
+        shared.setdefault("model", "model")  # its absence is reported once, for the suite
+        return {
+            key: {**shared, "out": f"{values.get('out', '')}/{key}", **value}
+            if key in SUITE and isinstance(value, dict)
+            else value
+            for key, value in values.items()
+        }
+
+
+SUITE = ("mmmu", "mmstar", "mme", "pope", "geneval", "wise", "imgedit")
+"""Benchmarks of a suite, in the order in which they run."""
 
 
 class GenEvalJudgingSettings(Settings):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pairuni.config.base import Settings, split_list
 from pairuni.config.messages import setting_keys, unknown_setting, without_variants, wrong_value
-from pairuni.config.recipes import find_recipe
+from pairuni.config.recipes import Values, file_of, find_recipe, merged, read_recipe
 
 S = TypeVar("S", bound=Settings)
 
@@ -23,14 +23,16 @@ def load_settings(
 ) -> S:
     """Settings from a TOML recipe, then overrides: ``{"pairgrpo.learning_rate": 2e-6}``.
 
-    cls: the class of the settings. recipe: a file, or the name of a shipped recipe. overrides: values by dotted key,
-    or the words of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or
-    ``["--pairgrpo.learning-rate=2e-6"]``. Keys may be written with hyphens or underscores.
+    cls: the class of the settings. recipe: a file, or the name of a shipped recipe. It may build on another one: its
+    key ``base`` is the path of that recipe, relative to its own file. overrides: values by dotted key, or the words
+    of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or ``["--pairgrpo.learning-rate=2e-6"]``. Keys may be
+    written with hyphens or underscores.
 
     Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
     key, the value given and the allowed values.
     """
-    values: dict[str, Any] = {} if recipe is None else _normalise(_read_toml(find_recipe(Path(recipe))))
+    files = {} if recipe is None else read_recipe(find_recipe(Path(recipe)))
+    values = merged(files)
     if words := not isinstance(overrides, Mapping):
         given = _parse_overrides(cls, overrides)
     else:
@@ -53,23 +55,18 @@ def load_settings(
             if loc in given:
                 where = "--" + key.replace("_", "-") if words else key
             else:
-                where = f"{recipe}: {key}" if recipe is not None and details["type"] != "missing" else key
+                named = recipe is not None and details["type"] != "missing"
+                where = f"{_named(recipe, files, loc)}: {key}" if named else key
             sentences.append(wrong_value(cls, where, key, dict(details)))
         raise ValueError("\n".join(sentences)) from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
-
-
-def _normalise(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key.replace("-", "_"): _normalise(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-    }
+def _named(
+    recipe: str | Path | None, files: Mapping[Path, Values], key: tuple[str, ...]
+) -> str | Path | None:
+    """The recipe as given, or the base that has this value."""
+    path = file_of(files, key)
+    return recipe if path == next(iter(files)) else path
 
 
 def _checked_overrides(cls: type[Settings], overrides: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

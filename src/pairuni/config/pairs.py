@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pairuni.config.base import Inputs, Settings, UserPath
 from pairuni.config.endpoint import EndpointSettings
@@ -41,13 +41,17 @@ class CompletionSettings(EndpointSettings):
 class RawDataSettings(Settings):
     """Raw data, and the folder of the build."""
 
-    understanding: Inputs = Field(min_length=1)
-    """Raw understanding data: files, folders or hub data sets of image, question, answer (paper: Orsta-47k without
-    detection and grounding)."""
-    generation: Inputs = Field(min_length=1)
-    """Raw generation data: files, folders or hub data sets of image and prompt (paper: BLIP3o-60k)."""
+    understanding: Inputs = Field(default=[])
+    """Raw understanding data: files, folders or hub data sets of image, question, answer; needed unless ``completed``
+    is set (paper: Orsta-47k without detection and grounding)."""
+    generation: Inputs = Field(default=[])
+    """Raw generation data: files, folders or hub data sets of image and prompt; needed unless ``completed`` is set
+    (paper: BLIP3o-60k)."""
     out: UserPath
     """Folder for pairs.jsonl and its images."""
+    completed: UserPath | None = None
+    """Folder of an earlier build whose completed samples are paired again, with another threshold or encoder. No raw
+    data is read and no annotator runs."""
     bad_records: Literal["stop", "drop"] = "stop"
     """Whether an invalid raw record stops the build before any request, or is dropped and listed in dropped.jsonl."""
 
@@ -111,3 +115,11 @@ class EngineSettings(Settings):
 
 class PairsSettings(EngineSettings, SelectionSettings, FeatureSettings, AnnotationSettings, RawDataSettings):
     """All settings of a PairUG build (paper section 2.1, Algorithm 1); fields are those of the last base first."""
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> Self:
+        if self.completed is None:
+            for name in ("understanding", "generation"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name} is required; set it in the recipe or with --{name} VALUE")
+        return self

@@ -1,12 +1,54 @@
-"""The recipes that the package contains, by name."""
+"""Recipes as files, which may build on others, and those that the package contains, by name."""
 
 from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 SUFFIX = ".toml"
+BASE = "base"
+"""Key of a recipe that names another one, relative to its file. What the recipe does not set is as there."""
+_NAMES_FILES = (BASE, "recipe", "pairs")
+"""Keys whose value may be another recipe: ``BASE``, and those of a study."""
+
+Values = dict[str, Any]
+
+
+def read_recipe(path: Path) -> dict[Path, Values]:
+    """The values of a recipe, then of its base, of the base's base and so on, by file; keys with underscores.
+
+    Raises FileNotFoundError, and ValueError for a file that is not TOML and for recipes that build on each other.
+    """
+    found: dict[Path, Values] = {}
+    while True:
+        values = _normalise(_read_toml(path))
+        base = values.pop(BASE, None)
+        found[path] = values
+        if base is None:
+            return found
+        if not isinstance(base, str):
+            raise ValueError(f"{path}: {BASE} is {base!r}, but must be the path of a recipe")
+        name, path = path, _beside(path, base)
+        if path in found:
+            raise ValueError(f"{name}: {BASE} is {base!r}, which itself builds on {name.name}")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such recipe; {name} names it as its {BASE}")
+
+
+def merged(files: Mapping[Path, Values]) -> Values:
+    """The values of ``read_recipe`` in one: tables are merged, of other values the first counts."""
+    values: Values = {}
+    for under in files.values():
+        values = _over(values, under)
+    return values
+
+
+def file_of(files: Mapping[Path, Values], key: tuple[str, ...]) -> Path:
+    """The file of ``read_recipe`` that a value comes from; the first one if none has it."""
+    return next((path for path, values in files.items() if _has(values, key)), next(iter(files)))
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -49,19 +91,78 @@ def summary(recipe: Path) -> str:
         return file.readline().lstrip("#").strip()
 
 
-def files_of(name: str) -> dict[str, Path]:
-    """The recipe ``name`` and, of a study, the recipes that its rows share, by name.
+def shipped_folders() -> dict[str, list[str]]:
+    """Folders of shipped recipes: paper, ablations, ...; with the names of the recipes at any depth in them."""
+    folders: dict[str, list[str]] = {}
+    for name in shipped_recipes():
+        for parent in list(Path(name).parents)[:-1]:
+            folders.setdefault(parent.as_posix(), []).append(name)
+    return folders
 
-    Raises ValueError naming the known recipes.
+
+def files_of(name: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The recipe ``name``, or all recipes of the folder ``name``; and further recipes that these name. By name.
+
+    Raises ValueError naming the known recipes and folders.
     """
-    path = shipped_recipe(name)
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    shared = [values[key] for key in ("recipe", "pairs") if isinstance(values.get(key), str)]
-    folder = _folder()
+    recipes, folders = shipped_recipes(), shipped_folders()
+    chosen = folders.get(name.rstrip("/"), [name.removesuffix(SUFFIX)])
+    if chosen[0] not in recipes:
+        known = ", ".join([*recipes, *(f"{folder}/" for folder in folders)])
+        raise ValueError(f"no recipe is called {name!r}; known: {known}")
+    own = {one: recipes[one] for one in chosen}
+    named: dict[str, Path] = {}
+    waiting = list(own.values())
+    while waiting:
+        for path in _named_by(waiting.pop()):
+            other = path.relative_to(_folder()).with_suffix("").as_posix()
+            if other not in own and other not in named:
+                named[other] = path
+                waiting.append(path)
+    return own, named
+
+
+def _named_by(path: Path) -> list[Path]:
+    values = _read_toml(path)
+    return [_beside(path, values[key]) for key in _NAMES_FILES if isinstance(values.get(key), str)]
+
+
+def _beside(path: Path, other: str) -> Path:
+    return Path(os.path.normpath(path.parent / other))
+
+
+def _read_toml(path: Path) -> Values:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def _normalise(table: Mapping[str, Any]) -> Values:
     return {
-        file.relative_to(folder).with_suffix("").as_posix(): file
-        for file in (path, *(Path(os.path.normpath(path.parent / other)) for other in shared))
+        key.replace("-", "_"): _normalise(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
     }
+
+
+def _over(values: Values, under: Values) -> Values:
+    """``values`` with what only ``under`` has."""
+    both = {**under, **values}
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            both[key] = _over(value, under[key])
+    return both
+
+
+def _has(values: Values, key: tuple[str, ...]) -> bool:
+    inner: Any = values
+    for part in key:
+        if isinstance(inner, list):
+            return True
+        if not isinstance(inner, dict) or part not in inner:
+            return False
+        inner = inner[part]
+    return True
 
 
 def _folder() -> Path:

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pairuni.evaluation.protocols.geneval_files import TASKS
-from pairuni.evaluation.protocols.wise import BUCKETS
-from pairuni.evaluation.result import Result
+from pairuni.evaluation.result import Result, read_result
+from pairuni.paper import Figure, published
 
 _OFFICIAL = {"official", "official, no random guess", "official rules", "legacy"}
 _MOST_PARTS = 10
 """Benchmarks with more parts than this show only the headline."""
 
 
-def _parts(names: Sequence[str], overall: float, *values: float) -> dict[str, float]:
-    return {"": overall, **dict(zip(names, values, strict=True))}
+def find_results(paths: Iterable[Path]) -> dict[Path, Result]:
+    """The results of files, and of folders that contain them directly or in the folders of several benchmarks.
+
+    Raises ValueError for a file that is not a result and for a folder without one, OSError for what does not exist.
+    """
+    found: dict[Path, Result] = {}
+    for path in paths:
+        if not path.is_dir():
+            found[path] = read_result(path)
+            continue
+        inside = {
+            file: read_result(file)
+            for file in sorted([*path.glob("*.json"), *path.glob("*/*.json")])
+            if _is_result(file)
+        }
+        if not inside:
+            raise ValueError(f"{path} contains no results of pairuni eval")
+        found |= inside
+    return found
 
 
-_WISE, _GENEVAL = tuple(BUCKETS["legacy"]), TASKS
-PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    "MME-Perception": {
-        "Janus-Pro-1B": {"": 1444.0},
-        "PairUni-1B": {"": 1483.2},
-        "Janus-Pro-7B": {"": 1567.1},
-        "PairUni-7B": {"": 1597.7},
-    },
-    "POPE": {
-        "Janus-Pro-1B": {"": 86.2},
-        "PairUni-1B": {"": 86.4},
-        "Janus-Pro-7B": {"": 87.4},
-        "PairUni-7B": {"": 88.0},
-    },
-    "MMMU validation": {
-        "Janus-Pro-1B": {"": 36.3},
-        "ULM-R1 (1B)": {"": 40.3},
-        "PairUni-1B": {"": 40.4},
-        "Janus-Pro-7B": {"": 41.1},
-        "PairUni-7B": {"": 47.0},
-    },
-    "MMStar": {"PairUni-1B": {"": 46.4}, "Janus-Pro-7B": {"": 46.5}, "PairUni-7B": {"": 49.5}},
-    "WISE": {
-        "Janus-1B": _parts(_WISE, 0.23, 0.16, 0.26, 0.35, 0.28, 0.30, 0.14),
-        "PairUni-1B": _parts(_WISE, 0.38, 0.31, 0.39, 0.56, 0.38, 0.44, 0.22),
-        "Janus-Pro-7B": _parts(_WISE, 0.35, 0.30, 0.37, 0.49, 0.36, 0.42, 0.26),
-        "PairUni-7B": _parts(_WISE, 0.45, 0.36, 0.46, 0.62, 0.42, 0.55, 0.29),
-    },
-    "GenEval": {
-        "Janus-Pro-1B": _parts(_GENEVAL, 73, 99, 82, 48, 90, 62, 57),
-        "ULM-R1": {"": 76},
-        "Janus-Pro-R1 (1B)": _parts(_GENEVAL, 71, 98, 80, 51, 84, 59, 55),
-        "PairUni-1B": _parts(_GENEVAL, 79, 98, 91, 44, 75, 95, 69),
-        "Janus-Pro-7B": _parts(_GENEVAL, 79, 97, 88, 57, 90, 77, 64),
-        "PairUni-7B": _parts(_GENEVAL, 85, 97, 75, 78, 97, 91, 69),
-    },
-}
-"""Benchmark -> model -> overall score (under "") and parts; the paper does not name its protocols."""
+def _is_result(path: Path) -> bool:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(values, dict) and {"benchmark", "protocol", "score"} <= values.keys()
 
 
 def compare(results: Mapping[Path, Result]) -> str:
@@ -73,31 +58,79 @@ def compare(results: Mapping[Path, Result]) -> str:
     return "\n\n".join(_table(name, found) for (name, _), found in groups.items())
 
 
+def compare_with_row(results: Mapping[Path, Result], row: str) -> str:
+    """A Markdown table of results beside one row of the paper, with the differences.
+
+    row: a model or TABLE/ROW, see ``published``. A difference is given only for a complete benchmark with its official
+    protocol. Figures of the row that have no result are listed at the end. Raises ValueError naming the known rows.
+    """
+    known = published()
+    if row not in known:
+        raise ValueError(f"the paper has no row {row!r}; known: {', '.join(known)}")
+    figures = known[row]
+    table = [
+        ["", "protocol", "by", "score", "95% interval", "paper", "difference", "paper in interval", "table"],
+        ["---"] * 9,
+    ]
+    for result in results.values():
+        figure = figures.get(result.benchmark)
+        table += _against(result, figure)
+    text = f"Beside {row} of the paper (arXiv:2510.25682)\n\n{_markdown(table)}"
+    shown = {result.benchmark for result in results.values()}
+    if absent := [f"{name} {figure.score:.2f}" for name, figure in figures.items() if name not in shown]:
+        text += f"\n\nWithout a result: {', '.join(absent)}."
+    return text
+
+
+def _against(result: Result, figure: Figure | None) -> list[list[str]]:
+    comparable = result.protocol in _OFFICIAL and figure is not None
+    span = _span(result)
+    head = [result.benchmark, result.protocol, result.conditions, f"{result.score:.2f}", span]
+    if figure is None:
+        return [[*head, "", "", "", ""]]
+    difference = within = ""
+    if comparable:
+        difference = _signed(result.score - figure.score)
+        if result.interval is not None:
+            within = "yes" if result.interval[0] <= figure.score <= result.interval[1] else "no"
+    rows = [[*head, f"{figure.score:.2f}", difference, within, figure.table]]
+    for name, value in figure.parts.items():
+        if name in result.parts:
+            own = result.parts[name]
+            apart = _signed(own - value) if comparable else ""
+            rows.append(
+                [f"{result.benchmark}, {name}", "", "", f"{own:.2f}", "", f"{value:.2f}", apart, "", ""]
+            )
+    return rows
+
+
 def _table(name: str, results: Mapping[Path, Result]) -> str:
     first = next(iter(results.values()))
     parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
     complete = any(result.protocol in _OFFICIAL for result in results.values())
-    published = PUBLISHED.get(first.benchmark, {}) if complete else {}
     rows = [["", "protocol", "by", "score", "95% interval", *parts], ["---"] * (5 + len(parts))]
     for path, result in results.items():
-        span = "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
         label = str(result.settings.get("model", path.stem))
-        shown = [f"{result.score:.2f}", span]
-        rows.append(
-            [
-                label,
-                result.protocol,
-                result.conditions,
-                *shown,
-                *(_shown(result.parts.get(part)) for part in parts),
-            ]
-        )
-    for model, figures in published.items():
-        shown = [f"{figures['']:.2f}", ""]
-        rows.append([model, "the paper's figure", "", *shown, *(_shown(figures.get(part)) for part in parts)])
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{name}, {first.unit}\n\n{lines}"
+        shown = [f"{result.score:.2f}", _span(result), *(_shown(result.parts.get(part)) for part in parts)]
+        rows.append([label, result.protocol, result.conditions, *shown])
+    for model, figures in published().items():
+        if complete and "/" not in model and (figure := figures.get(first.benchmark)) is not None:
+            shown = [f"{figure.score:.2f}", "", *(_shown(figure.parts.get(part)) for part in parts)]
+            rows.append([model, "the paper's figure", "", *shown])
+    return f"{name}, {first.unit}\n\n{_markdown(rows)}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _span(result: Result) -> str:
+    return "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
 
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") if round(value, 2) else "0.00"

@@ -65,6 +65,16 @@ BENCHMARKS: Mapping[str, Task] = {
 }
 
 
+def benchmark_of(
+    name: str, settings: EvalSettings, out: Path, policy: UnifiedPolicy | None = None
+) -> Benchmark:
+    """The benchmark with its files read, before any weights. Raises CannotEdit for a model that cannot edit."""
+    task = BENCHMARKS[name]
+    if task.edits:
+        check_edits(settings.model if policy is None else policy)
+    return task.benchmark(settings, out)
+
+
 def run_task(
     name: str, settings: EvalSettings, policy: UnifiedPolicy | None = None
 ) -> tuple[Benchmark, list[Result] | None]:
@@ -76,13 +86,10 @@ def run_task(
     share = share_of(os.environ)
     if settings.out is None and share.world_size > 1:
         raise ValueError("several processes share the run's folder: give --out")
-    task = BENCHMARKS[name]
-    if task.edits:
-        check_edits(settings.model if policy is None else policy)
     fixed = {"batch_size": BATCH} if isinstance(settings, DigitsSettings) else {}
     with ExitStack() as stack:
         out = settings.out or Path(stack.enter_context(TemporaryDirectory()))
-        benchmark = task.benchmark(settings, out)
+        benchmark = benchmark_of(name, settings, out, policy)
         model = Model.of(settings, loaded=policy, **fixed)
         stack.enter_context(folder_lock(out, f"eval {benchmark.name}", rank=share.rank))
         return benchmark, run_benchmark(benchmark, model, out, share, settings=settings)

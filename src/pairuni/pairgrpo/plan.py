@@ -165,7 +165,7 @@ def _plan_step(
     together = min(grpo.pairs_per_batch, pairs)
     batches = -(-pairs // together)
     replayed = pairs * cost.replayed
-    cache = together * cost.cached * _cache_bytes_per_token(policy, dtype)
+    cache = together * cost.cached * cache_bytes_per_token(policy, dtype)
     state = (
         sharded_state(settings, counts, dtype, shards)
         if strategy == "shard"
@@ -310,7 +310,7 @@ def _rate(card: Card, dtype: torch.dtype) -> float:
     return COMPUTE * (card.float32 if dtype.itemsize >= 4 else card.bfloat16)
 
 
-def _cache_bytes_per_token(policy: UnifiedPolicy, dtype: torch.dtype) -> int:
+def cache_bytes_per_token(policy: UnifiedPolicy, dtype: torch.dtype) -> int:
     """Keys and values of one token in all layers."""
     text = policy.module.config.get_text_config()  # type: ignore[operator, union-attr]
     return int(2 * text.num_hidden_layers * key_width(text) * dtype.itemsize)

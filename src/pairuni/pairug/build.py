@@ -21,7 +21,7 @@ from pairuni.pairug.dataset.folder import DROPPED, write_dataset
 from pairuni.pairug.dataset.images import count_traits, describe_traits, gather_images
 from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.pairug.jsonl import dump
-from pairuni.pairug.raw_data import RawData, read_raw, require_both
+from pairuni.pairug.raw_data import RawData, read_completed, read_raw, require_both
 from pairuni.pairug.record_file import picked
 from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pairs, retrieved_pairs
 from pairuni.pairug.selection.clustering import fit_clusters
@@ -40,7 +40,7 @@ Advance = Callable[[str, int, int], None]
 SAMPLES_PER_CLUSTER = 21
 """Default K: the paper's 107 K samples gave 4,971 medoids, one per 21.5 samples."""
 
-_NOT_IN_STATS = {"understanding", "generation", "out", "engine", "workers", "worker_gpus"}
+_NOT_IN_STATS = {"understanding", "generation", "out", "completed", "engine", "workers", "worker_gpus"}
 """Settings for paths and execution, which do not affect the result."""
 
 
@@ -81,7 +81,7 @@ class BuildSummary:
 def build_pairs(
     settings: PairsSettings,
     *,
-    annotator: Annotator | ModelAnnotator,
+    annotator: Annotator | ModelAnnotator | None = None,
     encoder: Encoder | None = None,
     make_encoder: Callable[[], Encoder] | None = None,
     stages: Stages | None = None,
@@ -93,17 +93,28 @@ def build_pairs(
     stopped build resumes from cache/, which keeps every answer as it arrives (those of a custom annotator until the
     build is done) and features by image content. Images that are missing or do not decode are dropped.
 
-    encoder or make_encoder: the latter is called once the raw data is known to be usable, before completion starts.
+    annotator: not needed with ``settings.completed``. encoder or make_encoder: the latter is called once the raw data
+    is known to be usable, before completion starts.
     stages: computes completion, features and candidates instead of this process, with separate encoders.
     Raises ValueError for raw data that cannot be used, and what completion raises.
     """
-    raw = read_raw(settings, settings.out / "images", settings.out / "cache").with_images()
+    cache = settings.out / "cache"
+    if settings.completed is None:
+        raw = read_raw(settings, settings.out / "images", cache).with_images()
+        earlier = None
+    else:
+        raw, annotator = RawData([]), None
+        earlier = read_completed(settings.completed, cache)
     if stages is None:
         encoder = make_encoder() if make_encoder is not None else encoder
         assert encoder is not None, "one process needs an encoder"
         stages = LocalStages(settings, annotator, encoder)
 
-    completed, usage = _complete(settings, raw, annotator, stages, advance)
+    if earlier is not None:
+        completed, usage = CompletionReport(earlier), None
+    else:
+        assert annotator is not None, "raw data needs an annotator"
+        completed, usage = _complete(settings, raw, annotator, stages, advance)
     encoded = _encode(settings, completed, stages, advance)
     joint = JointSet.of(encoded.quadruples, encoded.images.features)
     k = settings.clusters or max(1, round(len(encoded.quadruples) / SAMPLES_PER_CLUSTER))
@@ -133,11 +144,11 @@ def build_pairs(
             seed=settings.seed,
         )
     numbers = pair_statistics(pairs)
-    summary = _summary(raw, completed, encoded, k, retrieved, numbers["kinds"])
+    summary = _summary(completed, encoded, k, retrieved, numbers["kinds"])
     stats = _stats(settings, summary, raw, usage, encoded, numbers, compared)
     lost = (dump(asdict(one)) + "\n" for one in encoded.dropped)
     write_dataset(settings.out, pairs, quadruples=encoded.quadruples, dropped=lost, stats=stats)
-    if not isinstance(annotator, ModelAnnotator):
+    if annotator is not None and not isinstance(annotator, ModelAnnotator):
         _answers_of(settings, annotator).unlink()  # their keys do not tell whether the class has changed
     if encoded.dropped:
         _warn(encoded.dropped, settings.out / DROPPED)
@@ -157,6 +168,7 @@ def _complete(
         outcomes = stages.complete(raw.samples, store, done)
         report = report_of(raw.samples, outcomes, settings.seed, settings.out / "cache")
         usage = usage_of(settings.completion, store) if isinstance(annotator, ModelAnnotator) else None
+    assert len(raw.samples) == len(report.quadruples) + len(report.dropped)
     report.dropped[:0] = raw.dropped
     require_both(report.quadruples, report.dropped)
     return report, usage
@@ -187,23 +199,22 @@ def _encode(
         dropped.append(Dropped(lost.id, lost.origin, lost.image_path, f"the image {reason}"))
     kept = picked(quadruples, images.kept)
     require_both(kept, dropped)
-    gathered = gather_images(kept, images.digests, settings.out, settings.out / "cache")
+    gathered = gather_images(
+        kept, images.digests, settings.out, settings.out / "cache", earlier=settings.completed
+    )
     return _Encoded(gathered, images, dropped, traits)
 
 
 def _summary(
-    raw: RawData,
     completed: CompletionReport,
     encoded: _Encoded,
     clusters: int,
     retrieved: Retrieval,
     kinds: Mapping[str, int],
 ) -> BuildSummary:
-    samples = len(raw.samples) + len(raw.dropped)
-    assert samples == len(encoded.quadruples) + len(encoded.dropped)
     search = retrieved.searches[0] if retrieved.searches else Search()
     return BuildSummary(
-        samples=samples,
+        samples=len(encoded.quadruples) + len(encoded.dropped),
         quadruples=len(encoded.quadruples),
         dropped=len(encoded.dropped) - completed.failed,
         failed=completed.failed,

@@ -11,8 +11,10 @@ from typing import Any, get_args
 
 from pairuni.config import PairsSettings
 from pairuni.console.counts import counted
+from pairuni.io.paths import path_fault
 from pairuni.pairug.completion.completion import Dropped
 from pairuni.pairug.completion.dialogue import Sample, origin_of
+from pairuni.pairug.dataset.store import QUADRUPLES, read_quadruples
 from pairuni.pairug.jsonl import Problem, raise_first
 from pairuni.pairug.record_file import RecordFile, picked
 from pairuni.pairug.sources import SampleReader
@@ -79,6 +81,24 @@ def read_raw(settings: PairsSettings, images: Path, scratch: Path) -> RawData:
         for what, count in reader.not_kept.items():
             logger.warning("%s: %s dropped from %s", reader.names, what, counted(count, "record"))
     return raw
+
+
+def read_completed(folder: Path, scratch: Path) -> RecordFile[Quadruple]:
+    """The completed samples of the build in ``folder``, with image paths that start there; kept in ``scratch``.
+
+    Raises FileNotFoundError, and ValueError for a sample that cannot be used and if one corpus has none.
+    """
+    path = folder / QUADRUPLES
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `completed` names the folder of a finished build")
+    samples = RecordFile(scratch, Quadruple)
+    for number, sample in enumerate(read_quadruples(path), start=1):
+        if (fault := path_fault(folder, sample.image_path)) is not None:
+            raise ValueError(f"{path}, line {number}, field image_path: {fault}")
+        samples.append(sample.model_copy(update={"image_path": str(folder / sample.image_path)}))
+    if missing := set(get_args(Origin)) - {sample.origin for sample in samples}:
+        raise ValueError(f"{path} has no {min(missing)} samples")
+    return samples
 
 
 def require_both(left: Iterable[Sample | Quadruple], dropped: Sequence[Dropped]) -> None:

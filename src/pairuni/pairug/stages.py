@@ -41,12 +41,13 @@ class LocalStages:
     """All stages in this process."""
 
     def __init__(
-        self, settings: PairsSettings, annotator: Annotator | ModelAnnotator, encoder: Encoder
+        self, settings: PairsSettings, annotator: Annotator | ModelAnnotator | None, encoder: Encoder
     ) -> None:
         self.engine = OneProcess()
         self._settings, self._annotator, self._encoder = settings, annotator, encoder
 
     def complete(self, samples: Sequence[Sample], store: AnswerStore, advance: Advance) -> list[Outcome]:
+        assert self._annotator is not None, "only raw data is completed"
         return outcomes_of(
             samples, self._annotator, self._settings.max_tries, advance=lambda: advance(1), store=store
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
 import shutil
 import unicodedata
 from collections import Counter
@@ -55,20 +57,30 @@ def describe_traits(counts: Mapping[Trait, int]) -> list[str]:
 
 
 def gather_images(
-    quadruples: Sequence[Quadruple], digests: Sequence[str], out: Path, scratch: Path
+    quadruples: Sequence[Quadruple],
+    digests: Sequence[str],
+    out: Path,
+    scratch: Path,
+    *,
+    earlier: Path | None = None,
 ) -> Sequence[Quadruple]:
     """The quadruples with image paths relative to ``out``; equal images have equal paths.
 
     digests: content of each quadruple's image; copies of an image share the path of the first. An image inside
     ``out`` stays in place; any other is copied to images/ under its name and part of its digest. Links would not
-    do: rewritten raw data must not change earlier pairs. scratch: folder for temporary files.
+    do: rewritten raw data must not change earlier pairs. scratch: folder for temporary files. earlier: folder of the
+    data set that the images are from. Their paths stay as there, and files are hard links where that is possible,
+    because a data set never rewrites an image.
     """
     root = out.resolve()
     place_of: dict[str, str] = {}
     gathered = RecordFile(scratch, Quadruple)
     for quadruple, digest in zip(quadruples, digests, strict=True):
         if digest not in place_of:
-            place_of[digest] = _place(Path(quadruple.image_path), digest, root)
+            source = Path(quadruple.image_path)
+            place_of[digest] = (
+                _place(source, digest, root) if earlier is None else _link(source, earlier, root)
+            )
         gathered.append(quadruple.model_copy(update={"image_path": place_of[digest]}))
     return gathered
 
@@ -85,6 +97,18 @@ def _place(source: Path, digest: str, root: Path) -> str:
         with atomic_write(target, sync=False) as temporary:
             shutil.copyfile(source, temporary)
     return target.relative_to(root).as_posix()
+
+
+def _link(source: Path, earlier: Path, root: Path) -> str:
+    place, source = source.relative_to(earlier).as_posix(), source.resolve()
+    target = root / place
+    if not target.exists() or not (target.samefile(source) or filecmp.cmp(source, target, shallow=False)):
+        with atomic_write(target, sync=False) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(source, temporary)
+    return place
 
 
 def _stem(name: Path) -> str:
