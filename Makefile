@@ -1,8 +1,8 @@
-# make setup | make demo | make test | make test-app | make site : each works from a clean clone with Python 3.11+, git and make.
+# make setup | demo | test | test-app | package | site : each works from a clean clone with Python 3.11+, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-app site lint format
+.PHONY: setup demo test test-app package site lint format
 
 setup: .venv/.installed
 
@@ -33,6 +33,10 @@ test-app: .venv-app/.installed
 	sed 's/^pillow==.*/pillow==12.3.0/' constraints.txt > .venv-app/constraints.txt
 	.venv-app/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-app/constraints.txt -e ".[dev,app,browser]"
 	touch $@
+
+# sdist, and from it the wheel, in build/dist; the wheel is installed with its declared dependencies alone and used.
+package: setup
+	$(BIN)/python -m tools.check_package --out build/dist
 
 # The documentation in build/site. python -m: the hooks of MkDocs import tools.
 site: .venv/.docs
