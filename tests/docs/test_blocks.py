@@ -139,6 +139,9 @@ def test_settings_load(block: Block, tmp_path: Path) -> None:
     if "rows" in values:
         assert pairuni.load_settings(StudySettings, tmp_path / "block.toml").rows
         return
+    if "understanding" in values:
+        assert pairuni.load_settings(pairuni.PairsSettings, tmp_path / "block.toml").understanding
+        return
     needed = {"policy.model": "tiny", "data.pairs": "pairs.jsonl"}
     missing = {key: value for key, value in needed.items() if key.split(".")[0] not in values}
     assert pairuni.load_settings(pairuni.RunSettings, tmp_path / "block.toml", missing)

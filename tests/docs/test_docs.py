@@ -16,7 +16,7 @@ from typer.main import get_command
 from benchmarks.app import app as benchmarks_app
 from pairuni.cli.app import app
 from pairuni.config import PairsSettings, RunSettings, SuiteSettings, setting_keys
-from tools import make_cli_reference, make_settings_reference
+from tools import make_cli_reference, make_hardware_tables, make_settings_reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -178,6 +178,11 @@ def test_the_settings_reference_is_up_to_date() -> None:
         assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, (
             "run python tools/make_settings_reference.py"
         )
+
+
+def test_the_hardware_tables_are_up_to_date() -> None:
+    text = make_hardware_tables.PAGE.read_text(encoding="utf-8")
+    assert make_hardware_tables.page(text) == text, "run python tools/make_hardware_tables.py"
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
