@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 BESIDE = {"harness", "app"}
 """Parts of pairuni that load only beside lmms-eval, VLMEvalKit or gradio, which bring what else is imported there."""
 
-LATER = {"io/uvicorn_server.py"}
+LATER = {"io/uvicorn_server.py", "rewards/service/application.py", "rewards/service/connection.py"}
 """Modules that are imported only where their extra is needed."""
 
 
@@ -96,6 +96,7 @@ def test_every_import_is_declared() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_pip_installs_it_and_it_works(built: tuple[Path, Path], tmp_path: Path) -> None:
     """With dependencies from the package index; `make package` does the same with links."""
     python = install(built[1], tmp_path / "environment", download=True)
