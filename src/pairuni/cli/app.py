@@ -59,7 +59,10 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
 ) -> None:
-    """Run the full pipeline on real handwritten digits: data, pairs, training, report. Minutes on two cores."""
+    """Run the full pipeline on real handwritten digits: data, pairs, training, report. Minutes on two cores.
+
+    It trains by the recipe digits; to change settings, train by a copy of it: pairuni recipes copy digits.
+    """
     from pairuni.cli.ranks import several_ranks
     from pairuni.demo import run_demo
     from pairuni.runs.folder import RunFolder

@@ -28,7 +28,10 @@ Inputs = Annotated[list[str], BeforeValidator(_as_inputs)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, strict, unknown keys refused; attribute docstrings are descriptions."""
+    """Base of all settings: frozen, strict, unknown keys refused; attribute docstrings are descriptions.
+
+    A docstring ends with the paper's value where there is one: "Sampling temperature (paper: 1.0)."
+    """
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,7 +1,4 @@
-"""Settings of a training run. Where the paper (arXiv:2510.25682) gives a value, the default is that value.
-
-A docstring names it at its end, as in "Sampling temperature (paper: 1.0)."; ``reference`` reads it from there.
-"""
+"""Settings of a training run. Where the paper (arXiv:2510.25682) gives a value, the default is that value."""
 
 from __future__ import annotations
 
