@@ -97,8 +97,8 @@ def make_vq() -> nn.Module:
 
 
 def make_model(ids: TokenIds) -> LlamaForCausalLM:
-    """The untrained model."""
-    return LlamaForCausalLM(
+    """The untrained model. Its token embeddings have unit scale: smaller ones learn slowly next to Muon."""
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=ids.vocabulary,
             hidden_size=256,
@@ -107,12 +107,15 @@ def make_model(ids: TokenIds) -> LlamaForCausalLM:
             num_attention_heads=4,
             max_position_embeddings=256,
             rms_norm_eps=1e-5,
+            initializer_range=0.06,
             tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=ids.end,
             pad_token_id=None,
         )
     )
+    nn.init.normal_(model.model.embed_tokens.weight)
+    return model
 
 
 @torch.no_grad()
@@ -120,9 +123,6 @@ def embed_codes(model: LlamaForCausalLM, ids: TokenIds, vq: Any) -> None:
     """Start the rows of the codes as projections of their vectors, so that similar codes begin alike."""
     vectors = vq.quantize.embedding.weight
     vectors = (vectors - vectors.mean(dim=0)) / vectors.std(dim=0)
-    width = model.config.hidden_size
-    projection = (
-        torch.randn(vectors.shape[1], width) * model.config.initializer_range / vectors.shape[1] ** 0.5
-    )
+    projection = torch.randn(vectors.shape[1], model.config.hidden_size) / vectors.shape[1] ** 0.5
     for rows in (model.model.embed_tokens.weight, model.lm_head.weight):
-        rows[ids.codes :] += vectors @ projection
+        rows[ids.codes :] += vectors @ projection * rows.std()

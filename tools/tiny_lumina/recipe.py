@@ -34,16 +34,16 @@ class Recipe:
     vq_batch: int = 48
     vq_learning_rate: float = 2e-3
     reading: float = 0.2
-    bank: int = 30_000
-    edit_bank: int = 8_000
+    bank: int = 16_000
+    edit_bank: int = 4_000
     batch: int = 32
     edits: int = 8
     learning_rate: float = 1.2e-3
     stages: tuple[Stage, ...] = field(
         default=(
-            Stage("words", steps=500, things=2, describe=0.7, choose=0.0, letter=1.0),
-            Stage("questions", steps=1000, things=4, describe=0.4, choose=0.0, letter=1.0),
-            Stage("options", steps=700, things=4, describe=0.15, choose=0.6, letter=0.7),
+            Stage("words", steps=400, things=2, describe=0.7, choose=0.0, letter=1.0),
+            Stage("questions", steps=700, things=4, describe=0.4, choose=0.0, letter=1.0),
+            Stage("options", steps=500, things=4, describe=0.15, choose=0.6, letter=0.7),
         )
     )
 

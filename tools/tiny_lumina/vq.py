@@ -17,6 +17,7 @@ from pairuni.digits.detectors import evaluation_detector
 from pairuni.digits.scenes import COLOURS, random_scene, render_image
 from pairuni.policies.lumina_dimoo.ids import TokenIds
 from pairuni.policies.lumina_dimoo.vq import LuminaVQ
+from tools.pretraining.autocast import low_precision
 from tools.pretraining.data import scene_batches
 from tools.pretraining.places import NOTHING, place_targets
 from tools.pretraining.schedule import Report, one_cycle
@@ -90,6 +91,7 @@ def train_vq(
     reading: weight of the loss of the temporary head.
     """
     rng = np.random.default_rng(seed)
+    vq.to(memory_format=torch.channels_last)
     reader = CodeReader(vq.quantize.vq_embed_dim)
     weight = vq.quantize.embedding.weight.requires_grad_(False)
     codebook = Codebook(weight, seed)
@@ -101,7 +103,7 @@ def train_vq(
     recent: list[Tensor] = []
     for step in range(steps):
         scenes, pixels = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
+        with low_precision():
             latents = vq.quant_conv(vq.encoder((pixels + 1) / 2)).float().permute(0, 2, 3, 1)
             flat = latents.detach().flatten(0, 2)
             if step < free:

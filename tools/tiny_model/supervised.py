@@ -126,7 +126,7 @@ def train_language_model(
             examples = [teacher.text_example(rng, bank.scenes[i], stage) for i in seen]
             prompts = [teacher.image_prompt(rng, bank.requests[i]) for i in generated]
             # One context per step: autocast caches cast weights until its context ends.
-            with torch.autocast("cpu", torch.bfloat16):
+            with low_precision():
                 answering = text_loss(model, examples, bank.features[seen], teacher.image)
                 drawing = image_loss(model, prompts, bank.codes[generated])
             optimizer.zero_grad()
