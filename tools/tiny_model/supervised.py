@@ -12,6 +12,7 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from pairuni.digits.language import Request, sentence
 from pairuni.digits.scenes import Scene
+from tools.pretraining.autocast import low_precision
 from tools.pretraining.lessons import Stage, exercise
 from tools.pretraining.schedule import Report, one_cycle
 from tools.tiny_model.bank import Bank
