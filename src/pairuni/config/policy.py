@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -28,9 +28,14 @@ class LoRASettings(Settings):
 class PolicySettings(Settings):
     """The unified model that is trained; what all families share."""
 
+    UPDATES_ONLY: ClassVar[frozenset[str]] = frozenset(
+        {"type", "trainable", "device", "activation_checkpointing", "lora"}
+    )
+    """Settings that do not change what the untrained model samples."""
+
     model: str = Field(min_length=1)
-    """A shipped name ("tiny"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B (paper: Janus-Pro-1B,
-    Janus-Pro-7B, Lumina-DiMOO)."""
+    """A shipped name ("tiny", "tiny-lumina"), a folder, or a hub name such as deepseek-community/Janus-Pro-1B (paper:
+    Janus-Pro-1B, Janus-Pro-7B, Lumina-DiMOO)."""
     type: str
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""
     trainable: list[str] = Field(min_length=1)
@@ -58,6 +63,8 @@ class JanusSettings(PolicySettings):
 
 class LuminaDimooSettings(PolicySettings):
     """Lumina-DiMOO, a masked diffusion model. Where a sampling setting is absent, the checkpoint's own value counts."""
+
+    UPDATES_ONLY = PolicySettings.UPDATES_ONLY | {"estimator", "shrink", "elbo_pairs"}
 
     type: Literal["lumina_dimoo"]
     """Model family: janus (Janus and Janus-Pro), lumina_dimoo or emu3."""

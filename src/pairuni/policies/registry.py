@@ -31,7 +31,7 @@ INSIDE = {"lumina_dimoo": "llada"}
 """Key of a config.json that holds that of another layout -> the model_type there. The file itself describes a module of
 ``transformers`` that other models use too, such as a Llama."""
 
-SHIPPED = {"tiny": "tiny-janus"}
+SHIPPED = {"tiny": "tiny-janus", "tiny-lumina": "tiny-lumina"}
 """Policies inside the package: name -> folder under ``pairuni/assets``."""
 
 _HUB_FILES = (*TEXT_FILES, *WEIGHT_FILES, "pytorch_model*.bin", "adapter_model.safetensors")
@@ -47,7 +47,7 @@ def load_policy(
     weights: bool = True,
     settings: PolicySettings | None = None,
 ) -> UnifiedPolicy:
-    """Load a policy from a folder, from the hub, or "tiny", the one shipped in the package.
+    """Load a policy from a folder, from the hub, or one shipped in the package, "tiny" or "tiny-lumina".
 
     name_or_path: "tiny", a folder, or a hub name such as deepseek-community/Janus-Pro-1B. device: auto, cpu, cuda or
     cuda:N. dtype: float32, bfloat16, or auto, which is bfloat16 if the device supports it. weights: False gives a
@@ -114,7 +114,8 @@ def resolve(name_or_path: str | Path, *, weights: bool = True) -> Path:
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
-            f"There is no folder {name_or_path}; give a checkpoint folder, a hub name or 'tiny'."
+            f"There is no folder {name_or_path}; give a checkpoint folder, a hub name, 'tiny' or "
+            "'tiny-lumina'."
         )
     if unsupported := unsupported_by_name(name):
         raise ValueError(refusal(name, unsupported))

@@ -66,7 +66,8 @@ class Cell:
         """Cells with the same key have the same scores before training."""
         whole = self.settings.model_dump(mode="json")
         decisive = {name: whole[name] for name in ("seed", "policy", "rollout", "reward", "evaluation")}
-        decisive["policy"] = {name: decisive["policy"][name] for name in ("model", "dtype")}
+        for name in self.settings.policy.UPDATES_ONLY:
+            del decisive["policy"][name]
         del decisive["evaluation"]["every"]
         del decisive["rollout"]["resample"]
         for name in _LATER - self.settings.rollout.model_dump(exclude_defaults=True).keys():
