@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from commands import call, fails
 from pairuni.policies.registry import load_policy
+from pairuni.runs.models import load_model
 from user_folder import UserFolder
 
 pytest.importorskip("diffusers")
@@ -107,12 +108,16 @@ def test_a_checkpoint_is_exported_as_the_final_model(run: Path, tmp_path: Path) 
 def test_adapters_are_trained_and_merged(user: UserFolder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     lora = ("--policy.lora.rank=2", "--policy.lora.targets", '["q_proj", "up_proj"]', *LETTERS)
-    done("train", user.recipe, "--out", out, *lora)
+    done("train", user.recipe, "--out", out, *lora, "--policy.image_steps=3")
     assert {path.name for path in (out / "final").iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",
     }
     done("merge", out, "--out", tmp_path / "merged")
+    # the adapter's model samples as its run did
+    assert load_model(out, device="cpu").config.image_steps == 3
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["sampling"]["image_steps"] == 3
     before, after = (
         load_file(user.model / "model.safetensors"),
         load_file(tmp_path / "merged" / "model.safetensors"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pairuni.config import PolicySettings
+from pairuni.config import PolicySettings, RunSettings, load_settings
 from pairuni.io.locks import target_lock
 from pairuni.policies.adapters import base_of, is_adapter_folder
 from pairuni.policies.policy import CannotEdit, UnifiedPolicy
@@ -86,8 +86,10 @@ def with_adapter(
 ) -> UnifiedPolicy:
     """The model of an adapter's folder, adapter merged.
 
-    base: where its base model is, if not where the adapter says. Raises ValueError if the adapter does not fit it.
+    base: where its base model is, if not where the adapter says. settings: those of the run that continues; by default
+    those of the run whose final model this is. Raises ValueError if the adapter does not fit its base.
     """
+    settings = settings or _settings_of_final(folder)
     model = base or base_of(folder)
     with _needed(folder, "the adapter's base model"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings)
@@ -218,6 +220,14 @@ def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
         _check_new(out)
         with_adapter(adapter, device="cpu", dtype="auto", base=base).save_pretrained(out)
     return adapter
+
+
+def _settings_of_final(folder: Path) -> PolicySettings | None:
+    """The policy settings of the run whose final model is in ``folder``; None if it is no run's."""
+    run = RunFolder(folder.parent)
+    if folder.name != run.final.name or not run.config.is_file():
+        return None
+    return load_settings(RunSettings, run.config).policy
 
 
 def _best_of(run: Path) -> Path:
