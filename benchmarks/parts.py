@@ -28,9 +28,15 @@ def select(
     features: NDArray[np.float32], understanding: NDArray[np.bool_], clusters: int
 ) -> tuple[int, float]:
     """Retrieved pairs and their total similarity."""
-    half = {"prompt": "p", "question": "q", "answer": "a"}
     quadruples = [
-        Quadruple(id=str(row), image_path=str(row), origin="understanding" if asks else "generation", **half)
+        Quadruple(
+            id=str(row),
+            image_path=str(row),
+            origin="understanding" if asks else "generation",
+            prompt="p",
+            question="q",
+            answer="a",
+        )
         for row, asks in enumerate(understanding)
     ]
     joint = JointSet.of(quadruples, features)

@@ -110,7 +110,7 @@ def dump(values: Any) -> str:
 def _reason(details: dict[str, Any]) -> str:
     kind = details["type"]
     reason = _REASONS.get(kind) or details["msg"].replace("Input should be", "must be", 1)
-    if kind in ("missing", "string_too_short"):
+    if kind in ("missing", "string_too_short", "first_image", "several_images"):
         return str(reason)
     given = repr(details["input"])
     return f"{reason}, not {given if len(given) <= 60 else given[:57] + '...'}"
