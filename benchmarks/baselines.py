@@ -107,7 +107,7 @@ def text_forward(
     places = torch.arange(ids.shape[1], device=policy.device)
     mask = (places[None] < lengths[:, None]).long()
     prompts = torch.tensor([len(one.prompt_ids) for one in trajectories], device=policy.device)
-    pixels = [one.pixel_values for one in trajectories if one.pixel_values is not None]
+    pixels = [image for one in trajectories for image in one.pixel_values]
     embeds = model.get_input_embeddings()(ids)
     if pixels:
         features = _repeated_features(policy, pixels, once="images-once" in given)

@@ -77,13 +77,13 @@ def random_trajectories(
     shown = noise_images(policy, settings.prompts)
     for image, question in zip(shown, questions(settings.prompts), strict=True):
         pixels = policy.pixel_values([image])[0]
-        prompt = policy.prompts.understanding(question, with_image=True)
+        prompt = policy.prompts.understanding(question, images=1)
         answers += [
             TextTokens(
                 tokens=random_tokens(settings.answer_length, text.vocab_size),
                 log_probs=torch.zeros(settings.answer_length),
                 prompt_ids=prompt,
-                pixel_values=pixels,
+                pixel_values=(pixels,),
                 temperature=1.0,
                 finished=True,
                 text="",

@@ -80,7 +80,7 @@ class FakePolicy(AutoregressivePolicy):
                         tokens=tokens,
                         log_probs=log_probs,
                         prompt_ids=prompt,
-                        pixel_values=None,
+                        pixel_values=(),
                         temperature=request.temperature,
                         kept=kept,
                         finished=bool(tokens[-1] == EOS),

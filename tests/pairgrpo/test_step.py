@@ -239,7 +239,7 @@ def test_replayed_tokens_count_shared_prompts_once() -> None:
         tokens=torch.arange(4),
         log_probs=torch.zeros(4),
         prompt_ids=prompt,
-        pixel_values=pixels,
+        pixel_values=(pixels,),
         temperature=1.0,
         finished=True,
         text="",
@@ -255,7 +255,7 @@ def test_replayed_tokens_count_shared_prompts_once() -> None:
     policy = FakePolicy()
     assert policy.replay_cost([text]).tokens == 7 + 3
     assert policy.replay_cost([text, text]).tokens == 7 + 2 * 3
-    assert policy.replay_cost([text, replace(text, pixel_values=pixels.clone())]).tokens == 2 * (7 + 3)
+    assert policy.replay_cost([text, replace(text, pixel_values=(pixels.clone(),))]).tokens == 2 * (7 + 3)
     assert policy.replay_cost([image, image]).tokens == 2 * (7 + 2 * 4)
     assert policy.replay_cost([replace(image, branch="conditional"), text]).tokens == 7 + 4 + 7 + 3
 

@@ -132,12 +132,12 @@ def test_image_tokens_of_other_names(original, tmp_path):
     (original / "tokenizer.json").write_text(text, encoding="utf-8")
     edit(original / "processor_config.json", image_start_tag="<canvas>")
     policy = load_policy(original)
-    prompt = policy.processor.tokenizer.decode(policy.prompts.understanding("why?", with_image=True))
+    prompt = policy.processor.tokenizer.decode(policy.prompts.understanding("why?", images=1))
     assert "<|User|>: <canvas>" + "<picture>" * 16 + "<end_of_image>\nwhy?" in prompt
     there, back = there_and_back(original, tmp_path)
     for folder in (there, back):
-        again = load_policy(folder).prompts.understanding("why?", with_image=True)
-        assert again.tolist() == policy.prompts.understanding("why?", with_image=True).tolist()
+        again = load_policy(folder).prompts.understanding("why?", images=1)
+        assert again.tolist() == policy.prompts.understanding("why?", images=1).tolist()
 
 
 # The conversation

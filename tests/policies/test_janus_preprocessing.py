@@ -80,5 +80,5 @@ def test_training_answering_and_features_see_these_pixels(policy):
     sampled = policy.sample_text(
         TextSampling(images=[image], questions=["what?"], temperature=0.0, max_new_tokens=1)
     )
-    for found in (policy.pixel_values([image])[0], sampled[0][0].pixel_values):
+    for found in (policy.pixel_values([image])[0], *sampled[0][0].pixel_values):
         np.testing.assert_array_equal(found, pixels)

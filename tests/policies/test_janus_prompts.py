@@ -29,7 +29,7 @@ def test_understanding_equals_the_processor(system):
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many?"}]}
     text = processor.apply_chat_template([message], add_generation_prompt=True)
     expected = processor(text=[text], images=[Image.new("RGB", (8, 8))], return_tensors="pt")["input_ids"][0]
-    assert torch.equal(JanusPrompts(processor).understanding("how many?", with_image=True), expected)
+    assert torch.equal(JanusPrompts(processor).understanding("how many?", images=1), expected)
 
 
 def test_generation_equals_the_processor():
@@ -45,14 +45,14 @@ def test_default_template_is_the_official_format():
     processor = official(tiny_processor())
     prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
     image = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
-    question = tokenizer.decode(prompts.understanding("  how many?\n", with_image=True))
+    question = tokenizer.decode(prompts.understanding("  how many?\n", images=1))
     assert question == (
         f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: {image}\n  how many?\n\n<|Assistant|>:"
     )
     assert SYSTEM_PROMPT.endswith("natural language.\n\n")
     generation = tokenizer.decode(prompts.generation("a cat"))
     assert generation == "<｜begin▁of▁sentence｜><|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
-    plain = tokenizer.decode(prompts.understanding("why?", with_image=False))
+    plain = tokenizer.decode(prompts.understanding("why?", images=0))
     assert plain == f"<｜begin▁of▁sentence｜>{SYSTEM_PROMPT}<|User|>: why?\n\n<|Assistant|>:"
 
 
@@ -66,8 +66,8 @@ def test_prompts_equal_the_original_code(name, case):
     prompts, tokenizer = JanusPrompts(processor), processor.tokenizer
     image = "<begin_of_image>" + "<image_placeholder>" * 16 + "<end_of_image>"
     found = {
-        "pictured": prompts.understanding(expected["text"], with_image=True),
-        "asked": prompts.understanding(expected["text"], with_image=False),
+        "pictured": prompts.understanding(expected["text"], images=1),
+        "asked": prompts.understanding(expected["text"], images=0),
         "drawn": prompts.generation(expected["text"]),
     }
     for kind, ids in found.items():

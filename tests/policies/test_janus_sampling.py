@@ -116,7 +116,7 @@ def test_trajectories_carry_what_replay_needs(policy, images):
         TextSampling(images=images[:1], questions=["what?"], temperature=0.5, max_new_tokens=6)
     )[0][0]
     assert text.log_probs.dtype == torch.float32
-    assert text.pixel_values.shape == (3, 32, 32)
+    assert [one.shape for one in text.pixel_values] == [(3, 32, 32)]
     assert (text.prompt_ids == policy.prompts.image).sum() == policy.image_tokens
     assert text.temperature == 0.5
     image = policy.sample_images(

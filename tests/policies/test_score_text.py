@@ -9,7 +9,7 @@ from fake_policy import FakePolicy
 @torch.no_grad()
 def plain_log_probs(policy, image, question, answer):
     tokens = policy.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
-    prompt = policy.prompts.understanding(question, with_image=image is not None)
+    prompt = policy.prompts.understanding(question, images=int(image is not None))
     ids = torch.cat([prompt, torch.tensor(tokens)]).unsqueeze(0)
     inputs = {} if image is None else {"pixel_values": policy.pixel_values([image])}
     logits = policy.module(input_ids=ids, **inputs).logits[0, len(prompt) - 1 : -1]

@@ -81,7 +81,7 @@ def test_greedy_answers_equal_transformers(folder):
     model = JanusForConditionalGeneration.from_pretrained(folder)
     image, questions = Image.new("RGB", (30, 30), "blue"), ["what?", "why?", "who is it?", "where?"]
     for question in questions:
-        ids = policy.prompts.understanding(question, with_image=True)[None]
+        ids = policy.prompts.understanding(question, images=1)[None]
         plain = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

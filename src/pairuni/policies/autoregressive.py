@@ -18,19 +18,19 @@ from pairuni.policies.trajectories import ImageTrajectory, LogProbBranch, TextTr
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextTokens(TextTrajectory):
-    """One sampled answer o to (image, question).
+    """One sampled answer o to (images, question).
 
     tokens: [T] sampled ids; the last of a finished answer is the end-of-sequence id that was sampled.
     log_probs: [T] float32 log pi(o_t | q, o_<t) at sampling, of the temperature-scaled softmax over the kept tokens.
     prompt_ids: [P] the unpadded prompt, image placeholders expanded.
-    pixel_values: [C, H, W] the preprocessed image of the question, or None for text-only questions.
+    pixel_values: [C, H, W] of each image of the question, preprocessed, in order; empty for text-only questions.
     kept: [T, ceil(V / 8)] uint8, for each token the ids that it was sampled from (``decoding.truncation.pack``); None
     is all.
     """
 
     tokens: Tensor
     prompt_ids: Tensor
-    pixel_values: Tensor | None
+    pixel_values: tuple[Tensor, ...]
     temperature: float
     kept: Tensor | None = None
 
@@ -96,7 +96,7 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
 
     @property
     def question_image_tokens(self) -> int:
-        """Tokens of the image in a question, at most."""
+        """Tokens of an image in a question, at most."""
         return self.image_tokens
 
     def replay_cost(self, trajectories: Sequence[TokenTrajectory]) -> ReplayCost:
@@ -106,7 +106,7 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
         for one in trajectories:
             key: tuple[object, ...] = (tuple(one.prompt_ids.tolist()),)
             if isinstance(one, TextTokens):
-                key = (*key, id(one.pixel_values))
+                key = (*key, *map(id, one.pixel_values))
             read = self.read_tokens(one)
             prompts[key] = sum(prompt for prompt, _ in read)
             repeated += prompts[key]
@@ -119,9 +119,9 @@ class AutoregressivePolicy(UnifiedPolicy[TextTokens, ImageTokens]):
         guided = isinstance(trajectory, ImageTokens) and trajectory.scores_guidance
         return [(len(trajectory.prompt_ids), len(trajectory.tokens) - 1)] * (2 if guided else 1)
 
-    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
+    def text_cost(self, rollout: RolloutSettings, images: int = 1) -> RolloutCost:
         answers = rollout.understanding * rollout.max_new_tokens
-        question = self.question_image_tokens + costs.PROMPT_TOKENS
+        question = images * self.question_image_tokens + costs.PROMPT_TOKENS
         return RolloutCost(
             rows=rollout.understanding,
             steps=rollout.max_new_tokens,

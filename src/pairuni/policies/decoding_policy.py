@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.decoding.requests import Request
 from pairuni.policies.llama_policy import LlamaPolicy
-from pairuni.policies.policy import ImageSampling, ScoredAnswer, TextSampling
+from pairuni.policies.policy import ImageSampling, QuestionImages, ScoredAnswer, TextSampling
 from pairuni.policies.rollouts import ImageRollouts, TextRollouts
 from pairuni.policies.scoring import TokenScorer
 from pairuni.policies.token_parts import TokenParts
@@ -69,9 +68,7 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
         return text.trajectories(text_rollouts), image.trajectories(image_rollouts)
 
     def _texts(self, request: TextSampling) -> TextRollouts:
-        images, questions = request.images, request.questions
-        if len(images) != len(questions):
-            raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
+        self.check_shown(request)
         texts = self._text_rollouts(request)
         self._check_context(texts.request)
         return texts
@@ -81,12 +78,12 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
         self._check_context(images.request)
         return images
 
-    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
+    def answer(self, images: QuestionImages, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question; by default up to 512 tokens, or fewer in a shorter context."""
         if max_new_tokens is None:
-            shortest = TextSampling(images=[image], questions=[question], max_new_tokens=1)
+            shortest = TextSampling(images=[images], questions=[question], max_new_tokens=1)
             max_new_tokens = min(512, self.context - self._texts(shortest).request.longest)
-        return super().answer(image, question, max_new_tokens=max_new_tokens)
+        return super().answer(images, question, max_new_tokens=max_new_tokens)
 
     @property
     def context(self) -> int:
@@ -103,10 +100,12 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
                 f"has {self.context}; shorten the prompt or lower the number of new tokens."
             )
 
-    def _faults(self, texts: Sequence[str], encode: Callable[[str], Tensor], steps: int) -> dict[str, str]:
+    def _faults(
+        self, texts: Sequence[str], encode: Callable[[str], Tensor], steps: int, images: int = 1
+    ) -> dict[str, str]:
         """The faults of texts, those too long for the context with ``steps`` new tokens among them.
 
-        Only texts that may be too long are tokenized.
+        Only texts that may be too long are tokenized. images: how many a question shows.
         """
         room = self.context - steps - len(encode("a"))
         faults = {}
@@ -115,9 +114,11 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
             if fault is None and _TOKENS_PER_BYTE * len(text.encode(errors="replace")) > room:
                 needed = len(encode(text)) + steps
                 if needed > self.context:
+                    several = images > 1
                     fault = (
-                        f"needs {needed:,} positions with {steps:,} new tokens, but the model has "
-                        f"{self.context:,}; shorten it or lower the number of new tokens"
+                        f"needs {needed:,} positions with {f'its {images} images and ' if several else ''}"
+                        f"{steps:,} new tokens, but the model has {self.context:,}; "
+                        f"{'show fewer images, ' if several else ''}shorten it or lower the number of new tokens"
                     )
             if fault is not None:
                 faults[text] = fault
@@ -130,7 +131,7 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
 
     @torch.no_grad()
     def score_text(
-        self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
+        self, images: Sequence[QuestionImages], questions: Sequence[str], answers: Sequence[str]
     ) -> list[ScoredAnswer]:
         """As ``UnifiedPolicy.score_text``. Raises ValueError for an answer without tokens."""
         tokens = [self._answer_ids(*one) for one in zip(questions, answers, strict=True)]

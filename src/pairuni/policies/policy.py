@@ -29,17 +29,28 @@ Drawing = TypeVar("Drawing", bound=ImageTrajectory)
 Either = TypeVar("Either", bound=Trajectory)
 
 
+QuestionImages = Image.Image | Sequence[Image.Image] | None
+"""What a question shows: one image, several in order, or None for a text-only question."""
+
+
+def shown_images(images: QuestionImages) -> tuple[Image.Image, ...]:
+    """The images of a question as a tuple."""
+    if images is None:
+        return ()
+    return (images,) if isinstance(images, Image.Image) else tuple(images)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextSampling:
-    """A request for ``rollouts`` answers to each (image, question); an image may be None for a text-only question.
+    """A request for ``rollouts`` answers to each question about what ``images`` has for it.
 
-    images: one per question. questions: about the images. rollouts: answers per question. temperature: 0 is greedy
-    decoding. top_k, top_p: as in ``RolloutSettings``, for a policy that ``truncates``. max_new_tokens: maximum length
-    of an answer. seed: of the noise. first_prompt: index of the first prompt for the noise, for a request that is a
-    part of a larger one.
+    images: an entry for each question. questions: about the images. rollouts: answers per question. temperature: 0 is
+    greedy decoding. top_k, top_p: as in ``RolloutSettings``, for a policy that ``truncates``. max_new_tokens: maximum
+    length of an answer. seed: of the noise. first_prompt: index of the first prompt for the noise, for a request that
+    is a part of a larger one.
     """
 
-    images: Sequence[Image.Image | None]
+    images: Sequence[QuestionImages]
     questions: Sequence[str]
     rollouts: int = 1
     temperature: float = 1.0
@@ -48,6 +59,15 @@ class TextSampling:
     max_new_tokens: int
     seed: int = 0
     first_prompt: int = 0
+
+    @property
+    def shown(self) -> list[tuple[Image.Image, ...]]:
+        """The images of each question. Raises ValueError unless there is one entry for each."""
+        if len(self.images) != len(self.questions):
+            raise ValueError(
+                f"{len(self.images)} images came with {len(self.questions)} questions; give one entry for each."
+            )
+        return [shown_images(one) for one in self.images]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +117,18 @@ class CannotEdit(ValueError):
         super().__init__(
             f"The policy {name} cannot edit images; choose a model that can, such as Lumina-DiMOO."
         )
+
+
+def cannot_show_several(name: str, count: int) -> str:
+    """The end of a sentence about a question whose images a policy cannot be shown."""
+    return f"shows {count} images, but the policy {name} takes one a question"
+
+
+class CannotShowSeveral(ValueError):
+    """A policy that takes one image a question was given several."""
+
+    def __init__(self, name: str, question: str, count: int) -> None:
+        super().__init__(f"The question {question[:80]!r} {cannot_show_several(name, count)}.")
 
 
 class NoVisionTower(ValueError):
@@ -177,6 +209,8 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
     """Likewise against the prompt without the image; both are Lumina-DiMOO's."""
     truncates: bool = False
     """Whether it samples with top_k and top_p, and scores its trajectories on the tokens that these kept."""
+    several_images: bool = False
+    """Whether a question may show several images."""
     activation_checkpointing: bool = False
     """Whether ``log_probs`` keeps one state per layer and recomputes the rest in the backward pass."""
 
@@ -194,6 +228,12 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         """Raise CannotTruncate, a ValueError, for a top_k or top_p of ``sampling`` that the policy would ignore."""
         if not self.truncates and (sampling.top_k != 0 or sampling.top_p != 1.0):
             raise CannotTruncate(self.name)
+
+    def check_shown(self, request: TextSampling) -> None:
+        """Raise CannotShowSeveral, a ValueError, for several images where the policy takes one a question."""
+        for images, question in zip(request.shown, request.questions, strict=True):
+            if len(images) > 1 and not self.several_images:
+                raise CannotShowSeveral(self.name, question, len(images))
 
     @abstractmethod
     def sample_text(self, request: TextSampling) -> list[list[Text]]:
@@ -240,8 +280,8 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         """What one call of ``log_probs`` with these trajectories costs; called often, for micro-batches."""
 
     @abstractmethod
-    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
-        """What the answers to one question cost at most, with the settings ``rollout``.
+    def text_cost(self, rollout: RolloutSettings, images: int = 1) -> RolloutCost:
+        """What the answers to one question about so many ``images`` cost at most, with the settings ``rollout``.
 
         A policy without weights suffices, as ``load_policy`` gives it with ``weights=False``.
         """
@@ -257,27 +297,31 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         """
         return None
 
-    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
-        """The faults of questions about an image, by question, worded as in ``question_fault``.
+    def question_faults(
+        self, questions: Sequence[str], max_new_tokens: int, images: int = 1
+    ) -> dict[str, str]:
+        """The faults of questions about so many images each, by question, worded as in ``question_fault``.
 
         max_new_tokens: length of the answers for which the context must have room.
 
         A policy with a limited context overrides this; it must be fast for 100,000 questions.
         """
+        if images > 1 and not self.several_images:
+            return dict.fromkeys(questions, cannot_show_several(self.name, images))
         return {text: fault for text in questions if (fault := self.question_fault(text)) is not None}
 
     def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:
         """The faults of generation prompts, likewise."""
         return {text: fault for text in prompts if (fault := self.question_fault(text)) is not None}
 
-    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
+    def answer(self, images: QuestionImages, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question.
 
-        image: what the question is about; None for a text-only question. max_new_tokens: maximum length of the answer;
-        by default 512.
+        images: what the question is about, one or several; None for a text-only question. max_new_tokens: maximum
+        length of the answer; by default 512.
         """
         request = TextSampling(
-            images=[image], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens or 512
+            images=[images], questions=[question], temperature=0.0, max_new_tokens=max_new_tokens or 512
         )
         return self.sample_text(request)[0][0].text
 
@@ -333,7 +377,7 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
         return self.decode_images(self.sample_edits(request)[0])[0]
 
     def score_text(
-        self, images: Sequence[Image.Image | None], questions: Sequence[str], answers: Sequence[str]
+        self, images: Sequence[QuestionImages], questions: Sequence[str], answers: Sequence[str]
     ) -> list[ScoredAnswer]:
         """The log-probs of given ``answers`` to ``questions`` about ``images``, without an end-of-sequence id.
 

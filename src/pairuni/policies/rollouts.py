@@ -21,7 +21,7 @@ TEXT_STREAM, IMAGE_STREAM = 0, 1
 class TextRollouts:
     """Answers: ``request`` for the decode loop, ``trajectories`` from its result.
 
-    ids: [P] of each question; pixels: its preprocessed image, unless the ids hold the image. tokenizer: decodes the
+    ids: [P] of each question; pixels: its preprocessed images, unless the ids hold them. tokenizer: decodes the
     answers.
     """
 
@@ -30,7 +30,7 @@ class TextRollouts:
         parts: TokenParts,
         sampling: TextSampling,
         ids: Sequence[Tensor],
-        pixels: Sequence[Tensor | None],
+        pixels: Sequence[tuple[Tensor, ...]],
         *,
         stop_ids: tuple[int, ...],
         tokenizer: Any,
@@ -58,16 +58,17 @@ class TextRollouts:
     def _embed(self, chosen: Sequence[int]) -> list[Prompt]:
         """Equal prompts share their embeddings, and equal images pass the vision tower once."""
         inputs = self.parts.inputs
-        digests = [digest(self.pixels[index]) for index in chosen]
-        pixels = {key: self.pixels[index] for key, index in zip(digests, chosen, strict=True)}
-        distinct = {key: one for key, one in pixels.items() if one is not None}
+        digests = {id(one): digest(one) for index in chosen for one in self.pixels[index]}
+        distinct = {digests[id(one)]: one for index in chosen for one in self.pixels[index]}
         images = dict(zip(distinct, inputs.embed_images(list(distinct.values())), strict=True))
-        made: dict[tuple[bytes, tuple[int, ...]], Prompt] = {}
+        made: dict[tuple[tuple[bytes, ...], tuple[int, ...]], Prompt] = {}
         prompts = []
-        for key, index in zip(digests, chosen, strict=True):
-            shown = (key, tuple(self.ids[index].tolist()))
+        for index in chosen:
+            keys = tuple(digests[id(one)] for one in self.pixels[index])
+            shown = (keys, tuple(self.ids[index].tolist()))
             if shown not in made:
-                made[shown] = Prompt(conditional=inputs.embed_prompt(self.ids[index], images.get(key)))
+                embedded = inputs.embed_prompt(self.ids[index], [images[key] for key in keys])
+                made[shown] = Prompt(conditional=embedded)
             prompts.append(made[shown])
         return prompts
 

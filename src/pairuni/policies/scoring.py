@@ -15,9 +15,9 @@ from pairuni.policies.replay import Continuation, linear_log_probs, packed_state
 from pairuni.policies.token_parts import TokenInputs, TokenParts, digest
 
 Modality = Literal["text", "image"]
-Key = tuple[Modality, bytes, tuple[int, ...]]
+Key = tuple[Modality, tuple[bytes, ...], tuple[int, ...]]
 Place = tuple[Key, int]
-"""A prompt (its modality, image and ids), and a sequence's number among those that continue it."""
+"""A prompt (its modality, images and ids), and a sequence's number among those that continue it."""
 
 
 @dataclass
@@ -34,9 +34,9 @@ class _Sequences:
     codes: list[Tensor] = field(default_factory=list)
     decided: list[Tensor | None] = field(default_factory=list)
 
-    def add(self, modality: Modality, image: bytes, prompt_ids: Tensor, number: int) -> Place:
+    def add(self, modality: Modality, images: tuple[bytes, ...], prompt_ids: Tensor, number: int) -> Place:
         """Let the sequence ``number`` continue a prompt."""
-        key = (modality, image, tuple(prompt_ids.tolist()))
+        key = (modality, images, tuple(prompt_ids.tolist()))
         numbers = self.continuations.setdefault(key, [])
         numbers.append(number)
         return key, len(numbers) - 1
@@ -44,8 +44,8 @@ class _Sequences:
     def embed(self, inputs: TokenInputs, images: Mapping[bytes, Tensor]) -> list[Continuation]:
         """Embed with one lookup for all text and one for all codes."""
         prompts = [torch.tensor(ids) for _, _, ids in self.continuations]
-        shown = [images.get(image) for _, image, _ in self.continuations]
-        rows = inputs.embed_texts([*prompts, *self.text], [*shown, *(None for _ in self.text)])
+        shown = [[images[one] for one in several] for _, several, _ in self.continuations]
+        rows = inputs.embed_texts([*prompts, *self.text], [*shown, *([] for _ in self.text)])
         embedded: dict[Modality, Sequence[Tensor]] = {"text": rows[len(prompts) :], "image": []}
         if self.codes:
             codes = inputs.embed_codes(torch.cat(self.codes).to(inputs.device))
@@ -79,12 +79,15 @@ class TokenScorer:
 
     def _log_probs(self, trajectories: Sequence[TokenTrajectory], checkpointing: bool) -> list[Tensor]:
         pixels = {
-            id(one.pixel_values): one.pixel_values for one in trajectories if isinstance(one, TextTokens)
+            id(values): values
+            for one in trajectories
+            if isinstance(one, TextTokens)
+            for values in one.pixel_values
         }
         digests = {number: digest(values) for number, values in pixels.items()}
         sequences, places, unconditional = self._sequences(trajectories, digests)
         # equal images pass the tower once
-        distinct = {digests[number]: values for number, values in pixels.items() if values is not None}
+        distinct = {digests[number]: values for number, values in pixels.items()}
         images = dict(zip(distinct, self.inputs.embed_images(list(distinct.values())), strict=True))
         packed = packed_states(self.layers, sequences.embed(self.inputs, images), checkpointing=checkpointing)
         states = sequences.decisions(packed)
@@ -110,16 +113,17 @@ class TokenScorer:
             if isinstance(one, TextTokens):
                 number = len(sequences.text)
                 sequences.text.append(one.tokens[:-1])
-                places.append(sequences.add("text", digests[id(one.pixel_values)], one.prompt_ids, number))
+                shown = tuple(digests[id(values)] for values in one.pixel_values)
+                places.append(sequences.add("text", shown, one.prompt_ids, number))
                 continue
             number = len(sequences.codes)
             tokens, decided = self.inputs.read(one)
             sequences.codes.append(tokens[:-1])
             sequences.decided.append(decided)
-            places.append(sequences.add("image", b"", one.prompt_ids, number))
+            places.append(sequences.add("image", (), one.prompt_ids, number))
             if one.scores_guidance:
                 ids = self.inputs.unconditional(one.prompt_ids)
-                unconditional[index] = sequences.add("image", b"", ids, number)
+                unconditional[index] = sequences.add("image", (), ids, number)
         return sequences, places, unconditional
 
     def _image_features(

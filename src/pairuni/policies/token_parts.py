@@ -28,16 +28,16 @@ class TokenInputs(ABC):
         return self.embed_text.weight.device
 
     @abstractmethod
-    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Tensor | None]) -> Sequence[Tensor]:
-        """[P_i, H] embeddings of rows of ids [P_i], each with the embedded image of its question, if there is one."""
+    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
+        """[P_i, H] embeddings of rows of ids [P_i], each with the embedded images of its question, in order."""
 
-    def embed_prompt(self, prompt_ids: Tensor, image: Tensor | None = None) -> Tensor:
+    def embed_prompt(self, prompt_ids: Tensor, images: Sequence[Tensor] = ()) -> Tensor:
         """[P, H] embeddings of one prompt."""
-        return self.embed_texts([prompt_ids], [image])[0]
+        return self.embed_texts([prompt_ids], [images])[0]
 
     @abstractmethod
     def embed_images(self, pixels: Sequence[Tensor]) -> list[Tensor]:
-        """[T, H] of the image of each question, from ``TextTokens.pixel_values``."""
+        """[T, H] of each image of questions, from ``TextTokens.pixel_values``."""
 
     @abstractmethod
     def unconditional(self, prompt_ids: Tensor) -> Tensor:
@@ -59,6 +59,6 @@ class TokenParts(ModelParts):
     image_head: Head
 
 
-def digest(pixels: Tensor | None) -> bytes:
-    """A key that images of the same content share; empty without an image."""
-    return b"" if pixels is None else hashlib.blake2b(pixels.contiguous().numpy().tobytes()).digest()
+def digest(pixels: Tensor) -> bytes:
+    """A key that images of the same content share."""
+    return hashlib.blake2b(pixels.contiguous().numpy().tobytes()).digest()

@@ -117,7 +117,7 @@ def test_the_prompt_of_a_question_holds_the_codes_of_its_image(emu3, pictures):
     row = [mapping.bpe2img.get(token) for token in answer.prompt_ids.tolist()]
     assert sum(code is not None for code in row) == 2 * 4
     assert (answer.prompt_ids == mapping.eol_token_id).sum() == 2
-    assert answer.pixel_values is None
+    assert answer.pixel_values == ()
 
 
 def test_answers_end_with_the_end_of_sequence(fresh_emu3):

@@ -41,7 +41,7 @@ class Emu3Inputs(TokenInputs):
         embeds: Tensor = self.embed_text(self._ids_of_codes[codes])
         return embeds
 
-    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
         """As ``TokenInputs.embed_texts``; the ids hold the images."""
         embeds: Tensor = self.embed_text(torch.cat(list(rows)).to(self.device))
         return embeds.split([len(row) for row in rows])

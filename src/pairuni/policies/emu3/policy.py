@@ -60,7 +60,8 @@ class Emu3Policy(DecodingPolicy[Emu3Parts]):
     def _text_rollouts(self, request: TextSampling) -> TextRollouts:
         ids, shown = list[Tensor](), dict[int, Tensor]()
         inputs = self.inference.inputs
-        for image, question in zip(request.images, request.questions, strict=True):
+        for images, question in zip(request.shown, request.questions, strict=True):
+            image = images[0] if images else None
             asked = self.prompts.question(question, image)
             row = asked["input_ids"][0]
             if image is not None:
@@ -72,7 +73,7 @@ class Emu3Policy(DecodingPolicy[Emu3Parts]):
             self.inference,
             request,
             ids,
-            [None] * len(ids),
+            [()] * len(ids),
             stop_ids=self.stop_ids,
             tokenizer=self.processor.tokenizer,
         )

@@ -80,7 +80,7 @@ def format_of(processor: JanusProcessor) -> ConversationFormat | None:
 
     Raises ValueError for a template that fails, or that drops the image or the question.
     """
-    imaged, plain = render(processor, _PROBE, with_image=True), render(processor, _PROBE, with_image=False)
+    imaged, plain = render(processor, _PROBE, images=1), render(processor, _PROBE, images=0)
     tag = processor.image_token
     if imaged.count(tag) != 1 or _PROBE not in imaged or tag in plain or _PROBE not in plain:
         raise ValueError(
@@ -101,9 +101,9 @@ def is_in_format(processor: JanusProcessor, known: ConversationFormat) -> bool:
         return False
 
 
-def render(processor: JanusProcessor, text: str, *, with_image: bool) -> str:
-    """One question, rendered by the processor's own chat template. Raises ValueError where the template fails."""
-    content: list[dict[str, str]] = [{"type": "image"}] if with_image else []
+def render(processor: JanusProcessor, text: str, *, images: int) -> str:
+    """One question about so many images by the processor's own chat template. Raises ValueError where it fails."""
+    content: list[dict[str, str]] = [{"type": "image"}] * images
     message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
     try:
         return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))

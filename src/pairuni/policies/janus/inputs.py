@@ -31,20 +31,20 @@ class JanusInputs(TokenInputs):
         """[N, 3, S, S] float32 on the CPU, preprocessed as the original Janus code does; see ``preprocess``."""
         return torch.stack([preprocess(as_rgb(image), self.processor.image_processor) for image in images])
 
-    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Tensor | None]) -> Sequence[Tensor]:
-        """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's image [T, H].
+    def embed_texts(self, rows: Sequence[Tensor], images: Sequence[Sequence[Tensor]]) -> Sequence[Tensor]:
+        """[P_i, H] embeddings of rows of ids [P_i], placeholders replaced by the row's images [T, H], in order.
 
-        Without an image a placeholder is an ordinary token. One lookup for all rows, so that the gradient of a large
+        Without images a placeholder is an ordinary token. One lookup for all rows, so that the gradient of a large
         vocabulary exists once.
         """
         ids = torch.cat(list(rows)).to(self.device)
         embeds = self.embed_text(ids)
-        shown = [image for image in images if image is not None]
+        shown = [image for several in images for image in several]
         if shown:
-            with_image = torch.cat(
-                [torch.full((len(row),), image is not None) for row, image in zip(rows, images, strict=True)]
+            with_images = torch.cat(
+                [torch.full((len(row),), len(several) > 0) for row, several in zip(rows, images, strict=True)]
             )
-            replaced = (ids == self.prompts.image) & with_image.to(self.device)
+            replaced = (ids == self.prompts.image) & with_images.to(self.device)
             embeds = embeds.masked_scatter(replaced.unsqueeze(1), torch.cat(shown).to(embeds.dtype))
         return embeds.split([len(row) for row in rows])
 

@@ -31,6 +31,7 @@ class JanusPolicy(DecodingPolicy[JanusParts]):
     """A ``JanusForConditionalGeneration`` and its processor."""
 
     module: JanusForConditionalGeneration
+    several_images = True
 
     def __init__(
         self,
@@ -57,12 +58,14 @@ class JanusPolicy(DecodingPolicy[JanusParts]):
     # Sampling
 
     def _text_rollouts(self, request: TextSampling) -> TextRollouts:
+        shown = request.shown
         ids = [
-            self.prompts.understanding(question, with_image=image is not None)
-            for image, question in zip(request.images, request.questions, strict=True)
+            self.prompts.understanding(question, images=len(images))
+            for images, question in zip(shown, request.questions, strict=True)
         ]
-        shared = {id(image): self.pixel_values([image])[0] for image in request.images if image is not None}
-        pixels = [None if image is None else shared[id(image)] for image in request.images]
+        distinct = {id(image): image for images in shown for image in images}
+        shared = {key: self.pixel_values([image])[0] for key, image in distinct.items()}
+        pixels = [tuple(shared[id(image)] for image in images) for images in shown]
         return TextRollouts(
             self.inference, request, ids, pixels, stop_ids=self.stop_ids, tokenizer=self.processor.tokenizer
         )
@@ -87,9 +90,11 @@ class JanusPolicy(DecodingPolicy[JanusParts]):
     def question_fault(self, text: str) -> str | None:
         return self.prompts.fault(text)
 
-    def question_faults(self, questions: Sequence[str], max_new_tokens: int) -> dict[str, str]:
+    def question_faults(
+        self, questions: Sequence[str], max_new_tokens: int, images: int = 1
+    ) -> dict[str, str]:
         return self._faults(
-            questions, lambda text: self.prompts.understanding(text, with_image=True), max_new_tokens
+            questions, lambda text: self.prompts.understanding(text, images=images), max_new_tokens, images
         )
 
     def prompt_faults(self, prompts: Sequence[str]) -> dict[str, str]:

@@ -48,9 +48,9 @@ class JanusPrompts:
         self._special = _any_of(self._special_tokens())
         self.format = format_of(processor)
 
-    def understanding(self, question: str, *, with_image: bool) -> Tensor:
-        """[P] ids of a question; an image comes first: begin-of-image, its placeholders, end-of-image."""
-        text = self._chat(question, with_image=with_image)
+    def understanding(self, question: str, *, images: int) -> Tensor:
+        """[P] ids of a question; its images come first: of each begin-of-image, its placeholders, end-of-image."""
+        text = self._chat(question, images=images)
         if self.processor.use_default_system_prompt:
             text = SYSTEM_PROMPT + text
         processor = self.processor
@@ -60,7 +60,7 @@ class JanusPrompts:
 
     def generation(self, prompt: str) -> Tensor:
         """[P] ids of a generation prompt, begin-of-image last."""
-        return self._encode(self._chat(prompt, with_image=False) + self.processor.image_start_token)
+        return self._encode(self._chat(prompt, images=0) + self.processor.image_start_token)
 
     def unconditional(self, prompt_ids: Tensor) -> Tensor:
         """The unconditional prompt of a generation prompt [P]: all tokens but BOS and BOI become pad.
@@ -89,13 +89,20 @@ class JanusPrompts:
             )
         return int(index)
 
-    def _chat(self, text: str, *, with_image: bool) -> str:
+    def _chat(self, text: str, *, images: int) -> str:
         fault = self.fault(text)
         if fault is not None:
             raise ValueError(f"The text {text[:80]!r} {fault}.")
-        if self.format is None:
-            return render(self.processor, text, with_image=with_image)
-        return self.format.question(f"{self.processor.image_token}\n{text}" if with_image else text)
+        tag = self.processor.image_token
+        if self.format is not None:
+            return self.format.question(f"{tag}\n" * images + text)
+        chat = render(self.processor, text, images=images)
+        if chat.count(tag) != images:
+            raise ValueError(
+                f"The chat template of the checkpoint shows {chat.count(tag)} placeholders for {images} images; "
+                "restore chat_template.jinja."
+            )
+        return chat
 
     def _encode(self, text: str) -> Tensor:
         ids = self.processor.tokenizer(text)["input_ids"]

@@ -38,7 +38,7 @@ from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
 from pairuni.policies.lumina_dimoo.tasks import LuminaTasks, picture_codes
 from pairuni.policies.lumina_dimoo.traces import Task, Trace
 from pairuni.policies.lumina_dimoo.trajectories import ImageTrace, LuminaTrajectory, TextTrace
-from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+from pairuni.policies.policy import EditSampling, ImageSampling, QuestionImages, TextSampling
 
 Made = TypeVar("Made", TextTrace, ImageTrace)
 
@@ -78,6 +78,7 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
 
     def sample_text(self, request: TextSampling) -> list[list[TextTrace]]:
         self.check_truncation(request)
+        self.check_shown(request)
         return self._texts(self._sample(self.tasks.texts(request), request.rollouts))
 
     def sample_images(self, request: ImageSampling) -> list[list[ImageTrace]]:
@@ -92,6 +93,7 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
     ) -> tuple[list[list[TextTrace]], list[list[ImageTrace]]]:
         for request in (texts, images):
             self.check_truncation(request)
+        self.check_shown(texts)
         questions, drawings = self.tasks.texts(texts), self.tasks.images(images)
         counts = [texts.rollouts] * len(questions) + [images.rollouts] * len(drawings)
         traces = self._sample([*questions, *drawings], counts)
@@ -122,9 +124,9 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
     def decode_images(self, trajectories: Sequence[ImageTrace]) -> list[Image.Image]:
         return self.checkpoint.vq.decode([picture_codes(one) for one in trajectories])
 
-    def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int | None = None) -> str:
+    def answer(self, images: QuestionImages, question: str, *, max_new_tokens: int | None = None) -> str:
         """The greedy answer to one question; by default of up to the checkpoint's ``answer_length``."""
-        return super().answer(image, question, max_new_tokens=max_new_tokens or self.config.answer_length)
+        return super().answer(images, question, max_new_tokens=max_new_tokens or self.config.answer_length)
 
     def question_fault(self, text: str) -> str | None:
         return self.tasks.prompts.fault(text)
@@ -141,11 +143,11 @@ class LuminaDimooPolicy(LlamaPolicy[TextTrace, ImageTrace, LuminaDimoo]):
         tokens = replay_tokens(self._training, [one.trace for one in trajectories], self.estimator)
         return ReplayCost(tokens, tokens)
 
-    def text_cost(self, rollout: RolloutSettings) -> RolloutCost:
+    def text_cost(self, rollout: RolloutSettings, images: int = 1) -> RolloutCost:
         steps = answer_steps(rollout.max_new_tokens, self.config.text_block, self.config.text_steps)
         prompt = len(self.tasks.prompts.question("", None).ids) + PROMPT_TOKENS
-        picture = _picture_tokens(self.tasks.codes(self.config.question_size))
-        row = prompt + picture + rollout.max_new_tokens + 2
+        pictures = images * _picture_tokens(self.tasks.codes(self.config.question_size))
+        row = prompt + pictures + rollout.max_new_tokens + 2
         return self._cost(rollout.understanding, rollout.max_new_tokens, len(steps), row, row)
 
     def image_cost(self, rollout: RolloutSettings) -> RolloutCost:

@@ -29,9 +29,7 @@ class LuminaTasks:
         """Either ends an answer: the original's sampling looks for the first, its training writes the second."""
 
     def texts(self, request: TextSampling) -> list[Task]:
-        images, questions = list(request.images), list(request.questions)
-        if len(images) != len(questions):
-            raise ValueError(f"{len(images)} images came with {len(questions)} questions; give one for each.")
+        images = [shown[0] if shown else None for shown in request.shown]
         pictures = self._encode(images, self.config.question_size)
         steps = answer_steps(request.max_new_tokens, self.config.text_block, self.config.text_steps)
         return [
@@ -44,7 +42,7 @@ class LuminaTasks:
                 stop_ids=self.ends,
                 noise=(request.seed, TEXT_STREAM, request.first_prompt + index),
             )
-            for index, (question, picture) in enumerate(zip(questions, pictures, strict=True))
+            for index, (question, picture) in enumerate(zip(request.questions, pictures, strict=True))
         ]
 
     def images(self, request: ImageSampling) -> list[Task]:
