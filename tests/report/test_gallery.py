@@ -86,6 +86,18 @@ def test_the_page_contains_every_pair(data: Path, pairs: list[UGPair], tmp_path:
     assert re.search(r"images not found\s+1\s", words)
 
 
+def test_a_question_of_several_images_has_them_all(data: Path, tmp_path: Path) -> None:
+    asked = side("images/1.png").with_images(["images/1.png", "images/2.png", "images/wide.png"])
+    one = pair(0.8, side("images/1.png"), asked)
+    made = write_gallery([one], data, tmp_path / "out", title="t")
+    found = embedded_data(made.page)
+    assert [row[0] for row in found["sides"]] == [[0, 1, 2], 0]
+    assert found["paths"] == ["images/1.png", "images/2.png", "images/wide.png"]
+    assert made.missing == 0
+    words = re.sub(r"<[^>]*>", " ", made.page.read_text().split("<noscript>")[0])
+    assert re.search(r"aligned\s+0\s+retrieved\s+1\s", words)
+
+
 def test_thumbnails_are_named_by_digest(data: Path, pairs: list[UGPair], tmp_path: Path) -> None:
     page = write_gallery(pairs, data, tmp_path / "out", title="t").page
     found = embedded_data(page)

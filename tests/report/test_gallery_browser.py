@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import faults_of
 from PIL import Image
 
+from browser import faults_of
 from pairuni.records import Annotation, UGPair
 from pairuni.report import write_gallery
 
@@ -311,3 +311,39 @@ def test_single_page(browser: Any, pairs: tuple[Path, list[UGPair]], tmp_path: P
     assert first_numbers(page, 2) == [1, 26]
     assert said == []
     page.close()
+
+
+def test_images_of_one_question_share_its_square(browser: Any, tmp_path: Path) -> None:
+    names = [f"{index}.png" for index in range(6)]
+    for index, name in enumerate(names):
+        Image.new("RGB", (40, 20 + 10 * index), (40 * index, 90, 160)).save(tmp_path / name)
+    texts = {"prompt": "p", "question": "which differs?", "answer": "A", "tag": ""}
+    drawn = Annotation(image_path="0.png", **texts)
+    pairs = [
+        UGPair(
+            similarity=0.7, generate_ann=drawn, understand_ann=Annotation(image_paths=names[:count], **texts)
+        )
+        for count in (2, 3, 6)
+    ]
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    said = faults_of(page)
+    page.goto(write_gallery(pairs, tmp_path, tmp_path / "out", title="several").page.as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    for number, count in enumerate((2, 3, 6)):
+        shown = page.locator(".pair-card").nth(number).locator(".understanding")
+        assert shown.locator("img").count() == count
+        boxes = shown.locator("img").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect().toJSON())"
+        )
+        square = shown.locator(".several").evaluate("one => one.getBoundingClientRect().toJSON()")
+        assert abs(square["width"] - square["height"]) < 1
+        for box in boxes:
+            assert box["width"] > 30
+            assert square["top"] - 1 <= box["top"]
+            assert box["bottom"] <= square["bottom"] + 1
+    page.goto(f"{page.url}#pair-3")
+    assert page.locator("#sides .understanding img").count() == 6
+    assert page.locator("#sides .understanding .path").all_inner_texts() == names
+    assert said == []
+    context.close()

@@ -12,7 +12,7 @@ from pairuni.console.counts import counted
 from pairuni.pairug.dataset.store import read_pairs
 from pairuni.records import Annotation, UGPair
 from pairuni.report.charts import histogram
-from pairuni.report.images import image_tag
+from pairuni.report.images import image_tag, image_tags
 from pairuni.report.markup import escape, placing_rules
 
 PER_PAGE = 12
@@ -104,7 +104,7 @@ def _text(pair: UGPair) -> str:
     return "\n".join(
         text
         for side in (pair.understand_ann, pair.generate_ann)
-        for text in (side.prompt, side.question, side.answer, side.tag, side.image_path)
+        for text in (side.prompt, side.question, side.answer, side.tag, *side.image_paths)
     ).casefold()
 
 
@@ -128,7 +128,7 @@ def _card(folder: Path, number: int, pair: UGPair) -> str:
     und, gen = pair.understand_ann, pair.generate_ann
     return (
         f'<li class="pair"><p class="tag">pair {number:,} · {pair.kind} · similarity {pair.similarity:.3f}</p>'
-        f'<div class="two"><figure class="understanding">{image_tag(folder, und.image_path, und.prompt)}'
+        f'<div class="two"><figure class="understanding">{image_tags(folder, und.image_paths, und.prompt)}'
         f"<figcaption><b>question</b> {escape(und.question)} <i>{escape(und.answer)}</i></figcaption></figure>"
         f'<figure class="generation">{image_tag(folder, gen.image_path, gen.prompt)}'
         f"<figcaption><b>prompt</b> {escape(gen.prompt)}</figcaption></figure></div>"

@@ -8,7 +8,7 @@ from typing import Any
 from pairuni.config import RunSettings, Settings, section_classes
 from pairuni.records import UGPair
 from pairuni.report.charts import histogram
-from pairuni.report.images import image_tag
+from pairuni.report.images import image_tag, image_tags
 from pairuni.report.markup import escape, section
 from pairuni.report.statistics import evenly_spaced
 from pairuni.runs.run import Run
@@ -53,7 +53,7 @@ def _pair(folder: Path, pair: UGPair) -> str:
     und, gen = pair.understand_ann, pair.generate_ann
     return (
         f'<li class="pair"><p class="tag">{pair.kind} · similarity {pair.similarity:.2f}</p><div class="two">'
-        f"<figure>{image_tag(folder, und.image_path, 'understanding side: ' + und.prompt)}"
+        f"<figure>{image_tags(folder, und.image_paths, 'understanding side: ' + und.prompt)}"
         f"<figcaption><b>question</b> {escape(und.question)} <i>{escape(und.answer)}</i></figcaption></figure>"
         f"<figure>{image_tag(folder, gen.image_path, 'generation side: ' + gen.prompt)}"
         f"<figcaption><b>prompt</b> {escape(gen.prompt)}</figcaption></figure></div></li>"

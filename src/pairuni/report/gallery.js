@@ -7,13 +7,16 @@ const ALIGNED = "aligned";
 const GAP = 20;
 const LEAST_CARD = 300;
 
-const sides = data.sides.map(([image, prompt, question, answer, tag]) => ({ image, prompt, question, answer, tag }));
+// A side has the index of its image, or a list of several.
+const sides = data.sides.map(([image, prompt, question, answer, tag]) => ({
+  images: [].concat(image), prompt, question, answer, tag,
+}));
 const pairs = data.pairs.map(([number, similarity, understanding, generation]) => ({
   number,
   similarity,
   understanding: sides[understanding],
   generation: sides[generation],
-  kind: sides[understanding].image === sides[generation].image ? ALIGNED : "retrieved",
+  kind: String(sides[understanding].images) === String(sides[generation].images) ? ALIGNED : "retrieved",
   found: null,
 }));
 const byNumber = new Map(pairs.map((pair) => [pair.number, pair]));
@@ -280,12 +283,19 @@ function half(task, side, lines) {
   const tag = data.tags[side.tag];
   const head = element("span", { className: "role" }, element("b", { textContent: task }), tag ? ` · ${tag}` : "");
   const words = element("span", { className: "lines" }, ...lines(side));
-  return element("figure", { className: task }, imageOf(side, task), element("figcaption", {}, head, words));
+  return element("figure", { className: task }, imagesOf(side, task), element("figcaption", {}, head, words));
 }
 
-function imageOf(side, task) {
+function imagesOf(side, task) {
   const alt = `${task} side: ${side.prompt}`;
-  const image = data.images[side.image];
+  const count = side.images.length;
+  if (count === 1) return imageOf(side.images[0], alt);
+  const shown = side.images.map((number, place) => imageOf(number, `${alt} (image ${place + 1} of ${count})`));
+  return element("span", { className: count > 4 ? "several many" : "several" }, ...shown);
+}
+
+function imageOf(number, alt) {
+  const image = data.images[number];
   if (image === null) {
     const missing = element("span", { className: "image missing", textContent: "not found" });
     missing.setAttribute("role", "img");
@@ -351,8 +361,8 @@ function fullSide(task, title, side, main, rest) {
   for (const name of main) add(name, side[name], "main");
   for (const name of rest) add(`${name} (not used on this side)`, side[name], "");
   add("tag", data.tags[side.tag], "");
-  add("file", data.paths[side.image], "path");
-  return element("section", { className: task }, element("h3", { textContent: title }), imageOf(side, task), terms);
+  for (const number of side.images) add("file", data.paths[number], "path");
+  return element("section", { className: task }, element("h3", { textContent: title }), imagesOf(side, task), terms);
 }
 
 function follow() {

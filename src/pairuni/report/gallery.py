@@ -80,15 +80,16 @@ def _evenly_spaced_numbers(count: int, most: int) -> list[int]:
 def _data(numbered: Sequence[tuple[int, UGPair]]) -> dict[str, Any]:
     """The pairs as tables that hold each image, tag and side once.
 
-    paths: of images. sides: [image, prompt, question, answer, tag]. pairs: [number in the file, similarity,
-    understanding side, generation side]. Images, tags and sides are referred to by index.
+    paths: of images. sides: [image or list of images, prompt, question, answer, tag]. pairs: [number in the file,
+    similarity, understanding side, generation side]. Images, tags and sides are referred to by index.
     """
     paths: dict[str, int] = {}
     tags: dict[str, int] = {}
-    sides: dict[tuple[int, str, str, str, int], int] = {}
+    sides: dict[tuple[int | tuple[int, ...], str, str, str, int], int] = {}
 
     def side(one: Annotation) -> int:
-        image = paths.setdefault(one.image_path, len(paths))
+        shown = tuple(paths.setdefault(path, len(paths)) for path in one.image_paths)
+        image = shown[0] if len(shown) == 1 else shown
         tag = tags.setdefault(one.tag, len(tags))
         return sides.setdefault((image, one.prompt, one.question, one.answer, tag), len(sides))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,3 +62,15 @@ def image_tag(folder: Path, path: str, alt: str) -> str:
         f'<img class="image{crisp}" src="{found.uri()}" width="{found.width}" height="{found.height}" '
         f'alt="{escape(alt)}" loading="lazy">'
     )
+
+
+def image_tags(folder: Path, paths: Sequence[str], alt: str) -> str:
+    """``image_tag`` of one image; several share its square."""
+    count = len(paths)
+    if count == 1:
+        return image_tag(folder, paths[0], alt)
+    tags = [
+        image_tag(folder, path, f"{alt} (image {place} of {count})")
+        for place, path in enumerate(paths, start=1)
+    ]
+    return f'<span class="several{" many" if count > 4 else ""}">{"".join(tags)}</span>'

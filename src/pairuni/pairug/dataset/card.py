@@ -64,12 +64,14 @@ def card(pairs: Sequence[UGPair], stats: Mapping[str, Any], *, data_files: str, 
         _how(stats),
         "## Counts",
         _origins(pairs, numbers),
+        _several(numbers["images_a_question"]),
         _tags(numbers["tags"]),
         "## Similarity of retrieved pairs",
         _similarity(numbers["retrieved_similarity"]),
         "## Fields",
         "`similarity` (cosine of the images' features; 1 where both sides are one image), `generate_ann` and "
-        "`understand_ann`, each with `image_path`, `prompt`, `question`, `answer`, `tag`.",
+        "`understand_ann`, each with `image_path`, `prompt`, `question`, `answer`, `tag`. A question that shows "
+        "several images has the list `image_paths` in the place of `image_path`, and embedded images under `images`.",
         "## Licence",
         "Images and texts keep the licences of the data they come from.",
     ]
@@ -149,6 +151,14 @@ def _tags(tags: Mapping[str, Mapping[str, int]]) -> str:
     counted = {(tag, side): count for side, counts in tags.items() for tag, count in counts.items()}
     rows = [(tag or "(none)", side, count) for (tag, side), count in sorted(counted.items(), key=_most)]
     return table(("tag", "side", "pairs"), _cut(rows))
+
+
+def _several(shown: Mapping[str, int]) -> str:
+    several = {count: pairs for count, pairs in shown.items() if count != "1"}
+    if not several:
+        return ""
+    counts = ", ".join(f"{pairs:,} show {count}" for count, pairs in several.items())
+    return f"Questions with several images: {counts}."
 
 
 def _similarity(similarity: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, decode, read_bytes
-from pairuni.pairug.dataset.parquet import SIDES, is_embedded, iter_rows
-from pairuni.pairug.dataset.store import read_pairs, write_pairs, written_path_fault
+from pairuni.pairug.dataset.parquet import count_fault, is_embedded, iter_rows
+from pairuni.pairug.dataset.store import image_fields, read_pairs, write_pairs, written_path_fault
 from pairuni.records import UGPair
 
 
@@ -42,17 +42,22 @@ def _embedded(source: Path) -> Iterator[tuple[str, bytes]]:
     placed = set()
     for number, values, images in iter_rows(source, with_images=True):
         assert isinstance(values, dict), "the pairs were checked before"
-        for side, data in images.items():
-            image_path = values[side]["image_path"]
-            if not data:
-                raise ValueError(f"{source}, line {number}, field {side}.image: is empty")
-            if image_path not in placed:
-                placed.add(image_path)
-                yield image_path, data
+        for side, several in images.items():
+            paths = values[side].get("image_paths") or [values[side]["image_path"]]
+            if len(several) != len(paths):
+                raise ValueError(
+                    f"{source}, line {number}, field {side}.images: {count_fault(several, paths)}"
+                )
+            for image_path, data in zip(paths, several, strict=True):
+                if not data:
+                    raise ValueError(f"{source}, line {number}, field {side}.image: {image_path!r} is empty")
+                if image_path not in placed:
+                    placed.add(image_path)
+                    yield image_path, data
 
 
 def _files(source: Path, pairs: list[UGPair]) -> Iterator[tuple[str, bytes]]:
-    for image_path in dict.fromkeys(getattr(pair, side).image_path for pair in pairs for side in SIDES):
+    for image_path in dict.fromkeys(path for pair in pairs for _, path in image_fields(pair)):
         try:
             yield image_path, read_bytes(source.parent / image_path)
         except ImageError as error:
@@ -62,11 +67,10 @@ def _files(source: Path, pairs: list[UGPair]) -> Iterator[tuple[str, bytes]]:
 def _check_names(source: Path, folder: Path, pairs: list[UGPair]) -> None:
     """Check all names, which come from the source, before anything is written."""
     for number, pair in enumerate(pairs, start=1):
-        for side in SIDES:
-            image_path = getattr(pair, side).image_path
+        for field, image_path in image_fields(pair):
             fault = written_path_fault(folder, image_path)
             if fault is not None:
-                raise ValueError(f"{source}: pair {number}, {side}.image_path: {image_path!r} {fault}")
+                raise ValueError(f"{source}: pair {number}, {field}: {image_path!r} {fault}")
 
 
 def _place(source: Path, path: Path, data: bytes) -> None:

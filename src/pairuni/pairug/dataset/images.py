@@ -58,7 +58,7 @@ def describe_traits(counts: Mapping[Trait, int]) -> list[str]:
 
 def gather_images(
     quadruples: Sequence[Quadruple],
-    digests: Sequence[str],
+    digests: Sequence[Sequence[str]],
     out: Path,
     scratch: Path,
     *,
@@ -66,7 +66,7 @@ def gather_images(
 ) -> Sequence[Quadruple]:
     """The quadruples with image paths relative to ``out``; equal images have equal paths.
 
-    digests: content of each quadruple's image; copies of an image share the path of the first. An image inside
+    digests: content of each quadruple's images; copies of an image share the path of the first. An image inside
     ``out`` stays in place; any other is copied to images/ under its name and part of its digest. Links would not
     do: rewritten raw data must not change earlier pairs. scratch: folder for temporary files. earlier: folder of the
     data set that the images are from. Their paths stay as there, and files are hard links where that is possible,
@@ -75,13 +75,14 @@ def gather_images(
     root = out.resolve()
     place_of: dict[str, str] = {}
     gathered = RecordFile(scratch, Quadruple)
-    for quadruple, digest in zip(quadruples, digests, strict=True):
-        if digest not in place_of:
-            source = Path(quadruple.image_path)
-            place_of[digest] = (
-                _place(source, digest, root) if earlier is None else _link(source, earlier, root)
-            )
-        gathered.append(quadruple.model_copy(update={"image_path": place_of[digest]}))
+    for quadruple, own in zip(quadruples, digests, strict=True):
+        for image_path, digest in zip(quadruple.image_paths, own, strict=True):
+            if digest not in place_of:
+                source = Path(image_path)
+                place_of[digest] = (
+                    _place(source, digest, root) if earlier is None else _link(source, earlier, root)
+                )
+        gathered.append(quadruple.with_images([place_of[digest] for digest in own]))
     return gathered
 
 

@@ -37,7 +37,7 @@ def load_pairing(
 ) -> list[UGPair]:
     """The pairs of a file, rearranged; quadruples.jsonl next to it is used if there is one.
 
-    held_out: a pair is excluded when its question is about the image of a held-out question, or when its prompt is a
+    held_out: a pair is excluded when its question is about an image of a held-out question, or when its prompt is a
     held-out prompt; its other fields are not trained on. The number of excluded pairs is logged.
     held_out_folder: folder of the held-out image paths; None is the file's own. sides: the tasks that train.
     Raises ValueError when more than the share ``most_excluded`` of the pairs would be excluded.
@@ -69,16 +69,16 @@ class _Held:
 
     @classmethod
     def of(cls, pairs: Sequence[UGPair], folder: Path, sides: Collection[Origin]) -> _Held:
-        images = (
-            {_place(folder, pair.understand_ann) for pair in pairs} if "understanding" in sides else set()
-        )
+        images = set()
+        if "understanding" in sides:
+            images = {place for pair in pairs for place in _places(folder, pair.understand_ann)}
         prompts = {pair.generate_ann.prompt for pair in pairs} if "generation" in sides else set()
         return cls(frozenset(images), frozenset(prompts))
 
     def free(self, side: Annotation | Quadruple, role: Origin, folder: Path) -> bool:
         """Whether a side may train a task: its question about its image, or its prompt."""
         if role == "understanding":
-            return _place(folder, side) not in self.images
+            return self.images.isdisjoint(_places(folder, side))
         return side.prompt not in self.prompts
 
 
@@ -88,8 +88,8 @@ def _usable(one: Quadruple, pairing: Pairing, held: _Held, folder: Path) -> bool
     return all(held.free(one, role, folder) for role in roles)
 
 
-def _place(folder: Path, side: Annotation | Quadruple) -> str:
-    return os.path.normpath(folder / side.image_path)
+def _places(folder: Path, side: Annotation | Quadruple) -> list[str]:
+    return [os.path.normpath(folder / path) for path in side.image_paths]
 
 
 def _report_excluded(path: Path, excluded: int, every: int, held_out: int, most: float) -> None:
@@ -129,7 +129,8 @@ def apply_pairing(
     unpaired: training without PairUG: understanding items and generation items sampled independently from the two
     corpora. A record has two sides, so it holds one item of each; they are unrelated, and advantages are computed
     per task.
-    understanding-only, generation-only: self-pairs of samples of that corpus, sampled at random.
+    understanding-only, generation-only: self-pairs of samples of that corpus, sampled at random; those with several
+    images are left out.
 
     random and unpaired pairs have similarity 1, hence weight 1 under every rule: the method measured no similarity
     for them, and a weight below 1 would add a lower learning rate to the comparison.
@@ -198,7 +199,7 @@ def _arrange(
             for u, g in zip(understanding, generation, strict=False)
         ]
     origin: Origin = "understanding" if pairing == "understanding-only" else "generation"
-    sides = _shuffled(_pool(pairs, quadruples, origin), count, rng)
+    sides = _shuffled(_of_one_image(_pool(pairs, quadruples, origin), pairing), count, rng)
     return [UGPair(similarity=1.0, generate_ann=side, understand_ann=side) for side in sides]
 
 
@@ -214,6 +215,18 @@ def _pool(pairs: list[UGPair], quadruples: Sequence[Quadruple] | None, origin: O
     if origin == "understanding":
         return [pair.understand_ann for pair in pairs]
     return [pair.generate_ann for pair in pairs]
+
+
+def _of_one_image(sides: list[Annotation], pairing: Pairing) -> list[Annotation]:
+    """The sides that may be both halves of a pair."""
+    kept = [side for side in sides if len(side.image_paths) == 1]
+    if len(kept) < len(sides):
+        logger.info(
+            "%s: %s left out, whose questions show several images: their prompts generate nothing",
+            pairing,
+            counted(len(sides) - len(kept), "sample"),
+        )
+    return kept
 
 
 def _shuffled(sides: list[Annotation], count: int, rng: np.random.Generator) -> list[Annotation]:

@@ -26,7 +26,7 @@ def find_places(path: Path, wanted: Set[Wanted]) -> dict[Wanted, str]:
     for place, values in _values(path):
         if len(exact) == len(wanted):
             break
-        for field, value in values.items():
+        for field, value in values:
             if (_key(field), value) in fields:
                 moved.setdefault((_key(field), value), f"{place}, field {field}")
                 if (field, value) in wanted:
@@ -39,7 +39,7 @@ def _key(field: str) -> str:
     return field.rpartition(".")[2]
 
 
-def _values(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _values(path: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     rows: Iterator[tuple[int, dict[str, Any] | Problem]]
     if path.suffix == ".parquet":
         rows = ((number, values) for number, values, _ in iter_rows(path))
@@ -51,17 +51,23 @@ def _values(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         sides = {side: values.get(side) for side in reversed(SIDES)}
         yield (
             f"{path}, line {number}",
-            {
-                f"{side}.{key}": value
+            [
+                (f"{side}.{key}", text)
                 for side, content in sides.items()
                 if isinstance(content, dict)
-                for key, value in content.items()
-                if isinstance(value, str)
-            },
+                for key, text in _texts(content)
+            ],
         )
     samples = path.with_name(QUADRUPLES)
     if samples.is_file():
         for number, values in iter_objects(samples):
             if isinstance(values, dict):
-                texts = {key: value for key, value in values.items() if isinstance(value, str)}
-                yield f"{samples}, line {number}", texts
+                yield f"{samples}, line {number}", list(_texts(values))
+
+
+def _texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys and texts; a list of texts, such as image_paths, has several under one key."""
+    for key, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                yield key, text

@@ -14,8 +14,8 @@ from pairuni.io.locks import target_lock
 from pairuni.io.publishing import CARD, check_access, check_name, publish_folder
 from pairuni.io.text import read_text
 from pairuni.pairug.dataset.card import MARK, card, read_stats
-from pairuni.pairug.dataset.parquet import SIDES, is_embedded
-from pairuni.pairug.dataset.store import read_pairs, write_pairs
+from pairuni.pairug.dataset.parquet import is_embedded
+from pairuni.pairug.dataset.store import image_fields, read_pairs, write_pairs
 from pairuni.records import UGPair
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _shards(folder: Path, pairs: Sequence[UGPair]) -> list[Sequence[UGPair]]:
     shards: list[Sequence[UGPair]] = []
     begin = size = 0
     for number, pair in enumerate(pairs):
-        size += sum(_size(folder / getattr(pair, side).image_path) for side in SIDES)
+        size += sum(_size(folder / image_path) for _, image_path in image_fields(pair))
         if size >= SHARD_BYTES:
             shards.append(pairs[begin : number + 1])
             begin, size = number + 1, 0

@@ -12,7 +12,7 @@ from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, Trait, decode
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.images import image_fault
-from pairuni.pairug.dataset.parquet import SIDES, Images, iter_rows, write_rows
+from pairuni.pairug.dataset.parquet import SIDES, Images, count_fault, iter_rows, write_rows
 from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_first, validate
 from pairuni.placeholders import placeholder_fault
 from pairuni.records import Quadruple, UGPair
@@ -105,6 +105,16 @@ def written_path_fault(folder: Path, image_path: str) -> str | None:
     return path_fault(folder, image_path) or written_name_fault(image_path)
 
 
+def image_fields(record: UGPair | Quadruple) -> Iterator[tuple[str, str]]:
+    """Field and path of each image of a record, such as ("understand_ann.image_paths.1", "b.png")."""
+    if isinstance(record, Quadruple):
+        yield from record.image_fields
+        return
+    for side in SIDES:
+        for field, image_path in getattr(record, side).image_fields:
+            yield f"{side}.{field}", image_path
+
+
 def _collect(path: Path, rows: Iterable[tuple[int, R | list[Problem]]]) -> list[R]:
     records: list[R] = []
     problems: list[Problem] = []
@@ -164,15 +174,10 @@ def _text_problems(path: Path, number: int, pair: UGPair) -> Iterator[Problem]:
 
 
 def _image_problems(path: Path, number: int, record: UGPair | Quadruple, fault_of: Fault) -> list[Problem]:
-    if isinstance(record, Quadruple):
-        paths = {"image_path": record.image_path}
-    else:
-        paths = {f"{side}.image_path": getattr(record, side).image_path for side in SIDES}
-    faults = {field: fault_of(image_path) for field, image_path in paths.items()}
     return [
-        Problem(path, number, field, f"{paths[field]!r} {fault}")
-        for field, fault in faults.items()
-        if fault is not None
+        Problem(path, number, field, f"{image_path!r} {fault}")
+        for field, image_path in image_fields(record)
+        if (fault := fault_of(image_path)) is not None
     ]
 
 
@@ -180,16 +185,21 @@ def _embedded_problems(
     path: Path, number: int, pair: UGPair, images: Images, traits: Counter[Trait], seen: set[str]
 ) -> Iterator[Problem]:
     yield from _image_problems(path, number, pair, partial(path_fault, path.parent))
-    for side, data in images.items():
-        try:
-            found = decode(data or b"").traits
-        except ImageError as error:
-            yield Problem(path, number, f"{side}.image", error.reason)
+    for side, several in images.items():
+        paths = getattr(pair, side).image_paths
+        if len(several) != len(paths):
+            yield Problem(path, number, f"{side}.images", count_fault(several, paths))
             continue
-        image_path = getattr(pair, side).image_path
-        if image_path not in seen:
-            seen.add(image_path)
-            traits.update(found)
+        for place, (image_path, data) in enumerate(zip(paths, several, strict=True)):
+            try:
+                found = decode(data or b"").traits
+            except ImageError as error:
+                field = f"images.{place}" if len(paths) > 1 else "image"
+                yield Problem(path, number, f"{side}.{field}", error.reason)
+                continue
+            if image_path not in seen:
+                seen.add(image_path)
+                traits.update(found)
 
 
 def _is_parquet(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pairuni.pairug.dataset.card import read_stats
 from pairuni.pairug.dataset.folder import DROPPED, write_dataset
@@ -14,7 +14,9 @@ from pairuni.pairug.dataset.statistics import pair_statistics
 from pairuni.pairug.dataset.store import PAIRS, QUADRUPLES, read_pairs, read_quadruples
 from pairuni.pairug.record_file import RecordFile
 from pairuni.pairug.scale.splitting import PARTS, RECIPE
-from pairuni.records import Quadruple, UGPair
+from pairuni.records import Annotation, Quadruple, UGPair
+
+Side = TypeVar("Side", Annotation, Quadruple)
 
 _SHARES = ("compared", "recall")
 """Statistics that are shares: for the data set, the minimum over its parts."""
@@ -47,8 +49,7 @@ def join_parts(out: Path) -> int:
 def _quadruples(folders: Sequence[Path], out: Path) -> Iterator[Quadruple]:
     for folder in folders:
         for quadruple in read_quadruples(folder / QUADRUPLES):
-            place = (folder.relative_to(out) / quadruple.image_path).as_posix()
-            yield quadruple.model_copy(update={"image_path": place})
+            yield _moved_side(quadruple, folder.relative_to(out))
 
 
 def _dropped(folders: Sequence[Path]) -> Iterator[str]:
@@ -88,6 +89,9 @@ def _moved(pair: UGPair, folder: Path) -> UGPair:
     """The pair with image paths relative to the parent of ``folder``."""
     sides = {}
     for name in SIDES:
-        side = getattr(pair, name)
-        sides[name] = side.model_copy(update={"image_path": (folder / side.image_path).as_posix()})
+        sides[name] = _moved_side(getattr(pair, name), folder)
     return pair.model_copy(update=sides)
+
+
+def _moved_side(side: Side, folder: Path) -> Side:
+    return side.with_images([(folder / path).as_posix() for path in side.image_paths])
