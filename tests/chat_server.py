@@ -42,7 +42,7 @@ class Ask:
             ("Check a caption", "check caption"),
             ("Check a multiple", "check question"),
         ):
-            if self.text.startswith(opening):
+            if re.search(f"^{opening}", self.text, re.M):
                 return name
         raise AssertionError(self.text)
 

@@ -295,7 +295,7 @@ def test_gathered_images_have_the_names_of_images(tmp_path):
         out / "inside" / "complete.png": "inside/complete.png",
         out / "inside" / "bare": "images/bare-0123456789abcdef.png",
     }.items():
-        (gathered,) = gather_images([quadruple(source)], [digest], out, tmp_path / "scratch")
+        (gathered,) = gather_images([quadruple(source)], [[digest]], out, tmp_path / "scratch")
         assert gathered.image_path == wanted
         assert (out / wanted).read_bytes() == png()
         write_pairs(

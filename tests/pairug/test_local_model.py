@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 def requests_of(folder: Path, settings: CompletionSettings, count: int = 3):
     samples = made_samples(folder, count)
     pictures = [RequestImage.of(Path(sample.image_path), settings.image_side) for sample in samples]
-    return [task_of(s, picture, settings).write([]) for s, picture in zip(samples, pictures, strict=True)]
+    return [task_of(s, [picture], settings).write([]) for s, picture in zip(samples, pictures, strict=True)]
 
 
 def test_a_batch_says_what_each_prompt_says_alone(tmp_path, checkpoint):
@@ -43,7 +43,7 @@ def test_a_batch_says_what_each_prompt_says_alone(tmp_path, checkpoint):
         prompt = processor.apply_chat_template(
             messages_of(request), add_generation_prompt=True, tokenize=False
         )
-        inputs = processor(text=prompt, images=[Image.open(request.image.path)], return_tensors="pt")
+        inputs = processor(text=prompt, images=[Image.open(request.images[0].path)], return_tensors="pt")
         with torch.inference_mode():
             tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
         new = tokens[0, inputs["input_ids"].shape[1] :]
@@ -74,7 +74,7 @@ def test_samples_end_by_name_and_a_second_run_asks_nothing(tmp_path, checkpoint,
 def test_an_unusable_image_fails_alone(tmp_path, checkpoint):
     settings = CompletionSettings(model=checkpoint, max_tokens=2)
     requests = requests_of(tmp_path, settings)
-    Path(requests[1].image.path).unlink()
+    Path(requests[1].images[0].path).unlink()
     first, second, third = LocalModel(settings).ask_all(requests)
     assert isinstance(second, ImageError)
     assert str(second) == "is missing"

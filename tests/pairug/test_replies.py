@@ -145,7 +145,7 @@ def test_requests_that_ask_the_same_have_the_same_key_and_no_others(tmp_path):
 
     def key(sample=sample, folder=tmp_path, refusals=(), side=64, **settings):
         chosen = base.model_copy(update=settings)
-        return task_of(sample, image_of(folder, side=side), chosen).write(refusals).key
+        return task_of(sample, [image_of(folder, side=side)], chosen).write(refusals).key
 
     (tmp_path / "elsewhere").mkdir()
     for same in (
@@ -193,8 +193,8 @@ def test_stored_answers_are_found_again(tmp_path):
     chosen = CompletionSettings(model="m", verifier="v", temperature=0.5)
     image = RequestImage.of(tmp_path / "a.ppm", chosen.image_side)
     u = UnderstandingSample(id="u", image_path="a.ppm", question="how many cats?", answer="two")
-    caption = task_of(u, image, chosen)
-    question = task_of(GenerationSample(id="g", image_path="a.ppm", prompt="a red car"), image, chosen)
+    caption = task_of(u, [image], chosen)
+    question = task_of(GenerationSample(id="g", image_path="a.ppm", prompt="a red car"), [image], chosen)
     asked = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
     requests = {
         "caption": caption.write([]),
@@ -214,7 +214,7 @@ def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
     u = UnderstandingSample(id="u", image_path="-", question="how many cats?", answer="two")
     said = {**VERDICT, "answer_from_caption": "three", "answer_agrees": False, "reason": "r"}
     said |= {"contradicts_picture": True, "invents": True}
-    verdict = task_of(u, image, chosen).read_verdict(Half(prompt="two cats"), {"text": json.dumps(said)})
+    verdict = task_of(u, [image], chosen).read_verdict(Half(prompt="two cats"), {"text": json.dumps(said)})
     assert verdict.reason == (
         "the caption 'two cats' does not hold: it contradicts the picture; it names what the picture does not show; "
         "it leads to the answer 'three', not 'two' (r)"
@@ -223,7 +223,7 @@ def test_verdicts_become_the_reasons_that_the_next_prompt_quotes(tmp_path):
     half = Half(question="which colour?", answer="red", options=("red", "blue", "green", "white"))
     said = {"letter_from_caption": "none", "letter_from_picture": "several", "reason": ""}
     said |= {"asks_what_caption_states": False, "contradicts": True}
-    verdict = task_of(g, image, chosen).read_verdict(half, {"text": json.dumps(said)})
+    verdict = task_of(g, [image], chosen).read_verdict(half, {"text": json.dumps(said)})
     assert verdict.reason == (
         "the question 'which colour?' does not hold: the caption leads to 'none', not to 'red'; the picture leads to "
         "'several', not to 'red'; it asks for what the caption does not state; it contradicts the caption or the "
@@ -252,7 +252,7 @@ def test_images_are_measured_by_their_header_and_refused_by_name(tmp_path):
 
 def test_text_with_braces_survives_the_templates(tmp_path):
     sample = GenerationSample(id="g", image_path="-", prompt="a {sign} of {0} and {{}}")
-    text = task_of(sample, image_of(tmp_path), CompletionSettings(model="m", options=3)).write(["{x}"]).text
+    text = task_of(sample, [image_of(tmp_path)], CompletionSettings(model="m", options=3)).write(["{x}"]).text
     assert "a {sign} of {0} and {{}}" in text
     assert "The 2 wrong options" in text
     assert text.endswith("1. {x}\nWrite one that is free of these faults.")

@@ -123,19 +123,26 @@ def test_orsta_without_detection_and_grounding(tmp_path):
         orsta_row(ability="Detection"),
         orsta_row(ability="grounding"),
         orsta_row(reward_model={"answer": "A", "ground_truth": "A", "verifier": "detection"}),
-        orsta_row(images=[image, image]),
+        orsta_row(images=[image, image], extra_info={"id": "8"}),
         orsta_row(images=[]),
     )
     found = understood(path, tmp_path / "p")
-    sample = found.sample
+    sample, several = found.samples
+    assert (len(sample.image_paths), len(several.image_paths)) == (1, 2)
     assert (sample.question, sample.answer, sample.tag) == ("How many?", "2", "Counting")
     assert (sample.data_source, sample.extra_info) == ("CLEVR", {"id": "7", "image_path": "x.png"})
     assert not {"prompt", "reward_model"} & sample.model_dump().keys()
     assert Path(sample.image_path).read_bytes() == png()
-    assert found.left_out == {"detection": 2, "grounding": 1, "more than one image": 1, "no image": 1}
-    assert understood(f"{path}?id=extra_info.id", tmp_path / "p").sample.id == "7"
+    assert found.left_out == {"detection": 2, "grounding": 1, "no image": 1}
+    assert [one.id for one in understood(f"{path}?id=extra_info.id", tmp_path / "p").samples] == ["7", "8"]
     found = understood(f"{path}?leave_out=", tmp_path / "p")
-    assert [one.tag for one in found.samples] == ["Counting", "Detection", "grounding", "Counting"]
+    assert [one.tag for one in found.samples] == [
+        "Counting",
+        "Detection",
+        "grounding",
+        "Counting",
+        "Counting",
+    ]
     assert "detection" not in found.left_out
 
 
@@ -187,7 +194,7 @@ def test_content_of_a_chat_that_is_not_kept_is_counted(tmp_path, row, question, 
             "a question after other turns",
         ),
         ({"messages": [user(), reply()]}, "no image"),
-        ({"messages": [user(), reply()], "images": ["a.png", "a.png"]}, "more than one image"),
+        ({"messages": [user(), reply()], "images": []}, "no image"),
         (
             {
                 "messages": [user("<image>Find <ref-object>"), reply("<bbox>")],

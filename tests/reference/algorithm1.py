@@ -28,11 +28,14 @@ def algorithm1(
     max_matches: int,
     seed: int,
     selection: str = "medoids",
+    several: Sequence[bool] | None = None,
 ) -> list[Pair]:
     """features: [N, D] of U and G together. Aligned self-pairs first, then the retrieved ones.
 
-    selection: "random" replaces the medoids by as many random samples.
+    selection: "random" replaces the medoids by as many random samples. several: samples of several images, which can
+    be retrieved but not aligned.
     """
+    several = [False] * len(images) if several is None else several
     kmeans = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)
     exact = features.astype(np.float64)
 
@@ -42,7 +45,7 @@ def algorithm1(
         centre = np.rint(kmeans.cluster_centers_[cluster].astype(np.float64) / GRID) * GRID
         for row in np.flatnonzero(kmeans.labels_ == cluster):
             closeness = float(exact[row] @ centre)
-            if closeness > largest:
+            if closeness > largest and not several[row]:
                 medoid, largest = int(row), closeness
         if medoid is not None:
             medoids.append(medoid)
@@ -57,7 +60,7 @@ def algorithm1(
         shuffled = np.random.default_rng(seed).permutation(len(images))
         count, aligned, used_images = len(aligned), [], set()
         for row in shuffled.tolist():
-            if len(aligned) < count and images[row] not in used_images:
+            if len(aligned) < count and images[row] not in used_images and not several[row]:
                 aligned.append((row, row, 1.0))
                 used_images.add(images[row])
         aligned.sort()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pairuni.config import PairsSettings
+from pairuni.console.counts import counted
 from pairuni.io.images import Trait
 from pairuni.pairug.completion.annotator import Annotator
 from pairuni.pairug.completion.answer_store import AnswerStore
@@ -27,8 +32,8 @@ from pairuni.pairug.selection.algorithm1 import JointSet, aligned_pairs, as_pair
 from pairuni.pairug.selection.clustering import fit_clusters
 from pairuni.pairug.selection.comparison import compare_matchings
 from pairuni.pairug.selection.encoders import Encoder
-from pairuni.pairug.selection.features import EncodedImages
-from pairuni.pairug.selection.matching import Retrieval, Search
+from pairuni.pairug.selection.features import of_samples
+from pairuni.pairug.selection.matching import Match, Retrieval, Search
 from pairuni.pairug.stages import LocalStages, Stages
 from pairuni.records import Quadruple
 
@@ -36,6 +41,8 @@ logger = logging.getLogger("pairuni")
 
 Advance = Callable[[str, int, int], None]
 """Called with a stage's name, the items done since the last call, and the stage's total."""
+
+NEVER_ALIGNED = "a prompt generates one image, so several give no generation half and are never aligned"
 
 SAMPLES_PER_CLUSTER = 21
 """Default K: the paper's 107 K samples gave 4,971 medoids, one per 21.5 samples."""
@@ -116,7 +123,7 @@ def build_pairs(
         assert annotator is not None, "raw data needs an annotator"
         completed, usage = _complete(settings, raw, annotator, stages, advance)
     encoded = _encode(settings, completed, stages, advance)
-    joint = JointSet.of(encoded.quadruples, encoded.images.features)
+    joint = JointSet.of(encoded.quadruples, encoded.features)
     k = settings.clusters or max(1, round(len(encoded.quadruples) / SAMPLES_PER_CLUSTER))
     clusters = fit_clusters(joint.features, k, settings.seed, settings.clustering)
     aligned = aligned_pairs(joint, clusters, settings.selection, settings.seed)
@@ -146,6 +153,7 @@ def build_pairs(
     numbers = pair_statistics(pairs)
     summary = _summary(completed, encoded, k, retrieved, numbers["kinds"])
     stats = _stats(settings, summary, raw, usage, encoded, numbers, compared)
+    stats["several_images"] = _several_images(joint, retrieved.matches)
     lost = (dump(asdict(one)) + "\n" for one in encoded.dropped)
     write_dataset(settings.out, pairs, quadruples=encoded.quadruples, dropped=lost, stats=stats)
     if annotator is not None and not isinstance(annotator, ModelAnnotator):
@@ -176,10 +184,14 @@ def _complete(
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Quadruples with image paths in the data set and their features; all samples dropped so far."""
+    """Quadruples with image paths in the data set and their features [N, D]; all samples dropped so far.
+
+    encoder: its description.
+    """
 
     quadruples: Sequence[Quadruple]
-    images: EncodedImages
+    features: NDArray[np.float32]
+    encoder: Mapping[str, str]
     dropped: list[Dropped]
     traits: Mapping[Trait, int]
 
@@ -188,21 +200,26 @@ def _encode(
     settings: PairsSettings, completed: CompletionReport, stages: Stages, advance: Advance | None
 ) -> _Encoded:
     quadruples = completed.quadruples
-    paths = [quadruple.image_path for quadruple in quadruples]
+    paths: list[str] = []
+    counts = array("q")
+    for quadruple in quadruples:
+        paths += quadruple.image_paths
+        counts.append(len(quadruple.image_paths))
     images = stages.encode(paths, _counting(advance, "features", len(paths)))
+    samples = of_samples(images, counts)
     traits = count_traits(images.distinct_traits())
     for sentence in describe_traits(traits):
         logger.info("%s", sentence)
     dropped = list(completed.dropped)
-    for number, reason in sorted(images.faults.items()):
+    for number, (image, reason) in sorted(samples.faults.items()):
         lost = quadruples[number]
-        dropped.append(Dropped(lost.id, lost.origin, lost.image_path, f"the image {reason}"))
-    kept = picked(quadruples, images.kept)
+        dropped.append(Dropped(lost.id, lost.origin, lost.image_paths[image], f"the image {reason}"))
+    kept = picked(quadruples, samples.kept)
     require_both(kept, dropped)
     gathered = gather_images(
-        kept, images.digests, settings.out, settings.out / "cache", earlier=settings.completed
+        kept, samples.digests, settings.out, settings.out / "cache", earlier=settings.completed
     )
-    return _Encoded(gathered, images, dropped, traits)
+    return _Encoded(gathered, samples.features, images.encoder, dropped, traits)
 
 
 def _summary(
@@ -244,7 +261,7 @@ def _stats(
         "left_out": raw.left_out,
         "settings": settings.model_dump(mode="json", exclude=_NOT_IN_STATS),
         **numbers,
-        "features": {"width": encoded.images.features.shape[1], **encoded.images.encoder},
+        "features": {"width": encoded.features.shape[1], **encoded.encoder},
         "pictures": encoded.traits,
     }
     if compared is not None:
@@ -252,6 +269,22 @@ def _stats(
     if usage is not None:
         stats["completion"] = {**usage.to_json(), "prompts": PROMPTS_DIGEST}
     return stats
+
+
+def _several_images(joint: JointSet, matches: Sequence[Match]) -> dict[str, Any]:
+    """What became of the samples whose questions show several images: they can only be retrieved."""
+    several = ~joint.of_one_image
+    paired = sum(bool(several[one.understanding]) for one in matches)
+    counts: dict[str, Any] = {"samples": int(several.sum()), "retrieved": paired}
+    if counts["samples"]:
+        alone = counts["samples"] - paired
+        counts |= {"not_paired": alone, "reason": NEVER_ALIGNED}
+        logger.info(
+            "%s: %d retrieved, %d in no pair: %s",
+            counted(counts["samples"], "sample with several images", "samples with several images"),
+            *(paired, alone, NEVER_ALIGNED),
+        )
+    return counts
 
 
 def _warn(dropped: Sequence[Dropped], path: Path) -> None:

@@ -32,19 +32,18 @@ class RawData:
     left_out: dict[Origin, dict[str, int]] = field(default_factory=dict)
 
     def with_images(self) -> RawData:
-        """The data without the samples whose image file is missing: they are dropped before completion costs money.
+        """The data without the samples that miss an image file: they are dropped before completion costs money.
 
         Raises ValueError when no sample of a corpus is left.
         """
         present = array("q")
         dropped = list(self.dropped)
         for number, sample in enumerate(self.samples):
-            if Path(sample.image_path).is_file():
+            missing = next((path for path in sample.image_paths if not Path(path).is_file()), None)
+            if missing is None:
                 present.append(number)
             else:
-                dropped.append(
-                    Dropped(sample.id, origin_of(sample), sample.image_path, "the image is missing")
-                )
+                dropped.append(Dropped(sample.id, origin_of(sample), missing, "the image is missing"))
         samples = picked(self.samples, present)
         require_both(samples, dropped)
         return RawData(samples, dropped, self.left_out)
@@ -93,9 +92,10 @@ def read_completed(folder: Path, scratch: Path) -> RecordFile[Quadruple]:
         raise FileNotFoundError(f"{path}: no such file; `completed` names the folder of a finished build")
     samples = RecordFile(scratch, Quadruple)
     for number, sample in enumerate(read_quadruples(path), start=1):
-        if (fault := path_fault(folder, sample.image_path)) is not None:
-            raise ValueError(f"{path}, line {number}, field image_path: {fault}")
-        samples.append(sample.model_copy(update={"image_path": str(folder / sample.image_path)}))
+        for name, image_path in sample.image_fields:
+            if (fault := path_fault(folder, image_path)) is not None:
+                raise ValueError(f"{path}, line {number}, field {name}: {fault}")
+        samples.append(sample.with_images([str(folder / one) for one in sample.image_paths]))
     if missing := set(get_args(Origin)) - {sample.origin for sample in samples}:
         raise ValueError(f"{path} has no {min(missing)} samples")
     return samples

@@ -21,11 +21,12 @@ ANNOTATORS = {
 class Annotator(Protocol):
     """Writes the missing half of a sample and verifies the resulting quadruple.
 
-    Extra keys of a sample are on the quadruple too; ``image_path`` is relative to the working directory.
+    Extra keys of a sample are on the quadruple too. Paths are relative to the working directory; ``image_paths`` has
+    all images of a question, ``image_path`` the first.
     """
 
     def caption(self, sample: UnderstandingSample, feedback: str | None) -> str:
-        """A caption C that states every visual fact needed to answer the sample's question.
+        """A caption C that states every visual fact needed to answer the sample's question; of all its images.
 
         feedback: why the previous caption was refused, or None.
         """

@@ -50,7 +50,7 @@ class LocalModel:
         answers: list[Answer | RequestFailed | ImageError] = [ImageError("was not opened") for _ in requests]
         for place, request in enumerate(requests):
             try:
-                images.append(request.image.load())
+                images.append([image.load() for image in request.images])
                 usable.append(place)
             except ImageError as error:
                 answers[place] = error
@@ -69,14 +69,14 @@ class LocalModel:
         self._failures.failed(said)
         return RequestFailed(said, (answer["prompt_tokens"], answer["completion_tokens"]))
 
-    def _generate(self, requests: Sequence[Request], images: Sequence[Any]) -> list[Answer]:
+    def _generate(self, requests: Sequence[Request], images: Sequence[list[Any]]) -> list[Answer]:
         import torch
 
         template = self._processor.apply_chat_template
         prompts = [template(messages_of(one), add_generation_prompt=True, tokenize=False) for one in requests]
-        inputs = self._processor(
-            text=prompts, images=[[image] for image in images], padding=True, return_tensors="pt"
-        ).to(self._model.device, self._model.dtype)
+        inputs = self._processor(text=prompts, images=list(images), padding=True, return_tensors="pt").to(
+            self._model.device, self._model.dtype
+        )
         limit = max(one.max_tokens for one in requests)
         sampling: dict[str, Any] = {"do_sample": False}
         if self._settings.temperature:
@@ -118,7 +118,8 @@ class LocalModel:
 
 def messages_of(request: Request) -> list[dict[str, Any]]:
     """A request as messages for a chat template."""
+    shown = [{"type": "image"} for _ in request.images]
     return [
         {"role": "system", "content": [{"type": "text", "text": request.system}]},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]},
+        {"role": "user", "content": [*shown, {"type": "text", "text": request.text}]},
     ]

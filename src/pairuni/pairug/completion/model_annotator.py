@@ -82,8 +82,8 @@ class ModelAnnotator:
 
     def _start(self, sample: Sample, max_tries: int) -> Start[Request]:
         def start() -> Dialogue[Request]:
-            image = RequestImage.of(Path(sample.image_path), self.settings.image_side)
-            return dialogue(task_of(sample, image, self.settings), max_tries)
+            images = [RequestImage.of(Path(path), self.settings.image_side) for path in sample.image_paths]
+            return dialogue(task_of(sample, images, self.settings), max_tries)
 
         return start
 

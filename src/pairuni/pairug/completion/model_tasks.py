@@ -15,6 +15,7 @@ from pairuni.config import CompletionSettings
 from pairuni.pairug.completion.dialogue import Half, Sample, Task
 from pairuni.pairug.completion.options import LETTERS, chosen_option, fault_of, shuffled, without_letters
 from pairuni.pairug.completion.prompts import (
+    SEVERAL_PICTURES,
     SYSTEM,
     UNREAD,
     VERIFY_CAPTION,
@@ -33,15 +34,15 @@ from pairuni.records import GenerationSample, UnderstandingSample, Verdict
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """The task of an understanding sample: (I, Q, A) -> C."""
+    """The task of an understanding sample: (I, Q, A) -> C, which describes several images together."""
 
     sample: UnderstandingSample
-    image: RequestImage
+    images: tuple[RequestImage, ...]
     settings: CompletionSettings
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_CAPTION.format(question=self.sample.question, answer=self.sample.answer)
-        return _request(self.settings, self.image, text + refused(list(refusals)), CaptionReply)
+        return self._request(text + refused(list(refusals)), CaptionReply)
 
     def read_half(self, answer: Answer) -> Half:
         """The caption. Raises Unusable when there is none or it fails its self-check."""
@@ -59,7 +60,12 @@ class CaptionTask:
         text = VERIFY_CAPTION.format(
             prompt=half.prompt, question=self.sample.question, answer=self.sample.answer
         )
-        return _request(self.settings, self.image, text + _unread(unread), CaptionVerdict)
+        return self._request(text + _unread(unread), CaptionVerdict)
+
+    def _request(self, text: str, reply: type[Reply]) -> Request:
+        count = len(self.images)
+        opening = SEVERAL_PICTURES.format(count=count) if count > 1 else ""
+        return _request(self.settings, self.images, opening + text, reply)
 
     def read_verdict(self, half: Half, answer: Answer) -> Verdict:
         """Good when the caption is true, invents nothing and leads to the answer."""
@@ -86,7 +92,7 @@ class QuestionTask:
 
     def write(self, refusals: Sequence[str]) -> Request:
         text = WRITE_QUESTION.format(prompt=self.sample.prompt, wrong=self.settings.options - 1)
-        return _request(self.settings, self.image, text + refused(list(refusals)), QuestionReply)
+        return _request(self.settings, (self.image,), text + refused(list(refusals)), QuestionReply)
 
     def read_half(self, answer: Answer) -> Half:
         """The question and its options. Raises Unusable when they are not valid or fail their self-check."""
@@ -117,7 +123,7 @@ class QuestionTask:
             f"{letter}. {option}" for letter, option in zip(LETTERS, self._shown(half), strict=False)
         )
         text = VERIFY_QUESTION.format(prompt=self.sample.prompt, question=half.question, options=listed)
-        return _request(self.settings, self.image, text + _unread(unread), QuestionVerdict)
+        return _request(self.settings, (self.image,), text + _unread(unread), QuestionVerdict)
 
     def read_verdict(self, half: Half, answer: Answer) -> Verdict:
         """Good when C and I each lead to the right option and the question asks for what C states."""
@@ -139,20 +145,22 @@ class QuestionTask:
         return shuffled(half.options, self.sample.id, half.question)
 
 
-def task_of(sample: Sample, image: RequestImage, settings: CompletionSettings) -> Task[Request]:
-    """The task that writes the half that this sample lacks."""
+def task_of(sample: Sample, images: Sequence[RequestImage], settings: CompletionSettings) -> Task[Request]:
+    """The task that writes the half that this sample lacks. images: those of the sample, in order."""
     if isinstance(sample, UnderstandingSample):
-        return CaptionTask(sample, image, settings)
-    return QuestionTask(sample, image, settings)
+        return CaptionTask(sample, tuple(images), settings)
+    return QuestionTask(sample, images[0], settings)
 
 
-def _request(settings: CompletionSettings, image: RequestImage, text: str, reply: type[Reply]) -> Request:
+def _request(
+    settings: CompletionSettings, images: tuple[RequestImage, ...], text: str, reply: type[Reply]
+) -> Request:
     verifies = reply in (CaptionVerdict, QuestionVerdict)
     return Request(
         model=settings.verifier or settings.model if verifies else settings.model,
         system=SYSTEM,
         text=text,
-        image=image,
+        images=images,
         name=reply.__name__,
         schema=schema_of(reply),
         max_tokens=settings.max_tokens,

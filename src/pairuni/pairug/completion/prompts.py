@@ -95,6 +95,14 @@ Reply as JSON:
 {{"letter_from_caption": "A", "letter_from_picture": "A", "asks_what_caption_states": true or false, \
 "contradicts": true or false, "reason": "..."}}"""
 
+SEVERAL_PICTURES = """\
+You see {count} pictures; the question is about all of them, in this order. Below, "the picture" means these pictures \
+together. A caption describes them one after the other: the first picture, the second picture, and so on. It is not \
+used to draw.
+
+"""
+"""Precedes the prompts of a caption of several pictures."""
+
 REFUSED = """
 
 Earlier replies were refused:
@@ -106,7 +114,9 @@ UNREAD = """
 An earlier verdict could not be read ({reason}; attempt {attempt} follows). Reply with the JSON object alone."""
 
 PROMPTS_DIGEST = hashlib.blake2b(
-    "\0".join((SYSTEM, WRITE_CAPTION, WRITE_QUESTION, VERIFY_CAPTION, VERIFY_QUESTION)).encode(),
+    "\0".join(
+        (SYSTEM, WRITE_CAPTION, WRITE_QUESTION, VERIFY_CAPTION, VERIFY_QUESTION, SEVERAL_PICTURES)
+    ).encode(),
     digest_size=8,
 ).hexdigest()
 """Identifies the prompts in the statistics of a data set."""

@@ -80,7 +80,7 @@ class Request:
     model: str
     system: str
     text: str
-    image: RequestImage
+    images: tuple[RequestImage, ...]
     name: str
     """Name of the reply in its schema."""
     schema: dict[str, Any]
@@ -88,17 +88,18 @@ class Request:
     temperature: float | None
 
     @property
-    def content(self) -> tuple[RequestImage, str]:
-        return self.image, self.text
+    def content(self) -> tuple[RequestImage | str, ...]:
+        return *self.images, self.text
 
     @cached_property
     def key(self) -> str:
+        shown = [[image.digest, image.side] for image in self.images]
         return key_of(
             [
                 self.model,
                 self.system,
                 self.text,
-                [self.image.digest, self.image.side],
+                shown[0] if len(shown) == 1 else shown,
                 [self.name, self.schema],
                 [self.max_tokens, self.temperature],
             ]
@@ -106,5 +107,6 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """Estimated tokens sent: one for four characters, and those of the image."""
-        return len(self.system + self.text) // _CHARACTERS_PER_TOKEN + self.image.tokens
+        """Estimated tokens sent: one for four characters, and those of the images."""
+        words = len(self.system + self.text) // _CHARACTERS_PER_TOKEN
+        return words + sum(image.tokens for image in self.images)

@@ -39,7 +39,7 @@ def encode_raw(
     cache = settings.out / "cache"
     with exclusive_lock(cache / "reading.lock"):
         raw = read_raw(settings, settings.out / "images", cache)
-    paths = [sample.image_path for sample in raw.samples]
+    paths = [path for sample in raw.samples for path in sample.image_paths]
     blocks = list(islice(blocks_of(paths), share.rank, None, share.world_size))
     total = sum(len(images) for _, images in blocks)
     found = encode_blocks(

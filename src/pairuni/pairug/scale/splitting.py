@@ -21,10 +21,11 @@ from pairuni.pairug.selection.feature_cache import FeatureCache
 from pairuni.pairug.selection.features import (
     SHARD,
     EncodedFiles,
-    EncodedImages,
+    EncodedSamples,
     behaviour_of,
     collect,
     encode_blocks,
+    of_samples,
 )
 from pairuni.pairug.selection.kmeans import fit_kmeans
 from pairuni.pairug.stages import feature_folder
@@ -48,7 +49,7 @@ def split_raw(
     Each sample goes to the part whose k-means centre is nearest, with its features, so that a part's build encodes
     nothing. Samples without a usable image go to the first part, which reports them. Centres that attract samples of
     only one corpus are removed. Memory: the features of SAMPLE samples, then of one shard per part. advance: called
-    with the images done since the last call and their total. Raises ValueError, also for settings that cannot be
+    with the samples done since the last call and their total. Raises ValueError, also for settings that cannot be
     split.
     """
     if settings.completion.max_calls is not None or settings.completion.max_cost is not None:
@@ -69,7 +70,9 @@ def split_raw(
             own = np.zeros(len(samples), np.int64)
             own[encoded.kept] = _nearest(encoded.features, centres)
             writer.add(samples, own)
-            writer.keep(own[encoded.kept], encoded.digests, blocks.raw(encoded.digests))
+            digests = [digest for several in encoded.digests for digest in several]
+            parts_of = np.repeat(own[encoded.kept], [len(several) for several in encoded.digests])
+            writer.keep(parts_of, digests, blocks.raw(digests))
         sizes = writer.close()
         for part, size in enumerate(sizes):
             share = size.total() / len(raw.samples)
@@ -90,29 +93,35 @@ class _Blocks:
         self.behaviour = behaviour_of(encoder)
         self._samples, self._encoder, self._batch_size = samples, encoder, batch_size
         self._rows = FeatureCache(cache / self.behaviour)
-        self._digests = np.zeros(len(samples), "S32")
+        self._digests: list[NDArray[np.bytes_]] = []
+        self._counts: list[NDArray[np.int64]] = []
 
     def __len__(self) -> int:
         return -(-len(self._samples) // SHARD)
 
     def encode(self, advance: Callable[[int, int], None] | None) -> None:
-        """Encode all images; advance: called with the images done since the last call and their total."""
+        """Encode all images; advance: called with the samples done since the last call and their total."""
         for number in range(len(self)):
-            paths = [one.image_path for one in self.samples(number)]
+            samples = self.samples(number)
+            paths = [path for one in samples for path in one.image_paths]
             found = encode_blocks([(number, paths)], self._encoder, self._rows, self._batch_size)
+            digests = np.zeros(len(paths), "S32")
             for place, digest in found.digests.items():
-                self._digests[place] = digest.encode()
+                digests[place - number * SHARD] = digest.encode()
+            self._digests.append(digests)
+            self._counts.append(np.array([len(one.image_paths) for one in samples]))
             if advance is not None:
-                advance(len(paths), len(self._samples))
+                advance(len(samples), len(self._samples))
 
     def samples(self, number: int) -> Sequence[Sample]:
         return self._samples[number * SHARD : (number + 1) * SHARD]
 
-    def features(self, number: int) -> EncodedImages:
-        """Normalised features of the block's usable images."""
-        digests = self._digests[number * SHARD : (number + 1) * SHARD].astype(str).tolist()
+    def features(self, number: int) -> EncodedSamples:
+        """Normalised features of the block's samples whose images are usable."""
+        digests = self._digests[number].astype(str).tolist()
         usable = {place: digest for place, digest in enumerate(digests) if digest}
-        return collect(self._rows, EncodedFiles(usable))
+        faults = {place: "cannot be used" for place, digest in enumerate(digests) if not digest}
+        return of_samples(collect(self._rows, EncodedFiles(usable, faults)), self._counts[number].tolist())
 
     def raw(self, digests: Sequence[str]) -> NDArray[np.float32]:
         """Features as the encoder made them."""
@@ -202,9 +211,9 @@ class _Writer:
 
 
 def _line(sample: Sample) -> str:
-    values = sample.model_dump()
+    paths = [str(Path(path).resolve().relative_to(ROOT)) for path in sample.image_paths]
+    values = sample.with_images(paths).model_dump()
     values.pop("options", None)  # the question has its letters by now
-    values["image_path"] = str(Path(sample.image_path).resolve().relative_to(ROOT))
     return dump(values) + "\n"
 
 

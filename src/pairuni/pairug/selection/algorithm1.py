@@ -18,17 +18,26 @@ from pairuni.pairug.selection.kmeans import Clusters
 from pairuni.pairug.selection.matching import Match, Retrieval, match
 from pairuni.records import Annotation, Origin, Quadruple, UGPair
 
+SEVERAL = "\0"
+"""Between the paths of several images; no path contains it."""
+
 
 @dataclass(frozen=True)
 class JointSet:
     """U and G together, one row per quadruple.
 
-    names: [N], image paths; equal paths mean equal images. origins: [N]. features: [N, D], L2-normalised.
+    names: [N], image paths; equal paths mean equal images. Those of several images are joined by ``SEVERAL``.
+    origins: [N]. features: [N, D], L2-normalised.
     """
 
     names: list[str]
     origins: list[Origin]
     features: NDArray[np.float32]
+
+    @property
+    def of_one_image(self) -> NDArray[np.bool_]:
+        """[N] the rows that can be both halves of a pair; the caption of several images generates nothing."""
+        return np.array([SEVERAL not in name for name in self.names])
 
     @classmethod
     def of(cls, quadruples: Iterable[Quadruple], features: NDArray[np.float32]) -> JointSet:
@@ -36,7 +45,7 @@ class JointSet:
         names: list[str] = []
         origins: list[Origin] = []
         for quadruple in quadruples:  # equal strings are kept once
-            names.append(sys.intern(quadruple.image_path))
+            names.append(sys.intern(SEVERAL.join(quadruple.image_paths)))
             origins.append("generation" if quadruple.origin == "generation" else "understanding")
         return cls(names, origins, features)
 
@@ -54,16 +63,17 @@ class JointSet:
 def aligned_pairs(
     joint: JointSet, clusters: Clusters, selection: Selection = "medoids", seed: int = 0
 ) -> list[Match]:
-    """D_aligned: the medoids of the clusters as self-pairs, each image once.
+    """D_aligned: the medoids of the clusters as self-pairs, each image once. Rows of several images are never aligned.
 
     selection: "random" takes as many rows of the joint set instead, each with a new image, uniformly by ``seed``: the
     paper's ablation of the medoids.
     """
-    medoids = self_pairs(joint, medoids_of(joint.features, clusters))
+    among = joint.of_one_image
+    medoids = self_pairs(joint, medoids_of(joint.features, clusters, among))
     if selection == "medoids":
         return medoids
     order = np.random.default_rng(seed).permutation(len(joint.names))
-    return sorted(self_pairs(joint, order)[: len(medoids)])
+    return sorted(self_pairs(joint, order[among[order]])[: len(medoids)])
 
 
 def self_pairs(joint: JointSet, rows: Iterable[int]) -> list[Match]:

@@ -40,20 +40,26 @@ def fit_clusters(
     return Clusters(fitted.cluster_centers_, fitted.labels_.astype(np.int64), float(fitted.inertia_))
 
 
-def medoids_of(features: NDArray[np.float32], fitted: Clusters) -> NDArray[np.int64]:
+def medoids_of(
+    features: NDArray[np.float32], fitted: Clusters, among: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
     """Rows of the medoids, ascending: of each cluster k that has members, the one with the largest <f_i, c_k>.
 
-    features: [N, D]. The lowest row wins a tie.
+    features: [N, D]. among: [N], the rows that may be medoids; a cluster without any has none. The lowest row wins a
+    tie.
     """
     centres = on_grid(fitted.centres)
     closeness = np.empty(len(features))
     for start in range(0, len(features), _BLOCK):
         block = slice(start, start + _BLOCK)
         closeness[block] = np.einsum("nd,nd->n", on_grid(features[block]), centres[fitted.labels[block]])
+    if among is not None:
+        closeness[~among] = -np.inf
     # Sorted by cluster, then closeness, then row: the first row of each cluster is its medoid.
     order = np.lexsort((np.arange(len(features)), -closeness, fitted.labels))
     _, first = np.unique(fitted.labels[order], return_index=True)
-    return np.sort(order[first])
+    medoids = order[first]
+    return np.sort(medoids if among is None else medoids[among[medoids]])
 
 
 def _fit_faiss(features: NDArray[np.float32], clusters: int, seed: int, device: str) -> Clusters:

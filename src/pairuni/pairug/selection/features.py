@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -93,6 +93,59 @@ def l2_normalise(features: NDArray[np.float32]) -> NDArray[np.float32]:
             f"{len(bad)} features have no direction (zero or not finite), the first in row {bad[0]}"
         )
     return normalised
+
+
+@dataclass(frozen=True)
+class EncodedSamples:
+    """Features of samples: of one image its own, of several ``mean_direction``.
+
+    features: [M, D], L2-normalised; row m is sample number ``kept[m]``. digests: those of its images. faults: sample
+    number -> the number of its first image that cannot be used, and why.
+    """
+
+    features: NDArray[np.float32]
+    kept: list[int]
+    digests: list[tuple[str, ...]]
+    faults: dict[int, tuple[int, str]]
+
+
+def of_samples(images: EncodedImages, counts: Sequence[int]) -> EncodedSamples:
+    """The features of samples from those of all their images, in order. counts: how many each sample has."""
+    if all(count == 1 for count in counts):
+        alone = {number: (0, reason) for number, reason in images.faults.items()}
+        return EncodedSamples(images.features, images.kept, [(one,) for one in images.digests], alone)
+    row_of = dict(zip(images.kept, range(len(images.kept)), strict=True))
+    found = EncodedSamples(np.empty((len(counts), images.features.shape[1]), np.float32), [], [], {})
+    start = 0
+    for sample, count in enumerate(counts):
+        numbers = range(start, start + count)
+        start += count
+        bad = next((number for number in numbers if number not in row_of), None)
+        if bad is not None:
+            found.faults[sample] = bad - numbers.start, images.faults[bad]
+            continue
+        own = [row_of[number] for number in numbers]
+        feature = mean_direction(images.features[own])
+        if not feature.any():
+            found.faults[sample] = 0, "has a feature that those of the other images cancel out"
+            continue
+        found.features[len(found.kept)] = feature if count == 1 else l2_normalise(feature[None])[0]
+        found.kept.append(sample)
+        found.digests.append(tuple(images.digests[row] for row in own))
+    return replace(found, features=found.features[: len(found.kept)])
+
+
+def mean_direction(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The feature [D] of the images of one question, from theirs [K, D]: the mean of the unit vectors.
+
+    Of one image it is its feature, unchanged. Opposite images can make it zero.
+    """
+    if len(features) == 1:
+        return features[0]
+    rows = features.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    mean: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).mean(axis=0).astype(np.float32)
+    return mean
 
 
 def on_grid(features: NDArray[np.float32]) -> NDArray[np.float64]:

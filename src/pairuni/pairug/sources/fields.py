@@ -12,7 +12,7 @@ from pairuni.chat.reasoning import without_reasoning
 from pairuni.pairug.jsonl import Problem
 from pairuni.pairug.sources.chats import QUESTION_ROLES, REPLY_ROLES, words_of
 from pairuni.pairug.sources.choices import BadOptions, Choices, choices_of, letter_columns
-from pairuni.pairug.sources.layouts import IMAGE_COLUMNS
+from pairuni.pairug.sources.layouts import IMAGE_COLUMNS, numbered_images
 from pairuni.pairug.sources.readers.rows import Row
 from pairuni.pairug.sources.values import Unreadable, as_json, as_text, is_absent
 from pairuni.placeholders import without_placeholders
@@ -110,6 +110,9 @@ def _selected(row: Row, raw: Row, wanted: tuple[str, ...], columns: Mapping[str,
             elif present:
                 taken[field] = row.values[column or present[0]]
                 renamed.add(column or present[0])
+            elif field == "image_path" and (images := numbered_images(row.values)):
+                taken[field] = list(images.values())
+                renamed.update(images)
         elif given[:1] in ("'", '"'):
             taken[field] = _PLACEHOLDER.sub(lambda match: _filled(row, raw, *match.groups()), given[1:-1])
         elif given:

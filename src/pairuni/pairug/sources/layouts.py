@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,10 @@ from pairuni.pairug.sources.values import is_absent
 LEFT_OUT = "detection, grounding"
 """Abilities of Orsta-47k that the paper leaves out (arXiv:2510.25682, section 2.1); their answers are boxes."""
 
-IMAGE_COLUMNS = ("image_path", "image", "images", "file_name")
+IMAGE_COLUMNS = ("image_paths", "image_path", "image", "images", "file_name")
 """Columns of images, in order of preference."""
+
+_NUMBERED = re.compile(r"image_\d{1,2}")
 
 _BOXES = ("<bbox>", "<ref-object>")
 """Marks that ms-swift replaces with names and boxes from another column."""
@@ -64,13 +67,23 @@ def plain_columns(row: Row, leave_out: str, *, asks: bool, named: Sequence[str] 
     return row
 
 
-def only_image(value: Any) -> Any:
-    """The only image of a column that may hold a list. Raises LeftOut for none or several."""
+def images_of(value: Any, *, asks: bool) -> list[Any]:
+    """The images of a column, which may hold a list. Raises LeftOut for none, and for several unless ``asks``."""
     if not isinstance(value, list):
-        return value
-    if len(value) != 1:
-        raise LeftOut("more than one image" if value else "no image")
-    return value[0]
+        return [value]
+    if not value:
+        raise LeftOut("no image")
+    if len(value) > 1 and not asks:
+        raise LeftOut("more than one image")
+    return value
+
+
+def numbered_images(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns image_1, image_2, ... of MMMU that have a value, in their order."""
+    found = {
+        name: value for name, value in values.items() if _NUMBERED.fullmatch(name) and not is_absent(value)
+    }
+    return dict(sorted(found.items(), key=lambda one: int(one[0].rpartition("_")[2])))
 
 
 def _orsta(row: Row, leave_out: set[str], named: Sequence[str]) -> Row | Problem:

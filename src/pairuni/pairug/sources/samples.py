@@ -17,7 +17,7 @@ from pairuni.pairug.sources.chats import QUESTION_ROLES, REPLY_ROLES
 from pairuni.pairug.sources.fields import Fields, common_columns, fields_of
 from pairuni.pairug.sources.image_references import ImageFinder, ImageFolder
 from pairuni.pairug.sources.inputs import Part, parts_of
-from pairuni.pairug.sources.layouts import LEFT_OUT, LeftOut, only_image, plain_columns
+from pairuni.pairug.sources.layouts import LEFT_OUT, LeftOut, images_of, plain_columns
 from pairuni.pairug.sources.readers.rows import Row
 from pairuni.placeholders import placeholder_fault
 from pairuni.records import GenerationSample, UnderstandingSample
@@ -99,14 +99,20 @@ class SampleReader(Generic[Sample]):
         if isinstance(fields, Problem):
             return [fields]
         row, values = fields.row, fields.values
-        image = only_image(values.get("image_path"))
+        # a column of this name is the field unless the user names another
+        values.pop("image_paths", None)
+        images = images_of(values.get("image_path"), asks=self.kind is UnderstandingSample)
         if fields.problems:
             return fields.problems
         self.not_kept.update(row.notes)
         self.not_kept.update(fields.lost)
-        place: Path | Problem | None = None
+        places: list[Path | Problem | None] = []
         if "image_path" in values:
-            values["image_path"], place = self._located(part, row, image)
+            located = [self._located(part, row, image) for image in images]
+            names, places = [name for name, _ in located], [place for _, place in located]
+            if len(names) > 1:
+                values["image_paths"] = names
+            values["image_path"] = names[0]
         if values.get("id") is None:
             values["id"] = row.id if row.id is not None else self._derived_id(values)
         defaults = {"tag": row.tag, "source": _source(row)}
@@ -115,10 +121,11 @@ class SampleReader(Generic[Sample]):
         sample = validate(row.file, row.line, values, self.kind)
         if isinstance(sample, list):
             problems = [_explained(problem, row) for problem in sample]
-            if isinstance(place, Problem) and all(problem.field != "image_path" for problem in sample):
-                problems.insert(0, place)
+            lost = [place for place in places if isinstance(place, Problem)]
+            if lost and all(not problem.field.startswith("image_path") for problem in sample):
+                problems.insert(0, lost[0])
             return problems
-        return self._checked(sample, fields, place, resolver)
+        return self._checked(sample, fields, places, resolver)
 
     def _located(self, part: Part, row: Row, image: Any) -> tuple[Any, Path | Problem | None]:
         """(the image as the row names it, its file or why there is none); no file for values of another type."""
@@ -132,9 +139,13 @@ class SampleReader(Generic[Sample]):
         return place.name if written or isinstance(image, dict) else image, place
 
     def _checked(
-        self, sample: Sample, fields: Fields, place: Path | Problem | None, resolver: AnswerResolver
+        self,
+        sample: Sample,
+        fields: Fields,
+        places: Sequence[Path | Problem | None],
+        resolver: AnswerResolver,
     ) -> Sample | list[Problem]:
-        """A valid sample with its image file and lettered options, or the problems with these or with its id."""
+        """A valid sample with its image files and lettered options, or the problems with these or with its id."""
         row, problems = fields.row, []
         if fields.choices is not None:
             resolved = resolver.resolve(fields)
@@ -145,15 +156,14 @@ class SampleReader(Generic[Sample]):
         text = "question" if isinstance(sample, UnderstandingSample) else "prompt"
         if fault := placeholder_fault(getattr(sample, text)):
             problems.append(row.problem(text, fault))
-        if isinstance(place, Problem):
-            problems.append(place)
+        problems += [place for place in places if isinstance(place, Problem)]
         if first := self._place_of.get(sample.id):
             reason = f"{sample.id!r} is also that of {first}; ids must differ, and ?id= derives them from the content"
             problems.append(row.problem("id", reason))
         if problems:
             return problems
         self._place_of[sample.id] = f"line {row.line}" if len(self.parts) == 1 and row.line else _source(row)
-        return sample.model_copy(update={"image_path": str(place)})
+        return sample.with_images([str(place) for place in places])
 
     def _derived_id(self, values: dict[str, Any]) -> str:
         """From the content, so that it does not depend on the order of rows; repeated rows are numbered."""
