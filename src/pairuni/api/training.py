@@ -165,7 +165,7 @@ def _train(
         evaluate=evaluate,
         trackers=trackers,
         images_digest=prepared.images_digest,
-        strategy=strategy_for(settings, policy, world, prepared.rewards),
+        strategy=strategy_for(settings, policy, world, prepared.rewards, prepared.most_images),
     )
     began = time.monotonic()
 

@@ -59,11 +59,17 @@ def describe_cards(plan: Plan, dtype: torch.dtype, reward_models: int) -> str:
 
 
 def describe_gpus(
-    settings: RunSettings, policy: UnifiedPolicy, gpus: int, reward_models: int, cards: Sequence[Card] = NODES
+    settings: RunSettings,
+    policy: UnifiedPolicy,
+    gpus: int,
+    reward_models: int,
+    cards: Sequence[Card] = NODES,
+    images: int = 1,
 ) -> str:
     """Memory and time of a run on ``gpus`` of each kind, which compute in bfloat16 unless settings say float32.
 
-    reward_models: bytes of the rewards' weights, which each process holds. Raises ValueError for more GPUs than pairs.
+    reward_models: bytes of the rewards' weights, which each process holds. images: the most that a question shows.
+    Raises ValueError for more GPUs than pairs.
     """
     pairs = settings.pairgrpo.pairs_per_batch * settings.pairgrpo.batches_per_step
     if gpus > pairs:
@@ -72,11 +78,11 @@ def describe_gpus(
             "pairgrpo.pairs_per_batch, which counts those of all processes"
         )
     dtype = torch.float32 if settings.policy.dtype == "float32" else torch.bfloat16
-    any_card = plan_run(settings, policy, dtype, world_size=gpus)
+    any_card = plan_run(settings, policy, dtype, world_size=gpus, images=images)
     rows = [("parameters", f"{any_card.parameters:,}, of which {any_card.trained:,} train")]
     shown: set[str] = set()
     for card in cards:
-        rows += _on_card(settings, policy, dtype, card, gpus, reward_models, shown)
+        rows += _on_card(settings, policy, dtype, card, gpus, reward_models, images, shown)
     links = "links" if gpus <= NODE else f"the network between nodes of {NODE} GPUs"
     notes = (
         f"{str(dtype).removeprefix('torch.')}. Memory of the process with the most pairs; the limit is {USABLE:.0%} of "
@@ -96,14 +102,15 @@ def _on_card(
     card: Card,
     gpus: int,
     reward_models: int,
+    images: int,
     shown: set[str],
 ) -> Iterator[tuple[str, str]]:
     """The lines of one card. shown: tables of memory so far, which are not repeated."""
     strategy, reason = choose_strategy(
-        settings, policy, gpus, card.memory, dtype=dtype, reward_models=reward_models
+        settings, policy, gpus, card.memory, dtype=dtype, reward_models=reward_models, images=images
     )
     usable = card.usable - reward_models
-    plan = plan_run(settings, policy, dtype, world_size=gpus, strategy=strategy, memory=usable)
+    plan = plan_run(settings, policy, dtype, world_size=gpus, strategy=strategy, memory=usable, images=images)
     fits = plan.fits(card, reward_models)
     needed, limit = size_in_words(plan.peak + reward_models), size_in_words(card.usable)
     yield (

@@ -77,6 +77,8 @@ def _print_plan(settings: RunSettings, gpus: int | None) -> None:
     typer.echo(to_toml(settings))
     typer.echo(f"{'pairs':<20}{len(prepared.pairs):,} ({settings.data.pairing})")
     typer.echo(f"{'steps':<20}{describe_steps(settings, len(prepared.pairs))}")
+    if prepared.most_images > 1:
+        typer.echo(f"{'images a question':<20}at most {prepared.most_images}")
     if prepared.held_out:
         every = settings.evaluation.every
         when = "after every step" if every == 1 else f"every {every:,} steps"
@@ -84,9 +86,9 @@ def _print_plan(settings: RunSettings, gpus: int | None) -> None:
     typer.echo(f"{'policy':<20}{policy.name}, {str(dtype).removeprefix('torch.')}")
     models = reward_model_bytes(prepared.rewards)
     if gpus is not None:
-        typer.echo(describe_gpus(settings, policy, gpus, models.total()))
+        typer.echo(describe_gpus(settings, policy, gpus, models.total(), images=prepared.most_images))
         return
-    plan = plan_run(settings, policy, dtype)
+    plan = plan_run(settings, policy, dtype, images=prepared.most_images)
     typer.echo(describe_plan(plan))
     if rows := describe_reward_models(models):
         typer.echo(rows)

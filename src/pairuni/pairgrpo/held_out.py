@@ -14,8 +14,9 @@ from pairuni.config import RolloutSettings
 from pairuni.console.progress import Progress
 from pairuni.distributed.shares import cut
 from pairuni.distributed.world import World
-from pairuni.pairgrpo.rollout import Rewards, load_pair_image
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.pairgrpo.rollout import Rewards, load_question_images
+from pairuni.policies.images import side_by_side
+from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy, shown_images
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.weighted import scores_by_term, total_scores
 from pairuni.runs.evaluations import write_step_evaluation
@@ -83,7 +84,7 @@ class HeldOutPairs:
         questions = [pair.understand_ann for pair in pairs]
         answers, image_groups = policy.sample(
             TextSampling(
-                images=[load_pair_image(self.image_folder / record.image_path) for record in questions],
+                images=load_question_images(self.image_folder, questions),
                 questions=[record.question for record in questions],
                 temperature=0.0,
                 max_new_tokens=self.rollout.max_new_tokens,
@@ -163,7 +164,8 @@ class HeldOutPairs:
         for index, pair in enumerate(self.pairs[:SHOWN]):
             question_image = self.run.evaluation / "asked" / f"{index:03d}.png"
             if not question_image.exists():
-                save_png(load_pair_image(self.image_folder / pair.understand_ann.image_path), question_image)
+                (shown,) = load_question_images(self.image_folder, [pair.understand_ann])
+                save_png(side_by_side(shown_images(shown)), question_image)
             sampled_image = self.run.evaluation / step_name(step) / question_image.name
             save_png(images[index], sampled_image)
             for task, path in (("understanding", question_image), ("generation", sampled_image)):

@@ -18,6 +18,7 @@ from pairuni.pairgrpo.agreement import gradient_agreement
 from pairuni.pairgrpo.preparation import check_file
 from pairuni.pairgrpo.rollout import Rewards, load_pair_image, rollout_batch
 from pairuni.pairug.dataset.pairings import least_similar, load_pairing
+from pairuni.pairug.selection.features import mean_direction
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation, UGPair
 from pairuni.rewards.weighted import check_needs
@@ -111,15 +112,16 @@ def _least_similar(policy: UnifiedPolicy, pairs: Sequence[UGPair], image_folder:
 
 
 def _features(policy: UnifiedPolicy, sides: Sequence[Annotation], image_folder: Path) -> NDArray[np.float32]:
-    """[N, D] features of the sides' images by the policy's own vision tower."""
-    paths = [image_folder / side.image_path for side in sides]
+    """[N, D] features of the sides' images by the policy's own vision tower; see ``mean_direction``."""
+    paths = [image_folder / path for side in sides for path in side.image_paths]
     with torch.inference_mode():
         parts = [
             policy.image_features([load_pair_image(path) for path in paths[start : start + _IMAGES]])
             for start in range(0, len(paths), _IMAGES)
         ]
     features: NDArray[np.float32] = torch.cat(parts).numpy()
-    return features
+    ends = np.cumsum([len(side.image_paths) for side in sides])[:-1]
+    return np.stack([mean_direction(rows) for rows in np.split(features, ends)])
 
 
 def _loaded(settings: RunSettings) -> UnifiedPolicy:

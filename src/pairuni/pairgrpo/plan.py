@@ -116,11 +116,13 @@ def plan_run(
     world_size: int = 1,
     strategy: StrategyName = "replicate",
     memory: float | None = None,
+    images: int = 1,
 ) -> Plan:
     """Estimate a run of ``settings`` on ``world_size`` devices, for the process with the most pairs.
 
     policy: its skeleton suffices. dtype: that of weights and activations. memory: bytes of a device for tensors, apart
     from the rewards' models. Micro-batches of ``auto`` take what is left of it; without it, as few tokens as possible.
+    images: the most that a question shows.
 
     Low-precision weights have a float32 master, a float32 gradient sum and AdamW's two moments (16 bytes a trained
     parameter besides the weight and its gradient); float32 weights have the gradient and the moments (12). Adapters
@@ -133,7 +135,7 @@ def plan_run(
     counts = count_parameters(settings, policy)
     plans = []
     for tasks in TURNS[settings.pairgrpo.tasks]:
-        cost = rollout_cost(settings, policy, tasks)
+        cost = rollout_cost(settings, policy, tasks, images)
         plans.append(_plan_step(settings, policy, dtype, counts, cost, world_size, strategy, memory))
     return plans[0] if len(plans) == 1 else _of_turns(plans)
 
@@ -220,12 +222,13 @@ def choose_strategy(
     *,
     dtype: torch.dtype | None = None,
     reward_models: int = 0,
+    images: int = 1,
 ) -> tuple[StrategyName, str]:
     """The strategy of a run on ``world_size`` devices of ``memory`` bytes each, and the reason as a clause.
 
     policy: its skeleton suffices. dtype: by default that of the policy's weights. reward_models: bytes of the
-    rewards' weights on each device. ``auto`` replicates where that fits, because it communicates least. All processes
-    need the same answer: let one of them decide.
+    rewards' weights on each device. images: see ``plan_run``. ``auto`` replicates where that fits, because it
+    communicates least. All processes need the same answer: let one of them decide.
     """
     chosen = settings.distributed.strategy
     if world_size == 1:
@@ -234,11 +237,13 @@ def choose_strategy(
         return chosen, f"distributed.strategy is {chosen}"
     dtype = dtype or next(policy.module.parameters()).dtype
     usable = USABLE * memory - reward_models
-    replicated = plan_run(settings, policy, dtype, world_size=world_size, memory=usable)
+    replicated = plan_run(settings, policy, dtype, world_size=world_size, memory=usable, images=images)
     whole, limit = size_in_words(replicated.peak + reward_models), size_in_words(USABLE * memory)
     if replicated.peak <= usable:
         return "replicate", f"everything fits on each device, {whole} of {limit}"
-    sharded = plan_run(settings, policy, dtype, world_size=world_size, strategy="shard", memory=usable)
+    sharded = plan_run(
+        settings, policy, dtype, world_size=world_size, strategy="shard", memory=usable, images=images
+    )
     parts = size_in_words(sharded.peak + reward_models)
     if sharded.peak <= usable:
         return "shard", f"replicate would need {whole}, more than the {limit} of a device"

@@ -66,21 +66,27 @@ def check_pairs(
 
     Raises UnusablePairs naming pair and field.
     """
-    # by field, each value and the first pair that has it
-    questions: dict[str, int] = {}
+    # by field, each value and the first pair that has it; questions by the number of their images
+    questions: dict[int, dict[str, int]] = {}
     prompts: dict[str, int] = {}
-    images: dict[str, int] = {}
+    images: dict[str, tuple[int, str]] = {}
     for index, pair in enumerate(pairs):
-        questions.setdefault(pair.understand_ann.question, index)
+        asked = pair.understand_ann
+        count = len(asked.image_paths)
+        questions.setdefault(count, {}).setdefault(asked.question, index)
         prompts.setdefault(pair.generate_ann.prompt, index)
-        images.setdefault(pair.understand_ann.image_path, index)
+        for path in asked.image_paths:
+            images.setdefault(path, (index, "image_paths" if count > 1 else "image_path"))
     digest, broken = _check_images(image_folder, list(images))
-    question_faults = policy.question_faults(list(questions), rollout.max_new_tokens)
-    found = (
-        ("understand_ann.question", questions, _placeholders(questions) | question_faults),
+    found = [
         ("generate_ann.prompt", prompts, _placeholders(prompts) | policy.prompt_faults(list(prompts))),
-        ("understand_ann.image_path", images, broken),
-    )
+    ]
+    for count, texts in sorted(questions.items()):
+        refused = policy.question_faults(list(texts), rollout.max_new_tokens, count)
+        found.append(("understand_ann.question", texts, _placeholders(texts) | refused))
+    for key in ("image_path", "image_paths"):
+        own = {path: index for path, (index, place) in images.items() if place == key}
+        found.append((f"understand_ann.{key}", own, {path: broken[path] for path in own if path in broken}))
     faults = [
         Fault(first[value], field, value, reason)
         for field, first, reasons in found

@@ -34,6 +34,11 @@ class PreparedRun:
     skeleton: UnifiedPolicy
     images_digest: str
 
+    @property
+    def most_images(self) -> int:
+        """The most images that a question of ``pairs`` shows."""
+        return max((len(pair.understand_ann.image_paths) for pair in self.pairs), default=1)
+
 
 def prepare_run(
     settings: RunSettings, world: World | None = None, rewards: Rewards | None = None
@@ -59,10 +64,12 @@ def prepare_run(
     return PreparedRun(rewards, pairs, held_out, skeleton, digest)
 
 
-def strategy_for(settings: RunSettings, policy: UnifiedPolicy, world: World, rewards: Rewards) -> Strategy:
+def strategy_for(
+    settings: RunSettings, policy: UnifiedPolicy, world: World, rewards: Rewards, most_images: int = 1
+) -> Strategy:
     """How the processes of a run share its training state; an exchange. Raises ValueError for an impossible shard_size.
 
-    rewards: their models take memory of the policy's device.
+    rewards: their models take memory of the policy's device. most_images: see ``PreparedRun``.
     """
     chosen = settings.distributed
     if not world.several:
@@ -72,6 +79,7 @@ def strategy_for(settings: RunSettings, policy: UnifiedPolicy, world: World, rew
         choose_strategy(
             *(settings, policy, world.world_size, device_memory(policy.device, here)),
             reward_models=reward_model_bytes(rewards)[str(policy.device)],
+            images=most_images,
         )
     )
     if world.is_main:

@@ -18,7 +18,7 @@ from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.pairgrpo.batch import RolloutBatch, TaskRollouts
 from pairuni.pairgrpo.resampling import resample
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import ImageSampling, QuestionImages, TextSampling, UnifiedPolicy
 from pairuni.policies.trajectories import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.registry import image_reward, text_reward
@@ -199,7 +199,7 @@ def _sample(
     if "understanding" in tasks:
         questions = [pair.understand_ann for pair in pairs]
         texts = TextSampling(
-            images=[load_pair_image(image_folder / record.image_path) for record in questions],
+            images=load_question_images(image_folder, questions),
             questions=[record.question for record in questions],
             rollouts=rollout.understanding,
             temperature=rollout.temperature,
@@ -227,6 +227,16 @@ def _sample(
         answer_groups = [] if texts is None else policy.sample_text(texts)
         image_groups = [] if images is None else policy.sample_images(images)
     return [one for group in answer_groups for one in group], [one for group in image_groups for one in group]
+
+
+def load_question_images(folder: Path, questions: Sequence[Annotation]) -> list[QuestionImages]:
+    """What each question shows; an image that several show is loaded once. Raises as ``load_pair_image`` does."""
+    loaded = {
+        path: load_pair_image(folder / path)
+        for path in dict.fromkeys(path for record in questions for path in record.image_paths)
+    }
+    shown = [[loaded[path] for path in record.image_paths] for record in questions]
+    return [images[0] if len(images) == 1 else images for images in shown]
 
 
 def load_pair_image(path: Path) -> Image.Image:

@@ -15,11 +15,13 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, Task
 
 
-def rollout_cost(settings: RunSettings, policy: UnifiedPolicy, tasks: Sequence[Task] = TASKS) -> RolloutCost:
-    """The most that one pair can cost in a step that trains these tasks."""
+def rollout_cost(
+    settings: RunSettings, policy: UnifiedPolicy, tasks: Sequence[Task] = TASKS, images: int = 1
+) -> RolloutCost:
+    """The most that one pair can cost in a step that trains these tasks. images: those of a question."""
     found = []
     if "understanding" in tasks:
-        found.append(policy.text_cost(settings.rollout))
+        found.append(policy.text_cost(settings.rollout, images))
     if "generation" in tasks:
         found.append(policy.image_cost(settings.rollout))
     return RolloutCost.together(found)

@@ -78,7 +78,7 @@ def write_sample(
             "kind": pair.kind,
             "prompt": pair.generate_ann.prompt,
             "pictures": entries,
-            "image_path": pair.understand_ann.image_path,
+            **pair.understand_ann.model_dump(include={"image_path", "image_paths"}),
             "question": pair.understand_ann.question,
             "answer": pair.understand_ann.answer,
             "answers": [{"text": text, **further} for text, further in answers],
