@@ -12,6 +12,7 @@ from commands import call, fails
 from fake_run import write_fake_run
 from pairuni import __version__
 from pairuni.records import GenerationSample, Quadruple, UnderstandingSample, Verdict
+from pairuni.runs.models import load_model
 from tiny_models import save_tiny_janus
 from user_folder import UserFolder
 
@@ -126,6 +127,15 @@ def test_draw_and_answer(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cat-1.png").read_bytes() == first  # the same seed draws the same image
     code, _, errors = call("answer", tmp_path / "cat-1.png", "what?", "--model", model, "--max-new-tokens", 3)
     assert code == 0, errors
+    two = (tmp_path / "cat-1.png", tmp_path / "cat-2.png")
+    code, said, errors = call("answer", *two, "which differs?", "--model", model, "--max-new-tokens", 3)
+    assert code == 0, errors
+    expected = load_model(model, device="cpu").answer(
+        [Image.open(path) for path in two], "which differs?", max_new_tokens=3
+    )
+    assert said.rstrip("\n") == expected
+    said = fails("answer", *two, "--model", model)
+    assert f"{two[1]} is an image; the question is the last argument" in said
     assert "no such image" in fails("answer", tmp_path / "none.png", "what?", "--model", model)
     (tmp_path / "cut.png").write_bytes(first[:60])
     assert "cut.png: cannot be read as an image" in fails(

@@ -85,6 +85,9 @@ def test_the_model_of_a_run_answers_draws_and_edits(user: UserFolder, run: Path,
     policy = load_policy(run / "final", device="cpu", dtype="float32")
     said = done("answer", image, "what?", "--model", run, *CPU)
     assert said.rstrip("\n") == policy.answer(Image.open(image), "what?")
+    assert "'what?' shows 2 images, but the policy" in fails(
+        "answer", image, image, "what?", "--model", run, *CPU
+    )
     done("draw", "a cat", "--model", run, "--out", out, *CPU)
     drawn = policy.generate_images("a cat")[0]
     assert Image.open(out).tobytes() == drawn.tobytes()

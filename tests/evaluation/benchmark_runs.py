@@ -33,12 +33,15 @@ loaded_once = functools.cache(load_model)
 class Echo:
     """A policy that answers questions by a rule and keeps what it was asked."""
 
+    several_images = False
+
     def __init__(self, reply: Callable[[str], str]) -> None:
         self.reply, self.asked = reply, list[tuple[Any, str]]()
 
     def sample_text(self, request: TextSampling) -> Any:
         assert request.temperature == 0.0
-        assert all(image is not None and image.mode == "RGB" for image in request.images)
+        assert all(image.mode == "RGB" for images in request.shown for image in images)
+        assert all(images is not None for images in request.images)
         self.asked += zip(request.images, request.questions, strict=True)
         return [
             [SimpleNamespace(text=self.reply(question), finished="cut" not in question)]

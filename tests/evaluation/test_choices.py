@@ -14,6 +14,7 @@ from pairuni.config import MMMUSettings, MMStarSettings, ScoreSettings
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
 from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.tasks import score_files
+from pairuni.policies.policy import shown_images
 
 END = "\nAnswer with the option's letter from the given choices directly."
 
@@ -106,7 +107,8 @@ def write_mmmu(folder: Path) -> None:
         parquet.write_table(table, folder / subject / "validation-00000-of-00001.parquet")
 
 
-def test_mmmu_of_the_hub(tmp_path: Path) -> None:
+@pytest.mark.parametrize("joined", [True, False])
+def test_mmmu_of_the_hub(tmp_path: Path, joined: bool) -> None:
     write_mmmu(tmp_path / "data")
     benchmark = mmmu_benchmark(MMMUSettings(model="tiny", data=tmp_path / "data", out=tmp_path / "run"))
     first, second = benchmark.questions[:2]
@@ -114,10 +116,14 @@ def test_mmmu_of_the_hub(tmp_path: Path) -> None:
     assert first.question == f"What is in <image 1> and <image 2>?\n{options}{END}"
     assert second.question == "How many?\nAnswer the question directly."
     policy = says_b()
+    policy.several_images = not joined
     official, strict = run_alone(benchmark, tmp_path / "run", model_of(policy))
-    assert {image.size for image, _ in policy.asked} == {(70, 20), (8, 8)}
+    sizes = {tuple(image.size for image in shown_images(images)) for images, _ in policy.asked}
+    assert sizes == {((70, 20),) if joined else ((10, 20), (30, 10)), ((8, 8),)}
     assert official.score == strict.score == 50
-    assert official.counts["several pictures side by side in one"] == 30
+    how = "side by side in one" if joined else "one after the other"
+    assert official.counts["several pictures"] == 30
+    assert official.settings["several pictures"] == how
     answers = tmp_path / "run" / "answers"
     written = json.loads((answers / "Art" / "output.json").read_text())
     assert written[0]["index2ans"] == {"A": "one", "B": "two's", "C": "<image 2>"}

@@ -12,7 +12,7 @@ from pairuni.harness.asking import (
     answers,
     before_stop,
     check_several_images,
-    one_image,
+    question_images,
 )
 
 
@@ -58,20 +58,29 @@ def test_the_first_stop_ends_an_answer():
     assert before_stop("Q: one", ("Q:",)) == ""
 
 
+def shown(images, several, policy=None):
+    return question_images(policy or FakePolicy(), images, several)
+
+
 def test_no_image_or_one():
     grey = Image.new("LA", (3, 4), (7, 255))
-    assert one_image([], "error") is None
-    assert one_image([None], "error") is None
-    alone = one_image([grey], "error")
+    assert shown([], "error") is None
+    assert shown([None], "error") is None
+    alone = shown([grey], "error")
     assert (alone.mode, alone.size, alone.getpixel((0, 0))) == ("RGB", (3, 4), (7, 7, 7))
 
 
 def test_several_images():
     red, blue = Image.new("RGB", (10, 20), "red"), Image.new("RGB", (8, 10), "blue")
     with pytest.raises(ValueError, match=r"has 2 images.*several_images to row"):
-        one_image([red, blue], "error")
-    assert one_image([red, blue], "first") == red
-    row = one_image([red, blue], "row")
+        shown([red, blue], "error")
+    with pytest.raises(ValueError, match=r"the policy fake takes one; set several_images to row"):
+        shown([red, blue], "all")
+    policy = FakePolicy()
+    policy.several_images = True
+    assert shown([red, blue], "all", policy) == [red, blue]
+    assert shown([red, blue], "first") == red
+    row = shown([red, blue], "row")
     assert row.size == (10 + 16, 20)
     assert row.getpixel((9, 19)) == (255, 0, 0)
     assert row.getpixel((10, 0)) == row.getpixel((25, 19)) == (0, 0, 255)
@@ -79,9 +88,9 @@ def test_several_images():
 
 def test_images_by_path(tmp_path):
     Image.new("RGB", (5, 6), "green").save(tmp_path / "green.PNG")
-    assert one_image([str(tmp_path / "green.PNG")], "error").size == (5, 6)
+    assert shown([str(tmp_path / "green.PNG")], "error").size == (5, 6)
     with pytest.raises(ValueError, match=r"film\.mp4', which is not an image"):
-        one_image([str(tmp_path / "film.mp4")], "error")
+        shown([str(tmp_path / "film.mp4")], "error")
 
 
 def test_images_are_upright_and_over_white(tmp_path):
@@ -91,13 +100,13 @@ def test_images_are_upright_and_over_white(tmp_path):
     Image.new("RGBA", (5, 6), (0, 0, 0, 0)).save(tmp_path / "a.png", exif=exif)
     with Image.open(tmp_path / "a.png") as opened:
         for given in (opened, str(tmp_path / "a.png")):
-            made = one_image([given], "error")
+            made = shown([given], "error")
             assert (made.size, made.getextrema()) == ((6, 5), ((255, 255),) * 3)
 
 
-def test_the_choice_for_several_images_is_one_of_three():
+def test_the_choice_for_several_images_is_one_of_four():
     assert check_several_images("row") == "row"
-    with pytest.raises(ValueError, match="'grid'; choose error, row, first"):
+    with pytest.raises(ValueError, match="'grid'; choose all, error, row, first"):
         check_several_images("grid")
 
 

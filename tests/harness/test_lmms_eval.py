@@ -114,10 +114,15 @@ def test_a_question_about_text_alone(model):
     assert result.text == model.policy.answer(None, "how many?", max_new_tokens=4)
 
 
-def test_several_images_are_an_error_until_told_otherwise(model, documents):
+def test_several_images_are_all_shown_or_an_error(model, documents):
     both = request(0, "which?", {"max_new_tokens": 4}, visual=lambda one: [one["image"], one["image"]])
-    with pytest.raises(ValueError, match="2 images"):
+    (result,) = model.generate_until([both])
+    image = documents[0]["image"]
+    assert result.text == model.policy.answer([image, image], "which?", max_new_tokens=4)
+    model.several_images = "error"
+    with pytest.raises(ValueError, match="2 images, which is an error here"):
         model.generate_until([both])
+    model.several_images = "all"
 
 
 def test_choices_are_ranked_by_loss_and_marked_greedy(model, documents):

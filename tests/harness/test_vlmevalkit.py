@@ -103,7 +103,6 @@ def test_texts_and_images_in_any_order(kit, picture, tmp_path):
     ("message", "said"),
     [
         ([{"type": "video", "value": "film.mp4"}], r"film\.mp4', which is not an image"),
-        ([{"type": "image", "value": "a.png"}] * 2, "2 images"),
         ([{"role": "user", "content": []}], "MMDU has conversations"),
     ],
 )
@@ -112,6 +111,16 @@ def test_what_no_policy_can_answer_is_an_error(kit, tmp_path, monkeypatch, messa
     Image.new("RGB", (4, 4)).save("a.png")
     with pytest.raises(ValueError, match=said):
         made().generate(message, dataset="MMDU")
+
+
+def test_several_images_come_before_the_text(kit, picture, tmp_path):
+    model = made()
+    path = str(tmp_path / "asked.png")
+    parts = [("image", path), ("text", "which digit "), ("image", path), ("text", "is blue?")]
+    said = model.generate([{"type": kind, "value": value} for kind, value in parts])
+    assert said == model.policy.answer([picture, picture], "which digit is blue?", max_new_tokens=8)
+    with pytest.raises(ValueError, match="2 images, which is an error here"):
+        made(several_images="error").generate([{"type": "image", "value": path}] * 2)
 
 
 def test_conversations_are_refused_before_they_can_be_scored(kit):

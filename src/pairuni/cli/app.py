@@ -262,7 +262,7 @@ def edit(settings: EditSettings) -> None:
 
 @settings_command(app, AnswerSettings, recipe=False, arguments=("image", "question"))
 def answer(settings: AnswerSettings) -> None:
-    """Answer a question about an image with greedy decoding."""
+    """Answer a question about one or several images with greedy decoding."""
     from pairuni.cli.models import answer as run
 
     print_reply(run(settings))

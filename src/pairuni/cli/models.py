@@ -12,7 +12,7 @@ from pairuni.config import AnswerSettings, DrawSettings, EditSettings
 from pairuni.console.counts import counted
 from pairuni.distributed.shares import refuse_several
 from pairuni.io.files import atomic_write
-from pairuni.io.images import load_image
+from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.locks import target_lock
 
 if TYPE_CHECKING:
@@ -63,12 +63,20 @@ def edit(settings: EditSettings) -> Path:
 
 
 def answer(settings: AnswerSettings) -> str:
-    """Answer a question about an image with greedy decoding."""
-    image = _load(settings.image)
-    from pairuni.runs.models import load_model
+    """Answer a question about one or several images with greedy decoding.
 
+    A model that takes one image a question is refused several before it loads.
+    """
+    if Path(settings.question).suffix.lower() in IMAGE_SUFFIXES and Path(settings.question).is_file():
+        raise ValueError(f"{settings.question} is an image; the question is the last argument")
+    images = [_load(path) for path in settings.image]
+    from pairuni.policies.policy import CannotShowSeveral
+    from pairuni.runs.models import load_model, shows_several
+
+    if len(images) > 1 and not shows_several(settings.model):
+        raise CannotShowSeveral(settings.model, settings.question, len(images))
     policy = load_model(settings.model, device=settings.device, dtype=settings.dtype)
-    return policy.answer(image, settings.question, max_new_tokens=settings.max_new_tokens)
+    return policy.answer(images, settings.question, max_new_tokens=settings.max_new_tokens)
 
 
 def _load(path: Path) -> Image.Image:

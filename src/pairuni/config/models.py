@@ -55,12 +55,12 @@ class EditSettings(ModelSettings):
 
 
 class AnswerSettings(ModelSettings):
-    """The answer to one question about an image."""
+    """The answer to one question about one or several images."""
 
-    image: UserPath
-    """Image file."""
+    image: list[UserPath] = Field(min_length=1)
+    """Image file; of several, each comes before the question, in this order."""
     question: str
-    """Question about the image."""
+    """Question about the images; the last argument."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Maximum tokens of the answer; by default 512, or fewer if the context is full; of Lumina-DiMOO the
     length that the checkpoint states."""

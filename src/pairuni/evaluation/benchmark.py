@@ -42,6 +42,11 @@ Records = Mapping[str, Mapping[str, Any]]
 """By key, {"reply", "finished"} of a question, {"guidance"} of a prompt, {"guidance", "image guidance"} of an edit."""
 
 
+SEVERAL = "several pictures"
+"""A key of settings and counts: how several images of a question are shown, and how many questions have them."""
+JOINED, ONE_BY_ONE = "side by side in one", "one after the other"
+
+
 def reply_to(records: Records, key: str) -> str:
     """The reply to a question as official files hold it: without the model's reasoning."""
     return without_reasoning(str(records[key]["reply"]))
@@ -106,6 +111,7 @@ def run_benchmark(
             run,
             max_new_tokens=benchmark.max_new_tokens,
             title=f"{benchmark.name} replies",
+            joined=described.get(SEVERAL) == JOINED,
         )
         generate_images(
             model, benchmark.prompts, run, title=f"{benchmark.name} images", seed_of=benchmark.seed_of
@@ -166,6 +172,8 @@ def _described(benchmark: Benchmark, model: Model) -> dict[str, Any]:
     described = {**model.described(), **benchmark.settings}
     if benchmark.questions:
         described |= {"decoding": "greedy", "most new tokens": benchmark.max_new_tokens}
+    if any(len(item.images) > 1 for item in benchmark.questions):
+        described[SEVERAL] = ONE_BY_ONE if model.shows_several else JOINED
     if benchmark.prompts or benchmark.edits:
         described |= {"seed": model.seed, "temperature": model.temperature, "guidance": model.guidance}
     if benchmark.edits:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pairuni.config import MMMUSettings, MMStarSettings
 from pairuni.evaluation import prompts
-from pairuni.evaluation.benchmark import Benchmark, Records, balanced_subset, reply_to
+from pairuni.evaluation.benchmark import SEVERAL, Benchmark, Records, balanced_subset, reply_to
 from pairuni.evaluation.inference import QuestionItem
 from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.result import Result
@@ -24,8 +24,6 @@ MMMU_FILES = (
     "MMMU is the data set MMMU/MMMU on the hub; give the folder of its <Subject>/validation-*.parquet"
 )
 _MOST_IMAGES = 7
-_SEVERAL = "several pictures side by side in one"
-"""A key of results."""
 
 
 def mmstar_benchmark(settings: MMStarSettings) -> Benchmark:
@@ -76,7 +74,7 @@ def mmstar_benchmark(settings: MMStarSettings) -> Benchmark:
 
 
 def mmmu_benchmark(settings: MMMUSettings) -> Benchmark:
-    """MMMU's 900 validation questions; several images of a question are joined into one.
+    """MMMU's 900 validation questions.
 
     data: the folder of the hub's parquet files. Answers go to ``out``/answers/<Subject>/output.json. Raises
     FileNotFoundError and ValueError naming what is missing.
@@ -107,13 +105,13 @@ def mmmu_benchmark(settings: MMMUSettings) -> Benchmark:
         }
         mmmu.write_outputs(out / "answers", outputs)
         return [
-            replace(result, counts={**result.counts, _SEVERAL: several})
+            replace(result, counts={**result.counts, SEVERAL: several})
             for result in (mmmu.score(outputs), mmmu.score(outputs, guess=False))
         ]
 
     return Benchmark(
         name="MMMU validation",
-        settings={"prompts": prompts.NAME, "pictures": f"in front of the question, {_SEVERAL}"},
+        settings={"prompts": prompts.NAME, "pictures": "in front of the question"},
         questions=list(items.values()),
         max_new_tokens=settings.max_new_tokens,
         subset=subset,

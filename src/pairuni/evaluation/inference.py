@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from pairuni.evaluation.model import Model
-from pairuni.evaluation.question_images import ImageSource, one_image
+from pairuni.evaluation.question_images import ImageSource, one_image, question_images
 from pairuni.evaluation.run_folder import Run, process_batches
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+from pairuni.policies.policy import EditSampling, ImageSampling, QuestionImages, TextSampling
 
 _WRITERS = 8
 """Threads that save images."""
@@ -50,12 +50,21 @@ class EditItem:
 
 
 def answer_questions(
-    model: Model, items: Sequence[QuestionItem], run: Run, *, max_new_tokens: int, title: str
+    model: Model,
+    items: Sequence[QuestionItem],
+    run: Run,
+    *,
+    max_new_tokens: int,
+    title: str,
+    joined: bool = True,
 ) -> None:
-    """Record this process's greedy replies: {"reply", "finished"}; finished is false for a truncated reply."""
+    """Record this process's greedy replies: {"reply", "finished"}; finished is false for a truncated reply.
+
+    joined: several images of a question are shown as one.
+    """
 
     def answer(batch: Sequence[QuestionItem], start: int) -> dict[str, Any]:
-        images = _load_images(batch)
+        images = _load_images(batch, joined)
         groups = model.policy.sample_text(
             TextSampling(
                 images=[images[item.images] for item in batch],
@@ -162,14 +171,14 @@ def _load_source(item: EditItem) -> Image.Image:
 
 
 def _load_images(
-    items: Sequence[QuestionItem],
-) -> dict[tuple[ImageSource, ...], Image.Image | None]:
-    """The image of each question, loaded once. Raises ValueError naming a question whose image cannot be read."""
-    loaded: dict[tuple[ImageSource, ...], Image.Image | None] = {}
+    items: Sequence[QuestionItem], joined: bool
+) -> dict[tuple[ImageSource, ...], QuestionImages]:
+    """The images of each question, loaded once. Raises ValueError naming a question whose image cannot be read."""
+    loaded: dict[tuple[ImageSource, ...], QuestionImages] = {}
     for item in items:
         if item.images not in loaded:
             try:
-                loaded[item.images] = one_image(item.images)
+                loaded[item.images] = question_images(item.images, joined=joined)
             except ValueError as error:
                 raise ValueError(f"question {item.key}: {error}") from None
     return loaded

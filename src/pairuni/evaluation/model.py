@@ -11,7 +11,7 @@ from typing import Any, Self
 from pairuni.config.evaluation import BenchmarkSettings, DigitsSettings
 from pairuni.devices import resolve_device, resolve_dtype
 from pairuni.policies.policy import UnifiedPolicy
-from pairuni.runs.models import load_model, resolve_model
+from pairuni.runs.models import load_model, resolve_model, shows_several
 from pairuni.training.digests import digest_of_tensors
 
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -55,6 +55,12 @@ class Model:
     def policy(self) -> UnifiedPolicy:
         """The policy, by default loaded on first use."""
         return self.loaded or load_model(self.name, device=self.device, dtype=self.dtype)
+
+    @property
+    def shows_several(self) -> bool:
+        """Whether it can be shown several images a question; weights are not read for this."""
+        policy = self.loaded or self.__dict__.get("policy")
+        return shows_several(self.name) if policy is None else bool(policy.several_images)
 
     def described(self) -> dict[str, Any]:
         """Everything that replies and images depend on. ``weights`` changes with the checkpoint's files."""

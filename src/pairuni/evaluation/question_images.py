@@ -10,13 +10,21 @@ from PIL import Image
 
 from pairuni.io.images import ImageError, load_image
 from pairuni.policies.images import side_by_side
+from pairuni.policies.policy import QuestionImages
 
 ImageSource = Path | bytes
 """An image's file, or its bytes."""
 
 
+def question_images(images: Sequence[ImageSource], *, joined: bool) -> QuestionImages:
+    """What a question shows: its RGB images, or if ``joined`` those of ``one_image``. Raises as it does."""
+    if joined or len(images) < 2:
+        return one_image(images)
+    return [_load(image) for image in images]
+
+
 def one_image(images: Sequence[ImageSource]) -> Image.Image | None:
-    """The one RGB image that a policy takes; None for a question about text alone.
+    """The one RGB image for a policy that takes one; None for a question about text alone.
 
     Several images are joined from left to right. Raises ValueError naming a file that cannot be read.
     """

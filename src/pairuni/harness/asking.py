@@ -1,4 +1,4 @@
-"""Requests of a harness as calls to a policy: one image and one text each, batched by equal settings."""
+"""Requests of a harness as calls to a policy: images and one text each, batched by equal settings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import TextSampling, UnifiedPolicy
+from pairuni.policies.policy import QuestionImages, TextSampling, UnifiedPolicy
 from pairuni.policies.trajectories import TextTrajectory
 
-SeveralImages = Literal["error", "row", "first"]
-"""How a question with several images is handled, since a policy takes one."""
+SeveralImages = Literal["all", "error", "row", "first"]
+"""How a question with several images is handled; some policies take one."""
 
 DEFAULT_NEW_TOKENS = 128
 """Maximum answer length in tokens if a task sets none."""
@@ -103,7 +103,9 @@ def answers(
             chosen = group[start : start + batch_size]
             sampled = policy.sample_text(
                 TextSampling(
-                    images=[one_image(questions[index].images(), several_images) for index in chosen],
+                    images=[
+                        question_images(policy, questions[index].images(), several_images) for index in chosen
+                    ],
                     questions=[questions[index].text for index in chosen],
                     temperature=settings.temperature,
                     max_new_tokens=settings.max_new_tokens,
@@ -128,21 +130,27 @@ def check_several_images(name: str) -> SeveralImages:
     return name  # type: ignore[return-value]
 
 
-def one_image(images: Sequence[Any], several: SeveralImages) -> Image.Image | None:
-    """The single RGB image for the policy, or None for a text-only question.
+def question_images(policy: UnifiedPolicy, images: Sequence[Any], several: SeveralImages) -> QuestionImages:
+    """What the policy is shown, as RGB; None for a text-only question.
 
-    ``images`` are PIL images or paths of image files. If there are several, ``several`` decides: an error, the first
-    one, or a "row" that joins all. Raises ValueError for other objects, such as a video.
+    ``images`` are PIL images or paths of image files. If there are several, ``several`` decides: all, before the
+    question and in order, an error, the first one, or a "row" that joins all. Raises ValueError for "all" where the
+    policy takes one, and for other objects, such as a video.
     """
     opened = [_open(image) for image in images if image is not None]
-    if len(opened) > 1 and several == "error":
-        raise ValueError(
-            f"a question has {len(opened)} images, and the policy takes one; set several_images to row "
-            "(joined into one image) or first, and report that with the score"
-        )
     if not opened:
         return None
-    return opened[0] if several == "first" else side_by_side(opened)
+    if len(opened) == 1 or several == "first":
+        return opened[0]
+    if several == "row":
+        return side_by_side(opened)
+    if several == "all" and policy.several_images:
+        return opened
+    why = "which is an error here" if several == "error" else f"and the policy {policy.name} takes one"
+    raise ValueError(
+        f"a question has {len(opened)} images, {why}; set several_images to row "
+        "(joined into one image) or first, and report that with the score"
+    )
 
 
 def _open(image: Any) -> Image.Image:

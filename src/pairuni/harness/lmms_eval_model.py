@@ -24,7 +24,7 @@ from pairuni.harness.asking import (
     Question,
     answers,
     check_several_images,
-    one_image,
+    question_images,
 )
 from pairuni.io.files import atomic_write
 from pairuni.policies.policy import ImageSampling, UnifiedPolicy
@@ -66,7 +66,7 @@ class PairUni(lmms):
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        several_images: str = "error",
+        several_images: str = "all",
         mode: str = "answer",
         output_dir: str = "lmms_eval_pictures",
         guidance: float | None = None,
@@ -77,7 +77,7 @@ class PairUni(lmms):
         """With mode "draw", texts are prompts and replies are generated images; ``guidance`` (by default the policy's),
         ``temperature``, ``images`` (per prompt) and ``output_dir`` apply only to it.
 
-        max_new_tokens: for tasks that set none. several_images: see ``asking.one_image``. seed: of sampling.
+        max_new_tokens: for tasks that set none. several_images: see ``asking.question_images``. seed: of sampling.
         Raises ValueError for an unknown choice or policy.
         """
         super().__init__()
@@ -115,7 +115,7 @@ class PairUni(lmms):
                 context, continuation, *of_task = request.args
                 if callable(continuation):
                     continuation = continuation(self._document(of_task))
-                images.append(one_image(self._images(of_task), self.several_images))
+                images.append(question_images(self.policy, self._images(of_task), self.several_images))
                 contexts.append(_text(context))
                 continuations.append(str(continuation))
             scored = self.policy.score_text(images, contexts, continuations)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--max-new-tokens", type=int, default=2048, help="as VLMEvalKit's Janus (2048)")
-    parser.add_argument("--several-images", default="error", choices=["error", "row", "first"])
+    parser.add_argument("--several-images", default="all", choices=["all", "error", "row", "first"])
     own, of_run = parser.parse_known_args(arguments)
     if not own.run.is_file():
         parser.error(f"{own.run}: no such file; give the run.py of a VLMEvalKit checkout")

@@ -26,9 +26,9 @@ class PairUni(Janus):
         device: str = "auto",
         dtype: str = "auto",
         max_new_tokens: int = 2048,
-        several_images: str = "error",
+        several_images: str = "all",
     ) -> None:
-        """several_images: see ``asking.one_image``. Raises ValueError for an unknown policy or choice."""
+        """several_images: see ``asking.question_images``. Raises ValueError for an unknown policy or choice."""
         BaseModel.__init__(self)
         self.several_images = check_several_images(several_images)
         self.settings = AnswerSettings(max_new_tokens=max_new_tokens)
@@ -37,9 +37,9 @@ class PairUni(Janus):
             self.policy.processor.use_default_system_prompt = False
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
-        """The greedy answer to a message of texts and images: the image, then the joined texts.
+        """The greedy answer to a message of texts and images: the images, then the joined texts.
 
-        Raises ValueError for a conversation, for a video, and for several images if ``several_images`` is "error".
+        Raises ValueError for a conversation, for a video, and for several images as ``several_images`` says.
         """
         if any("role" in part for part in message):
             raise ValueError(

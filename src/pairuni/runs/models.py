@@ -75,6 +75,11 @@ def check_edits(model: str | Path | UnifiedPolicy) -> None:
         raise CannotEdit(policy.name)
 
 
+def shows_several(name: str | Path) -> bool:
+    """Whether a question to a model may show several images; its weights are not read."""
+    return load_model(name, device="cpu", weights=False).several_images
+
+
 def with_adapter(
     folder: Path,
     *,
