@@ -17,7 +17,7 @@ from pairuni.runs.mixes import MixesFolder, mix_statistics, statistics_table
 from pairuni.studies.cells import cells_of
 from pairuni.studies.page import sections
 from pairuni.studies.results import RESULTS, Result, read_results
-from pairuni.studies.tables import RowResults, markdown_table, note, results_table, rows_of
+from pairuni.studies.tables import RowResults, differences, markdown_table, note, results_table, rows_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "evidence.md"
@@ -46,9 +46,8 @@ def with_tables(text: str, results: Mapping[str, Result]) -> str:
         if found[2] == "agreement":
             return f"{found[1]}\n{markdown_table(statistics_table(mix_statistics(AGREEMENT.read())))}\n\n{found[3]}"
         study, rows = study_rows(found[2], results)
-        return (
-            f"{found[1]}\n{markdown_table(results_table(study, rows))}\n\n{note(study, rows)}\n\n{found[3]}"
-        )
+        lines = results_table(study, rows, differences(study, rows))
+        return f"{found[1]}\n{markdown_table(lines)}\n\n{note(study, rows)}\n\n{found[3]}"
 
     return _TABLE.sub(filled, text)
 

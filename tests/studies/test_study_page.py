@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pairuni.config import StudySettings
 from pairuni.studies.page import html
-from pairuni.studies.tables import RowResults, gains, kinds, markdown, results_table
+from pairuni.studies.tables import RowResults, differences, gains, kinds, markdown, results_table
 from study_results import made_result
 
 STUDY = StudySettings.model_validate(
@@ -36,7 +36,7 @@ ROWS = [
 
 
 def test_the_table_has_the_papers_numbers_scores_and_paired_differences() -> None:
-    head, better, equal, empty, base = results_table(STUDY, ROWS)
+    head, better, equal, empty, base = results_table(STUDY, ROWS, differences(STUDY, ROWS))
     assert head[:4] == ["Made", "MMMU (paper)", "GenEval (paper)", "understanding"]
     assert better[:3] == ["better", "40.4", "0.79"]
     assert base[:3] == ["base", "38.4", ""]

@@ -358,11 +358,25 @@ def push(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Regenerate report.html of a run, a self-contained page."""
-    from pairuni.report import write_report
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, at most 16.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; by default report.html in the run's folder, or compare.html of several runs."
+        ),
+    ] = None,
+) -> None:
+    """Regenerate report.html of a run, or compare several runs on one page; both are self-contained.
 
-    typer.echo(f"report: {write_report(run)}")
+    Differences of held-out scores are to the first run.
+    """
+    from pairuni.report import write_comparison, write_report
+
+    page = (
+        write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or Path("compare.html"))
+    )
+    typer.echo(f"report: {page}")
 
 
 @app.command()

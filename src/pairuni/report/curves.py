@@ -65,7 +65,7 @@ def line_chart(
 ) -> str:
     """A chart of one or several lines, each with its values and smoothed. low, high: the axis includes these.
 
-    Of a long line, the lowest and the highest value of each stretch are drawn; the chart says how many.
+    Of a long line, the lowest and the highest value of each stretch are drawn; a chart of one line says how many.
     """
     budget = MOST_POINTS // 2 if small else MOST_POINTS
     drawn = [_drawn(line, max(FEWEST_POINTS, budget // len(lines))) for line in lines]
@@ -84,10 +84,9 @@ def line_chart(
         f'{frame(ticks)}<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{shapes}</svg>'
         f'<span class="cursor" hidden></span>{_dots(drawn)}</div>'
     )
-    longest = max(drawn, key=lambda one: one.of)
     left_out = (
-        f" <small>{len(longest.steps):,} of {longest.of:,} steps drawn</small>"
-        if len(longest.steps) < longest.of
+        f" <small>{len(drawn[0].steps):,} of {drawn[0].of:,} steps drawn</small>"
+        if len(drawn) == 1 and len(drawn[0].steps) < drawn[0].of
         else ""
     )
     return (
@@ -143,7 +142,7 @@ def _label(title: str, drawn: Sequence[_Drawn], first: float, last: float) -> st
 
 def _said(drawn: Sequence[_Drawn], last: float) -> str:
     return f"{_at_step(drawn, last)}: " + ", ".join(
-        f"{one.line.name} {_values(one, last, len(drawn))}".strip() for one in drawn
+        f"{one.line.name} {''.join(_values(one, last, len(drawn)))}".strip() for one in drawn
     )
 
 
@@ -152,20 +151,21 @@ def _at_step(drawn: Sequence[_Drawn], step: float) -> str:
     return f"step {number(step)}{', smoothed' if smoothly else ''}"
 
 
-def _values(one: _Drawn, last: float, lines: int) -> str:
-    """The last values of a line, as in a readout: of several lines only the smoothed one."""
-    shown = number(one.trend[-1] if lines > 1 else one.values[-1])
-    if lines == 1 and one.smooth is not None:
-        shown += f", smoothed {number(one.smooth[-1])}"
-    return shown if one.steps[-1] == last else f"{shown} at {number(one.steps[-1])}"
+def _values(one: _Drawn, last: float, lines: int) -> tuple[str, str]:
+    """The last value of a line in a readout, and what follows it: of several lines the smoothed value is the first."""
+    more = "" if one.smooth is None or lines > 1 else f", smoothed {number(one.smooth[-1])}"
+    more += "" if one.steps[-1] == last else f" at {number(one.steps[-1])}"
+    return number(one.trend[-1] if lines > 1 else one.values[-1]), more
 
 
 def _readout(drawn: Sequence[_Drawn], last: float) -> str:
-    entries = "".join(
-        f' <span class="{one.line.tone}">{_key(one.line)}<b>{_values(one, last, len(drawn))}</b></span>'
-        for one in drawn
-    )
-    return f'<p class="readout" aria-hidden="true"><span>{_at_step(drawn, last)}</span>{entries}</p>'
+    entries = []
+    for one in drawn:
+        value, more = _values(one, last, len(drawn))
+        entries.append(
+            f' <span class="{one.line.tone}">{_key(one.line)}<b>{value}</b><small>{more}</small></span>'
+        )
+    return f'<p class="readout" aria-hidden="true"><span>{_at_step(drawn, last)}</span>{"".join(entries)}</p>'
 
 
 def _key(line: Line) -> str:

@@ -63,7 +63,7 @@ def _pair(folder: Path, pair: UGPair) -> str:
 def _settings_table(name: str, values: dict[str, Any]) -> str:
     described = _descriptions(name)
     rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(_plain(value))}</td>'
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(plain(value))}</td>'
         f"<td>{escape(described.get(key, ''))}</td></tr>"
         for key, value in values.items()
     )
@@ -77,5 +77,6 @@ def _descriptions(section: str) -> dict[str, str]:
     return {key: field.description or "" for cls in classes for key, field in cls.model_fields.items()}
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting as text."""
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from pairuni.report.markup import content_policy, escape, placing_rules
 
@@ -31,15 +32,30 @@ def document(kind: str, title: str, body: Sequence[str], *, head: str = "") -> s
     )
 
 
+def checked_page(path: Path) -> Path:
+    """The path of a page to write. Raises ValueError if it is a folder."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a page, such as {path / 'page.html'}")
+    return path
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table of text, header first, that scrolls sideways where it is too wide. ``**text**`` is bold."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>' for row in rows[1:]
+    """A table of text, header first. ``**text**`` is bold."""
+    return html_table(
+        [escape(cell) for cell in rows[0]],
+        [[escape(row[0]), *(_BOLD.sub(r"<b>\1</b>", escape(cell)) for cell in row[1:])] for row in rows[1:]],
     )
-    return f'<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(text: str) -> str:
-    shown = _BOLD.sub(r"<b>\1</b>", escape(text))
-    return f"<td>{shown}</td>"
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table of cells in HTML that scrolls sideways where it is too wide. The first cell of a row is its header."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    named = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="table"><table class="numbers">{named}'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

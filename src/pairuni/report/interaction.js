@@ -48,11 +48,12 @@ function readable(plot) {
       dots[row].hidden = !visible;
       dots[row].style.left = `${percent(own, chart.x)}%`;
       dots[row].style.bottom = `${percent(trend, chart.y)}%`;
-      let text = number(lines.length > 1 ? trend : line.values[place]);
-      if (lines.length === 1 && line.smooth) text += `, smoothed ${number(trend)}`;
-      if (own !== step) text += ` at ${number(own)}`;
-      shown[row].textContent = text;
-      return `${line.name} ${text}`.trim();
+      const value = number(lines.length > 1 ? trend : line.values[place]);
+      const smooth = lines.length === 1 && line.smooth ? `, smoothed ${number(trend)}` : "";
+      const more = smooth + (own === step ? "" : ` at ${number(own)}`);
+      shown[row].textContent = value;
+      shown[row].nextElementSibling.textContent = more;
+      return `${line.name} ${value}${more}`.trim();
     });
     readout.firstElementChild.textContent = `step ${number(step)}${smoothly}`;
     plot.setAttribute("aria-valuenow", at);

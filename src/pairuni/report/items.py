@@ -8,7 +8,7 @@ from pairuni.records import Task
 from pairuni.report.images import image_tag
 from pairuni.report.markup import escape, section
 from pairuni.report.statistics import evenly_spaced
-from pairuni.runs.evaluations import MarkedItem
+from pairuni.runs.evaluations import Item, MarkedItem
 from pairuni.runs.run import Run
 
 Card = Callable[[MarkedItem, MarkedItem], str]
@@ -46,8 +46,8 @@ def answers(run: Run) -> str:
         return (
             f'<li class="question">{shown}<div><p>{escape(after.question)}</p><dl>'
             f"<dt>expected</dt><dd>{escape(after.answer)}</dd>"
-            f"<dt>before</dt><dd>{_mark(before.correct)} {_reply(before)}</dd>"
-            f"<dt>after</dt><dd>{_mark(after.correct)} {_reply(after)}</dd></dl></div></li>"
+            f"<dt>before</dt><dd>{mark(before.correct)} {reply(before)}</dd>"
+            f"<dt>after</dt><dd>{mark(after.correct)} {reply(after)}</dd></dl></div></li>"
         )
 
     return _compared(
@@ -80,11 +80,12 @@ def _compared(run: Run, task: Task, title: str, note: str, card: Card, name: str
 def _figure(run: Run, item: MarkedItem, when: str) -> str:
     alt = f"generated {when} training, {'right' if item.correct else 'wrong'}: {item.prompt}"
     shown = image_tag(run.folder.root, item.image, alt)
-    seen = f"<i>detected: {_reply(item)}</i>" if item.reply and not item.correct else ""
-    return f"<figure>{shown}<figcaption>{_mark(item.correct)} {when}{seen}</figcaption></figure>"
+    seen = f"<i>detected: {reply(item)}</i>" if item.reply and not item.correct else ""
+    return f"<figure>{shown}<figcaption>{mark(item.correct)} {when}{seen}</figcaption></figure>"
 
 
-def _mark(correct: bool) -> str:
+def mark(correct: bool) -> str:
+    """A tick or a cross."""
     return (
         '<span class="right" role="img" aria-label="right">✓</span>'
         if correct
@@ -92,7 +93,8 @@ def _mark(correct: bool) -> str:
     )
 
 
-def _reply(item: MarkedItem) -> str:
+def reply(item: Item) -> str:
+    """The reply of an item, the middle of a long one left out."""
     text = item.reply.strip()
     shown = text if len(text) <= 160 else text[:80] + " … " + text[-70:]
     return escape(shown) if shown else "<i>nothing</i>"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pairuni.io.files import write_text
 from pairuni.report import agreement, data, gains, items, scores, training
-from pairuni.report.document import document
+from pairuni.report.document import checked_page, document
 from pairuni.report.markup import escape
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.run import Run, read_run
@@ -27,12 +28,13 @@ SECTIONS = (
 )
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html from the other files of a run's folder; sections without data are left out. Returns its path.
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the page of a run's folder; sections without data are left out. Returns its path.
 
-    Raises FileNotFoundError if there is no such folder, ValueError if a part cannot be read.
+    out: by default report.html in the folder. Raises FileNotFoundError if there is no such folder, ValueError if a part
+    cannot be read or ``out`` is a folder.
     """
-    path = RunFolder(run).report
+    path = checked_page(out or RunFolder(run).report)
     write_text(path, render(read_run(run)))
     return path
 
@@ -40,25 +42,29 @@ def write_report(run: Path) -> Path:
 def render(run: Run) -> str:
     """The page of a run."""
     body = [part for part in (section(run) for section in SECTIONS) if part]
+    name = run.folder.root.resolve().name
+    faults = "".join(f'<p class="fault">{escape(fault)}</p>' for fault in run.faults)
+    return document("PairUni run", name, body, head=f"{_facts(run)}{faults}{links(body)}")
+
+
+def links(body: Sequence[str]) -> str:
+    """Links to the sections of a page."""
     found = [
         match for part in body if (match := re.search(r'<section id="([\w-]+)".*?<h2[^>]*>(.*?)</h2>', part))
     ]
-    links = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
-    name = run.folder.root.resolve().name
-    nav = f'{_facts(run)}<nav aria-label="Sections"><ul>{links}</ul></nav>'
-    return document("PairUni run", name, body, head=nav)
+    items = "".join(f'<li><a href="#{match[1]}">{match[2]}</a></li>' for match in found)
+    return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
 
 
 def _facts(run: Run) -> str:
     config = run.config
-    steps = max((row.step for row in run.metrics), default=None)
     facts = [
         ("model", run.section("policy").get("model")),
         ("pairing", run.section("data").get("pairing")),
         ("pairs", f"{len(run.pairs):,}" if run.pairs else None),
-        ("steps", steps),
+        ("steps", steps_of(run) if run.metrics else None),
         ("seed", config.get("seed") if run.summary.seed is None else run.summary.seed),
-        ("time", _duration(run.summary.seconds)),
+        ("time", duration(run.summary.seconds)),
     ]
     shown = "".join(
         f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in facts if value is not None
@@ -66,7 +72,15 @@ def _facts(run: Run) -> str:
     return f"<dl>{shown}</dl>" if shown else ""
 
 
-def _duration(seconds: float | None) -> str | None:
+def steps_of(run: Run) -> str:
+    """The steps of a run; of an unfinished one those done and those planned."""
+    if run.finished or run.planned_steps is None:
+        return f"{run.step:,}"
+    return f"{run.step:,} of {run.planned_steps:,}"
+
+
+def duration(seconds: float | None) -> str | None:
+    """A time in hours, minutes and seconds."""
     if seconds is None:
         return None
     minutes, rest = divmod(round(seconds), 60)

@@ -30,6 +30,19 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> tuple[fl
     return change, change - half, change + half
 
 
+def sign_test(higher: int, lower: int) -> float:
+    """Two-sided exact p of a sign test: whether items that changed rose as often as they fell.
+
+    Of items that are right or wrong it is McNemar's exact test.
+    """
+    changed = higher + lower
+    ways = tail = 1
+    for one in range(min(higher, lower)):
+        ways = ways * (changed - one) // (one + 1)
+        tail += ways
+    return min(1.0, 2 * tail / 2**changed)
+
+
 def smoothed(values: Sequence[float], window: int) -> list[float]:
     """Moving local linear fit over ``window`` values (at least 2), truncated at the ends.
 

@@ -38,7 +38,8 @@ SHOWN_ROLLOUTS = 12
 def rewards(run: Run) -> str:
     charts = []
     curves = {task: series(run.metrics, f"{task}/reward") for task in TASKS}
-    low, high = reward_limits([values for _, values in curves.values()])
+    within = all(0.0 <= value <= 1.0 for _, values in curves.values() for value in values)
+    low, high = (0.0, 1.0) if within else (None, None)
     for task, (steps, values) in curves.items():
         if values:
             charts.append(
@@ -62,12 +63,6 @@ def rewards(run: Run) -> str:
     body = f'<div class="charts">{"".join(charts)}</div>{signals}'
     note = f"Mean reward of the rollouts of each step, on training pairs. {SMOOTHING} {READING}"
     return section("rewards", "Reward during training", body, note)
-
-
-def reward_limits(values: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
-    """What an axis of rewards includes: 0 and 1 if all are between them."""
-    within = all(0.0 <= value <= 1.0 for own in values for value in own)
-    return (0.0, 1.0) if within else (None, None)
 
 
 def held_out_curves(run: Run) -> dict[str, tuple[list[float], list[float]]]:

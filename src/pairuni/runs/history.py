@@ -16,7 +16,7 @@ logger = logging.getLogger("pairuni")
 
 def settings_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted keys in both settings with different values: key -> (old, new)."""
-    before, after = _flat(old), _flat(new)
+    before, after = dotted(old), dotted(new)
     return {key: (before[key], after[key]) for key in after if key in before and before[key] != after[key]}
 
 
@@ -51,8 +51,9 @@ def shown(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key, such as pairgrpo.steps."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairuni.io.files import flush_to_disk, write_text
-from pairuni.runs.reading import Count, Number, Part, checked, read_rows
+from pairuni.runs.reading import Count, Number, Part, checked, read_rows, read_undamaged_rows
 
 AGREEMENT = "gradient_agreement"
 """Name of the agreement over all parameters; that of a group is ``gradient_agreement/<group>``."""
@@ -85,6 +85,12 @@ def series(rows: Iterable[MetricsRow], key: str) -> tuple[list[float], list[floa
 def read_metrics(path: Path) -> list[MetricsRow]:
     """All complete lines; none if the file is missing. Raises ValueError naming file and line."""
     return [metrics_row(where, row) for where, row in read_rows(path)]
+
+
+def read_undamaged_metrics(path: Path) -> tuple[list[MetricsRow], str | None]:
+    """All lines but a damaged or incomplete last one, and a sentence that says so if there is one."""
+    rows, fault = read_undamaged_rows(path)
+    return [metrics_row(where, row) for where, row in rows], fault
 
 
 def metrics_row(where: str, row: dict[str, Any]) -> MetricsRow:

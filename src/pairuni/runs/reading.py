@@ -69,6 +69,27 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, object_of(line, where)
 
 
+def read_undamaged_rows(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], str | None]:
+    """The rows of ``read_rows``, and a sentence if the last line is incomplete or damaged, which is left out.
+
+    A power failure may leave such a line. Raises ValueError naming any other damaged line.
+    """
+    *lines, rest = _read_text(path).split("\n")
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = []
+    for number, line in filled:
+        where = f"{path}, line {number}"
+        try:
+            rows.append((where, object_of(line, where)))
+        except ValueError:
+            if number != filled[-1][0] or not rows:
+                raise
+            return rows, f"The last line of {path.name}, line {number}, is damaged and left out."
+    if rest.strip():
+        return rows, f"The last line of {path.name} is incomplete, being written or cut short, and left out."
+    return rows, None
+
+
 def checked(cls: type[Read], values: Any, where: object) -> Read:
     """``values`` as ``cls``. Raises ValueError, which begins with ``where`` and the field."""
     try:

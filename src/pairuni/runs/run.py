@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from pairuni.io.text import json_lines
 from pairuni.records import TASKS, Annotation, UGPair
 from pairuni.runs.evaluations import Evaluation, StepEvaluation, read_step_evaluations
 from pairuni.runs.folder import RunFolder
-from pairuni.runs.metrics import MetricsRow, read_metrics
+from pairuni.runs.metrics import MetricsRow, read_undamaged_metrics
 from pairuni.runs.reading import Number, Part, checked, read_json, read_toml
 from pairuni.runs.samples import Sample, read_samples
 
@@ -41,7 +41,7 @@ class Run:
     folder: where it is, and the names of its files. config: config.toml. summary: summary.json. metrics: the lines of
     metrics.jsonl, one per step. samples: the saved samples. before: held-out evaluation of the untrained model. after:
     that of the trained one. step_evaluations: held-out evaluations during training. pairs: those that it trained on.
-    pairs_file: their file, None if it was not found.
+    pairs_file: their file, None if it was not found. faults: sentences on what is damaged and left out.
     """
 
     folder: RunFolder
@@ -54,11 +54,29 @@ class Run:
     step_evaluations: list[StepEvaluation]
     pairs: list[UGPair]
     pairs_file: Path | None
+    faults: Sequence[str] = ()
 
     @property
     def pairs_folder(self) -> Path:
         """What the pairs' image paths are relative to."""
         return self.folder.root if self.pairs_file is None else self.pairs_file.parent
+
+    @property
+    def step(self) -> int:
+        """The last step in metrics.jsonl, 0 if there is none."""
+        return max((row.step for row in self.metrics), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end, where it writes summary.json."""
+        return self.folder.summary.is_file()
+
+    @property
+    def planned_steps(self) -> int | None:
+        """pairgrpo.steps, unless the settings give epochs or are missing."""
+        grpo = self.config.get("pairgrpo")
+        steps = grpo.get("steps") if isinstance(grpo, dict) and grpo.get("epochs") is None else None
+        return steps if isinstance(steps, int) else None
 
     def section(self, name: str) -> Mapping[str, Any]:
         """The table ``name`` of config.toml; empty if it is missing."""
@@ -88,17 +106,19 @@ def read_run(root: str | Path) -> Run:
     before, after = _evaluation(folder, summary, "before"), _evaluation(folder, summary, "after")
     _check_same_items(folder, before, after)
     pairs_file = _find_pairs(root, config, summary)
+    metrics, fault = read_undamaged_metrics(folder.metrics)
     return Run(
         folder=folder,
         config=config,
         summary=summary,
-        metrics=read_metrics(folder.metrics),
+        metrics=metrics,
         samples=read_samples(folder.samples_log),
         before=before,
         after=after,
         step_evaluations=read_step_evaluations(root),
         pairs=_read_pairs(pairs_file) if pairs_file else [],
         pairs_file=pairs_file,
+        faults=[fault] if fault else [],
     )
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from pairuni.config import StudySettings
 from pairuni.io.files import write_text
-from pairuni.records import TASKS, Task
-from pairuni.report.curves import Line, line_chart
+from pairuni.records import TASKS
+from pairuni.report.curves import SMOOTHING, Line, line_chart
+from pairuni.report.differences import Difference, difference_card
 from pairuni.report.document import document, table
-from pairuni.report.markup import escape, placed, section
+from pairuni.report.markup import escape, section
 from pairuni.runs.metrics import AGREEMENT
-from pairuni.studies import statistics
 from pairuni.studies.cells import Cell
 from pairuni.studies.results import Result, mean_of
-from pairuni.studies.statistics import Estimate
 from pairuni.studies.tables import (
+    Differences,
     RowResults,
+    differences,
     gains,
     kinds,
     markdown,
@@ -34,8 +35,6 @@ _CURVES = {
     AGREEMENT: "Gradient agreement",
 }
 _DIFFERENCES = "To the default row, in points of the held-out score, with 95% intervals."
-_SMALLEST_SCALE = 0.01
-"""Half the width of the axis of differences, at least."""
 
 
 def write_page(
@@ -57,8 +56,9 @@ def html(study: StudySettings, rows: Sequence[RowResults]) -> str:
 def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "") -> list[str]:
     """The sections of a study. prefix: of their ids, on a page with several studies."""
     title = f"{study.title}: " if prefix else ""
+    compared = differences(study, rows)
     found = [
-        ("table", "results", results_table(study, rows), note(study, rows)),
+        ("table", "results", results_table(study, rows, compared), note(study, rows)),
         (
             "gains",
             "before training, and gains",
@@ -71,7 +71,7 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
             if (lines := kinds(rows, task))
         ),
     ]
-    charted = _differences(study, rows)
+    charted = _difference_cards(compared)
     runs = ("runs", "runs", runs_table(rows), "Every finished run; key names its line in results.jsonl.")
     return [
         _table_section(prefix, title, *found[0]),
@@ -85,7 +85,7 @@ def sections(study: StudySettings, rows: Sequence[RowResults], prefix: str = "")
             f"{prefix}curves",
             escape(_title(title, "curves")),
             _curves(rows),
-            "Means over the seeds of each row.",
+            f"Means over the seeds of each row. {SMOOTHING}",
         ),
         _table_section(prefix, title, *runs),
     ]
@@ -120,46 +120,14 @@ def _curves(rows: Sequence[RowResults]) -> str:
     return f'<div class="small-charts">{"".join(charts)}</div>'
 
 
-def _differences(study: StudySettings, rows: Sequence[RowResults]) -> str:
+def _difference_cards(found: Differences) -> str:
     """A card for each task: the difference of every row to the default row, with its interval."""
-    default = next(row for row in rows if row.row.name == study.default)
-    cards = []
-    for task in TASKS:
-        found = [
-            (row.row.name, difference)
-            for row in rows
-            if row is not default
-            and (difference := statistics.difference(row.runs, default.runs, task)) is not None
-        ]
-        if found:
-            cards.append(_difference_card(task, found))
+    cards = [
+        difference_card(
+            task,
+            [Difference(name, one.mean, one.interval, points(one).strip("*")) for name, one in rows.items()],
+        )
+        for task, rows in found.items()
+        if rows
+    ]
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
-
-
-def _difference_card(task: Task, found: Sequence[tuple[str, Estimate]]) -> str:
-    ends = [abs(end) for _, one in found for end in (one.mean, *(one.interval or ()))]
-    scale = max(_SMALLEST_SCALE, *ends)
-    lines = "".join(
-        f'<div class="difference"><span>{escape(name)}</span>{_track(one, scale)}</div>'
-        for name, one in found
-    )
-    edge = f"{100 * scale:.1f}"
-    return (
-        f'<article class="card {task}"><h3>{task.capitalize()}</h3>{lines}<div class="difference"><span></span>'
-        f'<div class="scale" aria-hidden="true"><span>−{edge}</span><span>0</span><span>+{edge}</span></div></div>'
-        "</article>"
-    )
-
-
-def _track(one: Estimate, scale: float) -> str:
-    def at(value: float) -> float:
-        return 50 * (1 + value / scale)
-
-    whisker = ""
-    if one.interval is not None:
-        low, high = map(at, one.interval)
-        whisker = f'<span class="whisker" {placed(left=f"{low:.2f}%", width=f"{high - low:.2f}%")}></span>'
-    label = points(one).strip("*")
-    mark = f'<span class="mark" {placed(left=f"{at(one.mean):.2f}%")}></span>'
-    zero = '<span class="zero"></span>'
-    return f'<div class="track" role="img" aria-label="{label}" title="{label}">{zero}{whisker}{mark}</div>'

@@ -28,6 +28,10 @@ class RowResults:
         return [self.runs[seed] for seed in sorted(self.runs)]
 
 
+Differences = Mapping[Task, Mapping[str, Estimate]]
+"""Differences to the default row by task and name of the row."""
+
+
 def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[RowResults]:
     """The rows of a study with their finished runs."""
     found: dict[str, dict[int, Result]] = {row.name: {} for row in study.rows}
@@ -37,19 +41,32 @@ def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, R
     return [RowResults(row, found[row.name]) for row in study.rows]
 
 
-def results_table(study: StudySettings, rows: Sequence[RowResults]) -> list[list[str]]:
+def differences(study: StudySettings, rows: Sequence[RowResults]) -> Differences:
+    """Differences to the default row, of every other row that has a seed in common with it."""
+    default = next(row for row in rows if row.row.name == study.default)
+    return {
+        task: {
+            row.row.name: found
+            for row in rows
+            if row is not default
+            and (found := statistics.difference(row.runs, default.runs, task)) is not None
+        }
+        for task in TASKS
+    }
+
+
+def results_table(study: StudySettings, rows: Sequence[RowResults], found: Differences) -> list[list[str]]:
     """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
     benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
     agreed = any(AGREEMENT in run.curves for row in rows for run in row.runs.values())
-    default = next(row for row in rows if row.row.name == study.default)
     head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
     for task in TASKS:
         head += [task, f"difference to {study.default}"]
     head += [*(["agreement"] if agreed else []), "pairs", "seeds"]
-    return [head, *(_cells(row, default, benchmarks, agreed) for row in rows)]
+    return [head, *(_cells(row, found, benchmarks, agreed) for row in rows)]
 
 
-def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agreed: bool) -> list[str]:
+def _cells(row: RowResults, found: Differences, benchmarks: Sequence[str], agreed: bool) -> list[str]:
     runs = row.ordered
     cells = [row.row.name, *(_paper(row.row.paper.get(name)) for name in benchmarks)]
     for task in TASKS:
@@ -57,7 +74,7 @@ def _cells(row: RowResults, default: RowResults, benchmarks: Sequence[str], agre
             cells += ["", ""]
             continue
         cells.append(_percent(statistics.score(runs, task)))
-        other = None if row is default else statistics.difference(row.runs, default.runs, task)
+        other = found[task].get(row.row.name)
         cells.append("" if other is None else points(other))
     if agreed:
         mean = mean_of([run.mean(AGREEMENT) for run in runs])
@@ -130,7 +147,11 @@ def note(study: StudySettings, rows: Sequence[RowResults]) -> str:
 
 def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
     """All tables of a study in Markdown."""
-    parts = [markdown_table(results_table(study, rows)), note(study, rows), markdown_table(gains(rows))]
+    parts = [
+        markdown_table(results_table(study, rows, differences(study, rows))),
+        note(study, rows),
+        markdown_table(gains(rows)),
+    ]
     parts += [markdown_table(lines) for task in TASKS if (lines := kinds(rows, task))]
     return "\n\n".join(parts) + "\n"
 
