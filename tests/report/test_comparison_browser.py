@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import faults_of
 from test_comparison import made_run
 
+from browser import faults_of
 from pairuni.report import write_comparison
 
 pytestmark = pytest.mark.slow
