@@ -124,7 +124,7 @@ def test_the_pages_hold_every_setting_once() -> None:
         ]
         shown = [line.split("`")[1] for line in pages[page].splitlines() if line.startswith("| `")]
         assert shown == names
-    rate = "| `learning_rate` | `1e-06` | number > 0 | 1e-6 | AdamW's learning rate after warm-up. |"
+    rate = "| `learning_rate` | AdamW's learning rate after warm-up. | `1e-06` | number > 0 | 1e-6 |"
     assert rate in pages["settings-training.md"]
     evaluation = pages["settings-evaluation.md"]
     assert evaluation.count("| `limit` |") == 1

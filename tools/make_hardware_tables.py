@@ -112,8 +112,8 @@ def _cell(
             seconds = plan.step_seconds(card, dtype, gpus)
             said = f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
             tight = plan.peak + rewards > TIGHT * card.usable
-            marks = [letter, "S" if strategy == "shard" else "", "T" if tight else ""]
-            return " ".join([said, *(mark for mark in marks if mark)])
+            marks = " ".join(filter(None, [letter, "S" if strategy == "shard" else "", "T" if tight else ""]))
+            return f"{said}, {marks}" if marks else said
     return ""
 
 

@@ -99,16 +99,16 @@ def _section(heading: str, text: str, settings: Iterable[Setting]) -> str:
     rows = [
         (
             f"`{one.key.rpartition('.')[2]}`",
+            escaped(one.meaning),
             _default(one),
             escaped(one.allowed),
             escaped(one.paper),
-            escaped(one.meaning),
         )
         for one in settings
     ]
     title, shown = (
         f"## {heading.removesuffix('.')}",
-        table(["setting", "default", "allowed", "paper", "meaning"], rows),
+        table(["setting", "meaning", "default", "allowed", "paper"], rows),
     )
     return "\n\n".join(part for part in (title, escaped(text), shown) if part)
 
