@@ -235,6 +235,11 @@ def test_other_suffixes_are_refused(tmp_path):
         write_pairs(tmp_path / "pairs.csv", [pair()])
 
 
+def test_images_are_not_embedded_in_json_lines(tmp_path):
+    with pytest.raises(ValueError, match=r"pairs\.jsonl: only \.parquet files can embed images"):
+        write_pairs(tmp_path / "pairs.jsonl", [pair()], embed=tmp_path)
+
+
 @SUFFIXES
 @pytest.mark.parametrize(
     ("bad", "reason"),

@@ -90,12 +90,13 @@ def write_pairs(path: str | Path, pairs: Iterable[UGPair], *, embed: str | Path 
     decode, and further keys that JSON cannot hold.
     """
     path, embed = Path(path), None if embed is None else Path(embed)
+    if embed is not None and not _is_parquet(path):
+        raise ValueError(f"{path}: only .parquet files can embed images")
     checked = _checked(path, pairs, path.parent if embed is None else embed)
     with atomic_write(path) as partial_file:
         if _is_parquet(path):
             write_rows(partial_file, checked, embed)
         else:
-            assert embed is None, "JSON Lines hold no images"
             with partial_file.open("w", encoding="utf-8") as file:
                 file.writelines(dump_line(pair) for pair in checked)
 
