@@ -230,7 +230,7 @@ class UnifiedPolicy(ABC, Generic[Text, Drawing]):
             raise CannotTruncate(self.name)
 
     def check_shown(self, request: TextSampling) -> None:
-        """Raise CannotShowSeveral, a ValueError, if ``request`` has several images a question and the policy takes one."""
+        """Raise CannotShowSeveral, a ValueError, if ``request`` has more images a question than the policy takes."""
         for images, question in zip(request.shown, request.questions, strict=True):
             if len(images) > 1 and not self.several_images:
                 raise CannotShowSeveral(self.name, question, len(images))
