@@ -27,11 +27,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 12 << 20
-"""Of the wheel and of the sdist; 9 MB of it is the tiny model."""
+MOST_BYTES = 24 << 20
+"""Of the wheel and of the sdist; most of it is the two tiny models."""
 KNOWN = re.compile(
     r"pairuni/([a-z0-9_]+/)*[a-z0-9_]+\.py|pairuni/(py\.typed|paper\.toml)|pairuni/(report|app)/\w+\.(css|html|js)"
-    r"|pairuni/assets/tiny-janus/[\w.]+\.(json|jinja|safetensors|md)|pairuni/recipes/([\w-]+/)*[\w-]+\.(toml|md)"
+    r"|pairuni/assets/tiny-\w+/(vqvae/)?\w+\.(json|jinja|safetensors|md)|pairuni/recipes/([\w-]+/)*[\w-]+\.(toml|md)"
     r"|pairuni-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)"
 )
 """What a wheel may hold."""

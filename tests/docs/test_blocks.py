@@ -21,7 +21,12 @@ from pairuni.digits.world import write_world
 from pairuni.records import Annotation, GenerationSample, UnderstandingSample
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "benchmarks/README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 OUTPUT = {"", "text", "bibtex"}
 """Languages of blocks that are not code."""
 OTHER_TESTS = {"docs/python.md": "test_python_page.py", "docs/extending.md": "test_extending.py"}

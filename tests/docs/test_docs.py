@@ -19,7 +19,12 @@ from pairuni.config import PairsSettings, RunSettings, SuiteSettings, setting_ke
 from tools import make_cli_reference, make_hardware_tables, make_settings_reference
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
 COMMANDS, BENCHMARKS = get_command(app), get_command(benchmarks_app)
 RUN, PAIRS = set(setting_keys(RunSettings)), set(setting_keys(PairsSettings))
 SECTIONS = {key.partition(".")[0] for key in RUN if "." in key}
