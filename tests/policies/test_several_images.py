@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fake_policy import FakePolicy
+from pairuni.config import RolloutSettings
 from pairuni.policies.emu3.policy import Emu3Policy
 from pairuni.policies.policy import CannotShowSeveral, TextSampling
 from tiny_emu3 import tiny_emu3
@@ -138,6 +139,15 @@ def test_costs_count_every_image(policy, shown):
     assert policy.replay_cost([first, second]).tokens == prompt + len(first.tokens) + len(second.tokens) - 2
     other = replace(first, pixel_values=tuple(one.clone() for one in first.pixel_values))
     assert policy.replay_cost([first, other]).tokens == 2 * (prompt + len(first.tokens) - 1)
+
+
+def test_a_plan_counts_the_images_of_a_question(policy):
+    rollout = RolloutSettings(understanding=3, max_new_tokens=5)
+    one, three = policy.text_cost(rollout), policy.text_cost(rollout, images=3)
+    more = 2 * policy.question_image_tokens
+    assert (three.cached - one.cached, three.replayed - one.replayed) == (more, more)
+    assert three.keys - one.keys == more * (1 + 3)
+    assert (three.sampled, three.steps) == (one.sampled, one.steps)
 
 
 def test_given_answers_are_scored(policy, images):
