@@ -291,7 +291,8 @@ function imagesOf(side, task) {
   const count = side.images.length;
   if (count === 1) return imageOf(side.images[0], alt);
   const shown = side.images.map((number, place) => imageOf(number, `${alt} (image ${place + 1} of ${count})`));
-  return element("span", { className: count > 4 ? "several many" : "several" }, ...shown);
+  const size = count > 9 ? "several crowded" : count > 4 ? "several many" : "several";
+  return element("span", { className: size }, ...shown);
 }
 
 function imageOf(number, alt) {

@@ -73,4 +73,5 @@ def image_tags(folder: Path, paths: Sequence[str], alt: str) -> str:
         image_tag(folder, path, f"{alt} (image {place} of {count})")
         for place, path in enumerate(paths, start=1)
     ]
-    return f'<span class="several{" many" if count > 4 else ""}">{"".join(tags)}</span>'
+    size = " crowded" if count > 9 else " many" if count > 4 else ""
+    return f'<span class="several{size}">{"".join(tags)}</span>'
