@@ -34,7 +34,12 @@ PICTURE = ["uploaded"]
 def picture() -> gr.Image:
     """An image of a user. Its events set preprocess = False, so that gradio does not decode it: see ``path_of``."""
     return gr.Image(
-        label="Image", sources=["upload", "clipboard"], height=260, buttons=[], elem_classes=PICTURE
+        label="Image",
+        sources=["upload", "clipboard"],
+        height=260,
+        buttons=[],
+        format="png",  # lossless, where the page shows an image that a browser could not
+        elem_classes=PICTURE,
     )
 
 

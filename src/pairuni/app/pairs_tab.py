@@ -60,7 +60,7 @@ def pairs_tab(page: gr.Blocks, browsers: Sequence[PairBrowser]) -> None:
 
     filters = [file, words, kind, tag, order]
     shown = [summary, cards, number, back, forth, tag]
-    changed = [page.load, file.input, words.input, kind.input, tag.input, order.input]
+    changed = [page.load, file.input, words.change, kind.input, tag.input, order.input]
     gr.on(changed, first_page, filters, shown, trigger_mode="always_last", **AT_ONCE)
     number.submit(turned(0), [*filters, number], shown, **AT_ONCE)
     back.click(turned(-1), [*filters, number], shown, **AT_ONCE)

@@ -1,0 +1,197 @@
+"""The app in a real browser that reaches nothing else. Needs pip install pairuni[app,browser], and Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_server import served
+from PIL import Image
+
+from fake_run import write_fake_run
+
+pytest.importorskip("gradio")
+pytestmark = pytest.mark.slow
+
+TOKEN = "open-sesame-1234"
+PATIENCE = 120_000
+"""Milliseconds that a model may take on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_run(tmp_path_factory.mktemp("runs") / "run", steps=40, items=6, pairs=30)
+
+
+@pytest.fixture(scope="module")
+def server(run: Path) -> Iterator[Any]:
+    later = run.parent / "later"
+    pairs = [run / "pairug" / "pairs.jsonl", run / "none.jsonl"]
+    with served(["tiny", "no-such-model"], pairs, [run, later]) as server:
+        yield server
+
+
+@contextmanager
+def opened(browser: Any, url: str, width: int = 1300, **settings: Any) -> Iterator[Any]:
+    """A page of the app; at the end, its console must show no error and it must have asked no other server."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    said, elsewhere = list[str](), list[str]()
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+
+    def route(asked: Any) -> None:
+        if asked.request.url.startswith((url, "data:", "blob:")):
+            asked.continue_()
+        else:
+            elsewhere.append(asked.request.url)
+            asked.abort()
+
+    page.route("**/*", route)
+    page.goto(url)
+    page.get_by_role("tab", name="Draw").wait_for()
+    yield page
+    context.close()
+    assert (said, elsewhere) == ([], [])
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_every_tab_fits(browser: Any, server: Any, width: int) -> None:
+    with opened(browser, server.url, width) as page:
+        for name, shown in (
+            ("Draw", "Prompt"),
+            ("Ask", "Question"),
+            ("Pairs", "pair 1 ·"),
+            ("Watch", "Gradient norm"),
+        ):
+            page.get_by_role("tab", name=name).click()
+            page.get_by_text(shown).locator("visible=true").first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_two_models_draw_side_by_side(browser: Any) -> None:
+    with (
+        served(["tiny", str(Path("src/pairuni/assets/tiny-janus").resolve())]) as two,
+        opened(browser, two.url) as page,
+    ):
+        page.get_by_label("Prompt").fill("two <b>sevens</b>")
+        page.get_by_label("Seeds").fill("3, 5")
+        page.get_by_label("Images of each seed").fill("2")
+        page.get_by_role("button", name="Draw").click()
+        page.get_by_text("The same in a terminal").click()
+        assert page.locator("pre").inner_text().count("pairuni draw 'two <b>sevens</b>' --model") == 4
+        sides = page.locator(".panels section")
+        assert sides.count() == 2
+        sources = [
+            [image.get_attribute("src") for image in side.locator("img").all()] for side in sides.all()
+        ]
+        assert sources[0] == sources[1]  # the same model, prompt and seeds
+        assert len(sources[0]) == 4
+        assert sides.first.locator("figcaption").nth(2).inner_text() == "seed 5, image 1"
+        boxes = [side.bounding_box() for side in sides.all()]
+        assert boxes[0]["y"] == boxes[1]["y"]
+        image = sides.first.locator("img").nth(1)
+        assert image.evaluate("image => image.complete && image.naturalWidth") == 32
+        image.click()
+        page.locator("dialog.enlarged[open]").wait_for()
+        page.keyboard.press("ArrowRight")
+        assert page.locator("dialog.enlarged p").inner_text() == "3 of 4: seed 5, image 1"
+        page.keyboard.press("Escape")
+
+
+def test_errors_are_sentences_in_the_page(browser: Any, server: Any) -> None:
+    with opened(browser, server.url) as page:
+        page.get_by_role("button", name="Draw").click()
+        fault = page.get_by_role("alert").locator("visible=true")
+        fault.get_by_text("Write a prompt first.").wait_for()
+        page.get_by_label("Prompt").fill("a seven")
+        page.get_by_label("Guidance").fill("much")
+        page.get_by_role("button", name="Draw").click()
+        fault.get_by_text("'much' is no guidance").wait_for()
+        page.get_by_label("Guidance").fill("")
+        page.get_by_role("button", name="Draw").click()  # beside the tiny model, one that does not exist
+        fault.get_by_text("There is no folder no-such-model").wait_for()
+        assert page.locator(".drawings img").count() == 4
+        page.get_by_role("tab", name="Pairs").click()
+        page.get_by_label("Pair file").click()
+        page.get_by_role("option", name="none.jsonl").click()
+        fault.get_by_text("there is no such file yet").wait_for()
+        assert "Traceback" not in page.locator("body").inner_text()
+
+
+def test_uploaded_images(browser: Any, server: Any, tmp_path: Path) -> None:
+    (tmp_path / "page.png").write_text("<!doctype html>")
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "red.tiff")
+    with opened(browser, server.url) as page:
+        page.get_by_role("tab", name="Ask").click()
+        page.get_by_label("Compare with").locator("visible=true").click()
+        page.get_by_role("option", name="none", exact=True).click()
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "page.png")
+        page.get_by_text("The image is a web page, not an image").wait_for()
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "red.tiff")
+        shown = page.locator(".uploaded img")
+        shown.wait_for()
+        page.wait_for_function("document.querySelector('.uploaded img')?.naturalWidth === 64")
+        page.get_by_label("Question").fill("what colour is it?")
+        page.get_by_role("button", name="Ask").click()
+        page.locator(".reply").wait_for()
+        assert page.locator(".reply").inner_text().strip()
+
+
+def test_pairs_are_searched(browser: Any, server: Any) -> None:
+    with opened(browser, server.url) as page:
+        page.get_by_role("tab", name="Pairs").click()
+        page.get_by_text("30 pairs: 10 aligned, 20 retrieved").wait_for()
+        page.get_by_role("button", name="Next").click()
+        page.get_by_text("pair 13 ·").wait_for()
+        page.get_by_text("retrieved", exact=True).click()
+        page.get_by_text("20 of 30 pairs").wait_for()
+        page.get_by_label("Search").fill("zebra")
+        page.get_by_text("None of the 30 pairs is like that.").wait_for()
+
+
+def test_a_run_is_followed_from_before_its_start(browser: Any, server: Any, run: Path) -> None:
+    later = run.parent / "later"
+    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    sample = json.loads((run / "samples" / "samples.jsonl").read_text().splitlines()[0])
+    with opened(browser, server.url) as page:
+        page.get_by_role("tab", name="Watch").click()
+        page.get_by_label("Run", exact=True).click()
+        page.get_by_role("option", name="later").click()
+        page.get_by_text("There is no such folder yet").wait_for()
+        later.mkdir()
+        (later / "metrics.jsonl").write_text("".join(rows[:3]))
+        page.get_by_text("it stopped at step 3").wait_for()
+        curve = page.locator("[data-chart]").first
+        assert "step 3:" in curve.get_attribute("aria-valuetext")
+        with (later / "metrics.jsonl").open("a") as file:
+            file.writelines(rows[3:20])
+        (later / "samples").mkdir()
+        (later / "samples" / "samples.jsonl").write_text(json.dumps({**sample, "step": 20}) + "\n")
+        page.get_by_text("it stopped at step 20").wait_for()
+        page.get_by_role("heading", name="Samples of step 20").wait_for()
+        curve.focus()
+        page.keyboard.press("Home")
+        assert re.match("step 1:", curve.get_attribute("aria-valuetext"))
+        page.get_by_label("Run", exact=True).click()
+        page.get_by_role("option", name=str(run), exact=True).click()
+        page.get_by_text("Finished at step 40").wait_for()
+
+
+def test_a_token_is_asked_for(browser: Any) -> None:
+    with served(token=TOKEN) as guarded:
+        context = browser.new_context()
+        refused = context.new_page()
+        assert refused.goto(guarded.url).status == 401
+        assert "asks for its token" in refused.locator("body").inner_text()
+        context.close()
+        with opened(browser, guarded.url, http_credentials={"username": "me", "password": TOKEN}) as page:
+            page.get_by_label("Prompt").fill("a seven")
+            page.get_by_role("button", name="Draw").click()
+            page.get_by_text("4 images in").wait_for()
