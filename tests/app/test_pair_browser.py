@@ -89,3 +89,14 @@ def test_faults_are_sentences(file: Path, tmp_path: Path) -> None:
     found = PairBrowser(file).find()
     assert "were not found" in found.summary
     assert "pairs check" in found.summary
+
+
+def test_questions_about_several_images(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.new("RGB", (4, 4), (index, 0, 0)).save(tmp_path / f"{index}.png")
+    und = Annotation(image_paths=("0.png", "1.png"), prompt="two", question="which?", answer="A")
+    write_pairs(tmp_path / "pairs.jsonl", [UGPair(similarity=0.7, understand_ann=und, generate_ann=side(2))])
+    browser = PairBrowser(tmp_path / "pairs.jsonl")
+    found = browser.find(words="1.png")
+    assert found.cards.count("data:image/png") == 3
+    assert "0.png, 1.png" in found.cards

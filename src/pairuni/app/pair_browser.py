@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pairuni.console.counts import counted
 from pairuni.pairug.dataset.store import read_pairs
@@ -139,8 +139,12 @@ def _card(folder: Path, number: int, pair: UGPair) -> str:
 
 def _fields(title: str, side: Annotation) -> str:
     rows = "".join(
-        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(value)}</dd>"
+        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
         for key, value in side.model_dump().items()
         if value not in (None, "")
     )
     return f"<h4>{title}</h4><dl>{rows}</dl>"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
