@@ -104,6 +104,9 @@ def test_images_enlarge_to_whole_pixels_and_close(opened: tuple[Any, list[str]])
     assert dialog.locator("p").inner_text().startswith("2 of 32: rollout for")
     page.keyboard.press("ArrowLeft")
     assert large.get_attribute("src") == first
+    page.keyboard.press("ArrowLeft")  # the last image, which has not been in view
+    assert dialog.locator("p").inner_text().startswith("32 of 32: rollout for")
+    assert large.bounding_box()["width"] == 32 * (900 * 8 // 10 // 32)
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert page.evaluate("document.activeElement.className") == "enlarge"

@@ -115,7 +115,8 @@ function enlarger(host) {
   function enlarge(index) {
     place = (index + group.length) % group.length;
     const image = group[place];
-    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    // An image that has not been in view is not loaded yet, so its natural size is unknown.
+    const [width, height] = ["width", "height"].map((side) => Number(image.getAttribute(side)));
     const crisp = image.classList.contains("crisp");
     const room = Math.min((window.innerWidth * 0.92) / width, (window.innerHeight * 0.8) / height);
     large.width = width * (crisp && room > 1 ? Math.floor(room) : Math.min(room, 2));
