@@ -218,6 +218,14 @@ def test_a_study_pairs_again_and_trains_its_rows(here: Path, pairs: Path, small:
     again = study.with_name("pairs_again.toml")
     again.write_text(again.read_text() + 'encoder = "resnet"\nclusters = 6\n')
     study.write_text(text)
-    said = done("ablate", study, *small, "--seeds", 1, "--row", "DINOv3", "--jobs", 1, "--out", "studies")
-    assert "| DINOv3 | 40.4 | 46.0 | 0.79 |" in said
+    suite = here / "recipes" / "paper" / "evaluation.toml"
+    stand_ins.write_benchmarks(here / "data" / "benchmarks")
+    short = suite.read_text().replace("max_new_tokens = 512", "max_new_tokens = 4")
+    suite.write_text(re.sub(r'detector = ".*"', "samples = 1", short.replace("samples = 4\n", "")))
+    words = ["--seeds", 1, "--row", "DINOv3", "--jobs", 1, "--out", "studies", "--benchmarks", suite]
+    said = done("ablate", study, *small, *words)
+    assert said.startswith("| Encoder | MMMU | MMStar | MMMU (paper) | MMStar (paper) | GenEval (paper) |")
+    row = next(line for line in said.splitlines() if line.startswith("| DINOv3"))
+    assert re.match(r"\| DINOv3 \| [\d.]+ \(partial\) \| [\d.]+ \(partial\) \| 40.4 \| 46 \| 0.79 \|", row)
+    assert done("ablate", study, *small, *words) == said
     assert len(list(Path("studies/data").glob("*/pairs.jsonl"))) == 2

@@ -14,6 +14,18 @@ MODEL_TABLES = ("understanding", "wise", "geneval", "backbones")
 
 
 @dataclass(frozen=True)
+class PaperBenchmark:
+    """A benchmark by its name in the paper's tables.
+
+    result: as our results name it. task: of ``pairuni eval``. unit: the paper's figures are multiplied by it.
+    """
+
+    result: str
+    task: str
+    unit: float
+
+
+@dataclass(frozen=True)
 class Figure:
     """A score that the paper prints, and its parts by name, in the unit of our results. table: its title."""
 
@@ -52,7 +64,7 @@ def published() -> dict[str, dict[str, Figure]]:
             continue
         for row, figures in table["rows"].items():
             key = row if name in MODEL_TABLES else f"{name}/{row}"
-            rows.setdefault(key, {}).update(_figures(table, figures, values["benchmarks"]))
+            rows.setdefault(key, {}).update(_figures(table, figures))
     return rows
 
 
@@ -63,16 +75,19 @@ def pair_counts() -> PairCounts:
     return PairCounts(**{**values, "most_similarities": tuple(values["most_similarities"])})
 
 
-def _figures(
-    table: Mapping[str, Any], row: Mapping[str, Any], benchmarks: Mapping[str, Any]
-) -> dict[str, Figure]:
+@cache
+def benchmarks() -> dict[str, PaperBenchmark]:
+    """The benchmarks by their names in the paper's tables: MMMU, MME-P, ..."""
+    return {name: PaperBenchmark(**one) for name, one in _values()["benchmarks"].items()}
+
+
+def _figures(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Figure]:
     found = {}
-    for name, benchmark in benchmarks.items():
+    for name, one in benchmarks().items():
         if name in row:
-            unit = benchmark["unit"]
             parts = dict(zip(table.get("parts", ()), row.get("parts", ()), strict=False))
-            scaled = {part: round(unit * value, 2) for part, value in parts.items()}
-            found[benchmark["result"]] = Figure(round(unit * row[name], 2), scaled, table["title"])
+            scaled = {part: round(one.unit * value, 2) for part, value in parts.items()}
+            found[one.result] = Figure(round(one.unit * row[name], 2), scaled, table["title"])
     return found
 
 

@@ -120,6 +120,10 @@ def ablate(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes at once; by default one per GPU, or one per core.")
     ] = None,
+    benchmarks: Annotated[
+        Path | None,
+        typer.Option(help="A recipe of eval all: run the benchmarks that the study has figures for, too."),
+    ] = None,
 ) -> None:
     """Run a study, a grid of settings and seeds, and compare its rows: ablate STUDY [--section.key VALUE ...]
 
@@ -129,7 +133,7 @@ def ablate(
         raise typer.BadParameter(f"give the study before {study}", param_hint="STUDY")
     from pairuni.cli.ablation import ablate as run
 
-    run(study, ctx.args, out=out, seeds=seeds, rows=row or [], jobs=jobs)
+    run(study, ctx.args, out=out, seeds=seeds, rows=row or [], jobs=jobs, suite=benchmarks)
 
 
 @app.command(context_settings=SETTINGS_AS_OPTIONS)

@@ -174,7 +174,7 @@ def _run_all(settings: SuiteSettings) -> None:
     share = share_of(os.environ)
     parts = read_suite(settings)
     try:
-        results = run_suite(parts)
+        results = run_suite(parts, settings.out)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; finished items are in {settings.out}, the same command resumes"

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -16,11 +17,14 @@ from pairuni.evaluation.benchmark import Benchmark, run_benchmark
 from pairuni.evaluation.model import Model
 from pairuni.evaluation.result import Result
 from pairuni.evaluation.running import benchmark_of
+from pairuni.io.files import write_text
 from pairuni.io.locks import folder_lock
 from pairuni.pairgrpo.cards import BANDWIDTH, Card
 from pairuni.pairgrpo.plan import cache_bytes_per_token
 from pairuni.policies.costs import RolloutCost
 from pairuni.policies.policy import UnifiedPolicy
+
+TABLES = "table.txt"
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,11 @@ def read_suite(settings: SuiteSettings) -> dict[str, Part]:
     }
 
 
-def run_suite(parts: Mapping[str, Part]) -> dict[str, list[Result]]:
+def run_suite(parts: Mapping[str, Part], out: Path) -> dict[str, list[Result]]:
     """Run the benchmarks in order; the results by name, empty in all processes but the first.
 
-    A benchmark without judge or detector has no results. Raises what ``run_benchmark`` raises.
+    At the end, all tables are written to ``out``/table.txt. A benchmark without judge or detector has no results.
+    Raises what ``run_benchmark`` raises.
     """
     share = share_of(os.environ)
     found: dict[str, list[Result]] = {}
@@ -61,6 +66,9 @@ def run_suite(parts: Mapping[str, Part]) -> dict[str, list[Result]]:
             )
         if results is not None:
             found[name] = results
+    if share.rank == 0:
+        tables = [result.table() for results in found.values() for result in results]
+        write_text(out / TABLES, "".join(f"{table}\n" for table in [*tables, *unscored(parts, found)]))
     return found
 
 

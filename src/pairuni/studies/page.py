@@ -14,7 +14,7 @@ from pairuni.report.document import document, table
 from pairuni.report.markup import escape, section
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies.cells import Cell
-from pairuni.studies.results import Result, mean_of
+from pairuni.studies.results import RUNS, Result, mean_of
 from pairuni.studies.tables import (
     Differences,
     RowResults,
@@ -41,7 +41,7 @@ def write_page(
     name: str, study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result], out: Path
 ) -> Path:
     """Write ``out``/<name>.html and <name>.md from the finished runs; returns the page's path."""
-    rows = rows_of(study, cells, results)
+    rows = rows_of(study, cells, results, out / RUNS)
     write_text(out / f"{name}.md", markdown(study, rows))
     path = out / f"{name}.html"
     write_text(path, html(study, rows))

@@ -18,6 +18,8 @@ from pairuni.runs.reading import Count, Number, Part, checked, read_rows
 from pairuni.studies.cells import NO_INFLUENCE, Cell
 
 RESULTS = "results.jsonl"
+RUNS = "runs"
+"""Folder of the runs, each in a folder named by its key."""
 _CURVES = ("understanding/reward", "generation/reward", AGREEMENT)
 _DIGITS = 4
 

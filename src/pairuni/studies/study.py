@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from pairuni.pairug.dataset.store import PAIRS
 from pairuni.records import TASKS
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.reading import read_json
+from pairuni.studies.benchmarks import benchmark_part, check_suite
 from pairuni.studies.cells import Cell, DataPlan, cells_of
 from pairuni.studies.page import write_page
 from pairuni.studies.results import (
     RESULTS,
+    RUNS,
     Result,
     append_result,
     read_results,
@@ -79,15 +82,19 @@ class Study:
         return self.out / RESULTS
 
 
-def run_study(study: Study, *, jobs: int | None = None, command: str = "") -> Path:
+def run_study(study: Study, *, jobs: int | None = None, command: str = "", suite: Path | None = None) -> Path:
     """Run all cells that have no result yet and write the page; returns its path.
 
-    jobs: processes at once; by default one per GPU, or one per core. command: kept with each result. A study that was
+    jobs: processes at once; by default one per GPU, or one per core. command: kept with each result. suite: a recipe
+    of ``eval all``; the benchmarks that the study has figures for run on the models of all cells. A study that was
     stopped resumes: finished runs are not repeated, others continue from their checkpoints. Raises PartFailed after
     all other parts have ended, and ValueError when another process is at work in ``study.out``.
     """
+    options = None if suite is None else check_suite(suite, study.settings)
     with folder_lock(study.out, "ablate"):
         _run(study, jobs, command)
+        if options is not None:
+            _run_benchmarks(study, jobs, options)
         return write_page(
             study.name, study.settings, study.cells, read_results(study.results_file), study.out
         )
@@ -133,6 +140,20 @@ def _run(study: Study, jobs: int | None, command: str) -> None:
 
     with progress:
         Scheduler(slots(jobs, gpus=gpus, cores=cores), end, count).run(_parts(study, list(missing.values())))
+
+
+def _run_benchmarks(study: Study, jobs: int | None, suite: Sequence[str]) -> None:
+    parts = {
+        cell.key: benchmark_part(f"{cell.row.name!r}, seed {cell.seed}", _run_folder(study, cell), suite)
+        for cell in study.cells
+    }
+    missing = [part for part in parts.values() if not part.done.exists()]
+    if not missing:
+        return
+    logger.info("%s: benchmarks of %s", study.name, counted(len(missing), "run"))
+    gpus, cores = machine()
+    end = partial(logger.info, "finished: %s")
+    Scheduler(slots(jobs, gpus=gpus, cores=cores), lambda part: end(part.name)).run(missing)
 
 
 def _parts(study: Study, cells: Sequence[Cell]) -> list[Part]:
@@ -205,7 +226,7 @@ def _portable(cell: Cell, out: Path) -> dict[str, Any]:
 
 
 def _run_folder(study: Study, cell: Cell) -> Path:
-    return study.out / "runs" / cell.key
+    return study.out / RUNS / cell.key
 
 
 def _outcome(study: Study, cell: Cell) -> Path:

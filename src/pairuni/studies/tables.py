@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pairuni.config import StudyRow, StudySettings
 from pairuni.console.counts import counted
@@ -11,6 +12,7 @@ from pairuni.records import TASKS, Task
 from pairuni.report.axes import signed
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.studies import statistics
+from pairuni.studies.benchmarks import mean_score, read_scores
 from pairuni.studies.cells import Cell
 from pairuni.studies.results import Result, mean_of, result_of
 from pairuni.studies.statistics import Estimate
@@ -18,10 +20,11 @@ from pairuni.studies.statistics import Estimate
 
 @dataclass(frozen=True)
 class RowResults:
-    """The finished runs of a row by seed."""
+    """The finished runs of a row by seed. benchmarks: scores of each run that has them, by the paper's names."""
 
     row: StudyRow
     runs: Mapping[int, Result]
+    benchmarks: Sequence[Mapping[str, str | float]] = ()
 
     @property
     def ordered(self) -> list[Result]:
@@ -32,13 +35,19 @@ Differences = Mapping[Task, Mapping[str, Estimate]]
 """Differences to the default row by task and name of the row."""
 
 
-def rows_of(study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[RowResults]:
-    """The rows of a study with their finished runs."""
+def rows_of(
+    study: StudySettings, cells: Sequence[Cell], results: Mapping[str, Result], runs: Path | None = None
+) -> list[RowResults]:
+    """The rows of a study with their finished runs. runs: folder of the runs, whose benchmarks are read."""
     found: dict[str, dict[int, Result]] = {row.name: {} for row in study.rows}
     for cell in cells:
         if (result := result_of(cell, results)) is not None:
             found[cell.row.name][cell.seed] = result
-    return [RowResults(row, found[row.name]) for row in study.rows]
+    return [RowResults(row, found[row.name], _benchmarks(found[row.name], runs)) for row in study.rows]
+
+
+def _benchmarks(found: Mapping[int, Result], runs: Path | None) -> list[dict[str, str | float]]:
+    return [] if runs is None else [one for run in found.values() if (one := read_scores(runs / run.key))]
 
 
 def differences(study: StudySettings, rows: Sequence[RowResults]) -> Differences:
@@ -59,16 +68,20 @@ def results_table(study: StudySettings, rows: Sequence[RowResults], found: Diffe
     """The study's table, header first: paper, scores, paired differences to the default row, agreement, seeds."""
     benchmarks = list(dict.fromkeys(name for row in study.rows for name in row.paper))
     agreed = any(AGREEMENT in run.curves for row in rows for run in row.runs.values())
-    head = [study.title, *(f"{name} (paper)" for name in benchmarks)]
+    measured = [name for name in benchmarks if any(name in one for row in rows for one in row.benchmarks)]
+    head = [study.title, *measured, *(f"{name} (paper)" for name in benchmarks)]
     for task in TASKS:
         head += [task, f"difference to {study.default}"]
     head += [*(["agreement"] if agreed else []), "pairs", "seeds"]
-    return [head, *(_cells(row, found, benchmarks, agreed) for row in rows)]
+    return [head, *(_cells(row, found, measured, benchmarks, agreed) for row in rows)]
 
 
-def _cells(row: RowResults, found: Differences, benchmarks: Sequence[str], agreed: bool) -> list[str]:
+def _cells(
+    row: RowResults, found: Differences, measured: Sequence[str], benchmarks: Sequence[str], agreed: bool
+) -> list[str]:
     runs = row.ordered
-    cells = [row.row.name, *(_paper(row.row.paper.get(name)) for name in benchmarks)]
+    cells = [row.row.name, *(mean_score(row.benchmarks, name) for name in measured)]
+    cells += [_paper(row.row.paper.get(name)) for name in benchmarks]
     for task in TASKS:
         if not runs:
             cells += ["", ""]
