@@ -212,6 +212,7 @@ def test_studies_have_the_papers_rows_and_figures(pairs: Path, small: list[str],
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_study_pairs_again_and_trains_its_rows(here: Path, pairs: Path, small: list[str]) -> None:
     study = here / "recipes" / "paper" / "ablations" / "encoder.toml"
     text = study.read_text().replace("facebook/dinov3-vitb16-pretrain-lvd1689m", "dinov3")

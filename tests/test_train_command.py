@@ -17,7 +17,8 @@ import tiny_detectors
 from commands import call, fails
 from pairuni.cli.plan import describe_cards
 from pairuni.config import RunSettings, load_settings
-from pairuni.pairgrpo.plan import Plan
+from pairuni.pairgrpo.plan import Plan, disk_bytes, plan_run, size_in_words
+from pairuni.runs.models import load_for_run
 from reference import tiny_hpsv2
 from user_folder import Brightness, UserFolder
 
@@ -218,6 +219,29 @@ def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
         assert words in said
     # 1 pair x (2 answers x 3 tokens + 2 images x 16 tokens)
     assert "at most 38 sampled" in said
+
+
+def test_the_disk_of_a_plan_is_that_of_a_run(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    rewards = ("--reward.understanding=user_folder:Letters", "--seed=1")  # both tasks have gradients
+    words = ("--checkpoint.every=1", "--checkpoint.keep=2", "--policy.trainable=language_model", *rewards)
+    code, _, errors = call("train", recipe, *words, "--out", out)
+    assert code == 0, errors
+    settings = load_settings(RunSettings, recipe, words)
+    policy = load_for_run(settings.policy, weights=False)
+    plan = plan_run(settings, policy, torch.float32)
+    checkpoint, model = disk_bytes(settings, plan, torch.float32)
+
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+    *_, newest = sorted((out / "checkpoints").glob("step-*"))
+    assert size(newest) == pytest.approx(checkpoint, rel=0.05, abs=2e4)
+    assert size(out / "final") == pytest.approx(model, rel=0.05, abs=2e4)
+    said = call("train", recipe, *words, "--dry-run")[1]
+    assert (
+        f"{size_in_words(3 * checkpoint + model)}: 3 checkpoints of {size_in_words(checkpoint)}, and" in said
+    )
 
 
 def test_dry_run_needs_no_weights(user: UserFolder, recipe: Path, tmp_path: Path) -> None:

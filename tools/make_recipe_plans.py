@@ -69,9 +69,8 @@ class HPSv2Sizes:
         raise RuntimeError("this reward has sizes only")
 
 
-def output_of(recipe: str, folder: Path) -> str:
+def output_of(recipe: Path, shape: str, gpus: int, folder: Path) -> str:
     """What the command prints for a recipe, from the parameters on; ``folder`` is for its inputs."""
-    shape, gpus, _ = PLANS[recipe]
     write_model(shape, folder / "model")
     Image.new("RGB", (4, 4)).save(folder / "image.png")
     side = Annotation(image_path="image.png", prompt="a lamp", question="What is it?", answer="a lamp")
@@ -84,22 +83,23 @@ def output_of(recipe: str, folder: Path) -> str:
     ]
     said = io.StringIO()
     with redirect_stdout(said):
-        train(RECIPES / f"{recipe}.toml", overrides, None, resume=False, dry_run=True, gpus=gpus)
+        train(recipe, overrides, None, resume=False, dry_run=True, gpus=gpus)
     return said.getvalue().partition("\nparameters")[2]
 
 
 def with_plan(recipe: str) -> str:
     """The text of the recipe with its plan."""
-    _, gpus, card = PLANS[recipe]
+    shape, gpus, card = PLANS[recipe]
+    path = RECIPES / f"{recipe}.toml"
     with tempfile.TemporaryDirectory() as folder:
-        lines = ("parameters" + output_of(recipe, Path(folder))).splitlines()
+        lines = ("parameters" + output_of(path, shape, gpus, Path(folder))).splitlines()
     start = lines.index(next(line for line in lines if line.startswith(f"{gpus} x {card}")))
     end = next(index for index in range(start + 1, len(lines)) if not lines[index].startswith("  "))
     last = next(index for index, line in enumerate(lines) if line.startswith("estimate"))
     shown = [lines[0], *lines[start:end], *lines[last:]]
     title = f"# The plan, by --dry-run --gpus {gpus} (tools/make_recipe_plans.py):"
     plan = "\n".join([title, "#", *(f"#   {line}" for line in shown)])
-    text = (RECIPES / f"{recipe}.toml").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     bare = re.sub(r"#\n# The plan, by [^\n]*\n(#[^\n]*\n)+", "", text)
     comment, blank, settings = bare.partition("\n\n")
     return f"{comment}\n#\n{plan}{blank}{settings}"

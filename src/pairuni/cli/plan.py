@@ -9,7 +9,7 @@ import torch
 from pairuni.config import RunSettings
 from pairuni.console.counts import counted
 from pairuni.pairgrpo.cards import BANDWIDTH, CARDS, COMPUTE, LINK, NODE, NODES, USABLE, Card
-from pairuni.pairgrpo.plan import ERROR, Plan, choose_strategy, plan_run, size_in_words
+from pairuni.pairgrpo.plan import ERROR, Plan, choose_strategy, disk_bytes, plan_run, size_in_words
 from pairuni.pairgrpo.schedule import steps_of, warmup_of
 from pairuni.pairgrpo.turns import TURNS
 from pairuni.policies.policy import UnifiedPolicy
@@ -25,14 +25,15 @@ def describe_steps(settings: RunSettings, pairs: int) -> str:
     return f"{said}, {warmup:,} of warm-up" if warmup else said
 
 
-def describe_plan(plan: Plan) -> str:
-    """Parameters, memory and tokens."""
+def describe_plan(settings: RunSettings, plan: Plan, dtype: torch.dtype) -> str:
+    """Parameters, memory, disk and tokens."""
     memory = [(f"  {name}", said) for name, said in _memory(plan)]
     rows = [
         ("parameters", f"{plan.parameters:,}"),
         ("  trained", f"{plan.trained:,}"),
         ("memory, estimated", size_in_words(plan.peak)),
         *memory,
+        ("disk, estimated", _disk(settings, plan, dtype)),
         ("tokens a step", f"at most {plan.sampled_tokens:,} sampled"),
         ("", f"at most {plan.replayed_tokens:,} replayed in each update"),
     ]
@@ -79,7 +80,10 @@ def describe_gpus(
         )
     dtype = torch.float32 if settings.policy.dtype == "float32" else torch.bfloat16
     any_card = plan_run(settings, policy, dtype, world_size=gpus, images=images)
-    rows = [("parameters", f"{any_card.parameters:,}, of which {any_card.trained:,} train")]
+    rows = [
+        ("parameters", f"{any_card.parameters:,}, of which {any_card.trained:,} train"),
+        ("disk", _disk(settings, any_card, dtype)),
+    ]
     shown: set[str] = set()
     for card in cards:
         rows += _on_card(settings, policy, dtype, card, gpus, reward_models, images, shown)
@@ -132,6 +136,18 @@ def _on_card(
     }
     named = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
     yield "  time a step", f"about {_duration(sum(parts.values()))}: {named}"
+
+
+def _disk(settings: RunSettings, plan: Plan, dtype: torch.dtype) -> str:
+    """The checkpoints that are there while one is written, and the trained model."""
+    kept = settings.checkpoint
+    most = kept.keep + kept.keep_best + 1 if kept.every else 1
+    checkpoint, model = disk_bytes(settings, plan, dtype)
+    checkpoints = counted(most, "checkpoint")
+    return (
+        f"{size_in_words(most * checkpoint + model)}: {checkpoints} of {size_in_words(checkpoint)}, "
+        f"and the model, {size_in_words(model)}"
+    )
 
 
 def _memory(plan: Plan) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ def _print_plan(settings: RunSettings, gpus: int | None) -> None:
         typer.echo(describe_gpus(settings, policy, gpus, models.total(), images=prepared.most_images))
         return
     plan = plan_run(settings, policy, dtype, images=prepared.most_images)
-    typer.echo(describe_plan(plan))
+    typer.echo(describe_plan(settings, plan, dtype))
     if rows := describe_reward_models(models):
         typer.echo(rows)
     typer.echo(describe_cards(plan, dtype, models.total()))

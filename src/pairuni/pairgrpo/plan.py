@@ -250,6 +250,15 @@ def choose_strategy(
     return "shard", f"neither fits in the {limit} of a device: replicate needs {whole}, shard {parts}"
 
 
+def disk_bytes(settings: RunSettings, plan: Plan, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes of a checkpoint, float32 weights and AdamW's moments of what trains, and of the trained model.
+
+    The latter is a whole model in ``dtype``, or an adapter in float32 where nothing else trains.
+    """
+    adapter = settings.policy.lora is not None
+    return 12 * plan.trained, 4 * plan.trained if adapter else dtype.itemsize * plan.parameters
+
+
 def device_memory(device: torch.device, processes: int = 1) -> float:
     """Bytes of memory of a GPU, or of this machine for each of the ``processes`` on it."""
     if device.type == "cuda":
