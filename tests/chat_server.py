@@ -111,10 +111,14 @@ def good_reply(ask: Ask, *, contradicting: bool = False) -> dict[str, Any]:
 
 @dataclass
 class ChatServer:
-    """``with ChatServer() as server: ... server.url``. seconds: what every answer takes."""
+    """``with ChatServer() as server: ... server.url``.
+
+    seconds: what every answer takes. together: requests that must have been open at once before one is answered.
+    """
 
     misbehave: Misbehave = lambda ask: None
     seconds: float = 0.0
+    together: int = 1
     reply: Callable[[Ask], dict[str, Any]] = good_reply
     rename: Callable[[dict[str, Any]], str] = json.dumps
     asks: list[Ask] = field(default_factory=list)
@@ -124,6 +128,7 @@ class ChatServer:
     def __enter__(self) -> ChatServer:
         self._lock = threading.Lock()
         self._now = 0
+        self._all_here = threading.Event()
         self._released = threading.Event()
         self._deliveries: dict[str, int] = {}
         owner = self
@@ -164,7 +169,10 @@ class ChatServer:
             self.asks.append(ask)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
+            if self._now >= self.together:
+                self._all_here.set()
         try:
+            self._all_here.wait(timeout=60)
             if self.seconds:
                 time.sleep(self.seconds)
             self._answer(handler, ask)

@@ -178,7 +178,7 @@ def test_retry_after_in_all_its_forms():
 
 
 def test_the_limit_of_concurrency_is_used_and_kept(run, tmp_path):
-    with ChatServer(seconds=0.05) as server:
+    with ChatServer(seconds=0.05, together=5) as server:
         run(server, samples=made_samples(tmp_path, 20), concurrency=5)
     assert server.most_at_once == 5
 

@@ -121,5 +121,7 @@ class PairsSettings(EngineSettings, SelectionSettings, FeatureSettings, Annotati
         if self.completed is None:
             for name in ("understanding", "generation"):
                 if not getattr(self, name):
+                    if name in self.model_fields_set:
+                        raise ValueError(f"{name} is [], but must not be empty")
                     raise ValueError(f"{name} is required; set it in the recipe or with --{name} VALUE")
         return self
