@@ -30,6 +30,8 @@ try:
 except ImportError as error:
     raise ImportError(f"the app needs gradio: pip install 'pairuni[app]' ({error})") from None
 
+UPLOADS = "GRADIO_TEMP_DIR"
+"""The environment variable with gradio's folder of uploads."""
 LARGEST_UPLOAD = 64 << 20
 """Limit in bytes for an uploaded file."""
 STOP_SECONDS = 3
@@ -53,7 +55,9 @@ class AppServer:
             raise ValueError(f"an app on {address[0]} needs a token, because others can reach it")
         self._socket = bound_socket(*address)
         self._files = tempfile.TemporaryDirectory(prefix="pairuni-app-")
-        os.environ["GRADIO_TEMP_DIR"] = self._files.name
+        # gradio reads it at each upload; another app of this process gets its own back when this one ends
+        self._outer_files = os.environ.get(UPLOADS)
+        os.environ[UPLOADS] = self._files.name
         drawings = DrawingFiles(Path(self._files.name))
         blocks = page.build(models, pairs, runs, drawings)
         self._uvicorn = Server(
@@ -82,6 +86,10 @@ class AppServer:
         finally:
             self._socket.close()
             self._files.cleanup()
+            if self._outer_files is None:
+                os.environ.pop(UPLOADS, None)
+            else:
+                os.environ[UPLOADS] = self._outer_files
 
     def stop(self) -> None:
         """Stop serving, called from another thread."""
