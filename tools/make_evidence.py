@@ -17,7 +17,15 @@ from pairuni.runs.mixes import MixesFolder, mix_statistics, statistics_table
 from pairuni.studies.cells import cells_of
 from pairuni.studies.page import sections
 from pairuni.studies.results import RESULTS, Result, read_results
-from pairuni.studies.tables import RowResults, differences, markdown_table, note, results_table, rows_of
+from pairuni.studies.tables import (
+    RowResults,
+    differences,
+    gains,
+    markdown_table,
+    note,
+    results_table,
+    rows_of,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "evidence.md"
@@ -26,10 +34,10 @@ AGREEMENT = MixesFolder(ROOT / "docs" / "evidence" / "agreement")
 ABLATIONS = ROOT / "recipes" / "ablations"
 STUDIES = (
     *("pairing", "weighting", "threshold", "selection", "encoder"),
-    *("matching", "tasks", "branch", "unified_reward"),
+    *("matching", "tasks", "branch", "unified_reward", "estimators"),
 )
 """In the order of the page: the paper's tables first."""
-_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.S)
+_TABLE = re.compile(r"(<!-- (table|gains): (\w+) -->\n).*?(<!-- end of table -->)", re.S)
 
 
 def study_rows(name: str, results: Mapping[str, Result]) -> tuple[StudySettings, list[RowResults]]:
@@ -43,11 +51,14 @@ def with_tables(text: str, results: Mapping[str, Result]) -> str:
     """The page with its tables updated."""
 
     def filled(found: re.Match[str]) -> str:
-        if found[2] == "agreement":
-            return f"{found[1]}\n{markdown_table(statistics_table(mix_statistics(AGREEMENT.read())))}\n\n{found[3]}"
-        study, rows = study_rows(found[2], results)
+        start, kind, name, end = found.groups()
+        if name == "agreement":
+            return f"{start}\n{markdown_table(statistics_table(mix_statistics(AGREEMENT.read())))}\n\n{end}"
+        study, rows = study_rows(name, results)
+        if kind == "gains":
+            return f"{start}\n{markdown_table(gains(rows))}\n\n{end}"
         lines = results_table(study, rows, differences(study, rows))
-        return f"{found[1]}\n{markdown_table(lines)}\n\n{note(study, rows)}\n\n{found[3]}"
+        return f"{start}\n{markdown_table(lines)}\n\n{note(study, rows)}\n\n{end}"
 
     return _TABLE.sub(filled, text)
 
