@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,7 +28,11 @@ def status(token: str, **headers: str) -> tuple[int, dict[str, str], str]:
         return {"type": "http.request", "body": b""}
 
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    asyncio.run(Guard(app, token)({"type": "http", "headers": encoded}, receive, send))
+    # in a thread: Playwright, in other tests of the process, keeps a loop running in this one
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(
+            asyncio.run, Guard(app, token)({"type": "http", "headers": encoded}, receive, send)
+        ).result()
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], found, sent[1]["body"].decode()
 
