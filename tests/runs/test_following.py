@@ -33,7 +33,7 @@ def test_lines_are_read_once_as_they_are_completed(tmp_path: Path) -> None:
     assert made == [f"{path}, line {number}" for number in (1, 3, 4)]
 
 
-def test_a_rewound_log_is_read_anew(tmp_path: Path) -> None:
+def test_a_rewound_log_is_read_again_from_the_start(tmp_path: Path) -> None:
     written = MetricsLog(tmp_path / "metrics.jsonl")
     log = FollowedLog(written.path, metrics_row)
     for step in (1, 2, 3):

@@ -13,7 +13,7 @@ from pairuni.config import Settings
 from pairuni.config.reference import Group, Setting, describe
 
 _WIDEST = 28
-"""Characters of the longest name that has its meaning beside it; that of a longer one stands below."""
+"""Longest name, in characters, with its description on the same line; longer names have it on the next line."""
 _NO_BREAK, _SHORT = "\xa0", 16
 
 

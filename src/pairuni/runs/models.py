@@ -228,7 +228,7 @@ def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
 
 
 def _settings_of_final(folder: Path) -> PolicySettings | None:
-    """The policy settings of the run whose final model is in ``folder``; None if it is no run's."""
+    """The policy settings of the run whose final model is in ``folder``; None if the folder is not a run's."""
     run = RunFolder(folder.parent)
     if folder.name != run.final.name or not run.config.is_file():
         return None

@@ -13,7 +13,7 @@ from pairuni.sharing.scores import Score, reward_name
 from pairuni.sharing.source import Base, Source
 
 MARK = (
-    "<!-- Written by pairuni push and anew by each push; without this line the card is yours and stays. -->"
+    "<!-- Written by pairuni push, which replaces it each time. Remove this line to keep your own card. -->"
 )
 RECIPE, DATA_CARD = "recipe.toml", "data-card.md"
 QUESTION, PROMPT = "What is in this image?", "a red umbrella on a market stall"

@@ -30,7 +30,7 @@ class Samples:
 def write_samples(source: Source, folder: Path) -> Samples:
     """Write the first images of the last evaluation of the shared step, or of its last logged rollouts.
 
-    They are the first ones, not chosen by their quality, and are encoded anew, without metadata.
+    They are the first ones, not the best, and are re-encoded without metadata.
     """
     images, answers, origin = _evaluated(source) or _rollouts(source)
     found = [(prompt, path) for prompt, path in images if path_fault(source.run.folder.root, path) is None]

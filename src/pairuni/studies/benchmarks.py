@@ -16,7 +16,7 @@ from pairuni.studies.scheduler import Part, python
 FOLDER = "benchmarks"
 """In a run's folder."""
 _OTHER_RULES = "no random guess"
-"""Variant of MMMU's rules whose score stands beside the official one."""
+"""Variant of MMMU's rules that is reported next to the official score."""
 
 
 def check_suite(recipe: Path, study: StudySettings) -> list[str]:
