@@ -177,7 +177,7 @@ def read_count(text: str, what: str) -> int:
 
 
 def read_number(text: str, what: str, *, needed: bool = False) -> float | None:
-    """A number such as "5" or "2.5"; None for an empty text. Raises ValueError for other text, or if a number is needed."""
+    """A number such as "5" or "2.5"; None for an empty text unless ``needed``. Raises ValueError for other text."""
     if not text.strip() and not needed:
         return None
     try:
