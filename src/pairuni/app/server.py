@@ -22,11 +22,10 @@ os.environ["GRADIO_RUN_HISTORY"] = "False"
 try:
     import fastapi
     import gradio as gr
-    import uvicorn
     from fastapi.responses import FileResponse, PlainTextResponse
 
     from pairuni.app import page
-    from pairuni.io.uvicorn_server import Server, bound_socket, url_of
+    from pairuni.io.uvicorn_server import bound_socket, quiet_server, url_of
 except ImportError as error:
     raise ImportError(f"the app needs gradio: pip install 'pairuni[app]' ({error})") from None
 
@@ -60,20 +59,8 @@ class AppServer:
         os.environ[UPLOADS] = self._files.name
         drawings = DrawingFiles(Path(self._files.name))
         blocks = page.build(models, pairs, runs, drawings)
-        self._uvicorn = Server(
-            uvicorn.Config(
-                Guard(application(blocks, drawings), token),
-                ws="none",
-                loop="asyncio",
-                lifespan="on",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
-        )
+        app = Guard(application(blocks, drawings), token)
+        self._uvicorn = quiet_server(app, stop_seconds=STOP_SECONDS, lifespan="on")
         self.url = url_of(self._socket)
 
     def serve_forever(self) -> None:

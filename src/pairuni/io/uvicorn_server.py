@@ -9,6 +9,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -41,6 +42,27 @@ class Server(uvicorn.Server):
         logger.warning(
             "stopping: requests in flight have %g seconds; a second signal stops immediately", seconds
         )
+
+
+def quiet_server(app: Any, *, stop_seconds: float, **options: Any) -> Server:
+    """A server of an ASGI application without logs, web sockets and trust in proxies; options: of ``uvicorn.Config``.
+
+    stop_seconds: time for requests in flight after a signal.
+    """
+    return Server(
+        uvicorn.Config(
+            app,
+            ws="none",
+            loop="asyncio",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=stop_seconds,  # type: ignore[arg-type]
+            **options,
+        )
+    )
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

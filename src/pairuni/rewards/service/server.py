@@ -10,9 +10,7 @@ from pairuni.rewards.reward import Reward
 from pairuni.rewards.service.limits import MAX_HEADER_BYTES, Limits
 
 try:
-    import uvicorn
-
-    from pairuni.io.uvicorn_server import Server, bound_socket, url_of
+    from pairuni.io.uvicorn_server import bound_socket, quiet_server, url_of
     from pairuni.rewards.service.application import RewardService
     from pairuni.rewards.service.connection import connection_class
 except ImportError as error:
@@ -39,22 +37,13 @@ class RewardServer:
         limits = limits or Limits()
         self._socket = bound_socket(*address)
         self._service = RewardService(reward, token, limit, limits)
-        self._uvicorn = Server(
-            uvicorn.Config(
-                self._service,
-                http=connection_class(limits),
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=int(limits.head_seconds) + 1,
-                timeout_graceful_shutdown=limits.stop_seconds,  # type: ignore[arg-type]
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
+        self._uvicorn = quiet_server(
+            self._service,
+            stop_seconds=limits.stop_seconds,
+            http=connection_class(limits),
+            lifespan="off",
+            timeout_keep_alive=int(limits.head_seconds) + 1,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         self.server_port = self._socket.getsockname()[1]
         self._url = url_of(self._socket)
