@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pairuni.io.markdown import raw_table
+
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; columns without any text are left out."""
     filled = list(rows)
     kept = [index for index in range(len(headings)) if any(row[index] for row in filled)]
-    cells = [headings, ["---"] * len(headings), *filled]
-    return "\n".join(f"| {' | '.join(row[index] for index in kept)} |" for row in cells)
+    head, *cells = ([row[index] for index in kept] for row in (headings, *filled))
+    return raw_table(head, cells)
 
 
 def escaped(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pairuni.evaluation.result import Result, read_result
+from pairuni.io.markdown import raw_table
 from pairuni.paper import Figure, published
 
 _OFFICIAL = {"official", "official, no random guess", "official rules", "legacy"}
@@ -68,14 +69,19 @@ def compare_with_row(results: Mapping[Path, Result], row: str) -> str:
     if row not in known:
         raise ValueError(f"the paper has no row {row!r}; known: {', '.join(known)}")
     figures = known[row]
-    table = [
-        ["", "protocol", "by", "score", "95% interval", "paper", "difference", "paper in interval", "table"],
-        ["---"] * 9,
+    head = [
+        "",
+        "protocol",
+        "by",
+        "score",
+        "95% interval",
+        "paper",
+        "difference",
+        "paper in interval",
+        "table",
     ]
-    for result in results.values():
-        figure = figures.get(result.benchmark)
-        table += _against(result, figure)
-    text = f"Beside {row} of the paper (arXiv:2510.25682)\n\n{_markdown(table)}"
+    rows = [line for result in results.values() for line in _against(result, figures.get(result.benchmark))]
+    text = f"Beside {row} of the paper (arXiv:2510.25682)\n\n{raw_table(head, rows)}"
     shown = {result.benchmark for result in results.values()}
     if absent := [f"{name} {figure.score:.2f}" for name, figure in figures.items() if name not in shown]:
         text += f"\n\nWithout a result: {', '.join(absent)}."
@@ -108,7 +114,7 @@ def _table(name: str, results: Mapping[Path, Result]) -> str:
     first = next(iter(results.values()))
     parts = list(first.parts) if len(first.parts) <= _MOST_PARTS else []
     complete = any(result.protocol in _OFFICIAL for result in results.values())
-    rows = [["", "protocol", "by", "score", "95% interval", *parts], ["---"] * (5 + len(parts))]
+    rows = []
     for path, result in results.items():
         label = str(result.settings.get("model", path.stem))
         shown = [f"{result.score:.2f}", _span(result), *(_shown(result.parts.get(part)) for part in parts)]
@@ -117,11 +123,8 @@ def _table(name: str, results: Mapping[Path, Result]) -> str:
         if complete and "/" not in model and (figure := figures.get(first.benchmark)) is not None:
             shown = [f"{figure.score:.2f}", "", *(_shown(figure.parts.get(part)) for part in parts)]
             rows.append([model, "the paper's figure", "", *shown])
-    return f"{name}, {first.unit}\n\n{_markdown(rows)}"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    head = ["", "protocol", "by", "score", "95% interval", *parts]
+    return f"{name}, {first.unit}\n\n{raw_table(head, rows)}"
 
 
 def _span(result: Result) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pairuni.config import StudyRow, StudySettings
 from pairuni.console.counts import counted
+from pairuni.io.markdown import raw_table
 from pairuni.records import TASKS, Task
 from pairuni.report.axes import signed
 from pairuni.runs.metrics import AGREEMENT
@@ -172,11 +173,7 @@ def markdown(study: StudySettings, rows: Sequence[RowResults]) -> str:
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, header first."""
     head, *rest = lines
-    return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rest)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return raw_table(head, rest)
 
 
 def _paper(value: float | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pairuni.config import RunSettings, load_settings
+from pairuni.console.sentences import EXPECTED
 from pairuni.digits.questions import QUESTION_SETS
 from pairuni.digits.world import write_world
 from pairuni.evaluation.in_training import evaluation_in_training
@@ -130,7 +131,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     sys.exit(code)
