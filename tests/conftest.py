@@ -32,3 +32,13 @@ def browser() -> Iterator[Any]:
         launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Any]:
+    """See ``warm_python.WarmPython``."""
+    from warm_python import WarmPython
+
+    warm = WarmPython()
+    yield warm
+    warm.close()

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -140,7 +141,8 @@ def test_on_a_gpu(name):
         assert all(0 < row[key] < 1 for row in found["contenders"].values() if key in row)
 
 
-def test_two_processes_against_one():
+def test_two_processes_against_one(monkeypatch, warm_python):
+    monkeypatch.setattr(sys, "executable", warm_python.python)
     words = ["processes", "--prompts", "2", "--rollouts", "2", "--repeats", "1", "--answer-tokens", "4"]
     done = CliRunner().invoke(app, [*words, "--steps", "2", "--json"])
     assert done.exit_code == 0, done.output

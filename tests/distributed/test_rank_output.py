@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pairuni.cli.ranks import said_once, several_ranks
 from pairuni.distributed.world import OtherRankFailed
 from ranks import run_ranks, values_of
 from user_folder import Brightness, UserFolder
+from warm_python import WarmPython
 
 TIMES = ("time", "second")
 SCENES = ("--evaluation.every=2", "--evaluation.task=digits", "--evaluation.items=30")
@@ -104,14 +104,14 @@ class Deadly(Brightness):
         return super().__call__(records, samples)
 
 
-def torchrun(user: UserFolder, *words: str, processes: int = 2, **environment: str) -> Any:
+def torchrun(warm: WarmPython, user: UserFolder, *words: str, processes: int = 2, **environment: str) -> Any:
     """The finished `pairuni train` of two processes, or of one."""
     here = Path(__file__)
     paths = [str(here.parents[2] / "src"), str(here.parents[1]), str(here.parent)]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "1"]
     return subprocess.run(
         [
-            *(sys.executable, *(launcher if processes > 1 else []), "-m", "pairuni", *user.train()),
+            *(warm.python, *(launcher if processes > 1 else []), "-m", "pairuni", *user.train()),
             *("--pairgrpo.pairs-per-batch", "2", "--pairgrpo.steps", "4", "--pairgrpo.beta", "0.1", *words),
         ],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | environment,
@@ -126,11 +126,10 @@ def metrics(run: Path) -> list[Mapping[str, float]]:
     return [{key: row[key] for key in row if not any(word in key for word in TIMES)} for row in rows]
 
 
-@pytest.mark.slow
-def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
+def test_torchrun_trains_as_one_process_does(tmp_path: Path, warm_python: WarmPython) -> None:
     alone, several = UserFolder(tmp_path / "alone"), UserFolder(tmp_path / "several")
     for user, processes in ((alone, 1), (several, 2)):
-        done = torchrun(user, "--data.pairs", str(alone.pairs), *SCENES, processes=processes)
+        done = torchrun(warm_python, user, "--data.pairs", str(alone.pairs), *SCENES, processes=processes)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("trained model:") == 1
         assert done.stderr.count("training: 4/4 steps") == 1
@@ -147,30 +146,28 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
     assert not (alone.root / "run" / "logs").exists()
 
 
-@pytest.mark.slow
-def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path) -> None:
+def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path, warm_python: WarmPython) -> None:
     user, full = UserFolder(tmp_path / "user"), UserFolder(tmp_path / "full")
     words = ("--reward.generation", "test_rank_output:Deadly", "--data.pairs", str(full.pairs))
     marker = tmp_path / "killed"
-    done = torchrun(user, *words, DEADLY=str(marker))
+    done = torchrun(warm_python, user, *words, DEADLY=str(marker))
     assert marker.exists()
     assert done.returncode == 0, done.stderr
     assert "rank 1 is gone" in done.stderr
-    whole = torchrun(full, *words, DEADLY=str(marker))
+    whole = torchrun(warm_python, full, *words, DEADLY=str(marker))
     assert whole.returncode == 0, whole.stderr
     assert metrics(user.root / "run") == metrics(full.root / "run")
     name = Path("run") / "final" / "model.safetensors"
     assert (user.root / name).read_bytes() == (full.root / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_torchrun_shows_an_error_once(tmp_path: Path) -> None:
+def test_torchrun_shows_an_error_once(tmp_path: Path, warm_python: WarmPython) -> None:
     user = UserFolder(tmp_path / "user")
     for words, said in (
         (("--pairgrpo.pairs-per-batch", "1"), "error: 2 processes cannot share 1 pair per step"),
         (("--pairgrpo.pairs-per-bath", "1"), "error: "),
     ):
-        done = torchrun(user, *words)
+        done = torchrun(warm_python, user, *words)
         assert done.returncode == 1
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 2, done.stderr  # each of two attempts

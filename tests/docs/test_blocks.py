@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import pairuni
 from pairuni.config import StudySettings
 from pairuni.digits.world import write_world
 from pairuni.records import Annotation, GenerationSample, UnderstandingSample
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -110,7 +109,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(block: Block, prepared: Path, here: Path, command: list[str]) -> None:
+def run(block: Block, prepared: Path, here: Path, command: list[str], warm: WarmPython) -> None:
     empty = block.mark == "run in an empty folder"
     folder = here / "folder"
     if empty:
@@ -120,21 +119,20 @@ def run(block: Block, prepared: Path, here: Path, command: list[str]) -> None:
     text = block.text
     for long, short in SHORTER:
         text = text.replace(long, short)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        [*command, text], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [*command, text], cwd=folder, env=warm.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 
 
 @of("bash")
-def test_commands_run(block: Block, prepared: Path, tmp_path: Path) -> None:
-    run(block, prepared, tmp_path, ["bash", "-euo", "pipefail", "-c"])
+def test_commands_run(block: Block, prepared: Path, tmp_path: Path, warm_python: WarmPython) -> None:
+    run(block, prepared, tmp_path, ["bash", "-euo", "pipefail", "-c"], warm_python)
 
 
 @of("python")
-def test_python_runs(block: Block, prepared: Path, tmp_path: Path) -> None:
-    run(block, prepared, tmp_path, [sys.executable, "-c"])
+def test_python_runs(block: Block, prepared: Path, tmp_path: Path, warm_python: WarmPython) -> None:
+    run(block, prepared, tmp_path, [warm_python.python, "-c"], warm_python)
 
 
 @of("toml")

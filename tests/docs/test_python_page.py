@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pairuni
 from pairuni.evaluation.result import read_result
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -38,9 +38,9 @@ def test_the_page_names_everything() -> None:
     assert set(pairuni.__all__) - {"__version__"} <= named
 
 
-def test_notebook_and_page_run(tmp_path: Path) -> None:
+def test_notebook_and_page_run(tmp_path: Path, warm_python: WarmPython) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RUN_IN_ORDER],
+        [warm_python.python, "-c", RUN_IN_ORDER],
         input=json.dumps([*CELLS, *BLOCKS[1:]]),
         cwd=tmp_path,
         capture_output=True,

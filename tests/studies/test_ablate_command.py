@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pairuni.digits.questions import QUESTION_SETS
+from warm_python import WarmPython
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "ablations"
 STUDY = """
@@ -43,9 +44,9 @@ SMALL = [
 ]
 
 
-def command(folder: Path, *options: str) -> list[str]:
+def command(python: str, folder: Path, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "pairuni", "ablate", str(folder / "study.toml")),
+        *(python, "-m", "pairuni", "ablate", str(folder / "study.toml")),
         *("--out", str(folder / "out"), "--jobs", "1", *SMALL, *options),
     ]
 
@@ -64,8 +65,10 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_one_row_from_raw_data_to_the_table(study: Path) -> None:
-    done = subprocess.run(command(study, "--row", "sqrt s"), capture_output=True, text=True)
+def test_one_row_from_raw_data_to_the_table(study: Path, warm_python: WarmPython) -> None:
+    done = subprocess.run(
+        command(warm_python.python, study, "--row", "sqrt s"), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     [result] = results(study)
     assert (result["row"], result["seed"], result["steps"]) == ("sqrt s", 0, 2)
@@ -83,8 +86,8 @@ def test_one_row_from_raw_data_to_the_table(study: Path) -> None:
     assert "<script>" in page
 
 
-def test_a_row_that_a_study_lacks_is_named(study: Path) -> None:
-    done = subprocess.run(command(study, "--row", "nine"), capture_output=True, text=True)
+def test_a_row_that_a_study_lacks_is_named(study: Path, warm_python: WarmPython) -> None:
+    done = subprocess.run(command(warm_python.python, study, "--row", "nine"), capture_output=True, text=True)
     assert done.returncode == 1
     assert "no row 'nine'" in done.stderr
     assert "sqrt s" in done.stderr
@@ -92,7 +95,9 @@ def test_a_row_that_a_study_lacks_is_named(study: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_study_repeats_no_finished_run(study: Path) -> None:
-    killed = subprocess.Popen(command(study), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        command(sys.executable, study), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         while not results(study):
             assert killed.poll() is None, "the study ended before its first result"
@@ -103,7 +108,7 @@ def test_a_killed_study_repeats_no_finished_run(study: Path) -> None:
     [first] = results(study)
     done = study / "out" / "runs" / first["key"] / "outcome.json"
     ended = done.stat().st_mtime_ns
-    again = subprocess.run(command(study), capture_output=True, text=True)
+    again = subprocess.run(command(sys.executable, study), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     kept, second = results(study)
     assert kept == first
