@@ -20,9 +20,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A process per core, at most four: each holds torch and a model. worksteal: a worker without tests takes another's.
+# tests/conftest.py chooses the number of workers. worksteal: a worker without tests takes another's.
 test: lint
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # gradio accepts no Pillow from 13 on, which the other tests run with, so the app's tests have an environment of their own.
 test-app: .venv-app/.installed

@@ -1,6 +1,6 @@
-"""Puts tests/ on the path, so that tests can import ``reference`` and ``tiny_models``; Chromium for tests in a browser.
+"""Puts tests/ on the path, so that tests can import ``reference`` and ``tiny_models``; fixtures of the session.
 
-Those need playwright and Chromium: pip install pairuni[browser].
+Tests in a browser need playwright and Chromium: pip install pairuni[browser].
 """
 
 import os
@@ -20,6 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # shells start background jobs with Ctrl-C ignored, which child processes would inherit
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores, as some tests only wait, but at most four: each holds torch and a model."""
+    return min(len(os.sched_getaffinity(0)) + 1, 4)
 
 
 @pytest.fixture(scope="session")
