@@ -27,7 +27,7 @@ from pairuni.policies.lumina_dimoo.log_probs import Estimator, SequenceElbo, Tra
 from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
 from pairuni.policies.lumina_dimoo.schedule import picture_steps
 from pairuni.policies.lumina_dimoo.trajectories import ImageTrace
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 
 ORIGINAL, OURS = "original", "pairuni"
 EXACT, SHRUNK, ELBO = "replay", "replay-shrunk", "replay-elbo"

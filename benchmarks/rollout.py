@@ -15,7 +15,8 @@ from benchmarks.settings import RolloutBenchSettings
 from benchmarks.timing import interleaved
 from benchmarks.workload import build, image_prompts, noise_images, questions
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import ImageSampling, TextSampling
 
 TEMPERATURE = 1.0
 OURS, JOINT = "pairuni", "pairuni-joint"

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores, as some tests only wait, but at most four: each holds torch and a model."""
     return min(len(os.sched_getaffinity(0)) + 1, 4)

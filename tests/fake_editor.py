@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from fake_policy import FakePolicy
-from pairuni.policies.policy import EditSampling
+from pairuni.policies.requests import EditSampling
 
 
 class FakeEditor(FakePolicy):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, TextTokens, TokenTrajectory
 from pairuni.policies.decoding.truncation import pack, unpack
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.trajectories import TrajectoryLogProbs
 
 EOS = 0

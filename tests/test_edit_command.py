@@ -7,7 +7,7 @@ from PIL import Image
 
 from commands import call, fails
 from fake_editor import FakeEditor
-from pairuni.policies.policy import EditSampling
+from pairuni.policies.requests import EditSampling
 from tiny_models import save_tiny_janus
 
 

@@ -14,7 +14,7 @@ from benchmarks.baselines import (
 from benchmarks.settings import UpdateBenchSettings
 from benchmarks.shapes import Shape, random_policy
 from benchmarks.workload import random_trajectories
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 
 SMALL = Shape(
     hidden=32,

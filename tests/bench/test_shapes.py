@@ -5,8 +5,8 @@ import torch
 
 from benchmarks.shapes import SHAPES, build_policy, byte_processor, janus_config
 from pairuni.policies.janus.original_config import config_to_transformers
-from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling
 from reference.original_janus import JANUS_PRO_1B, JANUS_PRO_7B
 
 

@@ -16,7 +16,7 @@ from pairuni.digits.edits import EDIT_KINDS, Edit, Instructed, held_out_edits, r
 from pairuni.digits.scans import load_scans
 from pairuni.digits.scenes import Scene, Thing, render
 from pairuni.intervals import wilson_interval
-from pairuni.policies.policy import CannotEdit
+from pairuni.policies.requests import CannotEdit
 
 SEVEN, TWO, FOUR = (
     Thing("top left", 7, "red"),

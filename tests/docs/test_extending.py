@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from pairuni.cli.app import app
 from pairuni.pairug.dataset.store import read_pairs
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import POLICIES, load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.records import Annotation
 from pairuni.rewards.registry import image_reward, text_reward
 from pairuni.runs.metrics import MetricsLog

@@ -23,7 +23,7 @@ from pairuni.distributed.shares import Share
 from pairuni.evaluation.benchmark import Benchmark, run_benchmark
 from pairuni.evaluation.model import Model
 from pairuni.evaluation.result import Result
-from pairuni.policies.policy import TextSampling
+from pairuni.policies.requests import TextSampling
 from pairuni.runs.models import load_model
 
 loaded_once = functools.cache(load_model)

@@ -14,7 +14,7 @@ from pairuni.config import MMMUSettings, MMStarSettings, ScoreSettings
 from pairuni.evaluation.choices import mmmu_benchmark, mmstar_benchmark
 from pairuni.evaluation.protocols import mmmu, mmstar
 from pairuni.evaluation.tasks import score_files
-from pairuni.policies.policy import shown_images
+from pairuni.policies.requests import shown_images
 
 END = "\nAnswer with the option's letter from the given choices directly."
 

@@ -13,7 +13,7 @@ from pairuni.evaluation.benchmark import Benchmark, balanced_subset
 from pairuni.evaluation.protocols import mme, pope
 from pairuni.evaluation.tasks import score_files
 from pairuni.evaluation.yes_no import mme_benchmark, pope_benchmark
-from pairuni.policies.policy import TextSampling
+from pairuni.policies.requests import TextSampling
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from PIL import Image
 
 from pairuni.digits.evaluation import evaluate
 from pairuni.digits.world import held_out_items
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.runs.models import load_model
 
 ROOT = Path(__file__).parents[2]

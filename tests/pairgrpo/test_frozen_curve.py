@@ -17,7 +17,7 @@ from pairuni.config import RunSettings
 from pairuni.pairgrpo.rollout import Rewards
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.trajectories import ImageTrajectory, TextTrajectory
 from pairuni.records import Annotation
 from pairuni.runs.metrics import MetricsLog

@@ -15,7 +15,7 @@ from pair_batches import ROLLOUT, make_pairs, run_settings
 from pairuni.config import RolloutSettings
 from pairuni.pairgrpo.batch import Discarded
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.trajectories import Trajectory
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.training.seeding import derive_seed

@@ -22,7 +22,7 @@ from pairuni.pairgrpo.preflight import UnusablePairs, check_pairs
 from pairuni.pairgrpo.rollout import Rewards, rollout_batch
 from pairuni.pairgrpo.trainer import Trainer
 from pairuni.pairug.dataset.conversion import convert_pairs
-from pairuni.policies.policy import TextSampling
+from pairuni.policies.requests import TextSampling
 from pairuni.records import TASKS, Annotation, UGPair
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog

@@ -12,7 +12,7 @@ from test_trainer import rows, same_run, trainer
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, make_pairs, run_settings
 from pairuni.pairgrpo.rollout import rollout_batch
-from pairuni.policies.policy import CannotTruncate
+from pairuni.policies.requests import CannotTruncate
 from pairuni.records import TASKS
 
 TRUNCATED = ROLLOUT.model_copy(update={"top_k": 3, "top_p": 0.8})

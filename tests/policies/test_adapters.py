@@ -12,8 +12,8 @@ from pairuni.config import LoRASettings
 from pairuni.policies.emu3.policy import Emu3Policy
 from pairuni.policies.janus.policy import JanusPolicy
 from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.trajectories import Trajectory
 from tiny_families import FAMILIES, tiny_policy
 

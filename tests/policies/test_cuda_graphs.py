@@ -16,8 +16,8 @@ from pairuni.policies.decoding import graphs
 from pairuni.policies.decoding.graphs import CudaGraphs
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.training.optimizer import NamedAdamW
 
 WAITS = ("aten._local_scalar_dense.default", "aten.nonzero.default")

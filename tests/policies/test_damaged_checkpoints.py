@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pairuni.policies import load_policy
 from pairuni.policies.janus.convert import convert_checkpoint
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from tiny_models import save_tiny_janus
 
 FILES = {

@@ -17,7 +17,7 @@ from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.decoding.requests import Prompt, Request
 from pairuni.policies.decoding.sampling import Head, SamplingParams, sample_categorical, uniform_noise
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 
 
 @contextmanager

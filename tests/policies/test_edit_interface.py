@@ -7,7 +7,7 @@ from PIL import Image
 
 from fake_editor import FakeEditor
 from fake_policy import FakePolicy
-from pairuni.policies.policy import CannotEdit, EditSampling
+from pairuni.policies.requests import CannotEdit, EditSampling
 
 BLACK = Image.new("RGB", (2, 2))
 

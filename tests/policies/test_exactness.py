@@ -6,8 +6,8 @@ from PIL import Image
 
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 
 PROMPTS = [
     f"a {colour} {digit}{place}"

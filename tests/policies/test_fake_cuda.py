@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from fake_cuda import CUDA, FakeCuda, fake_cuda
 from pairuni.config import LoRASettings
 from pairuni.policies.janus.policy import JanusPolicy
-from pairuni.policies.policy import ImageSampling, TextSampling, Trajectory
+from pairuni.policies.requests import ImageSampling, TextSampling
+from pairuni.policies.trajectories import Trajectory
 from pairuni.training.optimizer import NamedAdamW
 from tiny_models import tiny_janus
 

@@ -12,7 +12,7 @@ from transformers import AutoProcessor, JanusForConditionalGeneration
 from pairuni.policies import load_policy
 from pairuni.policies.janus.convert import UNUSED_FILE, convert_checkpoint
 from pairuni.policies.janus.loading import read_tensors
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 from reference.janus_decoding import siglip
 from tiny_models import PAD, save_tiny_janus
 

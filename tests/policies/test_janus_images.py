@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from pairuni.policies.janus.images import vq_codes
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 from reference.janus_decoding import nearest_codes
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pairuni.policies import scoring
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.replay import linear_log_probs
+from pairuni.policies.requests import ImageSampling, TextSampling
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 

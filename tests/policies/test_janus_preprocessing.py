@@ -14,7 +14,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.janus.images import preprocess
-from pairuni.policies.policy import TextSampling
+from pairuni.policies.requests import TextSampling
 
 GENERATED = json.loads((Path(__file__).parents[1] / "reference" / "janus_preprocessing.json").read_text())
 SHARED = Path(__file__).parents[3] / "shared"

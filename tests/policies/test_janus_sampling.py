@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pairuni.policies.decoding.sampling import uniform_noise
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.rollouts import IMAGE_STREAM
 from reference.janus_decoding import draw_image
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pairuni.policies.llama import LlamaLayers, adjacent_rows, place_for_decoding
-from pairuni.policies.policy import ImageSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling
 from tiny_emu3 import tiny_emu3
 from tiny_models import tiny_llama
 

@@ -8,7 +8,7 @@ import torch
 from fake_policy import FakePolicy
 from pairuni.config import RolloutSettings
 from pairuni.policies.emu3.policy import Emu3Policy
-from pairuni.policies.policy import CannotShowSeveral, TextSampling
+from pairuni.policies.requests import CannotShowSeveral, TextSampling
 from tiny_emu3 import tiny_emu3
 
 QUESTIONS = ["why?", "what?", "which differs?", "how many digits are there?"]

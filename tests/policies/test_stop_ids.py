@@ -12,7 +12,7 @@ from transformers import GenerationConfig, JanusForConditionalGeneration
 
 from pairuni.policies import load_policy
 from pairuni.policies.janus.convert import convert_checkpoint
-from pairuni.policies.policy import TextSampling
+from pairuni.policies.requests import TextSampling
 from tiny_models import save_tiny_janus
 
 

@@ -16,7 +16,7 @@ from pairuni.policies.decoding.requests import Request
 from pairuni.policies.decoding.sampling import Head, SamplingParams, sample_tokens, uniform_noise
 from pairuni.policies.decoding.truncation import kept_tokens, pack, packed_size, renormalised, unpack
 from pairuni.policies.llama import LlamaLayers
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 CHOICES = [(0, 0.9), (0, 0.3), (0, 1e-6), (5, 1.0), (1, 1.0), (12, 0.7), (500, 0.95)]

@@ -91,7 +91,7 @@ def make_encoder(settings: PairsSettings) -> Encoder:
         from pairuni.pairug.selection import encoders
 
         return encoders.make_encoder(name, device, settings.dtype)
-    from pairuni.policies.policy import NoVisionTower
+    from pairuni.policies.requests import NoVisionTower
     from pairuni.runs.models import load_model
 
     policy = load_model(name.removeprefix(POLICY_ENCODER), device=device)

@@ -70,7 +70,7 @@ def answer(settings: AnswerSettings) -> str:
     if Path(settings.question).suffix.lower() in IMAGE_SUFFIXES and Path(settings.question).is_file():
         raise ValueError(f"{settings.question} is an image; the question is the last argument")
     images = [_load(path) for path in settings.image]
-    from pairuni.policies.policy import CannotShowSeveral
+    from pairuni.policies.requests import CannotShowSeveral
     from pairuni.runs.models import load_model, shows_several
 
     if len(images) > 1 and not shows_several(settings.model):

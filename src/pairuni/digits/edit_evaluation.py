@@ -24,7 +24,8 @@ from pairuni.distributed.shares import cut
 from pairuni.distributed.world import World
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
-from pairuni.policies.policy import EditSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import EditSampling
 
 PARTS = {"followed": "instruction followed", "kept": "rest kept"}
 """What a correct edit consists of: attributes of ``MarkedEdit``, and their names."""

@@ -19,7 +19,8 @@ from pairuni.distributed.shares import cut
 from pairuni.distributed.world import World
 from pairuni.intervals import wilson_interval
 from pairuni.io.files import write_text
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.records import Annotation
 from pairuni.rewards.answers.accuracy import AccuracyReward
 

@@ -15,7 +15,7 @@ from pairuni.evaluation.model import Model
 from pairuni.evaluation.question_images import ImageSource, one_image, question_images
 from pairuni.evaluation.run_folder import Run, process_batches
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import EditSampling, ImageSampling, QuestionImages, TextSampling
+from pairuni.policies.requests import EditSampling, ImageSampling, QuestionImages, TextSampling
 
 _WRITERS = 8
 """Threads that save images."""

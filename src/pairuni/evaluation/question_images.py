@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairuni.io.images import ImageError, load_image
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import QuestionImages
+from pairuni.policies.requests import QuestionImages
 
 ImageSource = Path | bytes
 """An image's file, or its bytes."""

@@ -12,7 +12,8 @@ from PIL import Image
 from pairuni.io.images import IMAGE_SUFFIXES, load_image
 from pairuni.io.rgb import as_rgb
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import QuestionImages, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import QuestionImages, TextSampling
 from pairuni.policies.trajectories import TextTrajectory
 
 SeveralImages = Literal["all", "error", "row", "first"]

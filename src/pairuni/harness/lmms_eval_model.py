@@ -27,7 +27,8 @@ from pairuni.harness.asking import (
     question_images,
 )
 from pairuni.io.files import atomic_write
-from pairuni.policies.policy import ImageSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import ImageSampling
 from pairuni.runs.models import load_model
 
 AUTO_BATCH = 64

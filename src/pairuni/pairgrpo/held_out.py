@@ -16,7 +16,8 @@ from pairuni.distributed.shares import cut
 from pairuni.distributed.world import World
 from pairuni.pairgrpo.rollout import Rewards, load_question_images
 from pairuni.policies.images import side_by_side
-from pairuni.policies.policy import ImageSampling, TextSampling, UnifiedPolicy, shown_images
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import ImageSampling, TextSampling, shown_images
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.weighted import scores_by_term, total_scores
 from pairuni.runs.evaluations import write_step_evaluation

@@ -18,7 +18,8 @@ from pairuni.io.images import ImageError, load_image
 from pairuni.pairgrpo.advantages import combined_advantages, pair_weight, weighted_sum
 from pairuni.pairgrpo.batch import RolloutBatch, TaskRollouts
 from pairuni.pairgrpo.resampling import resample
-from pairuni.policies.policy import ImageSampling, QuestionImages, TextSampling, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
+from pairuni.policies.requests import ImageSampling, QuestionImages, TextSampling
 from pairuni.policies.trajectories import ImageTrajectory, TextTrajectory, Trajectory
 from pairuni.records import TASKS, Annotation, Task, UGPair
 from pairuni.rewards.registry import image_reward, text_reward

@@ -13,7 +13,7 @@ from pairuni.policies.autoregressive import AutoregressivePolicy, ImageTokens, T
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.decoding.requests import Request
 from pairuni.policies.llama_policy import LlamaPolicy
-from pairuni.policies.policy import ImageSampling, QuestionImages, ScoredAnswer, TextSampling
+from pairuni.policies.requests import ImageSampling, QuestionImages, ScoredAnswer, TextSampling
 from pairuni.policies.rollouts import ImageRollouts, TextRollouts
 from pairuni.policies.scoring import TokenScorer
 from pairuni.policies.token_parts import TokenParts

@@ -11,7 +11,7 @@ from torch import Tensor
 from pairuni.policies.autoregressive import ImageTokens, TextTokens
 from pairuni.policies.decoding.requests import Prompt, Request, Rollout
 from pairuni.policies.decoding.sampling import SamplingParams
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.token_parts import TokenParts, digest
 
 TEXT_STREAM, IMAGE_STREAM = 0, 1

@@ -12,8 +12,9 @@ import torch
 from pairuni.config import PolicySettings, RunSettings, load_settings
 from pairuni.io.locks import target_lock
 from pairuni.policies.adapters import base_of, is_adapter_folder
-from pairuni.policies.policy import CannotEdit, UnifiedPolicy
+from pairuni.policies.policy import UnifiedPolicy
 from pairuni.policies.registry import SHIPPED, load_policy, resolve
+from pairuni.policies.requests import CannotEdit
 from pairuni.runs.best import best_checkpoint, run_of_best
 from pairuni.runs.folder import RunFolder, step_name
 from pairuni.runs.state import read_run_state, settings_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pairuni.policies.emu3.prompts import NEGATIVE_PROMPT
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from tiny_emu3 import CODES, END_OF_LINE
 
 QUESTIONS = ["what is it?", "how many digits are there?"]

@@ -5,7 +5,7 @@ import torch
 
 from pairuni.policies.decoding.loop import DecodeLoop
 from pairuni.policies.emu3.prompts import NEGATIVE_PROMPT
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from tiny_emu3 import CODES, END_OF_LINE
 
 HEIGHT, WIDTH = 3, 4

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairuni.policies.lumina_dimoo.policy import LuminaDimooPolicy
 from pairuni.policies.lumina_dimoo.trajectories import LuminaTrajectory
-from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+from pairuni.policies.requests import EditSampling, ImageSampling, TextSampling
 
 SQUARE = Image.radial_gradient("L").convert("RGB")
 WIDE = Image.linear_gradient("L").convert("RGB").resize((60, 20))

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 from commands import call, fails
 from pairuni.policies import load_policy
 from pairuni.policies.conversion import convert_checkpoint
-from pairuni.policies.policy import ImageSampling
+from pairuni.policies.requests import ImageSampling
 from tiny_lumina import SAMPLING, save_byte_lumina
 
 

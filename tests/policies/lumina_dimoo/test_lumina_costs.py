@@ -9,8 +9,8 @@ from pairuni.config import LuminaDimooSettings, RolloutSettings
 from pairuni.pairgrpo.plan import plan_run
 from pairuni.policies.costs import PROMPT_TOKENS
 from pairuni.policies.lumina_dimoo.packing import PackedRows
-from pairuni.policies.policy import ImageSampling, TextSampling
 from pairuni.policies.registry import load_policy
+from pairuni.policies.requests import ImageSampling, TextSampling
 
 pytest.importorskip("diffusers")
 

@@ -3,7 +3,7 @@
 import pytest
 from lumina_requests import drawings, texts
 
-from pairuni.policies.policy import CannotTruncate
+from pairuni.policies.requests import CannotTruncate
 
 pytest.importorskip("diffusers")
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pairuni.policies.decoding.truncation import kept_tokens, pack, renormalised
-from pairuni.policies.policy import LogProbBranch
 from pairuni.policies.projection import Projection
+from pairuni.policies.trajectories import LogProbBranch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from pairuni.policies.decoding_policy import DecodingPolicy
 from pairuni.policies.emu3.grid import SECTION, Grid
 from pairuni.policies.emu3.loading import load_model
 from pairuni.policies.emu3.parts import Emu3Parts
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.rollouts import ImageRollouts, TextRollouts
 from pairuni.policies.tensors import no_progress_bar
 

@@ -22,7 +22,7 @@ from pairuni.policies.janus.inputs import IMAGE_BATCH
 from pairuni.policies.janus.loading import load_model
 from pairuni.policies.janus.parts import JanusParts
 from pairuni.policies.janus.tokenizer import read_tokenizer, write_processor
-from pairuni.policies.policy import ImageSampling, TextSampling
+from pairuni.policies.requests import ImageSampling, TextSampling
 from pairuni.policies.rollouts import ImageRollouts, TextRollouts
 from pairuni.policies.tensors import no_progress_bar
 

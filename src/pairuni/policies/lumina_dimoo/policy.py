@@ -38,7 +38,7 @@ from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
 from pairuni.policies.lumina_dimoo.tasks import LuminaTasks, picture_codes
 from pairuni.policies.lumina_dimoo.traces import Task, Trace
 from pairuni.policies.lumina_dimoo.trajectories import ImageTrace, LuminaTrajectory, TextTrace
-from pairuni.policies.policy import EditSampling, ImageSampling, QuestionImages, TextSampling
+from pairuni.policies.requests import EditSampling, ImageSampling, QuestionImages, TextSampling
 
 Made = TypeVar("Made", TextTrace, ImageTrace)
 

@@ -15,7 +15,7 @@ from pairuni.policies.lumina_dimoo.schedule import answer_steps, picture_steps
 from pairuni.policies.lumina_dimoo.traces import Task, Trace
 from pairuni.policies.lumina_dimoo.trajectories import ImageTrace, TextTrace
 from pairuni.policies.lumina_dimoo.vq import LuminaVQ
-from pairuni.policies.policy import EditSampling, ImageSampling, TextSampling
+from pairuni.policies.requests import EditSampling, ImageSampling, TextSampling
 
 TEXT_STREAM, IMAGE_STREAM, EDIT_STREAM = 0, 1, 2
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairuni.policies.lumina_dimoo.prompts import Canvas, Prompt
 from pairuni.policies.lumina_dimoo.schedule import Step
-from pairuni.policies.policy import LogProbBranch
+from pairuni.policies.trajectories import LogProbBranch
 
 Kind = Literal["text", "codes"]
 
