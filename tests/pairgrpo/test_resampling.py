@@ -113,6 +113,8 @@ def test_each_group_is_sampled_until_its_rewards_differ(tmp_path: Path, attempts
         assert [one.tokens.tolist() for one in found.trajectories] == tokens
         assert found.rewards.tolist() == rewards
         assert found.discarded == gone
+        _, first, _ = literal(FakePolicy(), make_pairs(tmp_path), task, 0)
+        assert found.rewards_at_first.tolist() == first
         assert found.advantages.any(dim=1).tolist() == [min(row) < max(row) for row in rewards]
         assert attempts <= gone.groups  # the group that never has spread uses all attempts
         assert len(found.samples) == 10
@@ -188,6 +190,8 @@ def test_a_run_logs_every_rollout_that_it_samples(tmp_path: Path) -> None:
     plain = rows(tmp_path / "plain")
     assert not any("resampled" in name or "rollouts" in name for row in plain for name in row)
     for task in TASKS:
+        # the policies are the same until their first update
+        assert found[0][f"{task}/first_reward"] == plain[0][f"{task}/reward"] != found[0][f"{task}/reward"]
         name = f"{task}/frac_reward_zero_std"
         assert sum(row[name] for row in found) < sum(row[name] for row in plain)
 

@@ -40,7 +40,7 @@ class TaskRollouts:
 
     samples: answers or images; rewards, advantages: [P, K] float64, without the pair weight. terms: scores by each
     reward of a sum, by name, [P, K] float64, without its weight; a single entry if there is no sum. discarded: what was
-    sampled besides.
+    sampled besides. first_rewards: [P, K] rewards of the first attempts, None if ``rewards`` are theirs.
     """
 
     trajectories: Sequence[Trajectory]
@@ -49,6 +49,12 @@ class TaskRollouts:
     rewards: Tensor
     advantages: Tensor
     discarded: Discarded = Discarded()
+    first_rewards: Tensor | None = None
+
+    @property
+    def rewards_at_first(self) -> Tensor:
+        """[P, K] rewards of the first attempts."""
+        return self.rewards if self.first_rewards is None else self.first_rewards
 
     @property
     def group_size(self) -> int:
@@ -66,10 +72,11 @@ class TaskRollouts:
             unfinished=[not one.finished for one in self.trajectories if isinstance(one, TextTrajectory)],
             prompt_tokens=sum(one.prompt_tokens for one in self.trajectories),
             discarded=self.discarded,
+            first_rewards=self.rewards_at_first,
         )
 
     def groups(self, places: Sequence[int]) -> TaskRollouts:
-        """Those of these pairs alone; what was discarded is left out."""
+        """Those of these pairs alone; earlier attempts are left out."""
         size = self.group_size
         rows = [place * size + rollout for place in places for rollout in range(size)]
         chosen = list(places)
@@ -90,7 +97,9 @@ class TaskRollouts:
         old = self.groups(places).numbers
         gone = Discarded(len(places), int(old.sampled_tokens.sum()), old.prompt_tokens)
         both = TaskRollouts.join([self, others])
-        return replace(both.groups(order), discarded=both.discarded + gone)
+        return replace(
+            both.groups(order), discarded=both.discarded + gone, first_rewards=self.rewards_at_first
+        )
 
     @classmethod
     def join(cls, parts: Sequence[TaskRollouts]) -> TaskRollouts:
@@ -101,6 +110,7 @@ class TaskRollouts:
             rewards=torch.cat([part.rewards for part in parts]),
             advantages=torch.cat([part.advantages for part in parts]),
             discarded=sum((part.discarded for part in parts), Discarded()),
+            first_rewards=torch.cat([part.rewards_at_first for part in parts]),
         )
 
 
@@ -149,7 +159,7 @@ class TaskNumbers:
 
     terms, rewards, advantages: [P, K] as in ``TaskRollouts``. decisions, sampled_tokens: [P K] of each trajectory.
     unfinished: for each answer, whether it was cut off; empty for images. prompt_tokens: of all trajectories.
-    discarded: see ``TaskRollouts``.
+    discarded: see ``TaskRollouts``. first_rewards: [P, K] rewards of the first attempts.
     """
 
     terms: Mapping[str, Tensor]
@@ -160,6 +170,7 @@ class TaskNumbers:
     unfinished: Sequence[bool]
     prompt_tokens: int
     discarded: Discarded
+    first_rewards: Tensor
 
     @classmethod
     def join(cls, parts: Sequence[TaskNumbers]) -> TaskNumbers:
@@ -172,6 +183,7 @@ class TaskNumbers:
             unfinished=[one for part in parts for one in part.unfinished],
             prompt_tokens=sum(part.prompt_tokens for part in parts),
             discarded=sum((part.discarded for part in parts), Discarded()),
+            first_rewards=torch.cat([part.first_rewards for part in parts]),
         )
 
 

@@ -53,12 +53,21 @@ def resample(
 
 
 def resampling_metrics(numbers: StepNumbers) -> dict[str, float]:
-    """For each task, the groups that were sampled again, each attempt counted, and all rollouts of the step."""
+    """What resampling did to each task.
+
+    ``resampled``: the groups that were sampled again, each attempt counted. ``rollouts``: all of the step.
+    ``first_reward``: the mean reward of first attempts, which is the one without resampling.
+    """
     metrics: dict[str, float] = {}
     for task in numbers.tasks:
-        groups, size = numbers.task(task).rewards.shape
-        again = numbers.task(task).discarded.groups
-        metrics |= {f"{task}/resampled": again, f"{task}/rollouts": (groups + again) * size}
+        side = numbers.task(task)
+        groups, size = side.rewards.shape
+        again = side.discarded.groups
+        metrics |= {
+            f"{task}/resampled": again,
+            f"{task}/rollouts": (groups + again) * size,
+            f"{task}/first_reward": float(side.first_rewards.mean()),
+        }
     return metrics
 
 
