@@ -186,11 +186,11 @@ def test_a_run_logs_every_rollout_that_it_samples(tmp_path: Path) -> None:
     assert sum(row[f"{task}/rollouts"] for row in found for task in TASKS) == sum(totals)
     assert sum(row[f"{task}/resampled"] for row in found for task in TASKS) == len(totals) - 4 * 4 * 2 > 8
     assert found[-1]["num_tokens"] == policy.tokens
-    trainer(tmp_path, tmp_path / "plain", settings(0), rewards=RARE).run()
+    trainer(tmp_path, tmp_path / "plain", settings(0), policy=Counting(), rewards=RARE).run()
     plain = rows(tmp_path / "plain")
     assert not any("resampled" in name or "rollouts" in name for row in plain for name in row)
     for task in TASKS:
-        # the policies are the same until their first update
+        # the two policies are equal until their first update
         assert found[0][f"{task}/first_reward"] == plain[0][f"{task}/reward"] != found[0][f"{task}/reward"]
         name = f"{task}/frac_reward_zero_std"
         assert sum(row[name] for row in found) < sum(row[name] for row in plain)
