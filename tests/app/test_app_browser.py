@@ -13,6 +13,7 @@ import pytest
 from app_server import served
 from PIL import Image
 
+from fake_policy import FakePolicy
 from fake_run import write_fake_run
 
 pytest.importorskip("gradio")
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.slow
 TOKEN = "open-sesame-1234"
 PATIENCE = 120_000
 """Milliseconds that a model may take on a busy machine."""
+UPLOAD = ".uploaded input[type=file] >> nth=0"
+"""Where the first tab with images takes them."""
 
 
 @pytest.fixture(scope="module")
@@ -125,23 +128,98 @@ def test_errors_are_sentences_in_the_page(browser: Any, server: Any) -> None:
         assert "Traceback" not in page.locator("body").inner_text()
 
 
-def test_uploaded_images(browser: Any, server: Any, tmp_path: Path) -> None:
+def test_an_image_is_asked_about(browser: Any, server: Any, tmp_path: Path) -> None:
     (tmp_path / "page.png").write_text("<!doctype html>")
     Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "red.tiff")
     with opened(browser, server.url) as page:
         page.get_by_role("tab", name="Ask").click()
         page.get_by_label("Compare with").locator("visible=true").click()
         page.get_by_role("option", name="none", exact=True).click()
-        page.locator("input[type=file]").first.set_input_files(tmp_path / "page.png")
-        page.get_by_text("The image is a web page, not an image").wait_for()
-        page.locator("input[type=file]").first.set_input_files(tmp_path / "red.tiff")
-        shown = page.locator(".uploaded img")
-        shown.wait_for()
-        page.wait_for_function("document.querySelector('.uploaded img')?.naturalWidth === 64")
+        page.locator(UPLOAD).set_input_files(tmp_path / "page.png")
+        page.get_by_text("page.png is a web page, not an image").wait_for()
+        assert page.locator(".several img").count() == 0
+        page.locator(UPLOAD).set_input_files(tmp_path / "red.tiff")
+        page.wait_for_function("document.querySelector('.several img')?.naturalWidth === 64")
+        page.get_by_text("page.png is a web page").wait_for(state="detached")
+        assert page.locator(".several img.crisp").count() == 1
         page.get_by_label("Question").fill("what colour is it?")
         page.get_by_role("button", name="Ask").click()
         page.locator(".reply").wait_for()
         assert page.locator(".reply").inner_text().strip()
+        page.get_by_text("The same in a terminal").click()
+        assert page.locator("pre").inner_text() == "pairuni answer IMAGE 'what colour is it?' --model tiny"
+
+
+class Sizes(FakePolicy):
+    """Answers with the sizes of a question's images, in order."""
+
+    def answer(self, images: Any, question: str, *, max_new_tokens: int | None = None) -> str:
+        return " ".join(str(image.width) for image in images)
+
+
+PASTE = """side => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = side;
+    return new Promise((done) => canvas.toBlob((blob) => {
+        const clipboard = new DataTransfer();
+        clipboard.items.add(new File([blob], "image.png", { type: "image/png" }));
+        const given = { clipboardData: clipboard, bubbles: true, cancelable: true };
+        done(document.activeElement.dispatchEvent(new ClipboardEvent("paste", given)));
+    }));
+}"""
+"""What Ctrl+V does with an image in the clipboard."""
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_several_images_are_asked_about(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    def load(name: str, **settings: Any) -> FakePolicy:
+        policy = Sizes()
+        policy.name, policy.several_images = name, name == "many"
+        return policy
+
+    monkeypatch.setattr("pairuni.runs.models.load_model", load)
+    (tmp_path / "page.png").write_text("<!doctype html>")
+    Image.new("RGB", (110, 64), (200, 30, 30)).save(tmp_path / "red.tiff")
+    Image.new("RGB", (120, 64), (30, 30, 200)).save(tmp_path / "blue.png")
+    with served(["many", "one"]) as two, opened(browser, two.url, width) as page:
+        shown, reply = page.locator(".several .thumbnail-item"), page.locator(".reply")
+
+        def ask(sizes: str) -> None:
+            page.get_by_role("button", name="Ask").click()
+            reply.get_by_text(sizes, exact=True).wait_for()
+
+        page.get_by_role("tab", name="Ask").click()
+        page.locator(UPLOAD).set_input_files(
+            [tmp_path / name for name in ("red.tiff", "page.png", "blue.png")]
+        )
+        page.get_by_role("alert").get_by_text("page.png is a web page").wait_for()
+        page.get_by_label("Question").fill("which is largest?")
+        assert shown.count() == 2
+        page.wait_for_function("document.querySelector('.several img')?.naturalWidth === 110")
+        ask("110 120")
+        refused = page.locator(".panels").get_by_role("alert")
+        assert "shows 2 images, but the policy one takes one a question." in refused.inner_text()
+        page.get_by_text("The same in a terminal").click()
+        (command,) = page.locator("pre").inner_text().splitlines()
+        assert command == "pairuni answer IMAGE1 IMAGE2 'which is largest?' --model many"
+
+        page.evaluate(PASTE, 130)  # the question has the focus
+        page.get_by_label("Thumbnail 3 of 3").wait_for()
+        ask("110 120 130")
+        for remove in page.get_by_label("Delete image").all():
+            assert remove.evaluate("button => getComputedStyle(button).opacity") == "1"
+        page.get_by_label("Delete image").first.click()
+        page.get_by_label("Thumbnail 1 of 2").wait_for()
+        page.locator(UPLOAD).set_input_files(tmp_path / "red.tiff")  # again, now as the last one
+        page.get_by_label("Thumbnail 3 of 3").wait_for()
+        page.wait_for_function("document.querySelectorAll('.several img')[2]?.naturalWidth === 110")
+        ask("120 130 110")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("Clear").locator("visible=true").click()
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("alert").get_by_text("Choose an image first.").wait_for()
 
 
 def test_pairs_are_searched(browser: Any, server: Any) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from fake_editor import FakeEditor
 from fake_policy import FakePolicy
 from pairuni.app.models import Models, read_count, read_number, read_seeds
+from pairuni.policies.policy import CannotShowSeveral
 
 
 class Recorder(FakePolicy):
@@ -30,8 +31,8 @@ class Recorder(FakePolicy):
         finally:
             self.inside -= 1
 
-    def answer(self, image: Any, question: str, *, max_new_tokens: int | None = None) -> str:
-        return f"{question} {image.size} {max_new_tokens}"
+    def answer(self, images: Any, question: str, *, max_new_tokens: int | None = None) -> str:
+        return f"{question} {[image.size for image in images]} {max_new_tokens}"
 
     def question_fault(self, text: str) -> str | None:
         return "contains a bell; remove it" if "\a" in text else None
@@ -47,11 +48,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise ValueError("broken has no config.json; give the folder of a checkpoint.")
         if settings.get("weights", True):
             names.append(name)
-        return (
-            FakeEditor(lambda image, colour: Image.new("RGB", image.size, colour))
-            if name == "editor"
-            else Recorder()
-        )
+        if name == "editor":
+            return FakeEditor(lambda image, colour: Image.new("RGB", image.size, colour))
+        policy = Recorder()
+        policy.several_images = name == "several"
+        return policy
 
     monkeypatch.setattr("pairuni.runs.models.load_model", load)
     return names
@@ -124,16 +125,30 @@ def test_requests_that_cannot_be_served_are_sentences(loaded: list[str]) -> None
 
 
 def test_questions(loaded: list[str]) -> None:
-    models, image = Models(["a"]), Image.new("RGB", (6, 4))
-    assert models.answer("a", image, "what?", max_new_tokens=7) == "what? (6, 4) 7"
+    models, image = Models(["a", "several"]), Image.new("RGB", (6, 4))
+    images = [image, Image.new("RGB", (2, 2))]
+    assert models.answer("a", [image], "what?", max_new_tokens=7) == "what? [(6, 4)] 7"
+    assert models.answer("several", images, "what?", max_new_tokens=None) == "what? [(6, 4), (2, 2)] None"
     for fault, given in {
-        "Choose an image first": (None, "what?", None),
-        "Write a question first": (image, "", None),
-        "The question contains a bell": (image, "\a", None),
-        "at least 1 token": (image, "what?", 0),
+        "Choose an image first": ([], "what?", None),
+        "shows 17 images; at most 16": ([image] * 17, "what?", None),
+        "Write a question first": ([image], "", None),
+        "The question contains a bell": ([image], "\a", None),
+        "at least 1 token": ([image], "what?", 0),
     }.items():
         with pytest.raises(ValueError, match=fault):
-            models.answer("a", given[0], given[1], max_new_tokens=given[2])
+            models.answer("several", given[0], given[1], max_new_tokens=given[2])
+
+
+def test_a_model_of_one_image_is_not_loaded_for_several(loaded: list[str]) -> None:
+    models, image = Models(["one"]), Image.new("RGB", (6, 4))
+    for weights in ([], ["one"]):  # before and after it is loaded for another question
+        with pytest.raises(CannotShowSeveral, match="shows 2 images, but the policy one takes one"):
+            models.answer("one", [image, image], "what?", max_new_tokens=None)
+        assert loaded == weights
+        models.answer("one", [image], "what?", max_new_tokens=None)
+    with pytest.raises(ValueError, match="No model is called"):
+        models.answer("two", [image, image], "what?", max_new_tokens=None)
 
 
 def test_edits(loaded: list[str]) -> None:

@@ -109,12 +109,21 @@ def test_errors_are_sentences(url: str, given: dict[str, str], fault: str) -> No
     assert "Traceback" not in status
 
 
-def test_files_of_this_machine_are_not_served(url: str, tmp_path: Path) -> None:
+def test_files_of_this_machine_are_not_served(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    assert get(f"{url}/gradio_api/file={tmp_path / 'secret.png'}")[0] in {403, 404}
     image = {"path": str(tmp_path / "secret.png"), "meta": {"_type": "gradio.FileData"}}
-    found = events(url, "ask", image, "what?", "tiny", "none", "")
-    assert [kind for kind, _ in found] == ["error"]
+    with served(["tiny-lumina"]) as server:
+        assert get(f"{server.url}/gradio_api/file={image['path']}")[0] in {403, 404}
+        for name, *given in (
+            ("ask", [{"image": image, "caption": None}], "what?", "tiny-lumina", "none", ""),
+            ("edit", image, "make it red", "tiny-lumina", "0", "1", "", ""),
+        ):
+            assert [kind for kind, _ in events(server.url, name, *given)] == ["error"], name
+
+
+def test_a_question_needs_an_image(url: str) -> None:
+    for shown in (None, []):
+        assert "Choose an image first." in call(url, "ask", shown, "what?", "tiny", "none", "")[1]
 
 
 def test_every_path_asks_for_the_token() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -25,27 +24,9 @@ ONE_AT_A_TIME: dict[str, Any] = {
     "api_visibility": "undocumented",
 }
 """Of requests to models, which wait in one queue because models share the device."""
-AT_ONCE: dict[str, Any] = {"concurrency_limit": 8, "show_progress": "hidden", "api_visibility": "private"}
-
-
-PICTURE = ["uploaded"]
-
-
-def picture() -> gr.Image:
-    """An image of a user. Its events set preprocess = False, so that gradio does not decode it: see ``path_of``."""
-    return gr.Image(
-        label="Image",
-        sources=["upload", "clipboard"],
-        height=260,
-        buttons=[],
-        format="png",  # lossless, where the page shows an image that a browser could not
-        elem_classes=PICTURE,
-    )
-
-
-def path_of(uploaded: dict[str, Any] | None) -> Path | None:
-    """The file of an image that was uploaded, which gradio has checked to be in its folder of uploads."""
-    return Path(uploaded["path"]) if uploaded and uploaded.get("path") else None
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Of requests that are answered in moments. Not in gradio's queue: a page that ends one queued request while it begins
+another may never show the results of the other."""
 
 
 def html() -> gr.HTML:

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -37,6 +38,17 @@ class DrawingFiles:
             with atomic_write(self._folder / name, sync=False) as partial:
                 partial.write_bytes(encoded.getvalue())
         return f"{ROUTE}/{name}"
+
+    def upload(self, image: Image.Image) -> dict[str, Any]:
+        """Keep an image; gradio's FileData for it, as of a file that a user uploaded."""
+        url = self.add(image)
+        name = url.rpartition("/")[2]
+        return {
+            "path": str(self._folder / name),
+            "url": url,
+            "orig_name": name,
+            "meta": {"_type": "gradio.FileData"},
+        }
 
     def path(self, name: str) -> Path | None:
         """The file of an image that was added."""

@@ -8,30 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from pairuni.app.components import (
-    AT_ONCE,
-    ONE_AT_A_TIME,
-    PICTURE,
-    Changes,
-    fault,
-    guarded,
-    html,
+from pairuni.app.components import AT_ONCE, ONE_AT_A_TIME, Changes, fault, guarded, html, said
+from pairuni.app.drawings import DrawingFiles, Panel, done, figures, panels, reply
+from pairuni.app.models import Drawing, Models, check_shown, read_count, read_number, read_seeds
+from pairuni.app.uploads import (
+    Upload,
+    check_upload,
+    check_uploads,
+    opened,
     path_of,
     picture,
-    said,
+    pictures,
+    uploads_of,
 )
-from pairuni.app.drawings import DrawingFiles, Panel, done, figures, panels, reply
-from pairuni.app.models import Drawing, Models, read_count, read_number, read_seeds
 from pairuni.console.counts import counted
-from pairuni.console.sentences import EXPECTED
-from pairuni.io.images import ImageError, decode, read_bytes, suffix_of
-from pairuni.report.images import CRISP
+from pairuni.policies.policy import CannotShowSeveral
 
 NO_MODEL = "none"
 OWN = "the model's own"
-_BROWSER_SHOWS = (".jpg", ".png", ".webp", ".gif", ".bmp", ".avif")
 
 
 def draw_tab(models: Models, files: DrawingFiles) -> None:
@@ -82,41 +77,54 @@ def draw_tab(models: Models, files: DrawingFiles) -> None:
     _connect(go, stop, prompt, status, draw, inputs, [results, status])
 
 
-def ask_tab(models: Models) -> None:
+def ask_tab(models: Models, files: DrawingFiles) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            image = picture()
-            question = gr.Textbox("", label="Question", lines=2, placeholder="What to ask about the image")
+            images, refused = pictures(), html()
+            question = gr.Textbox("", label="Question", lines=2, placeholder="What to ask about the images")
             first, second = _model_choices(models)
             tokens = gr.Textbox("", label="Tokens of the answer, at most", placeholder=OWN)
             go, stop = _buttons("Ask")
         with gr.Column(scale=2, min_width=280):
             status, results = html(), html()
-    _check_upload(image, status)
+    check_uploads(images, refused, files)
 
-    def ask(uploaded: dict[str, Any] | None, text: str, one: str, other: str, most: str) -> Iterator[Changes]:
+    def ask(
+        shown: list[dict[str, Any]] | None, text: str, one: str, other: str, most: str
+    ) -> Iterator[Changes]:
         yield {status: said("Waiting for the model …"), results: ""}
         names, limit = _chosen(one, other), read_count(most, "tokens") if most.strip() else None
-        path = path_of(uploaded)
-        given = None if path is None else opened(path)
+        paths = [Path(upload["path"]) for upload in uploads_of(shown)]
+        check_shown(len(paths))
+        given = [
+            opened(path, f"Image {number}" if len(paths) > 1 else "The image")
+            for number, path in enumerate(paths, start=1)
+        ]
         began = time.monotonic()
         made: list[Panel] = []
+        answered: list[str] = []
         for name in names:
             yield {status: _busy(models, name, "answering")}
-            made.append((name, reply(models.answer(name, given, text, max_new_tokens=limit))))
+            try:
+                made.append((name, reply(models.answer(name, given, text, max_new_tokens=limit))))
+                answered.append(name)
+            except CannotShowSeveral as error:  # beside a model that can
+                made.append((name, fault(error)))
             yield {results: panels(made)}
         sampling = _options(max_new_tokens=limit)
-        commands = [["pairuni", "answer", "IMAGE", text, "--model", name, *sampling] for name in names]
-        yield {status: done(counted(len(names), "answer"), time.monotonic() - began, commands)}
+        words = ["IMAGE"] if len(given) == 1 else [f"IMAGE{number}" for number in range(1, len(given) + 1)]
+        commands = [["pairuni", "answer", *words, text, "--model", name, *sampling] for name in answered]
+        what = counted(len(answered), "answer")
+        yield {status: done(what, time.monotonic() - began, commands) if answered else ""}
 
-    _connect(go, stop, question, status, ask, [image, question, first, second, tokens], [results, status])
+    _connect(go, stop, question, status, ask, [images, question, first, second, tokens], [results, status])
 
 
 def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> None:
     """editors: the models that can edit."""
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            image = picture()
+            image, refused = picture(), html()
             instruction = gr.Textbox("", label="Instruction", lines=2, placeholder="What to change")
             model = gr.Dropdown(list(editors), value=editors[0], label="Model", visible=len(editors) > 1)
             with gr.Row():
@@ -130,10 +138,10 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
             go, stop = _buttons("Edit")
         with gr.Column(scale=2, min_width=280):
             status, results = html(), html()
-    _check_upload(image, status)
+    check_upload(image, refused)
 
     def edit(
-        uploaded: dict[str, Any] | None,
+        uploaded: Upload | None,
         text: str,
         name: str,
         seed_text: str,
@@ -182,17 +190,6 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
     _connect(go, stop, instruction, status, edit, inputs, [results, status])
 
 
-def opened(path: Path) -> Image.Image:
-    """An uploaded image, within the limits of ``pairuni.io.images``.
-
-    Raises ValueError, which does not name the temporary file.
-    """
-    try:
-        return decode(read_bytes(path)).image
-    except ImageError as error:
-        raise ValueError(f"The image {error.reason}.") from None
-
-
 def _connect(
     go: gr.Button,
     stop: gr.Button,
@@ -212,9 +209,7 @@ def _connect(
         preprocess=False,
         **ONE_AT_A_TIME,
     )
-    stop.click(
-        lambda: said("Stopped."), None, status, cancels=[running], queue=False, api_visibility="private"
-    )
+    stop.click(lambda: said("Stopped."), None, status, cancels=[running], **AT_ONCE)
 
 
 def _model_choices(models: Models) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -237,26 +232,6 @@ def _chosen(one: str, other: str) -> list[str]:
 def _buttons(name: str) -> tuple[gr.Button, gr.Button]:
     with gr.Row():
         return gr.Button(name, variant="primary", min_width=120), gr.Button("Stop", min_width=80)
-
-
-def _check_upload(image: gr.Image, status: gr.HTML) -> None:
-    """Refuse an image at once if it cannot be used, and show those that a browser does not."""
-
-    def check(uploaded: dict[str, Any] | None) -> Changes:
-        path = path_of(uploaded)
-        if path is None:
-            return {status: ""}
-        try:
-            found = opened(path)
-            kind = suffix_of(read_bytes(path))
-        except EXPECTED as error:
-            return {image: None, status: fault(error)}
-        classes = [*PICTURE, "crisp"] if max(found.size) <= CRISP else PICTURE
-        if kind in _BROWSER_SHOWS:
-            return {image: gr.Image(elem_classes=classes), status: ""}
-        return {image: gr.Image(value=found, elem_classes=classes), status: ""}
-
-    image.upload(check, image, [image, status], preprocess=False, **AT_ONCE)
 
 
 def _busy(models: Models, name: str, what: str) -> str:

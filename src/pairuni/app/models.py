@@ -22,6 +22,8 @@ MOST_SEEDS = 16
 MOST_PER_SEED = 16
 MOST_IMAGES = 64
 """Limit for the images of one request."""
+MOST_SHOWN = 16
+"""Limit for the images of one question."""
 MOST_CHARACTERS = 20_000
 """Limit for a prompt, a question or an instruction."""
 
@@ -53,14 +55,17 @@ class Models:
     @contextmanager
     def using(self, name: str) -> Iterator[UnifiedPolicy]:
         """The model, for this request only. Raises ValueError for an unknown name, and as ``load_model`` does."""
-        if name not in self._locks:
-            raise ValueError(f"No model is called {name!r}; choose one of {', '.join(self.names)}.")
+        self._check_name(name)
         from pairuni.runs.models import load_model
 
         with self._locks[name]:
             if name not in self._loaded:
                 self._loaded[name] = load_model(name, device=self._device, dtype=self._dtype)
             yield self._loaded[name]
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._locks:
+            raise ValueError(f"No model is called {name!r}; choose one of {', '.join(self.names)}.")
 
     def editors(self) -> list[str]:
         """The models that can edit images; no weights are read. Models that cannot be found are left out."""
@@ -74,6 +79,13 @@ class Models:
                 continue
             found.append(name)
         return found
+
+    def shows_several(self, name: str) -> bool:
+        """Whether a question to the model may show several images; no weights are read."""
+        from pairuni.runs.models import shows_several
+
+        loaded = self._loaded.get(name)
+        return shows_several(name) if loaded is None else loaded.several_images
 
     def draw(
         self,
@@ -102,18 +114,27 @@ class Models:
             yield [Drawing(image, seed, number) for number, image in enumerate(images, start=1)]
 
     def answer(
-        self, name: str, image: Image.Image | None, question: str, *, max_new_tokens: int | None
+        self, name: str, images: Sequence[Image.Image], question: str, *, max_new_tokens: int | None
     ) -> str:
-        """The greedy answer, as `pairuni answer` gives it. Raises ValueError for a request that cannot be served."""
-        if image is None:
-            raise ValueError("Choose an image first.")
+        """The greedy answer to a question about one or several images, as `pairuni answer` gives it.
+
+        Raises ValueError for a request that cannot be served, CannotShowSeveral among them; a model that takes one
+        image a question is not loaded for that.
+        """
+        from pairuni.policies.policy import CannotShowSeveral
+
+        check_shown(len(images))
         check_text("question", question)
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ValueError("An answer needs at least 1 token.")
+        self._check_name(name)
+        if len(images) > 1 and not self.shows_several(name):
+            raise CannotShowSeveral(name, question, len(images))
         with self.using(name) as policy:
-            if (fault := policy.question_faults([question], max_new_tokens or 1).get(question)) is not None:
+            faults = policy.question_faults([question], max_new_tokens or 1, len(images))
+            if (fault := faults.get(question)) is not None:
                 raise ValueError(f"The question {fault}.")
-            return policy.answer(image, question, max_new_tokens=max_new_tokens)
+            return policy.answer(images, question, max_new_tokens=max_new_tokens)
 
     def edit(
         self,
@@ -184,6 +205,14 @@ def read_number(text: str, what: str, *, needed: bool = False) -> float | None:
         return float(text)
     except ValueError:
         raise ValueError(f"{text.strip()[:40]!r} is no {what}; write a number such as 1 or 2.5.") from None
+
+
+def check_shown(count: int) -> None:
+    """Raise ValueError for a question about no images, or too many."""
+    if count < 1:
+        raise ValueError("Choose an image first.")
+    if count > MOST_SHOWN:
+        raise ValueError(f"The question shows {count} images; at most {MOST_SHOWN} are accepted.")
 
 
 def check_text(what: str, text: str) -> None:

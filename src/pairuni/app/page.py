@@ -15,6 +15,7 @@ from pairuni.app.pair_browser import PairBrowser
 from pairuni.app.pairs_tab import pairs_tab
 from pairuni.app.run_watch import RunWatch
 from pairuni.app.watch_tab import watch_tab
+from pairuni.report.images import CRISP
 
 TITLE = "PairUni"
 
@@ -29,7 +30,7 @@ def build(
             with gr.Tab("Draw"):
                 draw_tab(models, drawings)
             with gr.Tab("Ask"):
-                ask_tab(models)
+                ask_tab(models, drawings)
             if editors := models.editors():
                 with gr.Tab("Edit"):
                     edit_tab(models, editors, drawings)
@@ -50,7 +51,10 @@ def head() -> str:
     script = (report / "interaction.js").read_text(encoding="utf-8") + (app / "live.js").read_text(
         encoding="utf-8"
     )
-    return f"<style>.pairuni {{\n{style}\n}}\n{own}</style><script>{{\n{script}\n}}</script>"
+    return (
+        f"<style>.pairuni {{\n{style}\n}}\n{own}</style>"
+        f"<script>{{\nconst CRISP = {CRISP};\n{script}\n}}</script>"
+    )
 
 
 def theme() -> gr.themes.Base:
