@@ -57,7 +57,7 @@ def shot(page: Page, url: str, prepare: Any) -> Image.Image:
 def draw(page: Page) -> None:
     page.get_by_label("Prompt").fill("a red seven and a blue two")
     page.get_by_label("Seeds").fill("0-2")
-    page.get_by_label("Images of each seed").fill("2")
+    page.get_by_label("Images per seed").fill("2")
     page.get_by_label("Guidance").fill("2")
     page.get_by_role("button", name="Draw").click()
     page.get_by_text("The same in a terminal").wait_for(timeout=120_000)

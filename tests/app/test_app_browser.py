@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shlex
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,8 @@ from PIL import Image
 
 from fake_policy import FakePolicy
 from fake_run import write_fake_run
+from pairuni.digits.edits import held_out_edits
+from pairuni.policies import load_policy
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.slow
@@ -85,10 +90,12 @@ def test_two_models_draw_side_by_side(browser: Any) -> None:
     ):
         page.get_by_label("Prompt").fill("two <b>sevens</b>")
         page.get_by_label("Seeds").fill("3, 5")
-        page.get_by_label("Images of each seed").fill("2")
+        page.get_by_label("Images per seed").fill("2")
         page.get_by_role("button", name="Draw").click()
         page.get_by_text("The same in a terminal").click()
-        assert page.locator("pre").inner_text().count("pairuni draw 'two <b>sevens</b>' --model") == 4
+        commands = page.locator("pre").inner_text()
+        assert commands.count("pairuni draw 'two <b>sevens</b>' --model") == 4
+        assert len(set(re.findall(r"--out (\S+\.png)$", commands, re.M))) == 4  # none replaces another's file
         sides = page.locator(".panels section")
         assert sides.count() == 2
         sources = [
@@ -220,6 +227,153 @@ def test_several_images_are_asked_about(
         page.get_by_label("Clear").locator("visible=true").click()
         page.get_by_role("button", name="Ask").click()
         page.get_by_role("alert").get_by_text("Choose an image first.").wait_for()
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_an_image_is_edited(browser: Any, tmp_path: Path, width: int) -> None:
+    (item,) = held_out_edits(0, 1)
+    item.image.save(tmp_path / "scene.png")
+    (tmp_path / "page.png").write_text("<!doctype html>")
+    instruction = item.edit.instruction
+    with served(["tiny-lumina"]) as server, opened(browser, server.url, width) as page:
+        page.get_by_role("tab", name="Edit").click()
+        tab = page.get_by_role("tabpanel")
+        upload, edit = tab.locator("input[type=file]"), tab.get_by_role("button", name="Edit", exact=True)
+
+        def refused(text: str) -> None:
+            edit.click()
+            tab.get_by_role("alert").get_by_text(text).wait_for()
+
+        refused("Choose an image first.")
+        upload.set_input_files(tmp_path / "page.png")
+        tab.get_by_text("The image is a web page, not an image").wait_for()
+        upload.set_input_files(tmp_path / "scene.png")
+        tab.locator(".uploaded img.crisp").wait_for()
+        assert tab.get_by_text("is a web page").count() == 0
+        refused("Write an instruction first.")
+        tab.get_by_label("Instruction").fill(instruction)
+        tab.get_by_label("Image guidance").fill("0.5")
+        refused("Image guidance is at least 1")
+        tab.get_by_label("Image guidance").fill("")
+        tab.get_by_label("Seeds").fill("0, 7")
+        tab.get_by_label("Seeds").press("Enter")
+        tab.get_by_text("The same in a terminal").click()
+        commands = [shlex.split(line) for line in tab.locator("pre").inner_text().splitlines()]
+        assert commands == [
+            [
+                *("pairuni", "edit", "IMAGE", instruction, "--model", "tiny-lumina"),
+                *("--seed", seed, "--out", f"image-seed-{seed}.png"),
+            ]
+            for seed in ("0", "7")
+        ]
+        images = tab.locator(".drawings img")
+        assert tab.locator(".drawings figcaption").all_inner_texts() == ["seed 0", "seed 7"]
+        model = load_policy("tiny-lumina", device="cpu")
+        for image, seed in zip(images.all(), (0, 7), strict=True):
+            sent = page.request.get(f"{server.url}/{image.get_attribute('src')}").body()
+            expected = model.edit_image(item.image, instruction, seed=seed)
+            assert Image.open(io.BytesIO(sent)).tobytes() == expected.tobytes()
+        images.nth(1).click()
+        assert page.locator("dialog.enlarged[open] p").inner_text() == "2 of 2: seed 7"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert "Traceback" not in page.locator("body").inner_text()
+
+
+class Gated(FakePolicy):
+    """Draws and answers when the gate is open; ``seen`` has the seeds and questions, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.seen = threading.Event(), list[Any]()
+
+    def generate_images(self, *given: Any, seed: int = 0, **settings: Any) -> list[Image.Image]:
+        self.seen.append(seed)
+        if len(self.seen) > 1:
+            assert self.gate.wait(PATIENCE / 1000)
+        return super().generate_images(*given, seed=seed, **settings)
+
+    def answer(self, images: Any, question: str, *, max_new_tokens: int | None = None) -> str:
+        self.seen.append(question)
+        assert self.gate.wait(PATIENCE / 1000)
+        return question
+
+
+@pytest.fixture
+def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
+    policy = Gated()
+    monkeypatch.setattr("pairuni.runs.models.load_model", lambda name, **settings: policy)
+    yield policy
+    policy.gate.set()
+
+
+def test_stop_ends_a_request(browser: Any, gated: Gated) -> None:
+    from playwright.sync_api import expect
+
+    with served(["one"]) as server, opened(browser, server.url) as page:
+        stop, status = page.get_by_role("button", name="Stop"), page.get_by_role("status")
+        assert stop.is_disabled()
+        page.get_by_label("Prompt").fill("a seven")
+        page.get_by_label("Seeds").fill("3-6")
+        page.get_by_label("Images per seed").fill("1")
+        page.get_by_label("Prompt").press("Enter")
+        status.get_by_text("1 of 4 images").wait_for()
+        stop.click()
+        status.get_by_text("Stopping …").wait_for()
+        gated.gate.set()
+        status.get_by_text("Stopped.").wait_for()
+        expect(stop).to_be_disabled()
+        page.get_by_label("Seeds").fill("9")
+        page.get_by_role("button", name="Draw").click()
+        status.get_by_text("1 image in").wait_for()
+        assert gated.seen == [3, 4, 9]  # the model finishes what it has begun, no more
+        assert page.locator("figcaption").all_inner_texts() == ["seed 9"]
+        expect(stop).to_be_disabled()
+
+
+def test_a_request_that_waits_for_another_persons_says_so_and_stops(browser: Any, gated: Gated) -> None:
+    with (
+        served(["one"]) as server,
+        opened(browser, server.url) as first,
+        opened(browser, server.url) as second,
+    ):
+        for page, question in ((first, "one?"), (second, "two?")):
+            page.get_by_role("tab", name="Ask").click()
+            page.locator(UPLOAD).set_input_files(Path("docs/images/app-draw.png"))
+            page.get_by_label("Thumbnail 1 of 1").wait_for()
+            page.get_by_label("Question").fill(question)
+            with page.expect_request("**/queue/data?*"):  # the server has the request
+                page.get_by_label("Question").press("Enter")
+            said = "one: " if page is first else "Waiting for the model"
+            page.get_by_role("status").get_by_text(said).wait_for()
+        second.get_by_role("button", name="Stop").click()
+        second.get_by_role("status").get_by_text("Stopped.").wait_for()
+        gated.gate.set()
+        first.locator(".reply").get_by_text("one?").wait_for()
+        second.get_by_label("Question").fill("three?")
+        second.get_by_role("button", name="Ask").click()
+        second.locator(".reply").get_by_text("three?").wait_for()
+        assert gated.seen == ["one?", "three?"]
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_ten_models_with_long_names(browser: Any, gated: Gated, width: int) -> None:
+    names = [
+        f"/scratch/{'a-group-with-a-long-name/' * 5}{'model' * 20}-{number}@best" for number in range(10)
+    ]
+    gated.gate.set()
+    with served(names) as server, opened(browser, server.url, width) as page:
+        page.get_by_label("Prompt").fill("a seven" * 40)
+        for label in ("Model", "Compare with"):
+            choice = page.get_by_label(label, exact=True).locator("visible=true")
+            choice.click()
+            page.get_by_role("option", name=names[9 if label == "Model" else 8], exact=True).last.click()
+        page.get_by_label("Prompt").press("Enter")
+        page.get_by_text("The same in a terminal").click()
+        assert page.locator(".panels h3").all_inner_texts() == [names[9], names[8]]
+        for tab in ("Draw", "Ask"):
+            page.get_by_role("tab", name=tab).click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
 
 
 def test_pairs_are_searched(browser: Any, server: Any) -> None:

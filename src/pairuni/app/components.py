@@ -1,7 +1,8 @@
-"""Components of gradio as this page uses them, and how errors are shown."""
+"""Components of gradio as this page uses them, how requests begin and end, and how errors are shown."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -57,3 +58,49 @@ def guarded(work: Callable[..., Iterator[Changes]], status: gr.HTML) -> Callable
             yield {status: fault(error)}
 
     return run
+
+
+def buttons(name: str) -> tuple[gr.Button, gr.Button]:
+    """The button that begins a request, and the one that ends it."""
+    with gr.Row():
+        go = gr.Button(name, variant="primary", min_width=120)
+        return go, gr.Button("Stop", min_width=80, interactive=False)
+
+
+def connect(
+    go: gr.Button,
+    stop: gr.Button,
+    status: gr.HTML,
+    work: Callable[..., Iterator[Changes]],
+    inputs: list[Any],
+    outputs: list[Any],
+) -> None:
+    """Run ``work`` by the button or by Enter in a text field, until it ends or Stop is pressed."""
+    starts = [go.click, *(field.submit for field in inputs if isinstance(field, gr.Textbox))]
+
+    def run(*given: Any) -> Iterator[Changes]:
+        yield {shown: "" for shown in outputs if shown is not status}
+        yield from guarded(work, status)(*given)
+
+    waiting = {status: said("Waiting for the model …"), stop: {"interactive": True}}
+    gr.on(starts, **_in_the_page(waiting))  # a request that waits for those of others sends nothing
+    running = gr.on(starts, run, inputs, outputs, api_name=work.__name__, preprocess=False, **ONE_AT_A_TIME)
+    # until then the model finishes what it has begun
+    stop.click(**_in_the_page({status: said("Stopping …")}), cancels=[running])
+    running.failure(**_in_the_page({status: said("Stopped.")}))
+    running.then(**_in_the_page({stop: {"interactive": False}}))
+
+
+def _in_the_page(changes: Changes) -> dict[str, Any]:
+    """A listener that changes values or properties without asking the server."""
+    new = [
+        {"__type__": "update", **value} if isinstance(value, dict) else value for value in changes.values()
+    ]
+    return {
+        "fn": None,
+        "inputs": None,
+        "outputs": list(changes),
+        "js": f"() => {json.dumps(new)}",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pairuni.app.components import AT_ONCE, ONE_AT_A_TIME, Changes, fault, guarded, html, said
+from pairuni.app.components import Changes, buttons, connect, fault, html, said
 from pairuni.app.drawings import DrawingFiles, Panel, done, figures, panels, reply
 from pairuni.app.models import Drawing, Models, check_shown, read_count, read_number, read_seeds
 from pairuni.app.uploads import (
@@ -32,22 +32,21 @@ OWN = "the model's own"
 def draw_tab(models: Models, files: DrawingFiles) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            prompt = gr.Textbox("", label="Prompt", lines=2, placeholder="What the image shows")
+            prompt = _words("Prompt", "What the image shows")
             first, second = _model_choices(models)
             with gr.Row():
                 seeds = gr.Textbox("0", label="Seeds", info="such as 0, 3 or 0-3", min_width=120)
-                count = gr.Textbox("4", label="Images of each seed", info="1 to 16", min_width=120)
+                count = gr.Textbox("4", label="Images per seed", info="1 to 16", min_width=120)
             with gr.Row():
                 guidance = gr.Textbox("", label="Guidance", info="1: none", placeholder=OWN, min_width=120)
                 temperature = gr.Textbox("1", label="Temperature", info="0: greedy", min_width=120)
-            go, stop = _buttons("Draw")
+            go, stop = buttons("Draw")
         with gr.Column(scale=2, min_width=280):
             status, results = html(), html()
 
     def draw(
         text: str, one: str, other: str, seed_text: str, each: str, weight: str, warmth: str
     ) -> Iterator[Changes]:
-        yield {status: said("Waiting for the model …"), results: ""}
         names, wanted, images = _chosen(one, other), read_seeds(seed_text), read_count(each, "images")
         strength, warm = read_number(weight, "guidance"), read_number(warmth, "temperature", needed=True)
         assert warm is not None
@@ -65,26 +64,22 @@ def draw_tab(models: Models, files: DrawingFiles) -> None:
                 }
             made.append(shown)
         sampling = _options(count=images, guidance=strength, temperature=None if warm == 1 else warm)
-        commands = [
-            ["pairuni", "draw", text, "--model", name, "--seed", str(seed), *sampling, "--out", "image.png"]
-            for name in names
-            for seed in wanted
-        ]
+        commands = _image_commands(["draw", text], names, wanted, sampling)
         what = counted(len(names) * total, "image")
         yield {status: done(what, time.monotonic() - began, commands)}
 
     inputs = [prompt, first, second, seeds, count, guidance, temperature]
-    _connect(go, stop, prompt, status, draw, inputs, [results, status])
+    connect(go, stop, status, draw, inputs, [results, status])
 
 
 def ask_tab(models: Models, files: DrawingFiles) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             images, refused = pictures(), html()
-            question = gr.Textbox("", label="Question", lines=2, placeholder="What to ask about the images")
+            question = _words("Question", "What to ask about the images")
             first, second = _model_choices(models)
             tokens = gr.Textbox("", label="Tokens of the answer, at most", placeholder=OWN)
-            go, stop = _buttons("Ask")
+            go, stop = buttons("Ask")
         with gr.Column(scale=2, min_width=280):
             status, results = html(), html()
     check_uploads(images, refused, files)
@@ -92,7 +87,6 @@ def ask_tab(models: Models, files: DrawingFiles) -> None:
     def ask(
         shown: list[dict[str, Any]] | None, text: str, one: str, other: str, most: str
     ) -> Iterator[Changes]:
-        yield {status: said("Waiting for the model …"), results: ""}
         names, limit = _chosen(one, other), read_count(most, "tokens") if most.strip() else None
         paths = [Path(upload["path"]) for upload in uploads_of(shown)]
         check_shown(len(paths))
@@ -117,7 +111,7 @@ def ask_tab(models: Models, files: DrawingFiles) -> None:
         what = counted(len(answered), "answer")
         yield {status: done(what, time.monotonic() - began, commands) if answered else ""}
 
-    _connect(go, stop, question, status, ask, [images, question, first, second, tokens], [results, status])
+    connect(go, stop, status, ask, [images, question, first, second, tokens], [results, status])
 
 
 def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> None:
@@ -125,7 +119,7 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             image, refused = picture(), html()
-            instruction = gr.Textbox("", label="Instruction", lines=2, placeholder="What to change")
+            instruction = _words("Instruction", "What to change")
             model = gr.Dropdown(list(editors), value=editors[0], label="Model", visible=len(editors) > 1)
             with gr.Row():
                 seeds = gr.Textbox("0", label="Seeds", info="such as 0, 3 or 0-3", min_width=120)
@@ -135,7 +129,7 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
                 image_guidance = gr.Textbox(
                     "", label="Image guidance", info="1: none", placeholder=OWN, min_width=120
                 )
-            go, stop = _buttons("Edit")
+            go, stop = buttons("Edit")
         with gr.Column(scale=2, min_width=280):
             status, results = html(), html()
     check_upload(image, refused)
@@ -149,7 +143,6 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
         weight: str,
         image_weight: str,
     ) -> Iterator[Changes]:
-        yield {status: said("Waiting for the model …"), results: ""}
         wanted, warm = read_seeds(seed_text), read_number(warmth, "temperature", needed=True)
         assert warm is not None
         strengths = {
@@ -168,48 +161,16 @@ def edit_tab(models: Models, editors: Sequence[str], files: DrawingFiles) -> Non
                 status: _busy(models, name, f"{len(drawn)} of {counted(len(wanted), 'image')}"),
             }
         sampling = _options(**strengths, temperature=None if warm == 1 else warm)
-        commands = [
-            [
-                "pairuni",
-                "edit",
-                "IMAGE",
-                text,
-                "--model",
-                name,
-                "--seed",
-                str(seed),
-                *sampling,
-                "--out",
-                "image.png",
-            ]
-            for seed in wanted
-        ]
+        commands = _image_commands(["edit", "IMAGE", text], [name], wanted, sampling)
         yield {status: done(counted(len(wanted), "image"), time.monotonic() - began, commands)}
 
     inputs = [image, instruction, model, seeds, temperature, guidance, image_guidance]
-    _connect(go, stop, instruction, status, edit, inputs, [results, status])
+    connect(go, stop, status, edit, inputs, [results, status])
 
 
-def _connect(
-    go: gr.Button,
-    stop: gr.Button,
-    text: gr.Textbox,
-    status: gr.HTML,
-    work: Callable[..., Iterator[Changes]],
-    inputs: list[Any],
-    outputs: list[Any],
-) -> None:
-    """Run ``work`` by the button or Enter, until it ends or Stop is pressed."""
-    running = gr.on(
-        [go.click, text.submit],
-        guarded(work, status),
-        inputs,
-        outputs,
-        api_name=work.__name__,
-        preprocess=False,
-        **ONE_AT_A_TIME,
-    )
-    stop.click(lambda: said("Stopped."), None, status, cancels=[running], **AT_ONCE)
+def _words(label: str, placeholder: str) -> gr.Textbox:
+    """A field that grows with its text. With more than one line from the start, Enter would not submit it."""
+    return gr.Textbox("", label=label, placeholder=placeholder, lines=1, max_lines=8)
 
 
 def _model_choices(models: Models) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -229,13 +190,22 @@ def _chosen(one: str, other: str) -> list[str]:
     return [one] if other in (NO_MODEL, one) else [one, other]
 
 
-def _buttons(name: str) -> tuple[gr.Button, gr.Button]:
-    with gr.Row():
-        return gr.Button(name, variant="primary", min_width=120), gr.Button("Stop", min_width=80)
-
-
 def _busy(models: Models, name: str, what: str) -> str:
     return said(f"{name}: {what if models.is_loaded(name) else 'loading'} …")
+
+
+def _image_commands(
+    begin: Sequence[str], names: Sequence[str], seeds: Sequence[int], options: Sequence[str]
+) -> list[list[str]]:
+    """The command of each model and seed, each with an output of its own."""
+    commands = []
+    for number, name in enumerate(names, start=1):
+        for seed in seeds:
+            out = "image" + f"-model-{number}" * (len(names) > 1) + f"-seed-{seed}" * (len(seeds) > 1)
+            commands.append(
+                ["pairuni", *begin, "--model", name, "--seed", str(seed), *options, "--out", f"{out}.png"]
+            )
+    return commands
 
 
 def _options(**values: float | None) -> list[str]:
