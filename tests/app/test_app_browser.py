@@ -83,6 +83,26 @@ def test_every_tab_fits(browser: Any, server: Any, width: int) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_focus_of_the_keyboard_is_seen(browser: Any, server: Any, scheme: str) -> None:
+    with opened(browser, server.url, color_scheme=scheme) as page:
+        assert page.locator("body.dark").count() == (scheme == "dark")
+        seen = set()
+        for _ in range(14):
+            page.keyboard.press("Tab")
+            focus = page.evaluate(
+                """() => {
+                    const one = document.activeElement;
+                    const ring = one.role === "combobox" ? one.closest(".wrap") : one;
+                    return [one.tagName, getComputedStyle(ring).outlineStyle];
+                }"""
+            )
+            if focus[0] != "BODY":  # past the last field
+                assert focus[1] == "solid"
+                seen.add(focus[0])
+        assert seen == {"BUTTON", "TEXTAREA", "INPUT"}
+
+
 def test_two_models_draw_side_by_side(browser: Any) -> None:
     with (
         served(["tiny", str(Path("src/pairuni/assets/tiny-janus").resolve())]) as two,

@@ -58,7 +58,7 @@ def head() -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme with fonts that the reader's machine has, so that none are loaded."""
+    """Gradio's plain theme with more contrast, and with fonts that the reader's machine has: none are loaded."""
     sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     mono = ("ui-monospace", "Consolas", "monospace")
     return gr.themes.Base(
@@ -67,4 +67,11 @@ def theme() -> gr.themes.Base:
         radius_size="md",
         font=[gr.themes.Font(name) for name in sans],
         font_mono=[gr.themes.Font(name) for name in mono],
+    ).set(
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
     )

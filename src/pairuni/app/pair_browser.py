@@ -18,7 +18,7 @@ from pairuni.report.markup import escape, placing_rules
 PER_PAGE = 12
 Kind = Literal["all", "aligned", "retrieved"]
 ORDERS: Mapping[str, Callable[[tuple[int, UGPair]], float]] = {
-    "as in the file": lambda numbered: numbered[0],
+    "original": lambda numbered: numbered[0],
     "most similar first": lambda numbered: -numbered[1].similarity,
     "least similar first": lambda numbered: numbered[1].similarity,
 }
@@ -50,7 +50,7 @@ class PairBrowser:
         words: str = "",
         kind: str = "all",
         tag: str = "",
-        order: str = "as in the file",
+        order: str = "original",
         page: int = 1,
     ) -> Found:
         """Pairs that contain all ``words`` in texts, tags or file names, of a kind, with ``tag`` on either side.
