@@ -375,7 +375,7 @@ TARGETS = (
     Target("settings", _make_settings, "*.toml", _use_settings),
     Target("images", _make_images, "*", _use_images),
     Target("checkpoints", _make_checkpoint, "*", _use_checkpoint),
-    Target("run folders", _make_run, "*", _use_run, quick=30),
+    Target("run folders", _make_run, "*", _use_run, quick=60),  # most are images, which show as missing
     Target("replies", _make_replies, "*.txt", _use_replies, quick=40),
     Target("official files", _make_official, "*", _use_official),
 )
