@@ -66,6 +66,36 @@ def test_elements_are_placed_as_declared(opened: tuple[Any, list[str]]) -> None:
     assert len(set(map(round, widths))) > 3
 
 
+def test_images_of_a_row_are_side_by_side_whatever_is_below_them(
+    browser: Any, opened: tuple[Any, list[str]]
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(opened[0].url)
+    page.evaluate(
+        """() => {
+            const captions = [...document.querySelectorAll(".images .image-pair figcaption")];
+            captions.forEach((one, index) => one.append(" detected: a red seven".repeat(index % 3)));
+            const prompts = document.querySelectorAll(".images .image-pair p");
+            prompts.forEach((one, index) => one.append(" and a blue two".repeat(3 * (index % 2))));
+        }"""
+    )
+    rows = page.evaluate(
+        """() => [...document.querySelectorAll(".images")].map((list) => {
+            const tops = new Map();
+            for (const item of list.querySelectorAll(".image-pair")) {
+                const row = Math.round(item.getBoundingClientRect().top);
+                const images = [...item.querySelectorAll(".image")].map((one) => one.getBoundingClientRect().top);
+                tops.set(row, [...(tops.get(row) || []), ...images.map(Math.round)]);
+            }
+            return [...tops.values()];
+        })"""
+    )
+    page.close()
+    counts = [len(tops) for group in rows for tops in group]
+    assert max(counts) > 2, counts  # some row has several pairs
+    assert all(len(set(tops)) == 1 for group in rows for tops in group), rows
+
+
 def test_curves_can_be_read_with_the_keyboard(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
     plot = page.locator("[data-chart]").first
