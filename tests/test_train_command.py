@@ -203,7 +203,7 @@ def test_dry_run_and_train_name_texts_that_a_run_cannot_use(
 def test_dry_run_trains_nothing(recipe: Path, tmp_path: Path) -> None:
     words = ("--dry-run", "--out", tmp_path / "run", "--pairgrpo.beta=0.1")
     code, said, errors = call(
-        "train", recipe, *words, "--reward.generation", "digits + test_train_command:Scored"
+        "train", recipe, *words, "--reward.generation", "user_folder:Brightness + test_train_command:Scored"
     )
     assert code == 0, errors
     assert not (tmp_path / "run").exists()

@@ -8,10 +8,13 @@ import time
 
 import pytest
 
+from pairuni.records import Annotation
 from pairuni.rewards.answers import formulas
 from pairuni.rewards.answers.accuracy import answers_match
 from pairuni.rewards.answers.final_answer import final_answer
 from pairuni.rewards.answers.formulas import formulas_equal, formulas_in, is_formula
+from pairuni.rewards.registry import text_reward
+from pairuni.rewards.weighted import check_records
 
 WORDS = [
     ("on", "no"),
@@ -83,3 +86,19 @@ def test_without_math_verify_the_error_says_what_to_install(monkeypatch: pytest.
     with pytest.raises(ImportError, match=r"pip install 'pairuni\[math\]'"):
         answers_match("What is it?", r"\frac{1}{2}", "$0.5$")
     assert answers_match("What is it?", "1/2", "0.5")
+
+
+def test_without_math_verify_numbers_and_formulas_are_refused_before_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def record(question: str, answer: str) -> Annotation:
+        return Annotation(image_path="a.png", prompt="p", question=question, answer=answer)
+
+    harmless = [record("Which? A. 3 B. 4", "B"), record("how many digits are there?", "three")]
+    numbers = [record("How many?", "7"), record("What is it?", r"$x^2$")]
+    accuracy = text_reward("accuracy + 0.1 * format")
+    check_records(accuracy, harmless + numbers)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_records(accuracy, harmless)
+    with pytest.raises(ImportError, match=r"^2 of 4 answers are .* '7'; .* pip install 'pairuni\[math\]'$"):
+        check_records(accuracy, harmless + numbers)

@@ -14,7 +14,7 @@ from pairuni.evaluation.protocols.wise_judge import verdict_in
 from pairuni.pairug.completion.options import chosen_option
 from pairuni.pairug.completion.prompts import CaptionVerdict
 from pairuni.rewards.answers import formulas
-from pairuni.rewards.answers.accuracy import answers_match
+from pairuni.rewards.answers.accuracy import answers_match, may_need_formulas
 from pairuni.rewards.judge import Mark
 
 TABLE = Path(__file__).parent / "replies.tsv"
@@ -90,6 +90,24 @@ def test_replies(
     if "^{9^" in reply:  # its comparison never ends
         monkeypatch.setattr(formulas, "SECONDS", 0.5)
     assert READERS[reader](question, truth, reply) is (right == "right"), reason
+
+
+def test_only_truths_that_may_need_formulas_are_compared_as_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(
+        "pairuni.rewards.answers.accuracy.formulas_equal", lambda truth, *_: compared.append(truth)
+    )
+    asked: dict[tuple[str, str], list[str]] = {}
+    for reader, question, truth, reply, *_ in ROWS:
+        if reader == "answer":
+            asked.setdefault((question, truth), ["3 + 4 = 7", "x = 7", "$x^2$", r"\frac{1}{2}"]).append(reply)
+    for (question, truth), replies in asked.items():
+        compared.clear()
+        for reply in replies:
+            answers_match(question, truth, reply)
+        assert bool(compared) <= may_need_formulas(question, truth), (question, truth)
+    needing = sum(may_need_formulas(*one) for one in asked)
+    assert 20 < needing < len(asked) / 2
 
 
 def test_each_case_occurs_once_and_has_a_reason() -> None:

@@ -5,7 +5,7 @@ import pytest
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError
 from pairuni.rewards.registry import image_reward, text_reward
-from pairuni.rewards.weighted import Term, WeightedReward, check_needs, parse_sum, terms_of
+from pairuni.rewards.weighted import Term, WeightedReward, check_records, parse_sum, terms_of
 
 RECORD = Annotation(image_path="a.png", prompt="p", question="how many?", answer="4")
 
@@ -63,12 +63,12 @@ def test_records_must_have_the_keys_that_terms_need() -> None:
     summed = WeightedReward([Term(1.0, Given("free", [])), Term(0.5, Needy("needy", []))])
     assert summed.needs == ("prompt", "colour")
     given = [Annotation.model_validate({**RECORD.model_dump(), "colour": one}) for one in ("red", "", None)]
-    check_needs(summed, given[:2])
+    check_records(summed, given[:2])
     with pytest.raises(
         ValueError,
         match=r"^reward 'needy' needs 'colour', which 2 of 4 records lack, the first of them a\.png",
     ):
-        check_needs(summed, [*given, RECORD])
+        check_records(summed, [*given, RECORD])
 
 
 def test_unknown_and_repeated_terms_are_reported() -> None:

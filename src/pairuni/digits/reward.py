@@ -26,6 +26,14 @@ class DigitsReward:
         """The reward; it has no settings."""
         return cls()
 
+    def check_records(self, records: Sequence[Annotation]) -> None:
+        """Raises ValueError if a prompt is not of the digits world."""
+        for prompt in dict.fromkeys(record.prompt for record in records):
+            try:
+                parse(prompt)
+            except ValueError as error:
+                raise ValueError(f"the reward digits cannot score every prompt: {error}") from None
+
     def __call__(self, records: Sequence[Annotation], samples: Sequence[Image.Image]) -> list[float]:
         """One score per image. Raises ValueError if a prompt is not of the digits world."""
         requests = [parse(record.prompt) for record in records]

@@ -21,7 +21,7 @@ from pairuni.pairug.dataset.pairings import least_similar, load_pairing
 from pairuni.pairug.selection.features import mean_direction
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import Annotation, UGPair
-from pairuni.rewards.weighted import check_needs
+from pairuni.rewards.weighted import check_records
 from pairuni.runs.metrics import AGREEMENT
 from pairuni.runs.mixes import BatchAgreement, Mix, MixesFolder
 from pairuni.runs.models import load_for_run
@@ -62,8 +62,8 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     every = {mix: _all_pairs(settings, mix) for mix in mixes}
     pairs = {mix: _in_order(own, mix, count, settings) for mix, own in every.items()}
     for own in pairs.values():
-        check_needs(rewards.understanding, [pair.understand_ann for pair in own])
-        check_needs(rewards.generation, [pair.generate_ann for pair in own])
+        check_records(rewards.understanding, [pair.understand_ann for pair in own])
+        check_records(rewards.generation, [pair.generate_ann for pair in own])
         check_file(skeleton, own, settings, settings.data.pairs)
     policy = _loaded(settings)
     folder = MixesFolder(out)

@@ -18,7 +18,7 @@ from pairuni.pairug.dataset.pairings import load_pairing, sample_held_out
 from pairuni.pairug.dataset.places import find_places
 from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import TASKS, UGPair
-from pairuni.rewards.weighted import check_needs
+from pairuni.rewards.weighted import check_records
 from pairuni.runs.models import load_for_run
 
 logger = logging.getLogger("pairuni")
@@ -111,8 +111,8 @@ def _load_pairs(settings: RunSettings, rewards: Rewards) -> tuple[list[UGPair], 
         sides=[task for task in TASKS if getattr(settings.pairgrpo, f"{task}_weight") > 0.0],
         most_excluded=evaluation.most_excluded,
     )
-    check_needs(rewards.understanding, [pair.understand_ann for pair in [*pairs, *held_out]])
-    check_needs(rewards.generation, [pair.generate_ann for pair in [*pairs, *held_out]])
+    check_records(rewards.understanding, [pair.understand_ann for pair in [*pairs, *held_out]])
+    check_records(rewards.generation, [pair.generate_ann for pair in [*pairs, *held_out]])
     return pairs, held_out
 
 

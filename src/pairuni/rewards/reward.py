@@ -1,7 +1,8 @@
 """The interface of a reward: a batch of records and samples in, one score per sample out.
 
 A custom class needs ``name`` and ``__call__``. The shipped rewards also have ``range``, the least and the largest
-score, ``needs``, the keys that a record must have, ``models``, their torch modules, and ``from_settings``.
+score, ``needs``, the keys that a record must have, ``models``, their torch modules, and ``from_settings``. One that
+cannot score some records, whatever the sample, has ``check_records``, which raises for them before a run starts.
 """
 
 from __future__ import annotations

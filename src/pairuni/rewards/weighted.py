@@ -46,8 +46,12 @@ def terms_of(reward: Reward) -> tuple[Term, ...]:
     return reward.terms if isinstance(reward, WeightedReward) else (Term(1.0, reward),)
 
 
-def check_needs(reward: Reward, records: Sequence[Annotation]) -> None:
-    """Raises ValueError if records lack a key that a term needs, naming term, key, number and first of the records."""
+def check_records(reward: Reward, records: Sequence[Annotation]) -> None:
+    """Whether a reward can score samples of these records, as far as that is known without samples.
+
+    Raises ValueError if records lack a key that a term needs, naming term, key, number and first of the records, and
+    what ``check_records`` of a term raises.
+    """
     for term in terms_of(reward):
         for key in needs_of(term.reward):
             lacking = [record for record in records if dict(record).get(key) is None]
@@ -56,6 +60,8 @@ def check_needs(reward: Reward, records: Sequence[Annotation]) -> None:
                     f"reward {term.reward.name!r} needs {key!r}, which {len(lacking)} of {len(records)} records lack, "
                     f"the first of them {describe(lacking[0])}"
                 )
+        if (check := getattr(term.reward, "check_records", None)) is not None:
+            check(records)
 
 
 def scores_by_term(

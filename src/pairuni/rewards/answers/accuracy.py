@@ -10,10 +10,18 @@ import string
 from collections.abc import Sequence
 
 from pairuni.config import RewardSettings
+from pairuni.console.counts import counted
 from pairuni.records import Annotation
 from pairuni.rewards.answers.claims import QUALIFIER, concluded, first_line, stated, undenied
 from pairuni.rewards.answers.final_answer import final_answer
-from pairuni.rewards.answers.formulas import TimeBudget, formulas_equal, formulas_in, is_symbolic
+from pairuni.rewards.answers.formulas import (
+    MATH_VERIFY,
+    TimeBudget,
+    can_compare,
+    formulas_equal,
+    formulas_in,
+    is_symbolic,
+)
 from pairuni.rewards.answers.options import chosen_letters, parse_options
 from pairuni.rewards.answers.quantities import quantities_match, true_quantity
 from pairuni.rewards.answers.tokens import fold, normalise
@@ -50,13 +58,31 @@ def answers_match(question: str, truth: str, reply: str, budget: TimeBudget | No
         return False
     if given == truth:
         return True
-    options = parse_options(question)
-    if not options and _LETTERS.fullmatch(truth):
-        options = dict.fromkeys(string.ascii_uppercase[:10], "")
+    options = _options(question, truth)
     true_letters = chosen_letters(truth, options) if options else set()
     if true_letters:
         return chosen_letters(given, options) == true_letters
     return _open_answers_match(question, truth, given, budget or TimeBudget())
+
+
+def may_need_formulas(question: str, truth: str) -> bool:
+    """Whether some reply has to be compared with the truth as a formula."""
+    question, truth = fold(question), fold(truth)
+    truth = final_answer(truth) or truth.strip()
+    options = _options(question, truth)
+    formulas = formulas_in(truth)
+    if (options and chosen_letters(truth, options)) or len(formulas) != 1:
+        return False
+    quantity = true_quantity(truth)
+    return is_symbolic(formulas[0]) or (quantity is not None and not quantity.units)
+
+
+def _options(question: str, truth: str) -> dict[str, str]:
+    """The options of a question by letter; unnamed ones if only the truth says that there are any."""
+    options = parse_options(question)
+    if not options and _LETTERS.fullmatch(truth):
+        return dict.fromkeys(string.ascii_uppercase[:10], "")
+    return options
 
 
 def _open_answers_match(question: str, truth: str, given: str, budget: TimeBudget) -> bool:
@@ -123,6 +149,18 @@ class AccuracyReward:
     def from_settings(cls, settings: RewardSettings) -> AccuracyReward:
         """It has no settings."""
         return cls()
+
+    def check_records(self, records: Sequence[Annotation]) -> None:
+        """Raises ImportError if a reply may be a formula, and math-verify, which compares it, is missing."""
+        if can_compare():
+            return
+        found = [one for one in records if may_need_formulas(one.question, one.answer)]
+        if found:
+            raise ImportError(
+                f"{len(found)} of {counted(len(records), 'answer')} are numbers or formulas, the first of them "
+                f"{found[0].answer!r}; to compare replies that are formulas, such as 3 + 4 = 7, the reward accuracy "
+                f"needs {MATH_VERIFY}"
+            )
 
     def __call__(self, records: Sequence[Annotation], samples: Sequence[str]) -> list[float]:
         """One score per sample. Raises ValueError if records and samples differ in number."""

@@ -20,6 +20,8 @@ from typing import TextIO
 
 from pairuni.rewards.answers.tokens import word_set
 
+MATH_VERIFY = "the package math-verify: pip install 'pairuni[math]'"
+"""What comparisons need, for messages."""
 SECONDS = 3.0
 """A comparison that takes longer counts as unequal; math-verify's own limit is 5."""
 BATCH_SECONDS = 20.0
@@ -102,6 +104,11 @@ def _latex(formula: str) -> str:
     return _POWER.sub(lambda power: f"^{{{unicodedata.normalize('NFKC', power[0])}}}", formula)
 
 
+def can_compare() -> bool:
+    """Whether math-verify is installed."""
+    return importlib.util.find_spec("math_verify") is not None
+
+
 def formulas_equal(truth: str, given: str, budget: TimeBudget | None = None) -> bool:
     """Whether two formulas are the same number, set or expression; False if the comparison takes too long.
 
@@ -152,10 +159,8 @@ class _Comparer:
 
     def _started(self) -> subprocess.Popen[str]:
         if self._child is None:
-            if importlib.util.find_spec("math_verify") is None:
-                raise ImportError(
-                    "answers that are formulas need the package math-verify: pip install 'pairuni[math]'"
-                )
+            if not can_compare():
+                raise ImportError(f"answers that are formulas need {MATH_VERIFY}")
             self._child = subprocess.Popen(
                 [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
