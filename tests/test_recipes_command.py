@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from commands import call, fails
-from pairuni.config import RunSettings, StudySettings, load_settings, shipped_recipe
+from pairuni.config import (
+    PairsSettings,
+    RunSettings,
+    StudySettings,
+    SuiteSettings,
+    load_settings,
+    shipped_recipe,
+)
+from pairuni.config.kinds import COMMANDS
 from pairuni.config.recipes import shipped_recipes
 from pairuni.studies.study import Study
 
@@ -81,9 +89,23 @@ def test_a_folder_is_copied_whole_with_what_its_recipes_build_on(here: Path) -> 
 
 
 def test_an_unknown_recipe(here: Path) -> None:
-    for name in ("janus", "../pyproject", str(RECIPES / "digits"), ""):
-        assert f"no recipe is called {name!r}; known: digits, janus_pro_1b," in fails("recipes", "copy", name)
+    for name in ("xyz", "../pyproject", str(RECIPES / "digits"), ""):
+        assert f"no recipe is called {name!r}; `pairuni recipes` lists" in fails("recipes", "copy", name)
+    for name, meant in (
+        ("janus", "janus_pro_1b or janus_pro_1b_lora or janus_pro_7b"),
+        ("digit", "digits or ablations/digits_lumina or ablations/digits_pairs"),
+        ("lumnia_dimoo.toml", "lumina_dimoo or paper/lumina_dimoo"),
+        ("ablation", "ablations/branch or ablations/digits_lumina or ablations/digits_pairs"),
+    ):
+        assert f"no recipe is called {name!r}; did you mean {meant}?" in fails("recipes", "copy", name)
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("name", ["recipes/mine.toml", "notes"])
+def test_recipes_are_copied_to_a_folder_not_to_a_file(here: Path, name: str) -> None:
+    (here / "notes").write_text("mine")
+    assert f"--to {name} is not a folder" in fails("recipes", "copy", "digits", "--to", name)
+    assert [path.name for path in here.iterdir()] == ["notes"]
 
 
 def test_a_name_stands_for_the_shipped_recipe_unless_there_is_a_file(here: Path) -> None:
@@ -102,7 +124,32 @@ def test_a_file_is_never_guessed() -> None:
         with pytest.raises(FileNotFoundError, match=r"no such recipe.*pairuni recipes copy digits"):
             load_settings(RunSettings, Path(given))
     with pytest.raises(FileNotFoundError, match=r"no such recipe.*that `pairuni recipes` lists"):
-        load_settings(RunSettings, Path("digit"))
+        load_settings(RunSettings, Path("mine.toml"))
+    with pytest.raises(
+        FileNotFoundError, match=r"no such recipe.*did you mean janus_pro_1b or janus_pro_1b_lora"
+    ):
+        load_settings(RunSettings, Path("janus_pro_1"))
+
+
+def test_a_recipe_of_another_command_is_one_sentence() -> None:
+    for kind, command, own in (
+        (PairsSettings, "pairuni pairs build", "paper/pairug_16k"),
+        (RunSettings, "pairuni train", "digits"),
+        (StudySettings, "pairuni ablate", "ablations/pairing"),
+        (SuiteSettings, "pairuni eval all", "paper/evaluation"),
+    ):
+        for other, wanted in COMMANDS.items():
+            if other is not kind:
+                with pytest.raises(ValueError) as caught:
+                    load_settings(other, own)
+                assert str(caught.value) == (
+                    f"{own} is a recipe of `{command}`, but settings of `{wanted}` are wanted"
+                )
+
+
+def test_keys_of_a_study_are_not_called_options(here: Path) -> None:
+    (here / "mine.toml").write_text('title = "Mine"\nsamples = 3\n')
+    assert "recipe is required; set it in the recipe\n" in fails("ablate", "mine.toml")
 
 
 def test_commands_take_a_name() -> None:
@@ -115,5 +162,5 @@ def test_commands_take_a_name() -> None:
 
 def test_a_recipe_by_name_in_python() -> None:
     assert shipped_recipe("digits") == shipped_recipes()["digits"] == RECIPES / "digits.toml"
-    with pytest.raises(ValueError, match="no recipe is called 'digit'; known: digits"):
+    with pytest.raises(ValueError, match="no recipe is called 'digit'; did you mean digits"):
         shipped_recipe("digit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,10 @@ def load_class(location: str, what: str) -> type[Any]:
     """
     found = load_attribute(location, what)
     if not isinstance(found, type):
-        raise ValueError(f"{what}: {location.partition(':')[0]} has no class {location.partition(':')[2]}")
+        module, _, name = location.partition(":")
+        close = difflib.get_close_matches(name, vars(importlib.import_module(module)), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{what}: {module} has no class {name}{hint}")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -41,6 +41,8 @@ class Settings(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+    AS_OPTIONS: ClassVar[bool] = True
+    """Whether the command that reads these settings takes them as options too."""
 
 
 def split_list(text: str) -> list[str]:

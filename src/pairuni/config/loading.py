@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ValidationError
 
 from pairuni.config.base import Settings, split_list
+from pairuni.config.kinds import wrong_kind
 from pairuni.config.messages import setting_keys, unknown_setting, without_variants, wrong_value
 from pairuni.config.recipes import Values, file_of, find_recipe, merged, read_recipe
 
@@ -48,6 +49,8 @@ def load_settings(
     try:
         return cls.model_validate(values)
     except ValidationError as error:
+        if (fault := wrong_kind(cls, merged(files))) is not None:
+            raise ValueError(f"{recipe} {fault}") from None
         sentences = []
         for details in error.errors(include_url=False):
             loc = without_variants(cls, [str(part) for part in details["loc"]])

@@ -152,7 +152,8 @@ def wrong_value(cls: type[Settings], where: str, key: str, details: dict[str, An
     if kind == "missing":
         inner = [known for known in setting_keys(cls) if known.startswith(key + ".")]
         key = inner[0] if inner else key
-        return f"{key} is required; set it in the recipe or with --{key.replace('_', '-')} VALUE"
+        option = f" or with --{key.replace('_', '-')} VALUE" if cls.AS_OPTIONS else ""
+        return f"{key} is required; set it in the recipe{option}"
     if kind == "literal_error":
         allowed = f"must be one of {context['expected'].replace(' or ', ', ')}"
     elif kind == "union_tag_invalid":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def shipped_recipe(name: str) -> Path:
-    """The file of the recipe ``name`` of ``pairuni recipes``. Raises ValueError naming the known ones."""
+    """The file of the recipe ``name`` of ``pairuni recipes``. Raises ValueError with similar names."""
     recipes = shipped_recipes()
     if name.removesuffix(SUFFIX) not in recipes:
-        raise ValueError(f"no recipe is called {name!r}; known: {', '.join(recipes)}")
+        raise ValueError(f"no recipe is called {name!r}; {_similar(name, recipes)}")
     return recipes[name.removesuffix(SUFFIX)]
 
 
@@ -77,12 +78,21 @@ def find_recipe(given: Path) -> Path:
     if (name := given.as_posix()) in recipes:
         return recipes[name]
     known = [name for name in recipes if name in (given.stem, f"{given.parent.name}/{given.stem}")]
-    hint = (
-        f"`pairuni recipes copy {known[0]}` writes the one that pairuni contains"
-        if known
-        else "give a TOML file, or a name that `pairuni recipes` lists"
-    )
+    if known:
+        hint = f"`pairuni recipes copy {known[0]}` writes the one that pairuni contains"
+    elif given.suffix:
+        hint = "give a TOML file, or a name that `pairuni recipes` lists"
+    else:
+        hint = f"give a TOML file, or a name: {_similar(name, recipes)}"
     raise FileNotFoundError(f"{given}: no such recipe; {hint}")
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    """Which of the known names may be meant."""
+    asked, names = name.removesuffix(SUFFIX), list(known)
+    if close := [one for one in names if asked and asked in one] or difflib.get_close_matches(asked, names):
+        return f"did you mean {' or '.join(close[:3])}?"
+    return "`pairuni recipes` lists the known ones"
 
 
 def summary(recipe: Path) -> str:
@@ -103,13 +113,13 @@ def shipped_folders() -> dict[str, list[str]]:
 def files_of(name: str) -> tuple[dict[str, Path], dict[str, Path]]:
     """The recipe ``name``, or all recipes of the folder ``name``; and further recipes that these name. By name.
 
-    Raises ValueError naming the known recipes and folders.
+    Raises ValueError with similar names.
     """
     recipes, folders = shipped_recipes(), shipped_folders()
     chosen = folders.get(name.rstrip("/"), [name.removesuffix(SUFFIX)])
     if chosen[0] not in recipes:
-        known = ", ".join([*recipes, *(f"{folder}/" for folder in folders)])
-        raise ValueError(f"no recipe is called {name!r}; known: {known}")
+        hint = _similar(name, [*recipes, *(f"{folder}/" for folder in folders)])
+        raise ValueError(f"no recipe is called {name!r}; {hint}")
     own = {one: recipes[one] for one in chosen}
     named: dict[str, Path] = {}
     waiting = list(own.values())

@@ -30,6 +30,8 @@ class StudyRow(Settings):
 class StudySettings(Settings):
     """A study. Its rows differ in settings, and each is trained with several seeds."""
 
+    AS_OPTIONS = False
+
     title: str = Field(min_length=1)
     """The table's title."""
     recipe: UserPath
