@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pairuni.cli.app import app
+from pairuni.pairug.dataset.store import read_pairs, write_pairs
 from pairuni.training import shards
 from user_folder import UserFolder, contents
 
@@ -78,6 +79,35 @@ def no_tokenizer(folder: UserFolder) -> tuple[str, ...]:
     return ("answer", str(folder.pairs.parent / "0.png"), "what?", "--model", str(folder.model))
 
 
+def more_new_tokens_than_positions(folder: UserFolder) -> tuple[str, ...]:
+    return folder.train("--rollout.max-new-tokens", "5000")
+
+
+def raw_data_as_pairs(folder: UserFolder) -> tuple[str, ...]:
+    return folder.train("--data.pairs", str(folder.raw / "u.jsonl"))
+
+
+def checked_raw_data(folder: UserFolder) -> tuple[str, ...]:
+    return ("pairs", "check", str(folder.raw / "g.jsonl"))
+
+
+def embedded_images(folder: UserFolder) -> tuple[str, ...]:
+    write_pairs(folder.root / "p.parquet", read_pairs(folder.pairs), embed=folder.pairs.parent)
+    return folder.train("--data.pairs", str(folder.root / "p.parquet"), "--dry-run")
+
+
+def embedded_images_in_a_gallery(folder: UserFolder) -> tuple[str, ...]:
+    return ("pairs", "gallery", embedded_images(folder)[-2])
+
+
+def prompts_of_another_world(folder: UserFolder) -> tuple[str, ...]:
+    return folder.train("--reward.generation", "digits")
+
+
+def no_adapter_to_merge(folder: UserFolder) -> tuple[str, ...]:
+    return ("merge", str(folder.root / "nowhere"), "--out", str(folder.root / "merged"))
+
+
 CASES: list[tuple[Callable[[UserFolder], tuple[str, ...]], str]] = [
     (missing_image, "1.png"),
     (truncated_png, "2.png"),
@@ -91,6 +121,16 @@ CASES: list[tuple[Callable[[UserFolder], tuple[str, ...]], str]] = [
     (broken_image_of_a_run, "pairs.jsonl, line 3, field understand_ann.image_path: '2.png'"),
     (resume_of_nothing, "run has no run to resume; leave out --resume"),
     (no_tokenizer, "tokenizer"),
+    (more_new_tokens_than_positions, "5,000 new tokens and the shortest prompt do not fit"),
+    (
+        raw_data_as_pairs,
+        "u.jsonl holds samples, not pairs: its first line has the keys id, image_path, question",
+    ),
+    (checked_raw_data, "g.jsonl holds samples, not pairs"),
+    (embedded_images, "p.parquet contains its images, but they are needed as files next to it"),
+    (embedded_images_in_a_gallery, "p.parquet contains its images, but they are needed as files next to it"),
+    (prompts_of_another_world, "the reward digits cannot score every prompt: the prompt 'a'"),
+    (no_adapter_to_merge, "nowhere: no such folder; give an adapter's folder"),
 ]
 
 

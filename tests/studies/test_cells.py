@@ -142,6 +142,12 @@ def test_pairs_that_exist_are_known_by_their_content(tmp_path: Path, monkeypatch
     study = load_settings(StudySettings, write_study(tmp_path, ""))
     monkeypatch.chdir(tmp_path)
     [first] = cells_of(study, tmp_path, tmp_path, seeds=1)
+    (tmp_path / "pairs.jsonl").rename(tmp_path / "away.jsonl")
+    with pytest.raises(
+        FileNotFoundError, match=r"^pairs.jsonl: no such pair file; `pairuni pairs build` makes"
+    ):
+        _ = first.key
+    (tmp_path / "away.jsonl").rename(tmp_path / "pairs.jsonl")
     key = first.key
     (tmp_path / "pairs.jsonl").write_text("{ }\n")
     [second] = cells_of(study, tmp_path, tmp_path, seeds=1)

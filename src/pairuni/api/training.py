@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pairuni.config import RunSettings, load_settings
 from pairuni.io.files import write_text
 from pairuni.io.locks import folder_lock
+from pairuni.pairug.dataset.store import check_pair_file
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog
 
@@ -84,7 +85,7 @@ def train(
 def check_first(settings: RunSettings) -> None:
     """What can be checked before heavy imports.
 
-    Raises FileNotFoundError if there is no pair file, ImportError if the package of a tracker is not installed.
+    Raises as ``check_pair_files`` does, and ImportError if the package of a tracker is not installed.
     """
     for name in settings.logging.to:
         found = find_spec(name)
@@ -92,13 +93,14 @@ def check_first(settings: RunSettings) -> None:
             raise ImportError(
                 f"logging.to names {name}, which is not installed: pip install 'pairuni[{name}]'"
             )
-    check_pair_file(settings)
+    check_pair_files(settings)
 
 
-def check_pair_file(settings: RunSettings) -> None:
-    """Raise FileNotFoundError if there is no pair file."""
-    if not settings.data.pairs.is_file():
-        raise FileNotFoundError(f"{settings.data.pairs}: no such pair file; `pairuni pairs build` makes one")
+def check_pair_files(settings: RunSettings) -> None:
+    """Raise FileNotFoundError if a pair file is missing, ValueError if its images are not files."""
+    for path in (settings.data.pairs, settings.evaluation.pairs):
+        if path is not None:
+            check_pair_file(path)
 
 
 def train_in(

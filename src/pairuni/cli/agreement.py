@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from pairuni.api.training import check_pair_file
+from pairuni.api.training import check_pair_files
 from pairuni.cli.errors import Interrupted
 from pairuni.config import RunSettings, load_settings
 from pairuni.distributed.shares import refuse_several
@@ -23,7 +23,7 @@ def agreement(recipe: Path, overrides: Sequence[str], out: Path, *, batches: int
     """
     refuse_several(os.environ, "agreement")
     settings = load_settings(RunSettings, recipe, overrides)
-    check_pair_file(settings)
+    check_pair_files(settings)
     chosen = _chosen(mixes)
     from pairuni.pairgrpo.mixes import measure_mixes
     from pairuni.report import write_mixes

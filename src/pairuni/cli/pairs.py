@@ -165,15 +165,10 @@ def beside_paper(path: Path) -> str:
 
 def gallery(path: Path, out: Path | None, *, most: int) -> Gallery:
     """Write an HTML page of a pair file to ``out``; by default, to the folder gallery next to it."""
-    from pairuni.pairug.dataset.parquet import is_embedded
-    from pairuni.pairug.dataset.store import read_pairs
+    from pairuni.pairug.dataset.store import check_pair_file, read_pairs
     from pairuni.report.gallery import write_gallery
 
-    if path.suffix == ".parquet" and path.is_file() and is_embedded(path):
-        raise ValueError(
-            f"{path} contains its images, but the page needs image files; write them out first: "
-            f"pairuni pairs convert {path} FOLDER/pairs.jsonl"
-        )
+    check_pair_file(path)
     refuse_several(os.environ, "pairs gallery")
     pairs = read_pairs(path)
     out = path.parent / "gallery" if out is None else out

@@ -105,9 +105,15 @@ class DecodingPolicy(LlamaPolicy[TextTokens, ImageTokens, Parts], Autoregressive
     ) -> dict[str, str]:
         """The faults of texts, those too long for the context with ``steps`` new tokens among them.
 
-        Only texts that may be too long are tokenized. images: how many a question shows.
+        Only texts that may be too long are tokenized. images: how many a question shows. Raises ValueError if the new
+        tokens leave no room for any text.
         """
         room = self.context - steps - len(encode("a"))
+        if room < 0 and images <= 1:
+            raise ValueError(
+                f"{steps:,} new tokens and the shortest prompt do not fit in the {self.context:,} positions of "
+                f"{self.name}; lower the number of new tokens, which is rollout.max_new_tokens in a run"
+            )
         faults = {}
         for text in texts:
             fault = self.question_fault(text)

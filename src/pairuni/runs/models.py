@@ -215,8 +215,11 @@ def export_checkpoint(source: Path, out: Path | None = None, *, base: str | None
 def merge_adapter(source: Path, out: Path, *, base: str | None = None) -> Path:
     """Write the model of an adapter, or of a run that trained one, as a model folder; returns the adapter's folder.
 
-    Raises ValueError if there is no adapter, or ``out`` is not empty, and as ``with_adapter`` does.
+    Raises FileNotFoundError if there is no folder, ValueError if it has no adapter or ``out`` is not empty, and as
+    ``with_adapter`` does.
     """
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder; give an adapter's folder, or a run with one")
     adapter = next((one for one in (source, RunFolder(source).final) if is_adapter_folder(one)), None)
     if adapter is None:
         raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 from pairuni.config import PairsSettings, RunSettings, StudyRow, StudySettings, load_settings
 from pairuni.config.toml import toml_value
 from pairuni.io.files import digest_of_file
-from pairuni.pairug.dataset.store import PAIRS
+from pairuni.pairug.dataset.store import PAIRS, check_pair_file
 
 _DIGITS = 12
 """Hexadecimal digits of a key."""
@@ -79,7 +79,10 @@ class Cell:
 
     @cached_property
     def _pairs_key(self) -> str:
-        return self.data.key if self.data is not None else digest_of_file(self.settings.data.pairs)
+        if self.data is not None:
+            return self.data.key
+        check_pair_file(self.settings.data.pairs)
+        return digest_of_file(self.settings.data.pairs)
 
 
 def cells_of(

@@ -12,7 +12,7 @@ from pairuni.io.files import atomic_write
 from pairuni.io.images import ImageError, Trait, decode
 from pairuni.io.paths import path_fault, written_name_fault
 from pairuni.pairug.dataset.images import image_fault
-from pairuni.pairug.dataset.parquet import SIDES, Images, count_fault, iter_rows, write_rows
+from pairuni.pairug.dataset.parquet import SIDES, Images, count_fault, is_embedded, iter_rows, write_rows
 from pairuni.pairug.jsonl import Problem, dump, dump_line, iter_objects, raise_first, validate
 from pairuni.placeholders import placeholder_fault
 from pairuni.records import Quadruple, UGPair
@@ -25,6 +25,20 @@ R = TypeVar("R", UGPair, Quadruple)
 
 Fault = Callable[[str], str | None]
 """Returns the problem of an image path, or None."""
+
+
+def check_pair_file(path: Path) -> None:
+    """Whether pairs can be trained on or shown: the file exists, and its images are files next to it.
+
+    Raises FileNotFoundError, and ValueError for a parquet file that contains the images.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such pair file; `pairuni pairs build` makes one")
+    if _is_parquet(path) and is_embedded(path):
+        raise ValueError(
+            f"{path} contains its images, but they are needed as files next to it; write them out first: "
+            f"pairuni pairs convert {path} FOLDER/{PAIRS}"
+        )
 
 
 def read_pairs(path: str | Path) -> list[UGPair]:
@@ -137,8 +151,21 @@ def _iter_pairs(
         rows = iter_rows(path, with_images=with_images)
     else:
         rows = ((number, row, {}) for number, row in iter_objects(path))
+    first = True
     for number, row, images in rows:
+        if first and isinstance(row, dict):
+            _check_kind(path, row)
+        first = False
         yield number, _parse(path, number, row, UGPair), images
+
+
+def _check_kind(path: Path, row: dict[str, Any]) -> None:
+    """Raise ValueError if the first line is a sample, so that not every line is reported."""
+    if row.keys() & {"image_path", "image_paths", "image"} and not row.keys() & set(UGPair.model_fields):
+        raise ValueError(
+            f"{path} holds samples, not pairs: its first line has the keys {', '.join(list(row)[:6])}; "
+            "`pairuni pairs build` makes pairs of them"
+        )
 
 
 def _parse(path: Path, number: int, row: dict[str, Any] | Problem, kind: type[R]) -> R | list[Problem]:
