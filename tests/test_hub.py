@@ -139,11 +139,11 @@ def test_one_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "model_folder('org/none', kind='image encoder')": "the hub has no image encoder org/none, or it is private",
+    "model_folder('org/none', kind='image encoder')": "there is no folder org/none, and the hub has no image encoder",
     "model_folder('org/gated')": "the model org/gated is gated: accept its terms",
     "model_folder('no name')": "there is no folder no name, and it is not a valid hub name",
     "model_folder('./models/clip')": "there is no folder ./models/clip",
-    "check_data_set('org/none')": "the hub has no data set org/none, or it is private",
+    "check_data_set('org/none')": "there is no folder org/none, and the hub has no data set of that name",
     "check_data_set('org/rows')": "None",
 }
 
@@ -160,12 +160,15 @@ def test_an_unreachable_hub_gets_one_request(tmp_path: Path) -> None:
     counted = "import time\nslept = []\ntime.sleep = slept.append\n"
     calls = map(tried, ("model_folder('org/model')", "check_data_set('org/rows')"))
     told = run("\n".join([counted, *calls, "print(slept)"]), tmp_path, "http://127.0.0.1:9").splitlines()
-    assert ["is not in the local cache, and the hub cannot be reached (" in line for line in told[:2]] == [
-        True
-    ] * 2
+    assert [
+        "is neither a folder here nor in the local cache, and the hub cannot be reached (" in line
+        for line in told[:2]
+    ] == [True] * 2
     assert told[2:] == ["[]"]
 
 
 def test_offline_is_said(tmp_path: Path) -> None:
     told = run(tried("model_folder('org/model')"), tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
-    assert told.startswith("the model org/model is not in the local cache, and HF_HUB_OFFLINE is set")
+    assert told.startswith(
+        "the model org/model is neither a folder here nor in the local cache, and HF_HUB_OFFLINE is set"
+    )

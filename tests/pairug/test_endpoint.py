@@ -107,11 +107,11 @@ def test_what_passes_is_asked_again(run, tmp_path, fault):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("429", "no answer in 3 attempts, the last: the endpoint says 429: you asked for it"),
-        ("500", "no answer in 3 attempts, the last: the endpoint says 500: oh no"),
-        ("hang", "no answer in 3 attempts, the last: no answer within 0.2 seconds"),
-        ("drop", "no answer in 3 attempts, the last: the connection broke"),
-        ("cut envelope", "no answer in 3 attempts, the last: the answer is not a chat completion"),
+        ("429", "gave no answer in 3 attempts, the last: the endpoint says 429: you asked for it"),
+        ("500", "gave no answer in 3 attempts, the last: the endpoint says 500: oh no"),
+        ("hang", "gave no answer in 3 attempts, the last: no answer within 0.2 seconds"),
+        ("drop", "gave no answer in 3 attempts, the last: the connection broke"),
+        ("cut envelope", "gave no answer in 3 attempts, the last: the answer is not a chat completion"),
     ],
 )
 def test_what_does_not_pass_fails_after_bounded_attempts(run, tmp_path, fault, reason):
@@ -121,7 +121,7 @@ def test_what_does_not_pass_fails_after_bounded_attempts(run, tmp_path, fault, r
         )
     assert len(server.asks) == 3
     assert (report.failed, report.tries) == (1, 0)
-    assert report.dropped[0].reason.startswith(reason)
+    assert report.dropped[0].reason.startswith(f"{server.url} {reason}")
 
 
 def test_retry_after_holds_all_requests_back(run, tmp_path):

@@ -249,7 +249,7 @@ def test_an_invalid_url(url: str) -> None:
 def test_no_server_and_a_second_server() -> None:
     with inside(Odd(GOOD)) as url:
         pass
-    with pytest.raises(RemoteError, match="in 1 attempts, the last: the connection broke"):
+    with pytest.raises(RemoteError, match="in 1 attempt, the last: the connection broke"):
         client(url, max_retries=0)
     # docs/rewards.md shows this subclass for a second server
     with inside(Odd(reply(400, {"error": "no"}))) as url:

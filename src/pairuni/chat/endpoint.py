@@ -22,6 +22,7 @@ from pairuni.chat.secrets import redact
 from pairuni.chat.throttle import Throttle
 from pairuni.chat.transport import HTTPTransport, TransportError
 from pairuni.config import EndpointSettings
+from pairuni.console.counts import counted
 
 logger = logging.getLogger("pairuni")
 
@@ -111,7 +112,8 @@ class Endpoint:
             if not tried.everybody or others == before:
                 attempt += 1
             if attempt == attempts:
-                raise RequestFailed(f"no answer in {attempts} attempts, the last: {tried.reason}", spent)
+                tries = counted(attempts, "attempt")
+                raise RequestFailed(f"{self.url} gave no answer in {tries}, the last: {tried.reason}", spent)
             self._pause(tried, attempt, stopping)
 
     def _send(self, request: ChatRequest, stopping: Stopping) -> Answer | Fault:

@@ -102,18 +102,21 @@ def _fault(name: str, kind: str, error: Exception) -> str:
     if isinstance(error, GatedRepoError):
         return f"the {kind} {name} is gated: accept its terms on the hub, then run hf auth login"
     if isinstance(error, RepositoryNotFoundError):
-        return f"the hub has no {kind} {name}, or it is private: check the name, or run hf auth login"
+        return (
+            f"there is no folder {name}, and the hub has no {kind} of that name, or it is private: "
+            "check the name, or run hf auth login"
+        )
     if isinstance(error, HFValidationError):
         return f"there is no folder {name}, and it is not a valid hub name; check the {kind}'s name"
     if offline():
         return (
-            f"the {kind} {name} is not in the local cache, and HF_HUB_OFFLINE is set: "
+            f"the {kind} {name} is neither a folder here nor in the local cache, and HF_HUB_OFFLINE is set: "
             "download it once while online, or pass a local folder"
         )
     cause: BaseException = error
     while cause.__cause__ is not None and not is_transport_error(cause):
         cause = cause.__cause__
     return (
-        f"the {kind} {name} is not in the local cache, and the hub cannot be reached ({first_line(cause)}): "
-        "go online once, or pass a local folder"
+        f"the {kind} {name} is neither a folder here nor in the local cache, and the hub cannot be reached "
+        f"({first_line(cause)}): go online once, or pass a local folder"
     )

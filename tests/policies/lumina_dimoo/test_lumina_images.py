@@ -127,5 +127,6 @@ def test_missing_files_and_packages_are_named(vq, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors"):
         load_vq(tmp_path, IDS)
     monkeypatch.setitem(sys.modules, "diffusers.models.autoencoders.vq_model", None)
-    with pytest.raises(ImportError, match=r"pairuni\[lumina\]"):
-        new_vq()
+    for make in (new_vq, lambda: load_vq(tmp_path, IDS)):
+        with pytest.raises(ImportError, match=r"pairuni\[lumina\]"):
+            make()

@@ -83,9 +83,10 @@ def load_vq(folder: Path, ids: TokenIds, *, weights: bool = True) -> LuminaVQ:
     if config.get("_class_name") != "VQModel":
         raise ValueError(f"{path} describes a {config.get('_class_name')!r}; supported: VQModel.")
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    vq_class = _vq_class()
     with described_by(path), torch.device("meta"):
         _check_numbers(settings)
-        model = _vq_class()(**settings)
+        model = vq_class(**settings)
     found = LuminaVQ(model, ids, source)
     if not weights:
         return found

@@ -16,6 +16,7 @@ import httpx2
 from pairuni.chat.faults import retry_after
 from pairuni.chat.secrets import redact
 from pairuni.config import RemoteSettings, RewardSettings
+from pairuni.console.counts import counted
 from pairuni.io.threads import thread_map
 from pairuni.records import Annotation
 from pairuni.rewards.checked import RewardError, describe
@@ -135,9 +136,8 @@ class RemoteReward:
             else:
                 wait = min(MAX_BACKOFF, lost.retry_after) + self._backoff * random.uniform(0.0, 1.0)
             if attempt == attempts:
-                raise RemoteError(
-                    f"{self._settings.url} sent no reply in {attempts} attempts, the last: {lost}"
-                )
+                tries = counted(attempts, "attempt")
+                raise RemoteError(f"{self._settings.url} sent no reply in {tries}, the last: {lost}")
             if stopping.wait(wait):
                 raise RemoteError("stopped")
 
