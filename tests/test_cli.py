@@ -1,11 +1,13 @@
 """The commands, each once; `pairuni train` has its own file."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from commands import call, fails
@@ -162,6 +164,19 @@ def test_report_and_env(tmp_path: Path) -> None:
     said = call("env")[1]
     assert f"pairuni       {__version__}" in said
     assert "torch" in said
+    assert ("(a CPU build)" in said) == (torch.version.cuda is None)
+
+
+@pytest.mark.parametrize("group", [(), ("pairs",), ("eval",), ("recipes",)])
+def test_help_of_a_group_has_whole_sentences(group: tuple[str, ...]) -> None:
+    said = call(*group, "--help")[1]
+    listed = said.partition("Commands:\n")[2].partition("\n\n")[0]
+    texts = re.split(r"\n  (?=\S)", "\n" + listed)[1:]
+    assert len(texts) > (0 if group == ("recipes",) else 5)
+    for text in texts:
+        assert not text.endswith("..."), text
+        assert len(text.split()) > 3, text
+        assert "list[" not in text
 
 
 def test_traceback_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ def demo(
             log.open(RunFolder(out).logs)
         page = run_demo(seed, out, world)
         if world.is_main:
+            typer.echo(f"trained model: {RunFolder(out).final}")
             typer.echo(f"report: {page}")
 
 
@@ -115,7 +116,9 @@ def ablate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds; by default the study's.")] = None,
     row: Annotated[
         list[str] | None,
-        typer.Option(help="Run only this row, and the default row; repeat it for more rows."),
+        typer.Option(
+            metavar="<str>", help="Run only this row, and the default row; repeat it for more rows."
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes at once; by default one per GPU, or one per core.")
@@ -218,17 +221,22 @@ def web_app(
     model: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="<str>",
             help="tiny, a hub name, or the folder of a model, a run or a checkpoint; repeat it to compare models. By "
-            "default the runs, or else tiny."
+            "default the runs, or else tiny.",
         ),
     ] = None,
     pairs: Annotated[
         list[Path] | None,
-        typer.Option(help="A .jsonl or .parquet file of pairs to browse; repeat it for more."),
+        typer.Option(
+            metavar="<path>", help="A .jsonl or .parquet file of pairs to browse; repeat it for more."
+        ),
     ] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(help="A run folder to watch, which need not exist yet; repeat it for more."),
+        typer.Option(
+            metavar="<path>", help="A run folder to watch, which need not exist yet; repeat it for more."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 7860,
     host: Annotated[
@@ -338,7 +346,9 @@ def push(
     ] = None,
     result: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON result of eval TASK for the card; repeat it for more results."),
+        typer.Option(
+            metavar="<path>", help="JSON result of eval TASK for the card; repeat it for more results."
+        ),
     ] = None,
     samples: Annotated[
         bool, typer.Option("--samples/--no-samples", help="Include images and answers of the model.")

@@ -36,7 +36,8 @@ def _devices() -> dict[str, str]:
     import torch
 
     if not torch.cuda.is_available():
-        return {"GPU": f"none that torch can use (built for CUDA {torch.version.cuda or 'none'})"}
+        cuda = torch.version.cuda
+        return {"GPU": f"none that torch can use ({f'built for CUDA {cuda}' if cuda else 'a CPU build'})"}
     named = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "CUDA": str(torch.version.cuda),

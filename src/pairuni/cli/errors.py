@@ -16,6 +16,8 @@ from pairuni.console.terminal import visible, visible_streams
 TRACEBACK = "--traceback"
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
+_WHOLE = 1000
+"""Characters of a command's line in the help of its group, at most; longer than any."""
 PAUSED = 3
 """Exit code of a command that paused as its settings demand, at a budget or for a batch, and can resume."""
 
@@ -28,7 +30,21 @@ class Interrupted(RuntimeError):
     """A command was interrupted and has saved its work; the message says how to resume."""
 
 
-class Commands(TyperGroup):
+class Group(TyperGroup):
+    """A group whose help has a whole sentence on each command, over several lines where it is long."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, command.get_short_help_str(_WHOLE))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Commands(Group):
     """A group whose commands report errors in one sentence and pass no control characters to the terminal.
 
     Exit codes: 1 for an error in the input, 2 for wrong usage, 3 for a requested pause (a budget, a batch), 130 for

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pairuni.cli.errors import Interrupted
+from pairuni.cli.errors import Group, Interrupted
 from pairuni.cli.options import SETTINGS_AS_OPTIONS, SETTINGS_HEADING, settings_command
 from pairuni.cli.settings_help import help_with
 from pairuni.config import (
@@ -33,7 +33,7 @@ from pairuni.io.locks import folder_lock, target_lock
 if TYPE_CHECKING:
     from pairuni.evaluation.running import EvalSettings
 
-app = typer.Typer(no_args_is_help=True, help="Score a checkpoint.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Score a checkpoint.")
 
 
 @settings_command(app, DigitsSettings)

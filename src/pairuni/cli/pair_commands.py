@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from pairuni.cli.errors import Group
 from pairuni.cli.options import SETTINGS_AS_OPTIONS, SETTINGS_HEADING
 from pairuni.cli.settings_help import help_with
 from pairuni.config import PairsSettings
 from pairuni.console.counts import counted
 
-app = typer.Typer(no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Build, check, inspect, convert and publish PairUG files."
+)
 
 PairFile = Annotated[Path, typer.Argument(help="A .jsonl or .parquet file of pairs.")]
 
