@@ -1,6 +1,7 @@
 """The main job end to end, made small: the same way as ``pairuni demo`` goes."""
 
 import json
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -47,10 +48,19 @@ class StopsAtTheSecondStep(DigitsReward):
         return super().__call__(records, samples)
 
 
-def test_the_whole_way_and_a_stop_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_way_and_a_stop_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pairuni")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     report = demo.run_demo(3, whole)
     summary = json.loads((whole / "summary.json").read_text())
+    shares = [
+        f"{task} {100 * summary['before'][task]:.0f}% -> {100 * summary['after'][task]:.0f}%"
+        for task in ("understanding", "generation")
+    ]
+    assert f"held-out accuracy: {', '.join(shares)}" in caplog.messages
+    assert "no checkpoint yet" not in caplog.text
     assert summary["seed"] == 3
     for scores in (summary["before"], summary["after"]):
         assert set(scores) == {"understanding", "generation"}

@@ -23,6 +23,7 @@ from pairuni.pairug.build import BuildSummary, build_pairs
 from pairuni.pairug.dataset.store import read_pairs
 from pairuni.policies import UnifiedPolicy, load_policy
 from pairuni.report import write_report
+from pairuni.runs.folder import RunFolder
 
 logger = logging.getLogger("pairuni")
 
@@ -63,7 +64,9 @@ def _run_demo(seed: int, out: Path, world: World) -> Path:
     rewards = Rewards.from_settings(settings.reward)
     strategy = strategy_for(settings, policy, world, rewards)
     trainer = Trainer(settings, policy, pairs, rewards, out, strategy=strategy)
-    if trainer.run(resume=True).interrupted:
+    run = RunFolder(out)
+    begun = world.on_main(lambda: run.metrics.exists() or run.checkpoints.exists())
+    if trainer.run(resume=begun).interrupted:
         logger.warning("the same command resumes from here")
         raise KeyboardInterrupt
     after = _evaluate(policy, items, settings, "held-out after", world)
@@ -94,6 +97,11 @@ def _finish(
         "pairs": built.to_json(),
     }
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    scores = [
+        f"{task} {100 * score:.0f}% -> {100 * after.scores()[task]:.0f}%"
+        for task, score in before.scores().items()
+    ]
+    logger.info("held-out accuracy: %s", ", ".join(scores))
     return write_report(out)
 
 
