@@ -145,6 +145,15 @@ def test_only_settings_that_differ_are_shown(tmp_path: Path) -> None:
     for cell in ("pairgrpo.learning_rate", "0.0001", "0.0003", "pairgrpo.schedule", "not set", "<cosine>"):
         assert cell in words
     assert "policy.model" not in words
+    for run, extra in (
+        (first, "[logging]\nto = []\nmasks = true\n"),
+        (second, '[logging]\nto = ["wandb", "x"]\nmasks = false\n'),
+    ):
+        (run / "config.toml").write_text((run / "config.toml").read_text() + extra)
+    words = part(page_of(tmp_path, first, second), "From the config.toml")
+    for row in ("logging.tononewandb, x", "logging.maskstruefalse"):
+        assert row in words
+    first = made_run(tmp_path / "d", rate=1e-4)
     equal = made_run(tmp_path / "c", rate=1e-4)
     assert "All runs have the same 4 settings." in page_of(tmp_path, first, equal).words
 

@@ -78,5 +78,7 @@ def _descriptions(section: str) -> dict[str, str]:
 
 
 def plain(value: Any) -> str:
-    """A setting as text."""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A setting as text: truth values as in a recipe, a list without brackets."""
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
