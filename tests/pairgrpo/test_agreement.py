@@ -44,6 +44,17 @@ def test_zero_variance_groups_have_no_agreement(tmp_path: Path) -> None:
     assert gradient_agreement(policy, batch, policy.train_only(["aligner"]), grpo()) == {}
 
 
+def test_a_part_that_only_one_task_uses_has_no_agreement(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    policy.module.requires_grad_(False)
+    policy.module.cells.requires_grad_(True)
+    batch = rollout_batch(policy, make_pairs(tmp_path), ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
+    parameters = [("cells", policy.module.cells)]
+    assert gradient_agreement(policy, batch, parameters, grpo(micro_batch_tokens=20)) == {}
+    (own,) = task_gradient(policy, batch, parameters, grpo(), "generation")
+    assert own.any()
+
+
 def test_it_is_the_cosine_of_the_transcribed_objectives(tmp_path: Path) -> None:
     """Autograd of the paper's equations, one task after the other, group by group and token by token."""
     policy = FakePolicy(torch.float64)

@@ -401,6 +401,30 @@ def test_task_with_weight_zero_is_not_replayed(tmp_path: Path) -> None:
     assert "generation/reward" in metrics
 
 
+def test_parts_that_only_one_task_uses_may_train_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = FakePolicy(torch.float64)
+    every = gradient(policy, sampled(tmp_path, policy), grpo())
+    policy.module.requires_grad_(False)
+    policy.module.cells.requires_grad_(True)
+    batch = sampled(tmp_path, policy)
+    before = policy.module.cells.detach().clone()
+    optimizer = NamedAdamW([("cells", policy.module.cells)], learning_rate=0.05)
+    # with so few tokens, every answer has a micro-batch of its own
+    options = {"step": 1, "learning_rate": 0.05}
+    metrics = update(policy, batch, optimizer, grpo(micro_batch_tokens=1), **options)
+    assert metrics["grad_norm"] == pytest.approx(float(every["cells"].norm()))
+    assert not torch.equal(policy.module.cells, before)
+
+    after = policy.module.cells.detach().clone()
+    answers = replace(batch, rollouts={"understanding": batch.task("understanding")})
+    with caplog.at_level(logging.WARNING, logger="pairuni"):
+        assert update(policy, answers, optimizer, grpo(), **options)["grad_norm"] == 0.0
+    assert "the gradient is exactly zero" in caplog.text
+    assert torch.equal(policy.module.cells, after)
+
+
 def test_gradients_are_clipped_after_their_norm_is_logged(tmp_path: Path) -> None:
     policy = FakePolicy()
     batch = sampled(tmp_path, policy)

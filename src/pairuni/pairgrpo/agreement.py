@@ -62,7 +62,10 @@ def task_gradient(
     free = with_micro_batches(free, policy, batch, None)
     total = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in tensors]
     for part in micro_batches(policy, batch, free, [task]):
-        gradients = torch.autograd.grad(part.loss(policy, free), tensors, allow_unused=True)
+        loss = part.loss(policy, free)
+        if not loss.requires_grad:  # no part that trains takes part in this task
+            continue
+        gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
         for summed, gradient in zip(total, gradients, strict=True):
             if gradient is not None:
                 summed += gradient

@@ -77,7 +77,10 @@ def update(
             for part in phase:
                 if joint:
                     world.enter(f"step {step}, update, micro-batch {next(place)} of {len(parts)}", joint=True)
-                part.loss(policy, settings, statistics).backward()
+                loss = part.loss(policy, settings, statistics)
+                # a micro-batch of answers alone has no gradient where only parts that generate images train
+                if loss.requires_grad:
+                    loss.backward()
                 optimizer.collect_gradients()
             if agreement is not None and repeat == 0:
                 sampled.append(agreement.read(optimizer.gradients()))
