@@ -130,6 +130,21 @@ def _check_same_settings(run: RunFolder, saved: RunState, settings: RunSettings)
         raise _cannot_resume(
             run, f"policy.trainable was {shown(trainable)}, is {shown(settings.policy.trainable)}"
         )
+    was, now = (_adapter_shape(one) for one in (saved.settings, settings.model_dump(mode="json")))
+    for key in now | was:
+        if was.get(key) != now.get(key):
+            raise _cannot_resume(run, f"{key} was {shown(was.get(key))}, is {shown(now.get(key))}")
+
+
+def _adapter_shape(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide which adapters there are and how they scale; none without adapters."""
+    lora = settings.get("policy", {}).get("lora")
+    if not isinstance(lora, Mapping):
+        return {}
+    shape = {key: value for key, value in lora.items() if key != "adapter"}
+    if "targets" in shape:
+        shape["targets"] = sorted(shape["targets"])
+    return {f"policy.lora.{key}": value for key, value in shape.items()}
 
 
 def _check_not_beyond(run: RunFolder, step: int, steps: int, settings: RunSettings) -> None:
