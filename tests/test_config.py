@@ -99,6 +99,14 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
     assert load_settings(RunSettings, path) == settings
 
 
+def test_a_recipe_of_another_system(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "from notepad é.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_settings(RunSettings, path) == load_settings(RunSettings, recipe)
+    path.write_bytes(recipe.read_text().encode("utf-16"))
+    assert message(path) == f"{path} is not valid TOML: is not UTF-8 text (byte 1)"
+
+
 def test_a_unified_reward_needs_as_many_answers_as_images(recipe: Path) -> None:
     words = ["--pairgrpo.unified-reward", "0.8"]
     assert load_settings(RunSettings, recipe, words).pairgrpo.unified_reward == 0.8

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pairuni.io.text import decode_text
+
 SUFFIX = ".toml"
 BASE = "base"
 """Key of a recipe that names another one, relative to its file. What the recipe does not set is as there."""
@@ -143,8 +145,8 @@ def _beside(path: Path, other: str) -> Path:
 
 def _read_toml(path: Path) -> Values:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(decode_text(path.read_bytes()))
+    except ValueError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
 
 
