@@ -170,6 +170,7 @@ def test_micro_batch_tokens(recipe: Path, tokens: str, tmp_path: Path) -> None:
         (["--rollout.temperature", "0"], "must be greater than 0"),
         (["--rollout.guidance", "0.5"], "must be greater than or equal to 1"),
         (["--pairgrpo.clip-low", "1"], "--pairgrpo.clip-low is 1, but must be less than 1"),
+        (["--pairgrpo.epochs", "1e308"], "must be less than or equal to 1000000000"),
         (["--pairgrpo.beta", "nan"], "must be a finite number"),
         (["--data.pairing", "pairs"], "is 'pairs', but must be one of 'pairug', 'random', 'unpaired'"),
         (["--policy.trainable", "[]"], "must not be empty"),

@@ -269,6 +269,11 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+def test_any_seed_will_do(tmp_path: Path) -> None:
+    settings = run_settings(seed=2**64 + 3, pairgrpo={"steps": 1})
+    assert trainer(tmp_path, tmp_path / "run", settings).run().steps == 1
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "run", run_settings()).run()
     with pytest.raises(ValueError, match="already holds a run"):

@@ -23,7 +23,7 @@ class PairGRPOSettings(Settings):
 
     steps: int = Field(default=STEPS, ge=1)
     """Number of rollout-and-update steps (paper: at most 1200)."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1e9)
     """Passes over the training pairs, in place of steps; the last step is the one that completes them."""
     pairs_per_batch: int = Field(default=2, ge=1)
     """Pairs sampled together, over all processes (paper: 16 on 8 GPUs, 2 on each)."""

@@ -231,7 +231,7 @@ class Trainer:
         # nothing in the folder has changed before this point
         world.on_main(lambda: self._keep_complete_steps(checkpoints, saved, identity, resume))
         if saved is None:
-            torch.manual_seed(self._settings.seed)
+            torch.manual_seed(self._settings.seed % 2**64)  # torch refuses larger ones
         position.random = random_state()
         position.updates = self._optimizer.updates
         return checkpoints

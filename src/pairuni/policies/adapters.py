@@ -42,7 +42,7 @@ def inject_lora(module: nn.Module, config: Mapping[str, Any], *, seed: int = 0) 
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"the adapter does not fit the model: {reason(error)}") from error
     # drawn on the CPU from a seed of its own: the same on every rank and device
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**64)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if is_adapter(name):

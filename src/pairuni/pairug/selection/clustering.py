@@ -36,7 +36,8 @@ def fit_clusters(
         return _fit_faiss(features, clusters, seed, device)
     from sklearn.cluster import MiniBatchKMeans
 
-    fitted = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=1).fit(features)
+    # scikit-learn refuses larger seeds
+    fitted = MiniBatchKMeans(clusters, random_state=seed % 2**32, batch_size=4096, n_init=1).fit(features)
     return Clusters(fitted.cluster_centers_, fitted.labels_.astype(np.int64), float(fitted.inertia_))
 
 
