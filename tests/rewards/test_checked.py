@@ -75,11 +75,43 @@ def test_an_exception_is_reported_with_its_record(timeout: float | None) -> None
         (np.bool_(True), ".*True.*, not"),
         (torch.tensor([0.5, 1.0]), ".*, not"),
         (torch.tensor(float("nan")), "nan"),
+        (-torch.finfo(torch.float32).max, r"-3.40282e\+38, beyond the largest score of 1e\+15,"),
     ],
 )
 def test_an_invalid_score_is_reported_with_its_record(score: Any, said: str) -> None:
     with pytest.raises(RewardError, match=rf"'mine' gave {said}.* for sample u-2"):
         checked_scores(Reward(lambda: score), RECORDS, SAMPLES)
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({0: 0.5, 1: 0.5, 2: 0.5, 3: 0.5}, "a dict"),
+        ({0.1, 0.2, 0.3, 0.4}, "a set"),
+        ("1010", "a str"),
+        (None, "None"),
+        (0.5, "a float"),
+    ],
+)
+def test_what_is_no_list_of_scores_is_refused(given: Any, said: str, timeout: float | None) -> None:
+    class Whole:
+        name = "mine"
+
+        def __call__(self, records: Any, samples: Any) -> Any:
+            return given
+
+    with pytest.raises(RewardError, match=f"'mine' gave {said}, not a list with a score for each sample"):
+        checked_scores(Whole(), RECORDS, SAMPLES, timeout=timeout)
+
+
+def test_generators_and_arrays_are_lists_of_scores() -> None:
+    class Whole(Reward):
+        def __call__(self, records: Any, samples: Any) -> Any:
+            return self.on_bad()
+
+    for given in (iter([0.0, 1.0, 2.0, 3.0]), np.arange(4.0), torch.arange(4.0), range(4)):
+        assert checked_scores(Whole(lambda given=given: given), RECORDS, SAMPLES) == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_hang_is_reported_with_its_record() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any
 
 from pairuni.io.threads import call_within
 from pairuni.records import Annotation
 from pairuni.rewards.reward import Reward
+
+
+LARGEST = 1e15
+"""Scores beyond it are errors: their squares and sums overflow, and ``runs.reading`` refuses them in a run's files."""
 
 
 class RewardError(RuntimeError):
@@ -30,9 +34,10 @@ def checked_scores(
     """
 
     def call(records: Sequence[Annotation], samples: Sequence[Any]) -> list[Any]:
-        if timeout is None:
-            return list(reward(records, samples))
-        return call_within(timeout, lambda: list(reward(records, samples)), _Hung())
+        def scores() -> list[Any]:
+            return _as_list(reward.name, reward(records, samples))
+
+        return scores() if timeout is None else call_within(timeout, scores, _Hung())
 
     try:
         scores = call(records, samples)
@@ -60,6 +65,14 @@ def describe(record: Annotation) -> str:
     return f"{named}{record.image_path} (prompt {record.prompt!r}, question {record.question!r})"
 
 
+def _as_list(name: str, scores: Any) -> list[Any]:
+    """Raises RewardError for what has no order of scores: keys of a mapping would count as scores."""
+    if isinstance(scores, Mapping | Set | str | bytes) or not isinstance(scores, Iterable):
+        kind = "None" if scores is None else f"a {type(scores).__name__}"
+        raise RewardError(f"reward {name!r} gave {kind}, not a list with a score for each sample")
+    return list(scores)
+
+
 def _number(name: str, record: Annotation, score: Any) -> float:
     try:
         given = score if isinstance(score, Real) else score.item()  # tensors and arrays of one number
@@ -73,6 +86,10 @@ def _number(name: str, record: Annotation, score: Any) -> float:
         value = math.inf
     if not math.isfinite(value):
         raise RewardError(f"reward {name!r} gave {value} for {describe(record)}")
+    if abs(value) > LARGEST:
+        raise RewardError(
+            f"reward {name!r} gave {value:g}, beyond the largest score of {LARGEST:g}, for {describe(record)}"
+        )
     return value
 
 

@@ -10,11 +10,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pairuni.io import text as text_files
+from pairuni.rewards.checked import LARGEST
 
 DEEPEST = 20
 """Limit for the nesting of tables in a TOML file."""
-_LARGEST = 1e15
-
 Read = TypeVar("Read", bound=BaseModel)
 
 
@@ -25,11 +24,11 @@ def _not_a_bool(value: Any) -> Any:
 
 
 Number = Annotated[
-    float, BeforeValidator(_not_a_bool), Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False, strict=True)
+    float, BeforeValidator(_not_a_bool), Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False, strict=True)
 ]
 """Finite, and small enough to plot."""
 Share = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, le=int(_LARGEST), strict=True)]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST), strict=True)]
 
 
 class Part(BaseModel):
