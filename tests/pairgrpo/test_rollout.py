@@ -63,6 +63,21 @@ def test_a_unified_reward_gives_both_tasks_the_same_advantages(tmp_path: Path) -
     assert batch.weighted_advantages("understanding").equal(batch.weighted_advantages("generation"))
 
 
+@pytest.mark.parametrize("given", ["digits", Redness, lambda records, samples: [1.0] * len(samples), 3])
+def test_what_is_no_reward_is_refused_when_rewards_are_made(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"the generation reward must be .* pairuni\.image_reward makes one"):
+        Rewards(understanding=REWARDS.understanding, generation=given)
+    with pytest.raises(
+        ValueError, match=r"the understanding reward must be .* pairuni\.text_reward makes one"
+    ):
+        Rewards(understanding=given, generation=REWARDS.generation)
+
+
+def test_an_unknown_normalisation_is_refused() -> None:
+    with pytest.raises(ValueError, match="normalise is 'mean', but must be one of 'sum', 'each'"):
+        Rewards(understanding=REWARDS.understanding, generation=REWARDS.generation, normalise="mean")  # type: ignore[arg-type]
+
+
 def test_samples_depend_on_the_seed(tmp_path: Path) -> None:
     pairs = make_pairs(tmp_path)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -267,6 +268,16 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     assert trainer(tmp_path, tmp_path / "run", run_settings()).run(resume=True).steps == 6
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_held_out_scores_may_be_scalars_of_numpy_and_torch(tmp_path: Path) -> None:
+    def evaluate(policy: UnifiedPolicy, step: int) -> Mapping[str, Any]:
+        return {"numpy": np.float32(0.5), "torch": torch.tensor(0.25), "whole": np.int64(step)}
+
+    settings = run_settings(pairgrpo={"steps": 1}, evaluation={"every": 1})
+    trainer(tmp_path, tmp_path / "run", settings, evaluate=evaluate).run()
+    scores = {"eval/numpy": 0.5, "eval/torch": 0.25, "eval/whole": 1.0}
+    assert scores.items() <= rows(tmp_path / "run")[-1].items()
 
 
 def test_any_seed_will_do(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 import torch
 from PIL import Image
@@ -36,12 +36,28 @@ class Rewards:
 
     understanding: scores answers. generation: scores images. normalise: how the terms of a sum become advantages, see
     ``combined_advantages``. timeout: seconds for a batch; None waits without limit.
+
+    Raises ValueError for something else, such as the name of a reward.
     """
 
     understanding: TextReward
     generation: ImageReward
     normalise: RewardNormalisation = "sum"
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        for task in TASKS:
+            reward = self.task(task)
+            named = isinstance(getattr(reward, "name", None), str)
+            if isinstance(reward, type) or not callable(reward) or not named:
+                maker = "text_reward" if task == "understanding" else "image_reward"
+                raise ValueError(
+                    f"the {task} reward must be an object with `name`, a str, and `__call__`, not {reward!r:.80}; "
+                    f"pairuni.{maker} makes one from a name"
+                )
+        if self.normalise not in get_args(RewardNormalisation):
+            known = ", ".join(map(repr, get_args(RewardNormalisation)))
+            raise ValueError(f"normalise is {self.normalise!r}, but must be one of {known}")
 
     @classmethod
     def from_settings(cls, settings: RewardSettings) -> Self:

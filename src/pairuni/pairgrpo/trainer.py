@@ -357,7 +357,8 @@ class Trainer:
         set_random_state(self._position.random)  # an evaluation must not change the training
         words = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
         logger.info("held-out evaluation at step %d: %s", step, words)
-        return {f"eval/{name}": value for name, value in scores.items()}
+        # float: a caller's scores may be scalars of numpy or torch
+        return {f"eval/{name}": float(value) for name, value in scores.items()}
 
     def _evaluate_if_missing(self) -> None:
         """Evaluate the policy before training, or at a step whose evaluation failed."""

@@ -11,7 +11,6 @@ from pairuni.io.threads import call_within
 from pairuni.records import Annotation
 from pairuni.rewards.reward import Reward
 
-
 LARGEST = 1e15
 """Scores beyond it are errors: their squares and sums overflow, and ``runs.reading`` refuses them in a run's files."""
 
