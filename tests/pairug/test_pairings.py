@@ -70,6 +70,14 @@ def test_random_keeps_both_sets_of_sides_and_no_pair():
     assert made == apply_pairing(PAIRS, "random", seed=1) != apply_pairing(PAIRS, "random", seed=2)
 
 
+def test_random_needs_two_pairs():
+    for pairs, budget in ((PAIRS[:1], None), (PAIRS, 1)):
+        with pytest.raises(ValueError, match="'random' needs two pairs or more"):
+            apply_pairing(pairs, "random", seed=1, budget=budget)
+    first, second = apply_pairing(PAIRS[:2], "random", seed=1)
+    assert [first.generate_ann, second.generate_ann] == [PAIRS[1].generate_ann, PAIRS[0].generate_ann]
+
+
 def test_unpaired_draws_each_task_from_its_own_corpus():
     made = apply_pairing(PAIRS, "unpaired", seed=1, quadruples=[*U, *G])
     assert len(made) == len(PAIRS)
@@ -99,7 +107,7 @@ def test_the_budget_is_the_same_for_all_or_an_error(pairing):
 
 
 def test_a_pairing_that_leaves_nothing_is_an_error():
-    with pytest.raises(ValueError, match="'aligned' makes 0 of 20 pairs"):
+    with pytest.raises(ValueError, match="'aligned' makes 0 of 20 pairs: none is of its kind"):
         apply_pairing(RETRIEVED, "aligned", seed=0)
 
 

@@ -140,10 +140,14 @@ def apply_pairing(
     """
     rng = np.random.default_rng([seed, len(pairs)])
     made = _arrange(list(pairs), pairing, rng, quadruples, budget)
-    wanted = budget or 1
-    if len(made) < wanted:
+    if not made and budget is None:
         raise ValueError(
-            f"the pairing {pairing!r} makes {len(made)} of {len(pairs)} pairs, but the budget is {wanted}; "
+            f"the pairing {pairing!r} makes 0 of {counted(len(pairs), 'pair')}: none is of its kind; set data.pairing "
+            "to another one"
+        )
+    if len(made) < (budget or 0):
+        raise ValueError(
+            f"the pairing {pairing!r} makes {len(made)} of {len(pairs)} pairs, but the budget is {budget}; "
             f"lower it for every pairing that is compared"
         )
     return made
@@ -187,6 +191,8 @@ def _arrange(
         return _sample([pair for pair in pairs if pair.kind == pairing], budget, rng)
     if pairing == "random":
         kept = _sample(pairs, budget, rng)
+        if len(kept) == 1:
+            raise ValueError("the pairing 'random' needs two pairs or more: one alone keeps its own partner")
         order = rng.permutation(len(kept))
         partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
         return [_unrelated(pair, kept[partner[row]].generate_ann) for row, pair in enumerate(kept)]
