@@ -449,6 +449,40 @@ def test_constant_rewards_are_reported(tmp_path: Path, caplog: pytest.LogCapture
     assert metrics["grad_norm"] == 0.0
 
 
+def test_what_a_gradient_of_zero_still_changes_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = FakePolicy(torch.float64)
+    parameters, reference = policy.train_only(PARTS), policy.reference()
+    batch = sampled(tmp_path, policy, rewards=Rewards(understanding=Constant(), generation=Constant()))
+
+    def said(**options: Any) -> str:
+        caplog.clear()
+        optimizer = NamedAdamW(parameters, learning_rate=0.05)
+        settings = grpo(updates_per_step=3, **options)
+        with caplog.at_level(logging.WARNING, logger="pairuni"):
+            update(policy, batch, optimizer, settings, step=4, learning_rate=0.05, reference=reference)
+        found = [one.getMessage() for one in caplog.records if "exactly zero" in one.getMessage()]
+        assert len(found) <= 1
+        return "".join(found)
+
+    start = policy.module.shared.detach().clone()
+    assert said() == "step 4: the gradient is exactly zero: this step does not change the weights"
+    # the weights are the reference's, so the KL term has a gradient, of zero
+    assert said(beta=0.1) == (
+        "step 4: the gradient is exactly zero: only AdamW's momentum and weight decay change the weights"
+    )
+    assert torch.equal(policy.module.shared, start)
+    # an answer of one token becomes more probable: after the first update, its ratio is clipped
+    answers = batch.task("understanding")
+    short = answers.numbers.decisions.tolist().index(1)
+    answers.advantages.view(-1)[short] = 1.0
+    assert said(clip_high=1e-12) == (
+        "step 4: the gradient is exactly zero in 2 of 3 updates: "
+        "only AdamW's momentum and weight decay change the weights"
+    )
+
+
 class ExplodingPolicy(FakePolicy):
     def log_probs(self, trajectories: Any) -> TrajectoryLogProbs:
         replay = super().log_probs(trajectories)
@@ -464,3 +498,12 @@ def test_non_finite_gradient_leaves_the_weights(tmp_path: Path) -> None:
     with pytest.raises(GradientError, match=r"step 12: the gradient is not finite .* first in cells, shared"):
         update(policy, batch, optimizer, grpo(), step=12, learning_rate=0.05)
     assert torch.equal(policy.module.words, before)
+
+
+def test_a_gradient_whose_norm_overflows_is_named(tmp_path: Path) -> None:
+    policy = FakePolicy()
+    batch = sampled(tmp_path, policy)
+    optimizer = NamedAdamW(policy.train_only(PARTS), learning_rate=0.05)
+    settings = grpo(understanding_weight=1e30)
+    with pytest.raises(GradientError, match=r"step 1: the gradient is finite, but too large .*\(norm inf\)"):
+        update(policy, batch, optimizer, settings, step=1, learning_rate=0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections.abc import Sequence
 
 from pairuni.config import PairGRPOSettings
 from pairuni.distributed.strategy import Replicate, Strategy
@@ -67,7 +68,7 @@ def update(
         for part in parts:
             part.reference_log_probs = reference.log_probs(part.trajectories)
     statistics = {task: LossStatistics() for task in batch.tasks}
-    norms = []
+    norms, moved = [], False
     agreements: dict[str, float] = {}
     for repeat in range(settings.updates_per_step):
         optimizer.zero_grad()
@@ -90,7 +91,9 @@ def update(
             agreements = agreement.metrics(first, both, strategy)
         strategy.collect(optimizer)
         norms.append(_clip_gradients(optimizer, strategy, settings.max_grad_norm, step))
+        moved = moved or bool(optimizer.gradients())
         optimizer.step(learning_rate)
+    _report_zeros(norms, moved, step)
     optimizer.zero_grad()
     policy.refresh_inference()
     world.enter(f"step {step}, metrics")
@@ -122,9 +125,21 @@ def _clip_gradients(optimizer: NamedAdamW, strategy: Strategy, max_norm: float, 
         ranks = strategy.ranks_not_finite() if strategy.world.several else []
         where = f" on {named_ranks(ranks)}" if ranks else ""
         bad = [name for name, gradient in optimizer.gradients().items() if not gradient.isfinite().all()]
+        if not bad and not ranks:
+            raise GradientError(
+                f"step {step}: the gradient is finite, but too large to be clipped (norm {norm})"
+            )
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
         raise GradientError(f"step {step}: the gradient is not finite{where} (norm {norm}), first in {shown}")
-    if norm == 0.0:
-        logger.warning("step %d: the gradient is exactly zero: this step does not change the weights", step)
     optimizer.clip_gradients(max_norm, total)
     return norm
+
+
+def _report_zeros(norms: Sequence[float], moved: bool, step: int) -> None:
+    """Warn of updates with a gradient of zero. moved: whether AdamW was given any gradient, be it zero."""
+    zeros = norms.count(0.0)
+    if not zeros:
+        return
+    which = "" if zeros == len(norms) else f" in {zeros} of {len(norms)} updates"
+    effect = "only AdamW's momentum and weight decay change" if moved else "this step does not change"
+    logger.warning("step %d: the gradient is exactly zero%s: %s the weights", step, which, effect)
