@@ -7,8 +7,8 @@ from PIL import Image
 
 from fake_policy import FakePolicy
 from pair_batches import REWARDS, ROLLOUT, Redness, make_pairs
-from pairuni.pairgrpo.rollout import Rewards, rollout_batch
-from pairuni.records import TASKS, Annotation
+from pairuni.pairgrpo.rollout import Rewards, SamplingError, rollout_batch
+from pairuni.records import TASKS, Annotation, Task
 from pairuni.rewards.checked import RewardError
 from reference.pairgrpo_equations import advantage, unified_reward
 
@@ -76,6 +76,18 @@ def test_what_is_no_reward_is_refused_when_rewards_are_made(given: Any) -> None:
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ValueError, match="normalise is 'mean', but must be one of 'sum', 'each'"):
         Rewards(understanding=REWARDS.understanding, generation=REWARDS.generation, normalise="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_samples_of_diverged_weights_are_an_error(tmp_path: Path, task: Task) -> None:
+    class Diverged(FakePolicy):
+        def _sample(self, kind: str, *args: Any) -> Any:
+            tokens, log_probs, kept = super()._sample(kind, *args)
+            bad = kind == ("text" if task == "understanding" else "image")
+            return tokens, log_probs * float("nan") if bad else log_probs, kept
+
+    with pytest.raises(SamplingError, match=f"the log-probs of sampled {task} tokens are not finite"):
+        rollout_batch(Diverged(), make_pairs(tmp_path), ROLLOUT, REWARDS, seed=1, image_folder=tmp_path)
 
 
 def test_samples_depend_on_the_seed(tmp_path: Path) -> None:

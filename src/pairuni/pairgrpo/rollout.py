@@ -30,6 +30,10 @@ from pairuni.training.seeding import derive_seed
 Result = TypeVar("Result")
 
 
+class SamplingError(RuntimeError):
+    """A policy sampled from predictions that are not finite, as those of weights that have diverged."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
     """The reward of each task, which may be a weighted sum.
@@ -130,7 +134,8 @@ def begin_rollouts(
     sampled too. first_prompt: place of the first pair in its batch, if these pairs are a part of one.
     unified_reward: one advantage for both tasks, see ``unified_rewards``; None is the method's own advantages.
     resampled: the tasks whose groups are sampled again, see ``RolloutSettings.resample``.
-    Raises ValueError if an image does not open and, now or later, RewardError if a reward fails.
+    Raises ValueError if an image does not open, SamplingError if sampled log-probs are not finite and, now or later,
+    RewardError if a reward fails.
     """
     begin = partial(_begin, policy, rollout, rewards, scoring, image_folder, std_eps)
 
@@ -185,6 +190,8 @@ def _begin(
 ) -> dict[Task, Callable[[], TaskRollouts]]:
     """Sample groups and start scoring them; a function of each task waits for its rollouts."""
     answers, images = _sample(policy, pairs, rollout, tasks, seed, image_folder, first_prompt)
+    _check_finite("understanding", answers)
+    _check_finite("generation", images)
     scored: dict[Task, Callable[[], TaskRollouts]] = {}
     if "understanding" in tasks:
         texts = [answer.text for answer in answers]
@@ -199,6 +206,15 @@ def _begin(
             lambda: _scored(images, decoded, prompts, rewards, "generation", std_eps)
         )
     return scored
+
+
+def _check_finite(task: Task, trajectories: Sequence[Trajectory]) -> None:
+    """Such samples are all alike, so their group would only look like one without an advantage."""
+    if trajectories and not torch.cat([one.log_probs for one in trajectories]).isfinite().all():
+        raise SamplingError(
+            f"the log-probs of sampled {task} tokens are not finite: the weights have diverged, or the temperature or "
+            "guidance is out of range; go back to an earlier checkpoint with a smaller pairgrpo.learning_rate"
+        )
 
 
 @torch.no_grad()
