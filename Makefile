@@ -24,14 +24,15 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-# gradio accepts no Pillow from 13 on, which the other tests run with, so the app's tests have an environment of their own.
+# gradio and trackio accept no Pillow from 13 on, which the other tests run with, so the tests of app and trackers
+# have an environment of their own.
 test-app: .venv-app/.installed
-	.venv-app/bin/python -m pytest tests/app -m "not gpu"
+	.venv-app/bin/python -m pytest tests/app tests/trackers -m "not gpu"
 
 .venv-app/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-app
 	sed 's/^pillow==.*/pillow==12.3.0/' constraints.txt > .venv-app/constraints.txt
-	.venv-app/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-app/constraints.txt -e ".[dev,app,browser]"
+	.venv-app/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-app/constraints.txt -e ".[dev,app,browser,trackio,wandb]"
 	touch $@
 
 # sdist, and from it the wheel, in build/dist; the wheel is installed with its declared dependencies alone and used.
