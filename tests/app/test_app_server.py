@@ -142,10 +142,3 @@ def test_every_path_asks_for_the_token() -> None:
             assert get(server.url + path)[0] == 401, path
         assert get(server.url, Authorization=right)[0] == 200
         assert TOKEN.encode() not in get(server.url, Authorization=right)[1]
-
-
-def test_other_machines_need_a_token() -> None:
-    from pairuni.app.server import AppServer
-
-    with pytest.raises(ValueError, match="needs a token"):
-        AppServer(None, [], [], address=("0.0.0.0", 0))  # type: ignore[arg-type]

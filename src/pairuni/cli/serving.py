@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from pairuni.config import RewardSettings, RunSettings, Settings, load_settings
-from pairuni.io.access import is_loopback, token_in_environment
+from pairuni.io.access import check_reach, token_in_environment
 
 APP_TOKEN = "PAIRUNI_APP_TOKEN"
 """The environment variable with the token of the app; an option would be visible to others in the process list."""
@@ -37,12 +37,14 @@ def serve(
     from pairuni.rewards.service.server import RewardServer
     from pairuni.rewards.service.wire import token_from_environment
 
-    token = token_from_environment(settings.remote.token_variable)
-    if not (token or unguarded or is_loopback(host)):
-        raise ValueError(
-            f"anyone who can reach {host} could use this reward: set {settings.remote.token_variable} here and "
-            "on the machines that train, or allow requests without a token with --unguarded"
+    variable = settings.remote.token_variable
+    token = token_from_environment(variable)
+    if not unguarded:
+        remedy = (
+            f"set {variable} here and on the machines that train, or allow requests without a token with "
+            "--unguarded"
         )
+        check_reach(host, token, served="reward", remedy=remedy)
     with RewardServer(any_reward(name, settings), (host, port), token, limit=settings.timeout) as server:
         typer.echo(f"{name}: {server.url}/score and {server.url}/health; Ctrl-C stops")
         server.serve_forever()
@@ -64,11 +66,8 @@ def serve_app(
     Raises OSError if the port is in use, and ValueError for other machines without a token or for a short token.
     """
     token = token_in_environment(APP_TOKEN)
-    if not (token or is_loopback(host)):
-        raise ValueError(
-            f"anyone who can reach {host} could use this app: set {APP_TOKEN} to a token, which the browser then asks "
-            "for as a password"
-        )
+    remedy = f"set {APP_TOKEN} to a token, which the browser then asks for as a password"
+    check_reach(host, token, served="app", remedy=remedy)
     if 0 < len(token) < SHORTEST_TOKEN:
         raise ValueError(f"the token in {APP_TOKEN} is too short; use at least {SHORTEST_TOKEN} characters")
 

@@ -14,6 +14,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def check_reach(host: str, token: str, *, served: str, remedy: str) -> None:
+    """Raise ValueError if other machines can reach what is served at ``host`` without a token.
+
+    token: empty for none. served: its name, such as "app". remedy: what the person at the command can do.
+    """
+    if not (token or is_loopback(host)):
+        raise ValueError(f"anyone who can reach {host} could use this {served}: {remedy}")
+
+
 def token_in_environment(variable: str) -> str:
     """The token in an environment variable, stripped; empty if there is none.
 
