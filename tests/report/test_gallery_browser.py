@@ -210,6 +210,7 @@ def test_markup_is_harmless(page: Any) -> None:
     page.locator("dialog dd", has_text="<script>").wait_for()
     assert page.evaluate("window.hacked") is None
     page.click("#close")
+    until(page, "!location.hash")  # the page goes to the card after the dialog has closed
     assert page.locator(".pair-card .said", has_text="<script>").count() == 1
     assert page.evaluate("window.hacked") is None
 
@@ -223,8 +224,8 @@ def test_a_link_to_a_pair(page: Any, pairs: tuple[Path, list[UGPair]]) -> None:
     assert page.inner_text("#pair-title") == "Pair 4,001"
     assert page.url.endswith("#pair-4001")
     page.keyboard.press("Escape")
-    page.wait_for_selector("dialog", state="hidden")
-    assert "#" not in page.url
+    until(page, "!location.hash")
+    assert page.is_hidden("dialog")
     assert page.evaluate("document.activeElement.textContent") == "Pair 4,001"
     page.evaluate("location.hash = '#pair-99999'")
     settle(page)
@@ -250,7 +251,7 @@ def test_keyboard_navigation(page: Any) -> None:
     assert page.inner_text("#pair-title") == "Pair 5,000"
     assert page.is_disabled("#after")
     page.keyboard.press("Escape")
-    page.wait_for_selector("dialog", state="hidden")
+    until(page, "!location.hash")
     page.keyboard.press("Home")
     assert page.evaluate(focused) == "Pair 1"
     page.mouse.wheel(0, 30000)
