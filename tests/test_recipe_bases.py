@@ -43,6 +43,17 @@ def test_what_a_recipe_does_not_set_is_as_in_its_base(base: Path) -> None:
     assert load_settings(RunSettings, resolved) == settings
 
 
+def test_a_base_may_be_a_shipped_recipe(tmp_path: Path) -> None:
+    own = written(tmp_path, "digits.toml", 'base = "digits"\n[pairgrpo]\nsteps = 7\n')
+    shipped = load_settings(RunSettings, "digits", {"pairgrpo.steps": 7})
+    assert load_settings(RunSettings, own) == shipped
+    written(tmp_path, "ablations/relations", "seed = 5\n")  # a file comes first
+    above = written(
+        tmp_path, "own.toml", 'base = "ablations/relations"\npolicy.model = "m"\ndata.pairs = "p.jsonl"\n'
+    )
+    assert load_settings(RunSettings, above).seed == 5
+
+
 def test_a_mistake_is_reported_with_the_file_that_has_it(base: Path) -> None:
     base.write_text(base.read_text() + 'schedule = "loud"\n')
     top = written(base.parent, "top.toml", 'base = "base.toml"\n[pairgrpo]\nsteps = -1\n')

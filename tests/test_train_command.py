@@ -310,6 +310,14 @@ def test_train_mistakes(recipe: Path, tmp_path: Path) -> None:
     )
     assert "give the recipe before" in fails("train", "--pairgrpo.steps", "3", recipe, code=2)
     fails("train", code=2)
+    assert "--logging.to is 'tensorbord', but must be one of" in fails(
+        "train", recipe, "--logging.to", "tensorbord"
+    )
+    (tmp_path / "notes").write_text("mine")
+    assert f"{tmp_path / 'notes'} is a file, not a folder" in fails(
+        "train", recipe, "--out", tmp_path / "notes"
+    )
+    assert call("train", "-h") == call("train", "--help")
 
 
 def test_ctrl_c_ends_a_process_with_130(recipe: Path, tmp_path: Path) -> None:

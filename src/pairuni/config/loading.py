@@ -25,9 +25,9 @@ def load_settings(
     """Settings from a TOML recipe, then overrides: ``{"pairgrpo.learning_rate": 2e-6}``.
 
     cls: the class of the settings. recipe: a file, or the name of a shipped recipe. It may build on another one: its
-    key ``base`` is the path of that recipe, relative to its own file. overrides: values by dotted key, or the words
-    of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or ``["--pairgrpo.learning-rate=2e-6"]``. Keys may be
-    written with hyphens or underscores.
+    key ``base`` is the path of that recipe, relative to its own file, or the name of a shipped one. overrides: values
+    by dotted key, or the words of a command line, ``["--pairgrpo.learning-rate", "2e-6"]`` or
+    ``["--pairgrpo.learning-rate=2e-6"]``. Keys may be written with hyphens or underscores.
 
     Raises FileNotFoundError if the recipe does not exist, and ValueError with one sentence per mistake, naming the
     key, the value given and the allowed values.
@@ -54,8 +54,9 @@ def load_settings(
         sentences = []
         for details in error.errors(include_url=False):
             loc = without_variants(cls, [str(part) for part in details["loc"]])
-            key = ".".join(part for part in loc if not part.isdigit())
-            if loc in given:
+            path = tuple(part for part in loc if not part.isdigit())  # without places in lists
+            key = ".".join(path)
+            if path in given:
                 where = "--" + key.replace("_", "-") if words else key
             else:
                 named = recipe is not None and details["type"] != "missing"

@@ -13,7 +13,8 @@ from pairuni.io.text import decode_text
 
 SUFFIX = ".toml"
 BASE = "base"
-"""Key of a recipe that names another one, relative to its file. What the recipe does not set is as there."""
+"""Key of a recipe that names another one: a path relative to its file, or the name of a shipped one if there is no such
+file. What the recipe does not set is as there."""
 _NAMES_FILES = (BASE, "recipe", "pairs")
 """Keys whose value may be another recipe: ``BASE``, and those of a study."""
 
@@ -35,10 +36,13 @@ def read_recipe(path: Path) -> dict[Path, Values]:
         if not isinstance(base, str):
             raise ValueError(f"{path}: {BASE} is {base!r}, but must be the path of a recipe")
         name, path = path, _beside(path, base)
+        if not path.is_file():
+            shipped = shipped_recipes().get(base)
+            if shipped is None:
+                raise FileNotFoundError(f"{path}: no such recipe; {name} names it as its {BASE}")
+            path = shipped
         if path in found:
             raise ValueError(f"{name}: {BASE} is {base!r}, which itself builds on {name.name}")
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such recipe; {name} names it as its {BASE}")
 
 
 def merged(files: Mapping[Path, Values]) -> Values:

@@ -50,8 +50,10 @@ def folder_lock(folder: Path, command: str, *, rank: int = 0) -> Iterator[None]:
     """Lock ``folder``, creating it if needed, for a command; the lock file is removed at the end.
 
     rank: processes that share the work of one command hold one lock each, by rank. A lock that a dead process left
-    is taken over. Raises FolderInUse when another process holds the lock.
+    is taken over. Raises FolderInUse when another process holds the lock, NotADirectoryError for a file.
     """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file, not a folder to write to; choose another name")
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
