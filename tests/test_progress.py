@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -30,6 +31,22 @@ def test_progress_on_a_terminal_shows_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert "3/3" in text.getvalue()
     assert "reward 0.5" in text.getvalue()
     assert progress.done == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_narrow_terminal_cuts_off_the_end_alone(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, color_system=None)
+    status = "reward understanding 0.750 generation 0.900"
+    with Progress("training", total=100, start=28, console=console) as progress:
+        progress.advance(status=status)
+    last = [
+        line for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", out.getvalue()) if "training" in line
+    ][-1]
+    assert len(last.rstrip()) <= width
+    assert re.match(r"training \S+ +29/100 0:00:0\d ", last), last
+    assert (status in last) == (width > 110), last
+    assert ("…" in last) == (width < 110), last
 
 
 def test_stages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from typing import Self
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
 from pairuni.console.rich_output import Console
 from pairuni.console.terminal import visible, visible_streams
@@ -53,11 +55,10 @@ class Progress:
         if self._console.is_terminal:
             self._bar = RichProgress(
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[status]}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
+                TimeElapsedColumn(table_column=Column(no_wrap=True)),
+                _Status(),
                 console=self._console,
             )
             self._bar.start()
@@ -90,6 +91,13 @@ class Progress:
         left = (self._total - self.done) / rate if rate > 0 else math.inf
         shown = f"{rate:.2f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.2f} {self._unit}/min"
         return f"{shown}, {_duration(left)} left"
+
+
+class _Status(ProgressColumn):
+    """What follows the counts. On a narrow terminal, this is what is cut off."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["status"], no_wrap=True, overflow="ellipsis")
 
 
 class Stages:
