@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pairuni.app.pair_browser import PER_PAGE, PairBrowser
-from pairuni.pairug.dataset.store import write_pairs
+from pairuni.pairug.dataset.store import read_pairs, write_pairs
 from pairuni.records import Annotation, UGPair
 
 
@@ -85,6 +85,9 @@ def test_faults_are_sentences(file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"bad\.jsonl, line 1"):
         PairBrowser(tmp_path / "bad.jsonl").find()
+    write_pairs(tmp_path / "inside.parquet", read_pairs(file), embed=tmp_path)
+    with pytest.raises(ValueError, match=r"inside\.parquet contains its images, but they are needed as files"):
+        PairBrowser(tmp_path / "inside.parquet").find()
     (tmp_path / "4.png").unlink()
     found = PairBrowser(file).find()
     assert "were not found" in found.summary

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pairuni.console.counts import counted
-from pairuni.pairug.dataset.store import read_pairs
+from pairuni.pairug.dataset.store import check_pair_file, read_pairs
 from pairuni.records import Annotation, UGPair
 from pairuni.report.charts import histogram
 from pairuni.report.images import image_tag, image_tags
@@ -95,6 +95,7 @@ class PairBrowser:
                 raise ValueError(f"{self.path}: {reason}; pairuni pairs build writes pair files") from None
             version = (found.st_mtime_ns, found.st_size)
             if version != self._version:
+                check_pair_file(self.path)
                 self._pairs = list(enumerate(read_pairs(self.path), start=1))
                 self._version = version
             return self._pairs
