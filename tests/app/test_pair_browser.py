@@ -86,7 +86,9 @@ def test_faults_are_sentences(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bad\.jsonl, line 1"):
         PairBrowser(tmp_path / "bad.jsonl").find()
     write_pairs(tmp_path / "inside.parquet", read_pairs(file), embed=tmp_path)
-    with pytest.raises(ValueError, match=r"inside\.parquet contains its images, but they are needed as files"):
+    with pytest.raises(
+        ValueError, match=r"inside\.parquet contains its images, but they are needed as files"
+    ):
         PairBrowser(tmp_path / "inside.parquet").find()
     (tmp_path / "4.png").unlink()
     found = PairBrowser(file).find()
