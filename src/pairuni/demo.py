@@ -66,11 +66,14 @@ def _run_demo(seed: int, out: Path, world: World) -> Path:
     trainer = Trainer(settings, policy, pairs, rewards, out, strategy=strategy)
     run = RunFolder(out)
     begun = world.on_main(lambda: run.metrics.exists() or run.checkpoints.exists())
-    if trainer.run(resume=begun).interrupted:
+    result = trainer.run(resume=begun)
+    if result.interrupted:
         logger.warning("the same command resumes from here")
         raise KeyboardInterrupt
     after = _evaluate(policy, items, settings, "held-out after", world)
-    return world.on_main(lambda: _finish(out, seed, start, before, after, built))
+    return world.on_main(
+        lambda: _finish(out, seed, time.monotonic() - start + result.earlier_seconds, before, after, built)
+    )
 
 
 def _begin(settings: RunSettings, out: Path) -> None:
@@ -84,13 +87,13 @@ def _begin(settings: RunSettings, out: Path) -> None:
 
 
 def _finish(
-    out: Path, seed: int, start: float, before: Evaluation, after: Evaluation, built: BuildSummary
+    out: Path, seed: int, seconds: float, before: Evaluation, after: Evaluation, built: BuildSummary
 ) -> Path:
     """Write the scores; returns the path of report.html."""
     after.write(out / "evaluation", "after")
     summary = {
         "seed": seed,
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds": round(seconds, 1),
         "before": before.scores(),
         "after": after.scores(),
         "held_out": HELD_OUT,

@@ -55,9 +55,13 @@ def test_a_run_resumes_and_is_not_begun_twice(user: UserFolder, tmp_path: Path) 
     pairuni.train(settings_of(user), out=out)
     with pytest.raises(ValueError, match="already holds a run"):
         pairuni.train(settings_of(user), out=out)
+    metrics = out / "metrics.jsonl"
+    rows = [json.loads(line) | {"step_time": 1000.0} for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = pairuni.train(settings_of(user, pairgrpo__steps=3), out=out, resume=True)
     assert [row["step"] for row in run.metrics()] == [1, 2, 3]
     assert run.scores == {}
+    assert json.loads((out / "summary.json").read_text())["seconds"] > 2000.0  # with the steps before
 
 
 def test_rewards_as_objects(user: UserFolder, tmp_path: Path) -> None:

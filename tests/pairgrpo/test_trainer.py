@@ -285,6 +285,16 @@ def test_any_seed_will_do(tmp_path: Path) -> None:
     assert trainer(tmp_path, tmp_path / "run", settings).run().steps == 1
 
 
+def test_a_resumed_run_knows_what_its_earlier_steps_took(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = trainer(tmp_path, out, run_settings(pairgrpo={"steps": 2})).run()
+    assert first.earlier_seconds == 0.0
+    taken = sum(row["step_time"] for row in MetricsLog(out / "metrics.jsonl").rows())
+    second = trainer(tmp_path, out, run_settings(pairgrpo={"steps": 3})).run(resume=True)
+    assert second.earlier_seconds == pytest.approx(taken)
+    assert second.earlier_seconds > 0.0
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "run", run_settings()).run()
     with pytest.raises(ValueError, match="already holds a run"):

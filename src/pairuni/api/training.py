@@ -184,7 +184,7 @@ def _train(
         summary = {
             "seed": settings.seed,
             "steps": result.steps,
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(time.monotonic() - began + result.earlier_seconds, 1),
             "pairs": str(settings.data.pairs.resolve()),
         }
         write_summary(run, summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -56,11 +56,15 @@ Evaluate = Callable[[UnifiedPolicy, int], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class RunResult:
-    """steps: the last complete step, of ``planned``; interrupted: a signal ended the run before its last step."""
+    """steps: the last complete step, of ``planned``; interrupted: a signal ended the run before its last step.
+
+    earlier_seconds: what the steps of a resumed run took before this part of it.
+    """
 
     steps: int
     planned: int
     interrupted: bool
+    earlier_seconds: float = field(default=0.0, compare=False)
 
 
 class Trainer:
@@ -164,6 +168,7 @@ class Trainer:
             begun()
             world.barrier()
         position, steps = self._position, self.steps
+        earlier = self._seconds_of_steps()
         self._evaluate_if_missing()
         rewards: dict[Task, float] = {}
         progress = Progress("training", total=steps, start=position.step, quiet=not world.is_main)
@@ -187,10 +192,10 @@ class Trainer:
             if position.step < steps:
                 self._save(checkpoints, wait=True)
                 logger.warning("stopped after step %d of %d; its checkpoint is saved", position.step, steps)
-                return RunResult(position.step, steps, interrupted=True)
+                return RunResult(position.step, steps, interrupted=True, earlier_seconds=earlier)
         self._save(checkpoints, wait=True)
         self._write_final()
-        return RunResult(position.step, steps, interrupted=False)
+        return RunResult(position.step, steps, interrupted=False, earlier_seconds=earlier)
 
     def _write_final(self) -> None:
         """final/: the adapter where one trains, else the model."""
@@ -370,6 +375,11 @@ class Trainer:
             if self._world.is_main:
                 self._metrics.rewind(step - 1)
             self._log(row | scores)
+
+    def _seconds_of_steps(self) -> float:
+        """What the steps in metrics.jsonl took; on rank 0 alone."""
+        rows = self._metrics.rows() if self._world.is_main else []
+        return sum(taken for row in rows if isinstance(taken := row.get("step_time"), int | float))
 
     def _unevaluated_row(self) -> dict[str, float] | None:
         """The metrics of the last step; None if they have held-out scores."""

@@ -75,7 +75,7 @@ def train_cell(folder: Path) -> bool:
     _evaluate(settings, prepared, policy, folder, step=result.steps)
     pairs = prepared.pairs
     outcome = {
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - began + result.earlier_seconds, 1),
         "steps": result.steps,
         "pairs": numbers_of_pairs([pair.similarity for pair in pairs], [pair.kind for pair in pairs]),
         "curves": curves_from(run.metrics),
