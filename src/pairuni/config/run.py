@@ -154,6 +154,11 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _variants_fit(self) -> RunSettings:
         grpo = self.pairgrpo
+        if grpo.understanding_weight == grpo.generation_weight == 0.0:
+            raise ValueError(
+                "pairgrpo.understanding_weight and pairgrpo.generation_weight are both 0, so nothing trains; set at "
+                "least one above 0"
+            )
         if grpo.tasks == "alternating" and 0.0 in (grpo.understanding_weight, grpo.generation_weight):
             raise ValueError(
                 "pairgrpo.tasks is alternating, which trains each task in steps of its own, so "

@@ -15,7 +15,7 @@ from pairuni.config import Pairing, RunSettings
 from pairuni.console.counts import counted
 from pairuni.console.progress import Progress
 from pairuni.pairgrpo.agreement import gradient_agreement
-from pairuni.pairgrpo.preparation import check_file
+from pairuni.pairgrpo.preparation import check_file, checked_skeleton
 from pairuni.pairgrpo.rollout import Rewards, load_pair_image, rollout_batch
 from pairuni.pairug.dataset.pairings import least_similar, load_pairing
 from pairuni.pairug.selection.features import mean_direction
@@ -52,8 +52,7 @@ def measure_mixes(settings: RunSettings, out: Path, mixes: Sequence[Mix], batche
     """
     rewards = Rewards.from_settings(settings.reward)
     count = batches * settings.pairgrpo.pairs_per_batch
-    skeleton = load_for_run(settings.policy, weights=False)
-    skeleton.check_truncation(settings.rollout)
+    skeleton = checked_skeleton(settings)
     if "low-similarity" in mixes and not skeleton.has_vision_tower:
         raise ValueError(
             f"the mix low-similarity compares images by the policy's vision tower, which {skeleton.name} does not "

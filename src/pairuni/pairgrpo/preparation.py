@@ -50,9 +50,7 @@ def prepare_run(
     """
     rewards = rewards or Rewards.from_settings(settings.reward)
     pairs, held_out = _load_pairs(settings, rewards)
-    skeleton = load_for_run(settings.policy, weights=False)
-    skeleton.check_truncation(settings.rollout)
-    skeleton.train_only(settings.policy.trainable)
+    skeleton = checked_skeleton(settings)
 
     def check() -> str:
         digest = check_file(skeleton, pairs, settings, settings.data.pairs)
@@ -62,6 +60,21 @@ def prepare_run(
 
     digest = (world or World()).on_main(check)
     return PreparedRun(rewards, pairs, held_out, skeleton, digest)
+
+
+def checked_skeleton(settings: RunSettings) -> UnifiedPolicy:
+    """The policy of a run without weights and adapters. Raises ValueError for settings that do not fit it."""
+    chosen = settings.policy
+    skeleton = load_for_run(chosen, weights=False)
+    skeleton.check_truncation(settings.rollout)
+    if chosen.lora is None:
+        skeleton.train_only(chosen.trainable)
+    else:
+        # adapters cannot be taken away again
+        adapted = load_for_run(chosen, weights=False)
+        adapted.add_adapters(chosen.lora, seed=settings.seed)
+        adapted.train_only(chosen.trainable)
+    return skeleton
 
 
 def strategy_for(

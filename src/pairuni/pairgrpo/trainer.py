@@ -100,10 +100,6 @@ class Trainer:
         grpo = settings.pairgrpo
         if not pairs:
             raise ValueError("there are no pairs to train on")
-        if grpo.understanding_weight == grpo.generation_weight == 0.0:
-            raise ValueError(
-                "understanding_weight and generation_weight are both 0; set at least one above 0"
-            )
         self._strategy = strategy or Replicate(World())
         self._world = self._strategy.world
         self._settings = settings

@@ -132,8 +132,10 @@ def save_adapter(
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Arguments of ``peft.LoraConfig``, and tensors by their names in the module.
 
-    Raises ValueError for a damaged adapter, and for one that is not LoRA.
+    Raises ValueError for a folder without an adapter, for a damaged one, and for one that is not LoRA.
     """
+    if not is_adapter_folder(folder):
+        raise ValueError(f"{folder} has no {CONFIG}; give an adapter's folder, such as the final/ of a run")
     content = read_json(folder / CONFIG)
     kind = content.get("peft_type")
     if kind != "LORA" or content.get("use_dora"):
