@@ -99,6 +99,14 @@ def test_round_trip(recipe: Path, tmp_path: Path) -> None:
     assert load_settings(RunSettings, path) == settings
 
 
+def test_a_path_may_begin_at_home(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    settings = load_settings(
+        RunSettings, recipe, {"data.pairs": "~/pairs.jsonl", "evaluation.pairs": "a/~/b"}
+    )
+    assert (settings.data.pairs, settings.evaluation.pairs) == (Path("/home/ada/pairs.jsonl"), Path("a/~/b"))
+
+
 def test_a_recipe_of_another_system(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "from notepad é.toml"
     path.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().replace(b"\n", b"\r\n"))

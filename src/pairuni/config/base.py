@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-UserPath = Annotated[Path, Field(strict=False)]
-"""A path written as a string in TOML, relative to the working directory."""
+
+def _at_home(path: Path) -> Path:
+    # no shell has expanded ~ in a recipe
+    return Path(os.path.expanduser(path))
+
+
+UserPath = Annotated[Path, Field(strict=False), AfterValidator(_at_home)]
+"""A path written as a string in TOML, relative to the working directory; ~ is the user's home."""
 
 
 def _as_inputs(given: Any) -> Any:
