@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,24 @@ def test_failing_reward_stops_saves_and_resumes(
     assert len(rows(out)) == 3
     assert trainer(tmp_path, out, run_settings()).run(resume=True) == full
     same_run(tmp_path / "full", out)
+
+
+def test_a_trainer_resumes_what_it_has_begun_itself(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise KeyError("no such thing")
+
+    trainer(tmp_path, tmp_path / "full", run_settings()).run()
+    # called once more to find the record, and again after the resume
+    rewards = Rewards(understanding=Stop(4, fail), generation=REWARDS.generation)
+    begun = trainer(tmp_path, tmp_path / "cut", run_settings(), rewards=rewards)
+    with pytest.raises(RewardError, match="no such thing"):
+        begun.run()
+    assert begun.run(resume=True).steps == 6
+    same_run(tmp_path / "full", tmp_path / "cut")
+
+    shutil.rmtree(tmp_path / "cut" / "checkpoints")
+    with pytest.raises(ValueError, match="has no checkpoint, and the policy has trained"):
+        begun.run(resume=True)
 
 
 def test_weighted_reward_logs_its_terms(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def train(
     continue the run in ``out`` from its newest checkpoint. rewards: instead of those that ``settings.reward`` names.
 
     Raises FileNotFoundError if there is no pair file, ImportError if a package is missing, ValueError for settings,
-    pairs or a folder that cannot be used, RewardError and GradientError as they occur; the state after the last
-    complete step is then saved.
+    pairs or a folder that cannot be used, RewardError, SamplingError and GradientError as they occur; the state after
+    the last complete step is then saved.
     """
     if not isinstance(settings, RunSettings):
         settings = load_settings(RunSettings, settings)

@@ -139,6 +139,7 @@ class Trainer:
         # float32 weights and both moments
         self._alarms = Alarms(self._run.root, checkpoint_bytes=12 * weights)
         self._position = Position()
+        self._identity: RunState | None = None
 
     @property
     def pairs_per_update(self) -> int:
@@ -148,15 +149,15 @@ class Trainer:
     def run(self, *, resume: bool = False, begun: Callable[[], None] | None = None) -> RunResult:
         """Train to the last step and write final/.
 
-        resume: continue from the newest checkpoint. begun: called before the first step, on each rank, once all checks
-        have passed.
+        resume: continue from the newest checkpoint, also after an earlier call. begun: called before the first step,
+        on each rank, once all checks have passed.
 
         The first Ctrl-C, SIGTERM or SIGHUP lets the step finish, saves a checkpoint and returns with
         ``interrupted``. After any exception, the state after the last complete step is saved first.
 
         Raises ValueError if ``out`` already holds a run and ``resume`` is not set, or holds another run than this
-        one; UnusablePairs before the first step; RewardError, GradientError and CheckpointError as they occur.
-        Earlier checkpoints stay valid.
+        one; UnusablePairs before the first step; RewardError, SamplingError, GradientError and CheckpointError as they
+        occur. Earlier checkpoints stay valid.
         """
         world = self._world
         checkpoints = self._begin(resume)
@@ -216,7 +217,8 @@ class Trainer:
         digest = self._images_digest or check_pairs(
             self._policy, self._pairs, self._settings.rollout, self._image_folder
         )
-        identity = identity_of(
+        # of the policy as loaded, also when this trainer resumes what it has trained itself
+        identity = self._identity = self._identity or identity_of(
             *(self._settings, self._policy, self._pairs, digest),
             pairs_per_update=self.pairs_per_update,
             steps=self.steps,
@@ -227,6 +229,11 @@ class Trainer:
             run, self._optimizer, identity, keep=kept.keep, keep_best=kept.keep_best, ranks=world
         )
         saved = checkpoints.load(position)
+        if saved is None and self._optimizer.updates:
+            raise ValueError(
+                f"{run.root} has no checkpoint, and the policy has trained; make another trainer, with the policy as "
+                "loaded"
+            )
         self._policy.refresh_inference()
         check_same(world, {"the checkpoint's step": position.step}, run)
         # nothing in the folder has changed before this point
