@@ -120,6 +120,28 @@ def test_export_needs_and_checks_the_base_model(run: Path, trained: UserFolder, 
     assert not (tmp_path / "other").exists()
 
 
+def test_relative_names_of_model_and_adapter_are_known_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    user = UserFolder(tmp_path / "user")
+    recipe = user.recipe.read_text()
+    user.recipe.write_text(recipe.replace(str(user.model), "model"))
+    monkeypatch.chdir(user.root)
+    lora = ("--policy.lora.rank=2", "--pairgrpo.steps=1")
+    for out, words in (("first", lora), ("second", (*lora, "--policy.lora.adapter=first/final"))):
+        code, said = call("train", "recipe.toml", "--out", out, *words)
+        assert code == 0, said
+    monkeypatch.chdir(tmp_path)
+    for out in ("first", "second"):
+        code, said = call("export", f"user/{out}", "--out", f"{out}-exported")
+        assert code == 0, said
+        code, said = call("merge", f"user/{out}", "--out", f"{out}-merged")
+        assert code == 0, said
+        exported, merged = (load_file(f"{out}-{how}/model.safetensors") for how in ("exported", "merged"))
+        assert all(merged[name].equal(tensor) for name, tensor in exported.items())
+
+
 def test_eval_accepts_a_run_folder(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "final")
     code, said = call("eval", "digits", "--model", run, "--items", "30", "--out", tmp_path / "scores")

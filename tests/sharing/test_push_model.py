@@ -335,6 +335,28 @@ def test_a_checkpoint_and_the_best_one(trained: UserFolder, tmp_path: Path) -> N
     assert Path(tmp_path / "first" / "config.json").read_text().find(str(tmp_path)) == -1
 
 
+def test_a_base_in_a_relative_folder_is_never_taken_for_one_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = UserFolder(tmp_path / "user")
+    user.recipe.write_text(user.recipe.read_text().replace(str(user.model), "models/own"))
+    (user.root / "models").mkdir()
+    user.model.rename(user.root / "models" / "own")
+    monkeypatch.chdir(user.root)
+    for out, words in (("runs/first", ()), ("runs/second", ("--policy.model=runs/first",))):
+        code, _, errors = call("train", "recipe.toml", "--out", out, "--pairgrpo.steps=1", *words)
+        assert code == 0, errors
+    monkeypatch.chdir(tmp_path)
+    for run in ("first", "first/checkpoints/step-000001", "second"):
+        out = tmp_path / run.replace("/", "-")
+        code, _, errors = call("push", f"user/runs/{run}", "me/digits", "--out", out)
+        assert code == 0, errors
+        front, text = split_front_matter((out / "README.md").read_text())
+        assert "base_model" not in front
+        assert "Base model: own." in text
+        assert "huggingface.co/models/own" not in text
+
+
 def test_an_adapter_names_its_base_or_is_merged(adapted: UserFolder, hub: FakeHub, tmp_path: Path) -> None:
     run, shared = adapted.root / "run", tmp_path / "shared"
     said = fails("push", run, "me/adapter", "--out", shared)

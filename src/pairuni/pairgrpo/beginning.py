@@ -14,7 +14,7 @@ from pairuni.policies.policy import UnifiedPolicy
 from pairuni.records import UGPair
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.metrics import MetricsLog
-from pairuni.runs.state import RunState, digest_of_pairs
+from pairuni.runs.state import RunState, digest_of_pairs, places_of
 from pairuni.training.checkpoint import list_checkpoints
 from pairuni.training.digests import digest_of_tensors
 
@@ -47,6 +47,7 @@ def identity_of(
         pictures_sha256=images_digest,
         policy_sha256=digest_of_tensors(module.state_dict()),
         dtype=str(next(module.parameters()).dtype).removeprefix("torch."),
+        places=places_of(settings.policy),
         settings=settings.model_dump(mode="json"),
     )
 

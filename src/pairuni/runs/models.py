@@ -17,7 +17,7 @@ from pairuni.policies.registry import SHIPPED, load_policy, resolve
 from pairuni.policies.requests import CannotEdit
 from pairuni.runs.best import best_checkpoint, run_of_best
 from pairuni.runs.folder import RunFolder, step_name
-from pairuni.runs.state import read_run_state, settings_of
+from pairuni.runs.state import policy_of, read_run_state
 from pairuni.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -169,7 +169,7 @@ def from_checkpoint(
     """
     checkpoint = load_checkpoint(folder)
     state = read_run_state(checkpoint.state, folder)
-    run = settings_of(state, folder).policy
+    run = policy_of(state, folder)
     model = base or run.model
     with _needed(folder, "the model that its run began with"):
         policy = load_model(model, device=device, dtype=dtype, weights=weights, settings=settings or run)

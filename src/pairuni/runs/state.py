@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pairuni.config import RunSettings
+from pairuni.config import PolicySettings, RunSettings
+from pairuni.policies.registry import SHIPPED
 from pairuni.records import UGPair
+from pairuni.runs.best import run_of_best
 from pairuni.runs.folder import RunFolder
 from pairuni.runs.history import settings_changes, shown
 from pairuni.training.checkpoint import CheckpointError, list_checkpoints, load_state
@@ -24,7 +27,8 @@ class RunState(BaseModel):
     """The state of a run at a checkpoint.
 
     steps: those of the complete run; None in checkpoints of earlier versions. The digests are SHA-256: of the pairs as
-    trained on, of the images of their questions, and of all weights as loaded. unlogged: the last step's line of
+    trained on, of the images of their questions, and of all weights as loaded. places: absolute paths of the model and
+    the adapter that the run began with, by their setting, of those in a folder. unlogged: the last step's line of
     metrics, if it could not be written.
     """
 
@@ -38,6 +42,7 @@ class RunState(BaseModel):
     pictures_sha256: str
     policy_sha256: str
     dtype: str = Field(pattern="^(float32|bfloat16|float16|float64)$")
+    places: dict[str, str] = Field(default={})
     settings: dict[str, Any]
     unlogged: dict[str, Any] | None = None
 
@@ -56,6 +61,38 @@ def settings_of(state: RunState, folder: Path) -> RunSettings:
         return RunSettings.model_validate_json(json.dumps(state.settings))
     except ValidationError as error:
         raise _wrong_state(folder, error, "settings.") from None
+
+
+def places_of(policy: PolicySettings) -> dict[str, str]:
+    """The absolute paths of what these settings name and is in a folder, by setting: ``RunState.places``."""
+    found = {}
+    if policy.model not in SHIPPED and _is_folder(policy.model):
+        found["policy.model"] = _absolute(policy.model)
+    if policy.lora is not None and policy.lora.adapter is not None:
+        found["policy.lora.adapter"] = _absolute(str(policy.lora.adapter))
+    return found
+
+
+def policy_of(state: RunState, folder: Path) -> PolicySettings:
+    """The settings of the policy at that checkpoint, with the paths of ``places`` where these are still folders.
+
+    A relative path means another folder in another working directory. Raises as ``settings_of`` does.
+    """
+    policy = settings_of(state, folder).policy
+    places = {key: path for key, path in state.places.items() if _is_folder(path)}
+    if (adapter := places.get("policy.lora.adapter")) is not None and policy.lora is not None:
+        lora = policy.lora.model_copy(update={"adapter": Path(adapter)})
+        policy = policy.model_copy(update={"lora": lora})
+    return policy.model_copy(update={"model": places.get("policy.model", policy.model)})
+
+
+def _is_folder(name: str) -> bool:
+    """Whether this is a folder, or RUN@best of one."""
+    return (run_of_best(name) or Path(name).expanduser()).is_dir()
+
+
+def _absolute(name: str) -> str:
+    return os.path.abspath(Path(name).expanduser())
 
 
 def digest_of_pairs(pairs: Sequence[UGPair]) -> str:

@@ -18,7 +18,7 @@ from pairuni.runs.models import newest_checkpoint
 from pairuni.runs.reading import read_toml
 from pairuni.runs.run import Run, read_run
 from pairuni.runs.state import read_run_state
-from pairuni.training.checkpoint import list_checkpoints, load_state, step_of
+from pairuni.training.checkpoint import CheckpointError, list_checkpoints, load_state, step_of
 
 _DEEPEST = 10
 """Limit for runs that began with the model of another run."""
@@ -81,7 +81,8 @@ def find_source(name: Path, *, unfinished: bool = False) -> Source:
     if checkpoint:
         return Source(run, name, step_of(name), _settings_at(name))
     if (folder.final / "config.json").is_file() or is_adapter_folder(folder.final):
-        return Source(run, folder.final, run.metrics[-1].step if run.metrics else None, run.config)
+        step = run.metrics[-1].step if run.metrics else None
+        return Source(run, folder.final, step, _with_place(run.config, folder))
     newest = newest_checkpoint(root)
     if newest is None:
         raise ValueError(f"{root} has neither a trained model in final/ nor a checkpoint")
@@ -102,12 +103,31 @@ def base_of_run(settings: Mapping[str, Any], given: str | None = None) -> Base:
         earlier = _run_holding(model)
         if earlier is None:
             return replace(_named(model), earlier_run=depth > 0)
-        model = read_toml(earlier.config).get("policy", {}).get("model")
+        model = _with_place(read_toml(earlier.config), earlier).get("policy", {}).get("model")
     return Base("an unknown model")
 
 
 def _settings_at(checkpoint: Path) -> Mapping[str, Any]:
-    return read_run_state(load_state(checkpoint)[1], checkpoint).settings
+    """Those of a checkpoint. A model in a folder has its absolute path: a relative one may look like a hub name."""
+    state = read_run_state(load_state(checkpoint)[1], checkpoint)
+    return _with_model(state.settings, state.places.get("policy.model"))
+
+
+def _with_place(settings: Mapping[str, Any], run: RunFolder) -> Mapping[str, Any]:
+    """Settings of a run with the model's absolute path, if its newest checkpoint has that."""
+    checkpoints = list_checkpoints(run.checkpoints)
+    try:
+        state = read_run_state(load_state(checkpoints[-1])[1], checkpoints[-1]) if checkpoints else None
+    except CheckpointError:
+        state = None
+    return settings if state is None else _with_model(settings, state.places.get("policy.model"))
+
+
+def _with_model(settings: Mapping[str, Any], model: str | None) -> Mapping[str, Any]:
+    policy = settings.get("policy")
+    if model is None or not isinstance(policy, Mapping):
+        return settings
+    return {**settings, "policy": {**policy, "model": model}}
 
 
 def _run_holding(model: str) -> RunFolder | None:
