@@ -296,6 +296,22 @@ def test_a_resumed_run_knows_what_its_earlier_steps_took(tmp_path: Path) -> None
     assert second.earlier_seconds > 0.0
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_what_a_caller_has_set_in_torch_changes_nothing_and_stays(
+    tmp_path: Path, without: Callable[[], Any]
+) -> None:
+    trainer(tmp_path, tmp_path / "plain", run_settings()).run()
+    made = trainer(tmp_path, tmp_path / "run", run_settings())
+    torch.manual_seed(7)
+    with without():
+        expected = torch.rand(3)
+        torch.manual_seed(7)
+        made.run()
+        assert torch.equal(torch.rand(3), expected)
+        assert not torch.is_grad_enabled()
+    same_run(tmp_path / "plain", tmp_path / "run")
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     trainer(tmp_path, tmp_path / "run", run_settings()).run()
     with pytest.raises(ValueError, match="already holds a run"):

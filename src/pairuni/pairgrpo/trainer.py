@@ -158,7 +158,18 @@ class Trainer:
         Raises ValueError if ``out`` already holds a run and ``resume`` is not set, or holds another run than this
         one; UnusablePairs before the first step; RewardError, SamplingError, GradientError and CheckpointError as they
         occur. Earlier checkpoints stay valid.
+
+        torch's global generators are afterwards as they were before.
         """
+        before = random_state()
+        try:
+            # a caller may have turned gradients off
+            with torch.inference_mode(False), torch.enable_grad():
+                return self._run_steps(resume, begun)
+        finally:
+            set_random_state(before)
+
+    def _run_steps(self, resume: bool, begun: Callable[[], None] | None) -> RunResult:
         world = self._world
         checkpoints = self._begin(resume)
         if begun is not None:
