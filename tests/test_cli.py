@@ -54,6 +54,18 @@ def test_help_imports_little() -> None:
     assert len(imported) < 400, "pydantic, typer and the standard library take about 280"
 
 
+@pytest.mark.parametrize("words", [("--out", ""), ("--out=",)])
+@pytest.mark.parametrize("command", [("train", "digits"), ("pairs", "build"), ("eval", "digits")])
+def test_an_empty_out_does_not_mean_the_working_directory(
+    command: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, said = call(*command, *words)
+    assert code == 2
+    assert "--out: is empty; name a folder" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_pairs_check_and_stats(pairs: Path) -> None:
     code, said, _ = call("pairs", "check", pairs)
     assert (code, said) == (0, f"{pairs}: no problems\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -61,6 +62,9 @@ class Commands(Group):
         if TRACEBACK in args:
             args = [arg for arg in args if arg != TRACEBACK]
             ctx.meta[TRACEBACK] = True
+        # an unset variable of a shell, which would mean the working directory
+        if "--out=" in args or ("--out", "") in itertools.pairwise(args):
+            raise typer.BadParameter("is empty; name a folder, or . for this one", param_hint="--out")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
