@@ -146,6 +146,7 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path, warm_python: WarmPy
     assert not (alone.root / "run" / "logs").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path, warm_python: WarmPython) -> None:
     user, full = UserFolder(tmp_path / "user"), UserFolder(tmp_path / "full")
     words = ("--reward.generation", "test_rank_output:Deadly", "--data.pairs", str(full.pairs))
@@ -161,6 +162,7 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path, warm_pyth
     assert (user.root / name).read_bytes() == (full.root / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_torchrun_shows_an_error_once(tmp_path: Path, warm_python: WarmPython) -> None:
     user = UserFolder(tmp_path / "user")
     for words, said in (
