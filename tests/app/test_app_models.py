@@ -12,7 +12,7 @@ from PIL import Image
 from fake_editor import FakeEditor
 from fake_policy import FakePolicy
 from pairuni.app.models import Models, read_count, read_number, read_seeds
-from pairuni.policies.policy import CannotShowSeveral
+from pairuni.policies.requests import CannotShowSeveral
 
 
 class Recorder(FakePolicy):

@@ -23,7 +23,6 @@ from pairuni.app.uploads import (
     uploads_of,
 )
 from pairuni.console.counts import counted
-from pairuni.policies.policy import CannotShowSeveral
 
 NO_MODEL = "none"
 OWN = "the model's own"
@@ -87,6 +86,8 @@ def ask_tab(models: Models, files: DrawingFiles) -> None:
     def ask(
         shown: list[dict[str, Any]] | None, text: str, one: str, other: str, most: str
     ) -> Iterator[Changes]:
+        from pairuni.policies.requests import CannotShowSeveral
+
         names, limit = _chosen(one, other), read_count(most, "tokens") if most.strip() else None
         paths = [Path(upload["path"]) for upload in uploads_of(shown)]
         check_shown(len(paths))

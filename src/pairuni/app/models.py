@@ -121,7 +121,7 @@ class Models:
         Raises ValueError for a request that cannot be served, CannotShowSeveral among them; a model that takes one
         image a question is not loaded for that.
         """
-        from pairuni.policies.policy import CannotShowSeveral
+        from pairuni.policies.requests import CannotShowSeveral
 
         check_shown(len(images))
         check_text("question", question)
