@@ -17,7 +17,7 @@ from pairuni.runs.folder import RunFolder
 from pairuni.runs.models import newest_checkpoint
 from pairuni.runs.reading import read_toml
 from pairuni.runs.run import Run, read_run
-from pairuni.runs.state import read_run_state
+from pairuni.runs.state import RunState, read_run_state
 from pairuni.training.checkpoint import CheckpointError, list_checkpoints, load_state, step_of
 
 _DEEPEST = 10
@@ -109,15 +109,19 @@ def base_of_run(settings: Mapping[str, Any], given: str | None = None) -> Base:
 
 def _settings_at(checkpoint: Path) -> Mapping[str, Any]:
     """Those of a checkpoint. A model in a folder has its absolute path: a relative one may look like a hub name."""
-    state = read_run_state(load_state(checkpoint)[1], checkpoint)
+    state = _state_at(checkpoint)
     return _with_model(state.settings, state.places.get("policy.model"))
+
+
+def _state_at(checkpoint: Path) -> RunState:
+    return read_run_state(load_state(checkpoint)[1], checkpoint)
 
 
 def _with_place(settings: Mapping[str, Any], run: RunFolder) -> Mapping[str, Any]:
     """Settings of a run with the model's absolute path, if its newest checkpoint has that."""
     checkpoints = list_checkpoints(run.checkpoints)
     try:
-        state = read_run_state(load_state(checkpoints[-1])[1], checkpoints[-1]) if checkpoints else None
+        state = _state_at(checkpoints[-1]) if checkpoints else None
     except CheckpointError:
         state = None
     return settings if state is None else _with_model(settings, state.places.get("policy.model"))
