@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,14 @@ class Deadly(Brightness):
         return super().__call__(records, samples)
 
 
-def torchrun(warm: WarmPython, user: UserFolder, *words: str, processes: int = 2, **environment: str) -> Any:
+def torchrun(python: str, user: UserFolder, *words: str, processes: int = 2, **environment: str) -> Any:
     """The finished `pairuni train` of two processes, or of one."""
     here = Path(__file__)
     paths = [str(here.parents[2] / "src"), str(here.parents[1]), str(here.parent)]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "1"]
     return subprocess.run(
         [
-            *(warm.python, *(launcher if processes > 1 else []), "-m", "pairuni", *user.train()),
+            *(python, *(launcher if processes > 1 else []), "-m", "pairuni", *user.train()),
             *("--pairgrpo.pairs-per-batch", "2", "--pairgrpo.steps", "4", "--pairgrpo.beta", "0.1", *words),
         ],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | environment,
@@ -129,7 +130,9 @@ def metrics(run: Path) -> list[Mapping[str, float]]:
 def test_torchrun_trains_as_one_process_does(tmp_path: Path, warm_python: WarmPython) -> None:
     alone, several = UserFolder(tmp_path / "alone"), UserFolder(tmp_path / "several")
     for user, processes in ((alone, 1), (several, 2)):
-        done = torchrun(warm_python, user, "--data.pairs", str(alone.pairs), *SCENES, processes=processes)
+        done = torchrun(
+            warm_python.python, user, "--data.pairs", str(alone.pairs), *SCENES, processes=processes
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("trained model:") == 1
         assert done.stderr.count("training: 4/4 steps") == 1
@@ -147,15 +150,15 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path, warm_python: WarmPy
 
 
 @pytest.mark.slow
-def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path, warm_python: WarmPython) -> None:
+def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path) -> None:
     user, full = UserFolder(tmp_path / "user"), UserFolder(tmp_path / "full")
     words = ("--reward.generation", "test_rank_output:Deadly", "--data.pairs", str(full.pairs))
     marker = tmp_path / "killed"
-    done = torchrun(warm_python, user, *words, DEADLY=str(marker))
+    done = torchrun(sys.executable, user, *words, DEADLY=str(marker))
     assert marker.exists()
     assert done.returncode == 0, done.stderr
     assert "rank 1 is gone" in done.stderr
-    whole = torchrun(warm_python, full, *words, DEADLY=str(marker))
+    whole = torchrun(sys.executable, full, *words, DEADLY=str(marker))
     assert whole.returncode == 0, whole.stderr
     assert metrics(user.root / "run") == metrics(full.root / "run")
     name = Path("run") / "final" / "model.safetensors"
@@ -163,13 +166,13 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path, warm_pyth
 
 
 @pytest.mark.slow
-def test_torchrun_shows_an_error_once(tmp_path: Path, warm_python: WarmPython) -> None:
+def test_torchrun_shows_an_error_once(tmp_path: Path) -> None:
     user = UserFolder(tmp_path / "user")
     for words, said in (
         (("--pairgrpo.pairs-per-batch", "1"), "error: 2 processes cannot share 1 pair per step"),
         (("--pairgrpo.pairs-per-bath", "1"), "error: "),
     ):
-        done = torchrun(warm_python, user, *words)
+        done = torchrun(sys.executable, user, *words)
         assert done.returncode == 1
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 2, done.stderr  # each of two attempts
